@@ -1,0 +1,77 @@
+"""The command line: finds the command, runs it, and turns every error into one line and a code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import cast
+
+from finetuning_exam.errors import UsageError, UserError
+
+_COMMANDS = {
+    "train": "Fine-tune a model on a file, then examine it",
+    "compare": "Show the answers of base and tuned model side by side",
+    "exam": "Examine an adapter against its base on a held-out file",
+}
+_INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `fte COMMAND …` and return its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_usage())
+        return 0
+    if arguments[0] in ("-V", "--version"):
+        from finetuning_exam import __version__
+
+        print(f"fte {__version__}")
+        return 0
+    return run_command(arguments[0], arguments[1:])
+
+
+def run_command(command: str, arguments: Sequence[str]) -> int:
+    """Run one command; a user's mistake becomes one line on stderr and its exit code."""
+    try:
+        if command not in _COMMANDS:
+            raise UsageError(
+                f"fte has no command {command!r}.{_nearest(command)}", "See fte --help."
+            )
+        _prepare_environment()
+        module = import_module(f"finetuning_exam.cli.{command}")
+        return cast(Callable[[Sequence[str]], int], module.run)(arguments)
+    except UserError as error:
+        print(f"fte {command}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"\nfte {command}: stopped.", file=sys.stderr)
+        return _INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _usage() -> str:
+    lines = "\n".join(f"  fte {name:<9}{text}" for name, text in _COMMANDS.items())
+    return (
+        "Fine-tune a small language model on your own instructions, and make it sit an exam.\n\n"
+        f"{lines}\n\n"
+        "With no arguments, fte train uses train.jsonl, the built-in base model and ./output.\n"
+        "fte COMMAND --help lists the flags of a command."
+    )
+
+
+def _nearest(command: str) -> str:
+    from difflib import get_close_matches
+
+    found = get_close_matches(command, _COMMANDS, n=1)
+    return f" Did you mean {found[0]}?" if found else ""
+
+
+def _prepare_environment() -> None:
+    """What must be set before a library of the hub or torch is imported."""
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

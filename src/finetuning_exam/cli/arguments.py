@@ -1,0 +1,165 @@
+"""Flags and YAML files become settings; every mistake names the flag and its mend."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Generic, TypeVar, get_type_hints
+
+import tyro
+
+from finetuning_exam.errors import UsageError
+from finetuning_exam.settings import (
+    SHORT_NAMES,
+    CompareSettings,
+    ExamCommandSettings,
+    RunSettings,
+    TrainSettings,
+)
+
+Settings = TypeVar("Settings", bound=RunSettings)
+
+_ALL_SETTINGS: tuple[type[RunSettings], ...] = (
+    TrainSettings,
+    ExamCommandSettings,
+    CompareSettings,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed(Generic[Settings]):
+    """Settings, and the keys of the YAML file that belong to other commands."""
+
+    settings: Settings
+    unused_keys: tuple[str, ...]
+
+
+def parse(kind: type[Settings], command: str, arguments: Sequence[str]) -> Parsed[Settings]:
+    """Settings of one command from its arguments and from the YAML file they name.
+
+    Raises:
+        UsageError: an unknown flag or key (with the nearest name), or a value of the wrong kind.
+        SystemExit: after printing the help that was asked for.
+    """
+    settings = _from_flags(kind, command, arguments, kind())
+    if settings.config is None:
+        return Parsed(_validated(kind, _values(settings), "--"), ())
+    defaults, unused = _from_yaml(kind, settings.config)
+    settings = _from_flags(kind, command, arguments, defaults)
+    return Parsed(_validated(kind, _values(settings), "--"), unused)
+
+
+def _from_flags(
+    kind: type[Settings], command: str, arguments: Sequence[str], default: Settings
+) -> Settings:
+    words = _with_bare_booleans(kind, arguments)
+    if {"-h", "--help"} & set(words):
+        tyro.cli(kind, prog=f"fte {command}", args=words, default=default, use_underscores=True)
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            settings, unknown = tyro.cli(
+                kind,
+                prog=f"fte {command}",
+                args=words,
+                default=default,
+                use_underscores=True,
+                return_unknown_args=True,
+            )
+    except SystemExit:
+        raise UsageError(_first_line(said.getvalue()), f"See fte {command} --help.") from None
+    if unknown:
+        flag = next((word for word in unknown if word.startswith("-")), unknown[0])
+        raise UsageError(_unknown_flag(flag, kind), f"See fte {command} --help.")
+    return settings
+
+
+def _with_bare_booleans(kind: type[RunSettings], arguments: Sequence[str]) -> list[str]:
+    """Flags with `True` or `false` after them, as Transformers writes them, as tyro reads them."""
+    booleans = {name for name, hint in get_type_hints(kind).items() if hint is bool}
+    words: list[str] = []
+    rest = list(arguments)
+    while rest:
+        flag, equals, value = rest.pop(0).partition("=")
+        name = flag.removeprefix("--").replace("-", "_")
+        if flag.startswith("--") and name in booleans:
+            if not equals and rest and rest[0].lower() in ("true", "false"):
+                value = rest.pop(0)
+            words.append(f"--no_{name}" if value.lower() == "false" else f"--{name}")
+            if equals and value.lower() not in ("true", "false"):
+                raise UsageError(f"--{name}: {value!r} is not true or false.")
+        else:
+            words.append(f"{flag}{equals}{value}")
+    return words
+
+
+def _from_yaml(kind: type[Settings], path: str) -> tuple[Settings, tuple[str, ...]]:
+    """Settings from a YAML file, and which of its keys only other commands know."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"--config {path}: cannot be read ({error.strerror}).") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"--config {path}: not valid YAML ({reason}).") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"--config {path}: holds no settings.", "Write one `name: value` a line.")
+    known = {field.name for settings in _ALL_SETTINGS for field in fields(settings)}
+    own = {field.name for field in fields(kind)}
+    values: dict[str, object] = {}
+    unused: list[str] = []
+    for key, value in content.items():
+        name = SHORT_NAMES.get(str(key), str(key).replace("-", "_"))
+        if name not in known:
+            raise UsageError(f"{path}: unknown setting {str(key)!r}.{_did_you_mean(name, known)}")
+        if name in own:
+            values[name] = tuple(value) if isinstance(value, list) else value
+        else:
+            unused.append(name)
+    return _validated(kind, values, f"{path}: "), tuple(unused)
+
+
+def _validated(kind: type[Settings], values: dict[str, object], prefix: str) -> Settings:
+    """Settings of which pydantic finds every value of its kind and in its range."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(kind).validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = first["loc"][0] if first["loc"] else ""
+        raise UsageError(
+            f"{prefix}{name}: {first['msg'][:1].lower()}{first['msg'][1:]}, not {first['input']!r}."
+        ) from None
+
+
+def _values(settings: RunSettings) -> dict[str, object]:
+    return {field.name: getattr(settings, field.name) for field in fields(settings)}
+
+
+def _unknown_flag(flag: str, kind: type[RunSettings]) -> str:
+    if not flag.startswith("-"):
+        return f"unexpected argument {flag!r}."
+    name = flag.lstrip("-").split("=")[0].replace("-", "_")
+    names = [field.name for field in fields(kind)]
+    return f"unknown flag {flag}.{_did_you_mean(name, [*names, *SHORT_NAMES], '--')}"
+
+
+def _did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
+    found = get_close_matches(name, list(known), n=1)
+    return f" Did you mean {prefix}{found[0]}?" if found else ""
+
+
+def _first_line(boxed: str) -> str:
+    """The first sentence in tyro's box, without the box."""
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip("│╭╰─╮╯ ") for line in boxed.splitlines()]
+    found = [line for line in lines if line and not line.endswith("error")]
+    text = re.sub(r"^Error parsing ", "", found[0] if found else "cannot be parsed")
+    return text if text.endswith(".") else f"{text}."

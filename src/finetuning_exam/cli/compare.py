@@ -1,0 +1,110 @@
+"""`fte compare`: the answers of base and tuned model side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from finetuning_exam.cli.arguments import parse
+from finetuning_exam.cli.console import load_with_words, make_console
+from finetuning_exam.data.records import Example, read_records
+from finetuning_exam.settings import CompareSettings
+
+if TYPE_CHECKING:
+    from finetuning_exam.model.tuned import Tuned
+    from finetuning_exam.report.terminal import Comparison
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command; returns its exit code.
+
+    Raises:
+        UserError: anything the user can mend.
+    """
+    parsed = parse(CompareSettings, "compare", arguments)
+    settings = parsed.settings
+    console = make_console()
+    if parsed.unused_keys:
+        console.print(
+            f"{settings.config}: {', '.join(parsed.unused_keys)} not used by fte compare."
+        )
+    if not settings.do_sample and (settings.temperature != 1.0 or settings.top_p != 1.0):
+        console.print("temperature and top_p have no effect without --do_sample.")
+    examples = _asked(settings)
+    tuned = load_with_words(
+        console, settings, settings.adapter_name_or_path, settings.model_name_or_path
+    )
+    if examples:
+        _show(console, _answer(tuned, examples, settings))
+    else:
+        _converse(console, tuned, settings)
+    return 0
+
+
+def _asked(settings: CompareSettings) -> tuple[Example, ...]:
+    """Questions from the arguments, then those of the file."""
+    typed = tuple(
+        Example(instruction=text, answer="", line=number, path="argument")
+        for number, text in enumerate(settings.prompt, start=1)
+    )
+    if settings.prompts is None:
+        return typed
+    records = read_records(
+        settings.prompts, settings.prompt_field, settings.answer_field, answer_required=False
+    )
+    return typed + records.examples
+
+
+def _answer(
+    tuned: Tuned, examples: Sequence[Example], settings: CompareSettings
+) -> list[Comparison]:
+    """Both models' answers to the same prompts with the same seed."""
+    from finetuning_exam.evaluation.exam import pad_token_id
+    from finetuning_exam.evaluation.generate import Decoding, generate_answers
+    from finetuning_exam.report.terminal import Comparison
+
+    prompts = [tuned.encoder.prompt_ids(example) for example in examples]
+    decoding = Decoding(
+        max_new_tokens=settings.max_new_tokens,
+        stop_ids=tuned.encoder.stop_ids(),
+        pad_id=pad_token_id(tuned.base.tokenizer, tuned.encoder),
+        do_sample=settings.do_sample,
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        seed=settings.seed,
+    )
+    after = generate_answers(
+        tuned.model, tuned.base.tokenizer, prompts, decoding, settings.eval_batch_size
+    )
+    with tuned.model.disable_adapter():
+        before = generate_answers(
+            tuned.model, tuned.base.tokenizer, prompts, decoding, settings.eval_batch_size
+        )
+    return [
+        Comparison(example.instruction, old.text, new.text, example.answer)
+        for example, old, new in zip(examples, before, after, strict=True)
+    ]
+
+
+def _show(console: Console, comparisons: Sequence[Comparison]) -> None:
+    from finetuning_exam.report.terminal import comparisons_table
+
+    console.print(comparisons_table(comparisons))
+
+
+def _converse(console: Console, tuned: Tuned, settings: CompareSettings) -> None:
+    """Ask for questions until there are no more (an empty line or the end of input)."""
+    console.print("Type a question; an empty line ends.")
+    number = 0
+    while True:
+        try:
+            text = console.input("> ").strip()
+        except EOFError:
+            return
+        if not text:
+            return
+        number += 1
+        example = Example(instruction=text, answer="", line=number, path="question")
+        _show(console, _answer(tuned, [example], settings))

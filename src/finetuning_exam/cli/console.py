@@ -1,0 +1,120 @@
+"""What the commands share in showing things: the console and the live progress of a training."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from finetuning_exam.model.folder import (
+    adapter_origin,
+    check_adapter_folder,
+    check_local_model,
+)
+from finetuning_exam.settings import RunSettings
+from finetuning_exam.training.progress import Progress as TrainingProgress
+
+if TYPE_CHECKING:
+    from finetuning_exam.model.tuned import Tuned
+
+
+def make_console() -> Console:
+    """A console for results on standard output; plain text when that is no terminal."""
+    return Console(highlight=False, soft_wrap=False)
+
+
+def load_with_words(
+    console: Console, settings: RunSettings, adapter: str, base_name: str | None
+) -> Tuned:
+    """Load an adapter on its base and say which; mistakes in the folders are told before torch.
+
+    Raises:
+        ModelError, AdapterError, UsageError: the adapter or the base cannot be used.
+    """
+    folder = Path(adapter)
+    check_adapter_folder(folder)
+    name = base_name or adapter_origin(folder).base_name
+    check_local_model(name)
+    with console.status("loading the model"):
+        from finetuning_exam.model.tuned import load_tuned
+
+        tuned = load_tuned(folder, name, settings.device, settings.dtype, settings.template)
+    console.print(
+        f"base {tuned.base.name}, adapter {folder}, {tuned.encoder.template} template, "
+        f"{tuned.compute.device.type}"
+    )
+    return tuned
+
+
+class ProgressView:
+    """Shows a training live in a terminal, or as a line at every validation elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[state]}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task: TaskID = self._bar.add_task("training", total=None, state="starting")
+        self._validation_loss: float | None = None
+
+    def __enter__(self) -> ProgressView:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def show(self, progress: TrainingProgress) -> None:
+        """Take in the state after a step."""
+        self._bar.update(
+            self._task,
+            total=progress.total_steps,
+            completed=progress.step,
+            state=_state(progress),
+        )
+        if progress.validation_loss != self._validation_loss:
+            self._validation_loss = progress.validation_loss
+            self._console.print(f"  {_validation(progress)}")
+
+
+def _state(progress: TrainingProgress) -> str:
+    parts = [f"step {progress.step}/{progress.total_steps}"]
+    if progress.loss is not None:
+        parts += [f"loss {progress.loss:.3f}", f"{progress.tokens_per_second:,.0f} tokens/s"]
+    if not math.isnan(progress.seconds_left):
+        parts.append(f"{duration(progress.seconds_left)} left")
+    return " · ".join(parts)
+
+
+def _validation(progress: TrainingProgress) -> str:
+    loss = "" if progress.loss is None else f"loss {progress.loss:.3f} · "
+    left = "" if math.isnan(progress.seconds_left) else f" · {duration(progress.seconds_left)} left"
+    speed = f" · {progress.tokens_per_second:,.0f} tokens/s" if progress.loss is not None else ""
+    return (
+        f"step {progress.step:>4}/{progress.total_steps} · {loss}"
+        f"validation loss {progress.validation_loss:.3f}{speed}{left}"
+    )
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: `48 s`, `3 min 05 s`, `2 h 10 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

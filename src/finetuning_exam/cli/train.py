@@ -1,0 +1,220 @@
+"""`fte train`: check, split, train, exam, report."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from finetuning_exam.cli.arguments import parse
+from finetuning_exam.cli.console import ProgressView, duration, make_console
+from finetuning_exam.data.records import Records, read_records
+from finetuning_exam.data.split import Split, overlap, split_examples
+from finetuning_exam.errors import WorseError
+from finetuning_exam.model.folder import check_local_model
+from finetuning_exam.settings import TrainSettings
+from finetuning_exam.training import run_folder
+
+if TYPE_CHECKING:
+    from finetuning_exam.evaluation.exam import Exam
+    from finetuning_exam.training.record import DataRecord, RunRecord
+    from finetuning_exam.training.run import Prepared
+    from finetuning_exam.training.sft import TrainingResult
+
+DEFAULT_EXAM_FILE = "exam.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """The rows of a run and the files they came from."""
+
+    train: Records
+    exam: Records | None
+    split: Split
+
+
+class Stopwatch:
+    """Wall time of each part of a run, in seconds."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Time a part."""
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - started, 2)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command; returns its exit code.
+
+    Raises:
+        UserError: anything the user can mend.
+    """
+    parsed = parse(TrainSettings, "train", arguments)
+    settings = parsed.settings
+    console = make_console()
+    folder = Path(settings.output_dir)
+    data = _read_data(settings)
+    run_folder.check_output_dir(folder)
+    check_local_model(settings.model_name_or_path)
+    if parsed.unused_keys:
+        console.print(f"{settings.config}: {', '.join(parsed.unused_keys)} not used by fte train.")
+    _tell_data(console, data)
+    command = shlex.join(["fte", "train", *arguments])
+    exam, record = _train_and_examine(settings, data, command, console)
+    _write_results(folder, exam, record)
+    _tell_end(console, exam, folder)
+    if settings.fail_if_worse and exam.verdict == "worse":
+        raise WorseError("The exam found the tuned model worse than its base.")
+    return 0
+
+
+def _read_data(settings: TrainSettings) -> Data:
+    fields = settings.prompt_field, settings.answer_field
+    train = read_records(settings.data, *fields)
+    beside = Path(settings.data).with_name(DEFAULT_EXAM_FILE)
+    exam_file = settings.eval_file
+    if exam_file is None and beside.is_file() and beside != Path(settings.data):
+        exam_file = str(beside)
+    exam = read_records(exam_file, *fields) if exam_file else None
+    split = split_examples(
+        train.examples, exam.examples if exam else None, settings.eval_fraction, settings.seed
+    )
+    return Data(train, exam, split)
+
+
+def _tell_data(console: Console, data: Data) -> None:
+    train, split = data.train, data.split
+    console.print(
+        f"{train.path}: {len(train.examples)} records "
+        f"({train.fields.prompt} → {train.fields.answer})"
+    )
+    for records in filter(None, (train, data.exam)):
+        if records.ignored_fields:
+            console.print(f"{records.path}: not used: {', '.join(records.ignored_fields)}")
+    source = (
+        "the training rows themselves" if split.exam_is_training else "held out of the same file"
+    )
+    exam_source = data.exam.path if data.exam else source
+    console.print(
+        f"{len(split.train)} rows train, {len(split.validation)} choose the best step, "
+        f"{len(split.exam)} sit the exam ({exam_source})"
+    )
+    if not split.validation:
+        console.print("Too few rows for validation: the last step is kept.")
+    shared = () if split.exam_is_training else overlap(split.exam, split.train)
+    if shared:
+        first = ", ".join(example.where for example in shared[:3])
+        console.print(f"Warning: {len(shared)} exam questions are also taught, such as {first}.")
+
+
+def _train_and_examine(
+    settings: TrainSettings, data: Data, command: str, console: Console
+) -> tuple[Exam, RunRecord]:
+    """Load, train, examine, and say what happens; the adapter is in the run's folder afterwards."""
+    with console.status("loading the model"):
+        from finetuning_exam.training.run import examine, make_record, prepare, train
+
+        folder = Path(settings.output_dir)
+        watch = Stopwatch()
+        with watch.part("load"):
+            prepared = prepare(settings, data.split)
+    _tell_plan(console, prepared)
+    checkpoint = _begin_folder(console, settings, folder)
+    with watch.part("train"), ProgressView(console) as view:
+        result = train(prepared, folder, view.show, checkpoint)
+    _tell_training(console, result, watch.seconds["train"])
+    with watch.part("exam"), console.status("exam") as status:
+        exam = examine(prepared, lambda stage: status.update(f"exam: {stage}"))
+    record = make_record(prepared, _data_record(data), result, folder, command, watch.seconds)
+    return exam, record
+
+
+def _tell_plan(console: Console, prepared: Prepared) -> None:
+    from finetuning_exam.model.adapter import adapted_modules
+
+    base, compute, plan = prepared.base, prepared.compute, prepared.plan
+    settings = prepared.settings
+    rows = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
+    console.print(
+        f"{base.name}: {base.n_parameters / 1e6:.1f} M parameters on {compute.device.type} "
+        f"({compute.dtype_name}, {compute.threads} threads), {prepared.template} template"
+    )
+    console.print(
+        f"LoRA r {settings.lora_r} on {adapted_modules(prepared.model)} modules, "
+        f"{prepared.n_adapter_parameters / 1e6:.2f} M parameters to train"
+    )
+    console.print(
+        f"{plan.total_steps} steps of {rows} rows ({plan.num_train_epochs:.3g} epochs), "
+        f"learning rate {plan.learning_rate:g}"
+    )
+
+
+def _begin_folder(console: Console, settings: TrainSettings, folder: Path) -> Path | None:
+    """The checkpoint to go on from, or None after an earlier run's files were removed."""
+    if settings.resume_from_checkpoint is not None:
+        checkpoint = run_folder.find_checkpoint(folder, settings.resume_from_checkpoint)
+        console.print(f"resuming from {checkpoint}")
+        return checkpoint
+    if run_folder.clear_run(folder):
+        console.print(f"{folder}: the earlier run there is replaced")
+    run_folder.begin(folder)
+    return None
+
+
+def _tell_training(console: Console, result: TrainingResult, seconds: float) -> None:
+    early = ", stopped early" if result.stopped_early else ""
+    kept = f"step {result.best_step} kept" if result.best_step != result.steps else "last step kept"
+    console.print(
+        f"{result.steps} steps in {duration(seconds)}{early}, "
+        f"{result.tokens / result.seconds:,.0f} tokens/s, {kept}"
+    )
+
+
+def _data_record(data: Data) -> DataRecord:
+    from finetuning_exam.training.record import DataRecord
+
+    split = data.split
+    exam = data.exam.path if data.exam else None
+    return DataRecord(
+        path=data.train.path,
+        sha256=run_folder.file_sha256(Path(data.train.path)),
+        exam_path=exam,
+        exam_sha256=run_folder.file_sha256(Path(exam)) if exam else None,
+        n_train=len(split.train),
+        n_validation=len(split.validation),
+        n_exam=len(split.exam),
+        exam_is_training=split.exam_is_training,
+        exam_rows_also_taught=len(overlap(split.exam, split.train)),
+    )
+
+
+def _write_results(folder: Path, exam: Exam, record: RunRecord) -> None:
+    from finetuning_exam.report.card import model_card
+    from finetuning_exam.report.exam_json import exam_to_json
+    from finetuning_exam.report.html import render_report
+    from finetuning_exam.training.progress import read_metrics
+
+    metrics = read_metrics(folder / run_folder.METRICS)
+    run_folder.write_json(folder / run_folder.EXAM, exam_to_json(exam))
+    run_folder.write_text(folder / run_folder.REPORT, render_report(exam, record, metrics))
+    run_folder.write_text(folder / run_folder.CARD, model_card(exam, record))
+    run_folder.write_json(folder / run_folder.RUN, record.to_json())
+
+
+def _tell_end(console: Console, exam: Exam, folder: Path) -> None:
+    from finetuning_exam.report.terminal import exam_summary
+
+    console.print()
+    console.print(exam_summary(exam))
+    console.print(f"Adapter, exam.json and report.html are in {folder}.")
+    console.print(f'Try it: fte compare --adapter {shlex.quote(str(folder))} "your question"')

@@ -1,0 +1,75 @@
+"""Every error a user can meet, and its exit code.
+
+    UserError                 what went wrong, where, and the mend, in one line
+    ├── UsageError        2   a flag, a setting or a path that cannot be used
+    ├── DataError         2   faults in a data file, all of them together
+    ├── ModelError        2   a model or tokenizer that cannot be used
+    ├── AdapterError      3   a damaged adapter or checkpoint, or one made for another base
+    ├── DiskFullError     4   no space left
+    ├── DivergedError     5   the loss or a gradient is no longer finite
+    └── WorseError        7   the exam found the tuned model worse (`--fail_if_worse`)
+
+Exit code 6 (directory in use) belongs to locking and 130/143 to signals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+
+class UserError(Exception):
+    """A mistake or a limit that the user can mend; shown without a traceback."""
+
+    exit_code: ClassVar[int] = 2
+
+    def __init__(self, what: str, mend: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.mend = mend
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.mend}".strip()
+
+
+class UsageError(UserError):
+    """A flag, a setting or a path that cannot be used."""
+
+
+class DataError(UserError):
+    """Faults in a data file; `faults` are whole lines such as `data.jsonl:3: not valid JSON`."""
+
+    def __init__(self, faults: Sequence[str], mend: str = "", shown: int = 20) -> None:
+        lines = list(faults[:shown])
+        if len(faults) > shown:
+            lines.append(f"… and {len(faults) - shown} more faults")
+        super().__init__("\n".join(lines), mend)
+        self.faults = tuple(faults)
+
+
+class ModelError(UserError):
+    """A model or tokenizer that cannot be used."""
+
+
+class AdapterError(UserError):
+    """A damaged adapter or checkpoint, or one that was made for another base."""
+
+    exit_code = 3
+
+
+class DiskFullError(UserError):
+    """No space left where a file had to be written."""
+
+    exit_code = 4
+
+
+class DivergedError(UserError):
+    """The training loss or a gradient is no longer a finite number."""
+
+    exit_code = 5
+
+
+class WorseError(UserError):
+    """The exam found the tuned model worse than its base."""
+
+    exit_code = 7

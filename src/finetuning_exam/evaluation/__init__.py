@@ -1,0 +1,1 @@
+"""Scores, generated answers, statistics, and the exam made of them."""

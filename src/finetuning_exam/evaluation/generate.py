@@ -1,0 +1,101 @@
+"""Answers in the model's own words, many prompts in one left-padded batch with a cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import GenerationConfig, PreTrainedModel
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How answers are drawn. Without `do_sample` it is greedy and the rest has no effect."""
+
+    max_new_tokens: int
+    stop_ids: tuple[int, ...]
+    pad_id: int
+    do_sample: bool = False
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A generated text without its end token, and whether the model ended it by itself."""
+
+    text: str
+    stopped: bool
+
+
+def generate_answers(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[tuple[int, ...]],
+    decoding: Decoding,
+    batch_size: int,
+    on_batch: Callable[[int], None] = lambda done: None,
+) -> tuple[Answer, ...]:
+    """Answer every prompt (its ids), in the order given; prompts of like length share a batch."""
+    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+    found: dict[int, Answer] = {}
+    config = _generation_config(decoding)
+    torch.manual_seed(decoding.seed)
+    for start in range(0, len(order), batch_size):
+        indices = order[start : start + batch_size]
+        batch = [prompts[index] for index in indices]
+        for index, ids in zip(indices, _generate(model, batch, config, decoding), strict=True):
+            found[index] = _to_answer(tokenizer, ids, decoding.stop_ids)
+        on_batch(len(indices))
+    return tuple(found[index] for index in range(len(prompts)))
+
+
+def _generation_config(decoding: Decoding) -> GenerationConfig:
+    sampling = (
+        {
+            "do_sample": True,
+            "temperature": decoding.temperature,
+            "top_p": decoding.top_p,
+            "top_k": 0,
+        }
+        if decoding.do_sample
+        else {"do_sample": False}
+    )
+    return GenerationConfig(
+        max_new_tokens=decoding.max_new_tokens,
+        eos_token_id=list(decoding.stop_ids),
+        pad_token_id=decoding.pad_id,
+        **sampling,
+    )
+
+
+def _generate(
+    model: PreTrainedModel,
+    prompts: Sequence[tuple[int, ...]],
+    config: GenerationConfig,
+    decoding: Decoding,
+) -> list[list[int]]:
+    """New ids for each prompt. Rows are padded on the left and told apart by the mask alone."""
+    width = max(len(ids) for ids in prompts)
+    device = next(model.parameters()).device
+    ids = torch.tensor([[decoding.pad_id] * (width - len(p)) + list(p) for p in prompts])
+    attention = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+    with torch.inference_mode():
+        output = model.generate(
+            input_ids=ids.to(device),
+            attention_mask=attention.to(device),
+            generation_config=config,
+        )
+    new: list[list[int]] = output[:, width:].tolist()
+    return new
+
+
+def _to_answer(
+    tokenizer: PreTrainedTokenizerBase, ids: list[int], stop_ids: tuple[int, ...]
+) -> Answer:
+    end = next((index for index, token in enumerate(ids) if token in stop_ids), None)
+    text = tokenizer.decode(ids[:end], skip_special_tokens=True)
+    return Answer(text.strip(), end is not None)

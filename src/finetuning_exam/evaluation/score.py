@@ -1,0 +1,115 @@
+"""Scores under teacher forcing: how likely the reference answer is, and whether it is likelier
+than other answers of the same kind.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from finetuning_exam.data.encode import Encoded, Encoder
+from finetuning_exam.data.records import Example
+from finetuning_exam.data.split import normalized
+from finetuning_exam.model.likelihood import collate, supervised_nll
+
+N_DISTRACTORS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Negative log-likelihood of one row's supervised tokens, in nats, and how many there are."""
+
+    nll: float
+    n_tokens: int
+    n_bytes: int
+
+    @property
+    def nll_per_token(self) -> float:
+        """Nats per supervised token."""
+        return self.nll / self.n_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A multiple-choice question: the example with its right answer first, then the wrong ones."""
+
+    index: int
+    options: tuple[Example, ...]
+
+
+def score_rows(
+    model: torch.nn.Module, rows: Sequence[Encoded], pad_id: int, batch_size: int
+) -> tuple[Score, ...]:
+    """Score every row, in the order given; rows of like length share a forward pass.
+
+    Dropout is off whatever the model's mode. A row's score does not depend on its batch beyond
+    float32 rounding.
+    """
+    device = next(model.parameters()).device
+    order = sorted(range(len(rows)), key=lambda index: len(rows[index].ids))
+    found: dict[int, Score] = {}
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode():
+        for start in range(0, len(order), batch_size):
+            indices = order[start : start + batch_size]
+            batch = collate([rows[index] for index in indices], pad_id).to(device)
+            nlls = supervised_nll(model, batch).tolist()
+            for index, nll in zip(indices, nlls, strict=True):
+                row = rows[index]
+                found[index] = Score(nll, row.n_supervised, row.answer_bytes)
+    model.train(was_training)
+    return tuple(found[index] for index in range(len(rows)))
+
+
+def make_choices(examples: Sequence[Example], seed: int) -> tuple[Choice, ...]:
+    """Multiple-choice questions: each example against the answers of three others.
+
+    The wrong answers are drawn from examples of the same tag with different answers. An example
+    whose tag has too few different answers is left out.
+    """
+    answers: dict[str, dict[str, str]] = {}
+    for example in examples:
+        answers.setdefault(example.tag, {}).setdefault(normalized(example.answer), example.answer)
+    draw = random.Random(seed)
+    choices: list[Choice] = []
+    for index, example in enumerate(examples):
+        same_tag = answers[example.tag]
+        others = [key for key in same_tag if key != normalized(example.answer)]
+        if len(others) < N_DISTRACTORS:
+            continue
+        wrong = [same_tag[key] for key in draw.sample(others, N_DISTRACTORS)]
+        choices.append(Choice(index, (example, *(_with_answer(example, text) for text in wrong))))
+    return tuple(choices)
+
+
+def choose(
+    model: torch.nn.Module,
+    encoder: Encoder,
+    choices: Sequence[Choice],
+    pad_id: int,
+    batch_size: int,
+) -> tuple[bool, ...]:
+    """Whether the right answer is likelier, per token, than every wrong one; a tie is wrong."""
+    rows = [encoder.encode(option) for choice in choices for option in choice.options]
+    scores = score_rows(model, rows, pad_id, batch_size)
+    width = N_DISTRACTORS + 1
+    results: list[bool] = []
+    for start in range(0, len(scores), width):
+        right, *wrong = (score.nll_per_token for score in scores[start : start + width])
+        results.append(right < min(wrong))
+    return tuple(results)
+
+
+def _with_answer(example: Example, answer: str) -> Example:
+    return Example(
+        instruction=example.instruction,
+        answer=answer,
+        line=example.line,
+        path=example.path,
+        input=example.input,
+        tag=example.tag,
+    )

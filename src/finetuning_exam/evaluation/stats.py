@@ -1,0 +1,118 @@
+"""The statistics behind a verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+Verdict = Literal["improved", "no measurable difference", "worse", "too few examples to tell"]
+
+CONFIDENCE = 0.95
+N_RESAMPLES = 4999
+MIN_EXAMPLES_FOR_INTERVAL = 6
+"""Below six even a unanimous sign test has p > 0.05 (2 · 0.5⁵ = 0.0625)."""
+MIN_EXAMPLES_FOR_NO_DIFFERENCE = 20
+"""Below this, not having found a difference says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A 95% confidence interval; NaN bounds where there are too few examples for one."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class PairedDifference:
+    """Base against tuned in nats per token: sums over all examples, divided by all tokens."""
+
+    base: float
+    tuned: float
+    interval: Interval
+
+    @property
+    def difference(self) -> float:
+        """Tuned minus base; negative is better."""
+        return self.tuned - self.base
+
+
+def paired_difference(
+    base: Sequence[float], tuned: Sequence[float], n_tokens: Sequence[int], seed: int
+) -> PairedDifference:
+    """Compare two models on the same examples by their summed NLL and token counts.
+
+    The interval is the bias-corrected and accelerated bootstrap (Efron 1987) of the ratio
+    Σ(tuned − base) / Σ tokens over resampled examples.
+    """
+    tokens = np.asarray(n_tokens, dtype=np.float64)
+    total = float(tokens.sum())
+    differences = np.asarray(tuned, dtype=np.float64) - np.asarray(base, dtype=np.float64)
+    return PairedDifference(
+        math.fsum(base) / total,
+        math.fsum(tuned) / total,
+        _ratio_interval(differences, tokens, seed),
+    )
+
+
+def verdict(difference: PairedDifference, n_examples: int, *, is_held_out: bool = True) -> Verdict:
+    """What the interval supports: a side if it lies wholly on one side of zero.
+
+    On training rows, and where there is no interval, nothing can be told; with fewer than 20
+    examples the absence of a difference cannot be told either.
+    """
+    interval = difference.interval
+    if not is_held_out or math.isnan(interval.low):
+        return "too few examples to tell"
+    if interval.high < 0:
+        return "improved"
+    if interval.low > 0:
+        return "worse"
+    if n_examples < MIN_EXAMPLES_FOR_NO_DIFFERENCE:
+        return "too few examples to tell"
+    return "no measurable difference"
+
+
+def mcnemar_p_value(base: Sequence[bool], tuned: Sequence[bool]) -> float:
+    """Two-sided exact McNemar test (1947) of whether right answers are gained as often as lost."""
+    gained = sum(after and not before for before, after in zip(base, tuned, strict=True))
+    lost = sum(before and not after for before, after in zip(base, tuned, strict=True))
+    if gained + lost == 0:
+        return 1.0
+    return float(stats.binomtest(gained, gained + lost, 0.5).pvalue)
+
+
+def _ratio_interval(
+    differences: NDArray[np.float64], tokens: NDArray[np.float64], seed: int
+) -> Interval:
+    if len(differences) < MIN_EXAMPLES_FOR_INTERVAL:
+        return Interval(math.nan, math.nan)
+    per_token = differences / tokens
+    if np.ptp(per_token) == 0.0:
+        return Interval(float(per_token[0]), float(per_token[0]))
+    result = stats.bootstrap(
+        (differences, tokens),
+        _ratio,
+        paired=True,
+        vectorized=True,
+        n_resamples=N_RESAMPLES,
+        batch=256,
+        confidence_level=CONFIDENCE,
+        method="BCa",
+        rng=np.random.default_rng(seed),
+    )
+    interval = result.confidence_interval
+    return Interval(float(interval.low), float(interval.high))
+
+
+def _ratio(
+    differences: NDArray[np.float64], tokens: NDArray[np.float64], axis: int = -1
+) -> NDArray[np.float64]:
+    ratio: NDArray[np.float64] = differences.sum(axis=axis) / tokens.sum(axis=axis)
+    return ratio

@@ -1,0 +1,133 @@
+"""The LoRA adapter: made, counted, saved and loaded with nothing left unmatched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from peft.utils import get_peft_model_state_dict
+from safetensors import SafetensorError, safe_open
+
+from finetuning_exam.errors import AdapterError, UsageError
+from finetuning_exam.model.folder import ADAPTER_WEIGHTS, adapter_origin, check_adapter_folder
+from finetuning_exam.model.load import Base
+
+ALL_LINEAR = "all-linear"
+
+
+def lora_config(r: int, alpha: int, dropout: float, targets: Sequence[str]) -> LoraConfig:
+    """The PEFT config of an adapter on the named modules (`all-linear`: all but the head)."""
+    modules = ALL_LINEAR if tuple(targets) == (ALL_LINEAR,) else list(targets)
+    return LoraConfig(
+        r=r,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=modules,
+        bias="none",
+        task_type=TaskType.CAUSAL_LM,
+    )
+
+
+def add_adapter(base: Base, config: LoraConfig, seed: int) -> PeftModel:
+    """The base with a fresh adapter, whose A matrices are drawn from `seed` and B are zero.
+
+    Raises:
+        UsageError: no module has a name that was asked for.
+    """
+    torch.manual_seed(seed)
+    wanted = config.target_modules
+    if isinstance(wanted, (set, list)):
+        names = {name.rsplit(".", 1)[-1] for name, _ in base.model.named_modules()}
+        unknown = sorted(set(wanted) - names)
+        if unknown:
+            raise UsageError(
+                f"--lora_target_modules: {base.name} has no module {', '.join(unknown)}.",
+                f"It has: {', '.join(linear_names(base))}.",
+            )
+    try:
+        return get_peft_model(base.model, config)
+    except ValueError as error:
+        raise UsageError(
+            f"--lora_target_modules: {str(error).splitlines()[0]}",
+            f"Modules of {base.name}: {', '.join(linear_names(base))}.",
+        ) from error
+
+
+def linear_names(base: Base) -> tuple[str, ...]:
+    """The last names of the modules an adapter can sit on, the output head left out."""
+    head = base.model.get_output_embeddings()
+    return tuple(
+        sorted(
+            {
+                name.rsplit(".", 1)[-1]
+                for name, module in base.model.named_modules()
+                if type(module).__name__ in ("Linear", "Conv1D") and module is not head
+            }
+        )
+    )
+
+
+def adapted_modules(model: PeftModel) -> int:
+    """How many modules carry an adapter."""
+    return sum(name.endswith("lora_A.default") for name, _ in model.named_modules())
+
+
+def save_adapter(model: PeftModel, folder: Path) -> None:
+    """Write the adapter's weights and config in PEFT's own format."""
+    model.save_pretrained(str(folder), save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty card; ours is written later
+
+
+def load_adapter(base: Base, folder: Path) -> PeftModel:
+    """The base with the adapter of a folder, in evaluation mode.
+
+    Raises:
+        UsageError: the folder holds no adapter.
+        AdapterError: it is damaged, made for another base, or its tensors do not match one to one.
+    """
+    check_adapter_folder(folder)
+    _check_base(base, folder)
+    stored = _stored_keys(folder)
+    try:
+        model = PeftModel.from_pretrained(base.model, str(folder), is_trainable=False)
+    except (RuntimeError, ValueError, TypeError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise AdapterError(
+            f"{folder}: the adapter does not fit {base.name} ({reason}).",
+            "Name the base it was trained on with --model.",
+        ) from error
+    expected = set(get_peft_model_state_dict(model, save_embedding_layers=False))
+    if stored != expected:
+        odd = sorted(stored ^ expected)
+        raise AdapterError(
+            f"{folder}: {len(expected - stored)} tensors of the adapter are missing and "
+            f"{len(stored - expected)} are unknown, such as {odd[0]}.",
+            "Train it again, or copy the folder again.",
+        )
+    model.eval()
+    return model
+
+
+def _check_base(base: Base, folder: Path) -> None:
+    """Refuse a base that is not the one run.json names; without run.json only shapes tell."""
+    origin = adapter_origin(folder)
+    if origin.base_sha256 not in (None, base.sha256):
+        raise AdapterError(
+            f"{folder}: the adapter was trained on {origin.base_name} "
+            f"(sha256 {str(origin.base_sha256)[:12]}), not on {base.name} "
+            f"(sha256 {base.sha256[:12]}).",
+            "Name the base it was trained on with --model.",
+        )
+
+
+def _stored_keys(folder: Path) -> set[str]:
+    try:
+        with safe_open(folder / ADAPTER_WEIGHTS, framework="pt") as file:
+            return set(file.keys())
+    except (SafetensorError, OSError) as error:
+        raise AdapterError(
+            f"{folder / ADAPTER_WEIGHTS}: is damaged ({error}).",
+            "Train it again, or copy it again.",
+        ) from error

@@ -1,0 +1,90 @@
+"""A base model and its tokenizer from a folder: the built-in one, the user's, or a hub snapshot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from finetuning_exam.errors import ModelError
+from finetuning_exam.model.device import Compute
+from finetuning_exam.model.folder import (
+    canonical_name,
+    check_model_folder,
+    find_model_folder,
+    weights_sha256,
+)
+
+_FALLBACK_CONTEXT = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A loaded base model. `sha256` is over its weight files; `context` is in tokens."""
+
+    name: str
+    folder: Path
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    sha256: str
+    n_parameters: int
+    context: int
+
+
+def load_base(name: str, compute: Compute) -> Base:
+    """Load `builtin`, a folder, or a hub name, in evaluation mode on the chosen device.
+
+    Raises:
+        ModelError: it is missing, not a causal language model, incomplete, or needs remote code.
+    """
+    folder = find_model_folder(name)
+    check_model_folder(folder, name)
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        model, notes = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=compute.dtype,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise ModelError(
+            f"{name}: cannot be loaded as a causal language model ({reason}).",
+            "Give a folder with config.json, model.safetensors and tokenizer files.",
+        ) from error
+    if notes["missing_keys"]:
+        raise ModelError(
+            f"{name}: {len(notes['missing_keys'])} weights are missing, "
+            f"such as {sorted(notes['missing_keys'])[0]}.",
+            "Copy the model again.",
+        )
+    model.to(compute.device).eval()
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        raise ModelError(
+            f"{name}: the tokenizer has {len(tokenizer)} entries, the model only "
+            f"{model.get_input_embeddings().num_embeddings} embeddings.",
+            "Use the tokenizer that belongs to this model.",
+        )
+    return Base(
+        canonical_name(name),
+        folder,
+        model,
+        tokenizer,
+        weights_sha256(folder),
+        model.num_parameters(),
+        _context(model),
+    )
+
+
+def _context(model: PreTrainedModel) -> int:
+    config = model.config.get_text_config()
+    names = ("max_position_embeddings", "n_positions", "max_sequence_length")
+    found = [value for name in names if isinstance(value := getattr(config, name, None), int)]
+    return found[0] if found else _FALLBACK_CONTEXT

@@ -1,0 +1,44 @@
+"""A base with a saved adapter on it, ready to answer and to be scored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from peft import PeftModel
+
+from finetuning_exam.data.encode import Encoder, make_encoder
+from finetuning_exam.data.template import choose_template
+from finetuning_exam.model.adapter import load_adapter
+from finetuning_exam.model.device import Compute, choose_compute
+from finetuning_exam.model.folder import adapter_origin
+from finetuning_exam.model.load import Base, load_base
+from finetuning_exam.settings import Device, Dtype, Template
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """One model in memory: with its adapter it is the tuned one, with the adapter off the base."""
+
+    base: Base
+    model: PeftModel
+    encoder: Encoder
+    compute: Compute
+
+
+def load_tuned(
+    adapter: Path, base_name: str | None, device: Device, dtype: Dtype, template: Template
+) -> Tuned:
+    """Load an adapter on its base; an absent name is the base it was trained on.
+
+    The template `auto` is the one of the training, where the adapter's folder tells it.
+
+    Raises:
+        ModelError, AdapterError, UsageError: as the parts do.
+    """
+    origin = adapter_origin(adapter)
+    compute = choose_compute(device, dtype)
+    base = load_base(base_name or origin.base_name, compute)
+    wanted = origin.template if template == "auto" and origin.template else template
+    encoder = make_encoder(base.tokenizer, choose_template(wanted, base.tokenizer))
+    return Tuned(base, load_adapter(base, adapter), encoder, compute)

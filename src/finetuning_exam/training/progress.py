@@ -1,0 +1,74 @@
+"""What a run tells while it goes: to whoever watches, and to metrics.jsonl."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The state after an optimizer step. `loss` is nats per supervised token of that step."""
+
+    step: int
+    total_steps: int
+    epoch: float
+    loss: float | None
+    validation_loss: float | None
+    tokens_per_second: float
+    seconds_left: float
+
+
+OnProgress = Callable[[Progress], None]
+
+
+class Meter:
+    """Counts the real tokens (no padding) and the time of a run, validation left out."""
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._started = clock()
+        self._paused_s = 0.0
+        self.tokens = 0
+
+    def start(self) -> None:
+        """Begin to count; what came before does not belong to the training."""
+        self._started = self._clock()
+        self._paused_s = 0.0
+        self.tokens = 0
+
+    def pause(self, seconds: float) -> None:
+        """Leave out seconds that were not spent training."""
+        self._paused_s += seconds
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent training."""
+        return max(self._clock() - self._started - self._paused_s, 1e-9)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Real tokens trained on per second."""
+        return self.tokens / self.seconds
+
+
+class MetricsFile:
+    """metrics.jsonl: one object a logged step, written line by line so that nothing is lost."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def append(self, row: dict[str, float | int]) -> None:
+        """Add one row."""
+        with self._path.open("a", encoding="utf-8", newline="\n") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def read_metrics(path: Path) -> tuple[dict[str, float], ...]:
+    """The rows of a metrics file, in order; none where there is no file."""
+    if not path.exists():
+        return ()
+    return tuple(json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())

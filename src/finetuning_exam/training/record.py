@@ -1,0 +1,83 @@
+"""What run.json says of a run: everything needed to judge it or to make it again."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import cast
+
+from finetuning_exam.settings import TrainSettings
+from finetuning_exam.training.plan import TrainingPlan
+from finetuning_exam.training.run_folder import Json
+from finetuning_exam.training.sft import TrainingResult
+
+_LIBRARIES = ("finetuning-exam", "torch", "transformers", "peft", "trl", "datasets", "tokenizers")
+
+
+@dataclass(frozen=True, slots=True)
+class DataRecord:
+    """The rows of a run and the files they came from."""
+
+    path: str
+    sha256: str
+    exam_path: str | None
+    exam_sha256: str | None
+    n_train: int
+    n_validation: int
+    n_exam: int
+    exam_is_training: bool
+    exam_rows_also_taught: int
+
+
+@dataclass(frozen=True, slots=True)
+class BaseRecord:
+    """The base model of a run."""
+
+    name: str
+    sha256: str
+    n_parameters: int
+    context: int
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterRecord:
+    """The adapter of a run."""
+
+    n_modules: int
+    n_parameters: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One run. `seconds` holds the wall time of each part, `command` what would repeat it."""
+
+    command: str
+    settings: TrainSettings
+    plan: TrainingPlan
+    data: DataRecord
+    base: BaseRecord
+    adapter: AdapterRecord
+    template: str
+    template_sha256: str
+    device: str
+    dtype: str
+    threads: int
+    result: TrainingResult
+    seconds: dict[str, float]
+
+    def to_json(self) -> Json:
+        """The record as run.json holds it, with the versions of Python and of the libraries."""
+        versions = {"python": platform.python_version()}
+        versions |= {name: version(name) for name in _LIBRARIES}
+        return cast(Json, _plain({**asdict(self), "versions": versions}))
+
+
+def _plain(value: object) -> object:
+    """Tuples as lists, so that JSON can hold the value."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value

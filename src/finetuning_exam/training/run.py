@@ -1,0 +1,171 @@
+"""One run from settings and examples to a trained adapter and its exam, without printing."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from peft import PeftModel
+
+from finetuning_exam.data.encode import Encoded, Encoder, encode_all, make_encoder
+from finetuning_exam.data.split import Split
+from finetuning_exam.data.template import choose_template
+from finetuning_exam.evaluation.exam import Exam, ExamPlan, Stage, pad_token_id, take_exam
+from finetuning_exam.model.adapter import (
+    adapted_modules,
+    add_adapter,
+    lora_config,
+    save_adapter,
+)
+from finetuning_exam.model.device import Compute, choose_compute
+from finetuning_exam.model.folder import ADAPTER_WEIGHTS
+from finetuning_exam.model.load import Base, load_base
+from finetuning_exam.settings import Template, TrainSettings
+from finetuning_exam.training.plan import TrainingPlan, make_plan
+from finetuning_exam.training.progress import MetricsFile, OnProgress
+from finetuning_exam.training.record import (
+    AdapterRecord,
+    BaseRecord,
+    DataRecord,
+    RunRecord,
+)
+from finetuning_exam.training.run_folder import METRICS, file_sha256
+from finetuning_exam.training.sft import TrainingResult, train_adapter
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Everything loaded, encoded and settled: the next thing is the first step."""
+
+    settings: TrainSettings
+    split: Split
+    compute: Compute
+    base: Base
+    template: Template
+    encoder: Encoder
+    train_rows: tuple[Encoded, ...]
+    validation_rows: tuple[Encoded, ...]
+    model: PeftModel
+    plan: TrainingPlan
+
+    @property
+    def n_adapter_parameters(self) -> int:
+        """How many parameters are trained."""
+        return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+
+
+def prepare(settings: TrainSettings, split: Split) -> Prepared:
+    """Load the base, encode the rows, add the adapter and count the steps.
+
+    Raises:
+        ModelError, DataError, UsageError: as the parts do.
+    """
+    compute = choose_compute(settings.device, settings.dtype)
+    base = load_base(settings.model_name_or_path, compute)
+    template = choose_template(settings.template, base.tokenizer)
+    # Validation and exam look at answers only, whatever training does.
+    encoder = make_encoder(base.tokenizer, template)
+    training_encoder = make_encoder(
+        base.tokenizer, template, completion_only_loss=settings.completion_only_loss
+    )
+    longest = min(settings.max_length, base.context)
+    train_rows = encode_all(training_encoder, split.train, longest)
+    validation_rows = encode_all(encoder, split.validation, longest)
+    encode_all(encoder, split.exam, longest)
+    config = lora_config(
+        settings.lora_r, settings.lora_alpha, settings.lora_dropout, settings.lora_target_modules
+    )
+    return Prepared(
+        settings=settings,
+        split=split,
+        compute=compute,
+        base=base,
+        template=template,
+        encoder=encoder,
+        train_rows=train_rows,
+        validation_rows=validation_rows,
+        model=add_adapter(base, config, settings.seed),
+        plan=make_plan(settings, len(train_rows), base.n_parameters),
+    )
+
+
+def train(
+    prepared: Prepared, folder: Path, on_progress: OnProgress, checkpoint: Path | None
+) -> TrainingResult:
+    """Train, and write the kept adapter and the tokenizer into the run's folder.
+
+    Raises:
+        DivergedError: the loss is no longer finite.
+    """
+    tokenizer = prepared.base.tokenizer
+    result = train_adapter(
+        prepared.model,
+        tokenizer,
+        prepared.train_rows,
+        prepared.validation_rows,
+        prepared.settings,
+        prepared.plan,
+        prepared.compute,
+        MetricsFile(folder / METRICS),
+        on_progress,
+        pad_id=pad_token_id(tokenizer, prepared.encoder),
+        checkpoint=checkpoint,
+    )
+    save_adapter(prepared.model, folder)
+    tokenizer.save_pretrained(folder)
+    return result
+
+
+def examine(prepared: Prepared, on_stage: Callable[[Stage], None]) -> Exam:
+    """The exam of a trained run."""
+    settings = prepared.settings
+    plan = ExamPlan(
+        seed=settings.seed,
+        batch_size=settings.eval_batch_size,
+        answered_examples=settings.answered_examples,
+        max_new_tokens=settings.max_new_tokens,
+        context=prepared.base.context,
+        is_held_out=not prepared.split.exam_is_training,
+    )
+    return take_exam(
+        prepared.model,
+        prepared.base.tokenizer,
+        prepared.encoder,
+        prepared.split.exam,
+        plan,
+        on_stage,
+    )
+
+
+def make_record(
+    prepared: Prepared,
+    data: DataRecord,
+    result: TrainingResult,
+    folder: Path,
+    command: str,
+    seconds: dict[str, float],
+) -> RunRecord:
+    """What run.json will say."""
+    base, compute = prepared.base, prepared.compute
+    chat_template = base.tokenizer.chat_template if prepared.template == "chat" else ""
+    return RunRecord(
+        command=command,
+        settings=prepared.settings,
+        plan=prepared.plan,
+        data=data,
+        base=BaseRecord(base.name, base.sha256, base.n_parameters, base.context),
+        adapter=AdapterRecord(
+            adapted_modules(prepared.model),
+            prepared.n_adapter_parameters,
+            file_sha256(folder / ADAPTER_WEIGHTS),
+        ),
+        template=prepared.template,
+        template_sha256=hashlib.sha256(str(chat_template).encode("utf-8")).hexdigest(),
+        device=compute.device.type,
+        dtype=compute.dtype_name,
+        threads=compute.threads,
+        result=result,
+        seconds=seconds,
+    )

@@ -1,0 +1,309 @@
+"""TRL's SFTTrainer on rows that are already encoded: the only file that knows TRL."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from peft import PeftModel
+from torch import Tensor
+from transformers import (
+    EarlyStoppingCallback,
+    PrinterCallback,
+    ProgressCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+from trl import SFTConfig, SFTTrainer
+
+from finetuning_exam.data.encode import Encoded
+from finetuning_exam.errors import DivergedError
+from finetuning_exam.evaluation.score import score_rows
+from finetuning_exam.model.device import Compute
+from finetuning_exam.model.likelihood import Batch, collate, supervised_nll
+from finetuning_exam.settings import TrainSettings
+from finetuning_exam.training.plan import TrainingPlan
+from finetuning_exam.training.progress import Meter, MetricsFile, OnProgress, Progress
+
+VALIDATION_LOSS = "eval_loss"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """How a training ended. `best_step` is the step whose adapter was kept."""
+
+    steps: int
+    best_step: int
+    first_validation_loss: float | None
+    best_validation_loss: float | None
+    tokens: int
+    seconds: float
+    stopped_early: bool
+
+
+def training_arguments(
+    settings: TrainSettings, plan: TrainingPlan, compute: Compute, *, has_validation: bool
+) -> SFTConfig:
+    """Our settings as TRL's, with every default of theirs that would bite set by name."""
+    return SFTConfig(
+        output_dir=settings.output_dir,
+        per_device_train_batch_size=settings.per_device_train_batch_size,
+        gradient_accumulation_steps=settings.gradient_accumulation_steps,
+        learning_rate=plan.learning_rate,
+        num_train_epochs=plan.num_train_epochs,
+        max_steps=plan.total_steps,
+        lr_scheduler_type=settings.lr_scheduler_type,
+        warmup_steps=plan.warmup_steps,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        optim="adamw_torch",
+        seed=settings.seed,
+        data_seed=settings.seed,
+        logging_steps=settings.logging_steps,
+        logging_nan_inf_filter=False,  # on, a diverged run would end with "loss 0.0"
+        save_strategy="steps",
+        save_steps=plan.save_steps,
+        save_total_limit=settings.save_total_limit,
+        eval_strategy="steps" if has_validation else "no",
+        eval_steps=plan.save_steps,
+        eval_on_start=has_validation,
+        load_best_model_at_end=settings.load_best_model_at_end and has_validation,
+        metric_for_best_model=VALIDATION_LOSS if has_validation else None,
+        greater_is_better=False,
+        gradient_checkpointing=settings.gradient_checkpointing,
+        bf16=False,  # the number format is the base's own; no autocast on top
+        fp16=False,
+        use_cpu=compute.device.type == "cpu",
+        dataloader_pin_memory=compute.device.type == "cuda",
+        max_length=None,  # rows come encoded and measured; nothing may cut them again
+        packing=False,
+        completion_only_loss=settings.completion_only_loss,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        remove_unused_columns=False,
+        report_to=list(settings.report_to) or "none",
+        disable_tqdm=True,
+    )
+
+
+def train_adapter(
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    train_rows: Sequence[Encoded],
+    validation_rows: Sequence[Encoded],
+    settings: TrainSettings,
+    plan: TrainingPlan,
+    compute: Compute,
+    metrics: MetricsFile,
+    on_progress: OnProgress,
+    *,
+    pad_id: int,
+    checkpoint: Path | None = None,
+) -> TrainingResult:
+    """Train the adapter in place; afterwards the model holds the step that is kept.
+
+    Raises:
+        DivergedError: the loss is no longer finite.
+    """
+    arguments = training_arguments(settings, plan, compute, has_validation=bool(validation_rows))
+    trainer = EncodedRowsTrainer(
+        model, tokenizer, arguments, train_rows, validation_rows, pad_id, settings.eval_batch_size
+    )
+    reporter = _Reporter(trainer, metrics, on_progress)
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(reporter)
+    if validation_rows and settings.early_stopping_patience is not None:
+        trainer.add_callback(EarlyStoppingCallback(settings.early_stopping_patience))
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    model.eval()
+    state = trainer.state
+    best = state.best_global_step if arguments.load_best_model_at_end else None
+    return TrainingResult(
+        steps=state.global_step,
+        best_step=best or state.global_step,
+        first_validation_loss=reporter.first_validation_loss,
+        best_validation_loss=state.best_metric if best else reporter.validation_loss,
+        tokens=trainer.meter.tokens,
+        seconds=trainer.meter.seconds,
+        stopped_early=state.global_step < plan.total_steps,
+    )
+
+
+class EncodedRowsTrainer(SFTTrainer):
+    """SFTTrainer whose loss and validation are ours: the same likelihood as the exam's.
+
+    The loss of an optimizer step is the summed NLL of all its supervised tokens divided by their
+    number, over all micro-batches, as `num_items_in_batch` has it.
+    """
+
+    def __init__(
+        self,
+        model: PeftModel,
+        tokenizer: PreTrainedTokenizerBase,
+        arguments: SFTConfig,
+        train_rows: Sequence[Encoded],
+        validation_rows: Sequence[Encoded],
+        pad_id: int,
+        eval_batch_size: int,
+    ) -> None:
+        self.meter = Meter()
+        self.step_loss = 0.0
+        self._validation_rows = tuple(validation_rows)
+        self._pad_id = pad_id
+        self._eval_batch_size = eval_batch_size
+        super().__init__(
+            model=model,
+            args=arguments,
+            train_dataset=_dataset(train_rows),
+            eval_dataset=_dataset(validation_rows) if validation_rows else None,
+            processing_class=tokenizer,
+            data_collator=self._collate,
+        )
+        self.model_accepts_loss_kwargs = True  # our loss divides by num_items_in_batch itself
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor:
+        """NLL of a micro-batch over the number of supervised tokens in the whole optimizer batch.
+
+        Raises:
+            DivergedError: the loss is not finite.
+        """
+        batch = Batch(inputs["input_ids"], inputs["labels"], inputs["attention_mask"])
+        total = supervised_nll(model, batch).sum()
+        if num_items_in_batch is None:
+            num_items_in_batch = (batch.labels != -100).sum()
+        loss: Tensor = total / num_items_in_batch
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise DivergedError(
+                f"The training loss is {value} at step {self.state.global_step + 1}.",
+                "Lower --learning_rate, or look for broken rows.",
+            )
+        self.step_loss += value
+        self.meter.tokens += int(batch.attention.sum())
+        return loss
+
+    def evaluate(
+        self,
+        eval_dataset: Dataset | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """Validation loss by the exam's own scorer: nats per supervised token over all rows."""
+        started = time.perf_counter()
+        scores = score_rows(self.model, self._validation_rows, self._pad_id, self._eval_batch_size)
+        nll = math.fsum(score.nll for score in scores)
+        metrics = {VALIDATION_LOSS: nll / sum(score.n_tokens for score in scores)}
+        self.meter.pause(time.perf_counter() - started)
+        self.log(metrics)
+        self.control: TrainerControl = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: None) -> None:
+        # TRL's own override writes a model card at every save; ours is written once, at the end.
+        started = time.perf_counter()
+        super(SFTTrainer, self)._save_checkpoint(model, trial)
+        self.meter.pause(time.perf_counter() - started)
+
+    def _collate(self, features: list[dict[str, list[int]]]) -> dict[str, Tensor]:
+        rows = [Encoded(tuple(f["input_ids"]), tuple(f["labels"]), 0, 0) for f in features]
+        batch = collate(rows, self._pad_id)
+        return {
+            "input_ids": batch.ids,
+            "labels": batch.labels,
+            "attention_mask": batch.attention,
+        }
+
+
+class _Reporter(TrainerCallback):
+    """Turns the trainer's events into metrics.jsonl rows and `Progress`."""
+
+    def __init__(
+        self, trainer: EncodedRowsTrainer, metrics: MetricsFile, on_progress: OnProgress
+    ) -> None:
+        self._trainer = trainer
+        self._metrics = metrics
+        self._on_progress = on_progress
+        self._first_step = 0
+        self._last_loss: float | None = None
+        self.first_validation_loss: float | None = None
+        self.validation_loss: float | None = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
+        self._first_step = state.global_step
+        self._trainer.meter.start()
+        self._tell(state)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
+        self._last_loss = self._trainer.step_loss
+        self._trainer.step_loss = 0.0
+        if state.global_step >= state.max_steps and args.eval_strategy != "no":
+            control.should_evaluate = True  # so that the last step can be the best one
+        self._tell(state)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: object,
+    ) -> None:
+        logs = logs or {}
+        at: dict[str, float | int] = {"step": state.global_step, "epoch": state.epoch or 0.0}
+        if VALIDATION_LOSS in logs:
+            self.validation_loss = logs[VALIDATION_LOSS]
+            if self.first_validation_loss is None:
+                self.first_validation_loss = self.validation_loss
+            self._metrics.append({**at, VALIDATION_LOSS: self.validation_loss})
+            self._tell(state)
+        elif "loss" in logs:
+            meter = self._trainer.meter
+            named: dict[str, float | int] = {
+                key: logs[key] for key in ("loss", "learning_rate", "grad_norm") if key in logs
+            }
+            speed = round(meter.tokens_per_second, 1)
+            self._metrics.append(
+                {**at, **named, "tokens": meter.tokens, "tokens_per_second": speed}
+            )
+
+    def _tell(self, state: TrainerState) -> None:
+        meter = self._trainer.meter
+        done = state.global_step - self._first_step
+        left = meter.seconds / done * (state.max_steps - state.global_step) if done else math.nan
+        self._on_progress(
+            Progress(
+                state.global_step,
+                state.max_steps,
+                state.epoch or 0.0,
+                self._last_loss,
+                self.validation_loss,
+                meter.tokens_per_second,
+                left,
+            )
+        )
+
+
+def _dataset(rows: Sequence[Encoded]) -> Dataset:
+    return Dataset.from_dict(
+        {"input_ids": [list(row.ids) for row in rows], "labels": [list(row.labels) for row in rows]}
+    )
