@@ -160,6 +160,6 @@ def _did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
 def _first_line(boxed: str) -> str:
     """The first sentence in tyro's box, without the box."""
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip("│╭╰─╮╯ ") for line in boxed.splitlines()]
-    found = [line for line in lines if line and not line.endswith("error")]
+    found = [line for line in lines if line.strip("-+| ") and not line.endswith("error")]
     text = re.sub(r"^Error parsing ", "", found[0] if found else "cannot be parsed")
     return text if text.endswith(".") else f"{text}."

@@ -215,6 +215,6 @@ def _line_number(fault: str) -> int:
 
 
 def _mend(faults: list[str]) -> str:
-    if any("is missing" in fault for fault in faults):
-        return "Mend it, or name the fields with --prompt_field and --answer_field."
+    if all("is missing" in fault for fault in faults):
+        return "Add it, or name the fields with --prompt_field and --answer_field."
     return "Mend that line." if len(faults) == 1 else "Mend these lines."

@@ -1,0 +1,209 @@
+"""README.md of an adapter: the model card, in the form the Hugging Face hub reads."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path, PurePath
+
+import yaml
+
+from finetuning_exam.data.records import Example
+from finetuning_exam.data.template import prompt_func
+from finetuning_exam.evaluation.exam import Exam
+from finetuning_exam.model.folder import looks_like_path
+from finetuning_exam.report.text import (
+    interval_text,
+    measures,
+    number,
+    on_one_line,
+    signed,
+    versions,
+    visible,
+)
+from finetuning_exam.report.words import forgetting_words, headline
+from finetuning_exam.settings import BUILTIN_MODEL
+from finetuning_exam.training.record import RunRecord
+
+_BASE_TO_FILL_IN = "path/to/the/base"
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~&:$@^=\"'])")
+
+
+def model_card(exam: Exam, run: RunRecord) -> str:
+    """The card: what the adapter is, from what it was made, and how it did in the exam."""
+    name = PurePath(run.settings.output_dir).name or "adapter"
+    sections = (
+        f"---\n{_front_matter(exam, run, name)}---",
+        f"# {_text(name)}",
+        _what_it_is(run),
+        f"## Exam\n\n{headline(exam)}\n\n{_results(exam)}",
+        f"## Use\n\n{_use(run)}",
+        f"## Data\n\n{_data(run)}",
+        f"## Recipe\n\n{_recipe(run)}",
+        f"To make it again:\n\n{_block(run.command, 'sh')}",
+    )
+    return "\n\n".join(sections) + "\n"
+
+
+def hub_name(name: str) -> str | None:
+    """The name of a base on the hub; None for the built-in base and for a folder."""
+    is_local = name == BUILTIN_MODEL or looks_like_path(name) or Path(name).exists()
+    return None if is_local else name
+
+
+def _front_matter(exam: Exam, run: RunRecord, name: str) -> str:
+    base = hub_name(run.base.name)
+    exam_file = run.data.exam_path or run.data.path
+    dataset = on_one_line(PurePath(exam_file).name)
+    result = {
+        "task": {"type": "text-generation"},
+        "dataset": {"name": dataset, "type": dataset},
+        "metrics": [
+            {"type": kind, "name": title, "value": round(value, 6)}
+            for kind, title, value in _metrics(exam)
+            if math.isfinite(value)
+        ],
+    }
+    front = {
+        "library_name": "peft",
+        **({"base_model": base} if base else {}),
+        "pipeline_tag": "text-generation",
+        "tags": ["lora", "sft", "trl"],
+        "model-index": [{"name": on_one_line(name), "results": [result]}],
+    }
+    return yaml.safe_dump(front, sort_keys=False, allow_unicode=True)
+
+
+def _metrics(exam: Exam) -> tuple[tuple[str, str, float], ...]:
+    """Type, name and value of the tuned model's figures."""
+    overall = exam.overall
+    return (
+        ("nll_per_token", "NLL per token (nats)", overall.nll_per_token.tuned),
+        ("bits_per_byte", "Bits per byte", overall.bits_per_byte.tuned),
+        ("exact_match", "Exact match", overall.exact_match.tuned),
+        ("chrf", "chrF", overall.chrf.tuned),
+        ("accuracy", "Multiple-choice accuracy", overall.choice_accuracy.tuned),
+    )
+
+
+def _what_it_is(run: RunRecord) -> str:
+    base = _code(run.base.name)
+    if run.base.name == BUILTIN_MODEL:
+        base = "the built-in base of finetuning-exam (`--model builtin`)"
+    return (
+        f"A LoRA adapter of rank {run.settings.lora_r} ({run.adapter.n_parameters:,} parameters) "
+        f"for {base}, fine-tuned on instructions with finetuning-exam.\n\n"
+        f"- Base: {run.base.n_parameters:,} parameters, weights SHA-256 `{run.base.sha256}`\n"
+        f"- Adapter: weights SHA-256 `{run.adapter.sha256}`"
+    )
+
+
+def _results(exam: Exam) -> str:
+    change = exam.overall.nll_per_token
+    lines = ["| Measure | Base | Tuned | Change |", "| --- | ---: | ---: | ---: |"]
+    lines += [f"| {m.name} | {m.base} | {m.tuned} | {m.change} |" for m in measures(exam.overall)]
+    rows = "held-out" if exam.is_held_out else "training"
+    return (
+        f"{exam.overall.n_examples:,} {rows} examples. Difference in NLL: "
+        f"{signed(change.difference)} nats per token (95% interval: "
+        f"{interval_text(change.interval)}; below zero is better).\n\n"
+        + "\n".join(lines)
+        + f"\n\nForgetting: {forgetting_words(exam)} ({signed(exam.forgetting.difference)} nats "
+        f"per token, 95% interval: {interval_text(exam.forgetting.interval)}).\n\n"
+        "report.html shows answers side by side; exam.json has every example."
+    )
+
+
+def _use(run: RunRecord) -> str:
+    base = hub_name(run.base.name) or _BASE_TO_FILL_IN
+    if run.template == "chat":
+        prompt = (
+            'tokenizer.apply_chat_template([{"role": "user", "content": "Your question"}], '
+            "tokenize=False, add_generation_prompt=True)"
+        )
+        special = ", add_special_tokens=False"
+    else:
+        prompt = json.dumps(prompt_func(Example("Your question", "", 0, "")))
+        special = ""
+    snippet = f"""\
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+base, adapter = {json.dumps(base)}, "path/to/this/folder"
+tokenizer = AutoTokenizer.from_pretrained(adapter)
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), adapter)
+prompt = {prompt}
+ids = tokenizer(prompt, return_tensors="pt"{special})
+answer = model.generate(**ids, max_new_tokens=80, do_sample=False)[0, ids["input_ids"].shape[1] :]
+print(tokenizer.decode(answer, skip_special_tokens=True))"""
+    where = (
+        "The base is the folder `finetuning_exam/model/builtin` of the installed package.\n\n"
+        if run.base.name == BUILTIN_MODEL
+        else ""
+    )
+    return where + _block(snippet, "python")
+
+
+def _data(run: RunRecord) -> str:
+    data = run.data
+    lines = [f"- Training file: {_code(data.path)}, SHA-256 `{data.sha256}`"]
+    if data.exam_path is not None:
+        lines.append(f"- Exam file: {_code(data.exam_path)}, SHA-256 `{data.exam_sha256}`")
+    lines.append(
+        f"- {data.n_train:,} rows trained, {data.n_validation:,} chose the best step, "
+        f"{data.n_exam:,} sat the exam"
+    )
+    if data.exam_is_training:
+        lines.append("- The exam was taken on the training rows: nothing was held out")
+    if data.exam_rows_also_taught:
+        lines.append(
+            f"- {data.exam_rows_also_taught:,} exam questions are also in the training file"
+        )
+    return "\n".join(lines)
+
+
+def _recipe(run: RunRecord) -> str:
+    settings, plan, result = run.settings, run.plan, run.result
+    modules = " ".join(settings.lora_target_modules)
+    rows = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
+    trained = "answers only" if settings.completion_only_loss else "prompts and answers"
+    early = " (stopped early)" if result.stopped_early else ""
+    return "\n".join(
+        (
+            f"- LoRA: r {settings.lora_r}, alpha {settings.lora_alpha}, "
+            f"dropout {settings.lora_dropout:g}, target modules {_code(modules)} "
+            f"({run.adapter.n_modules} adapted)",
+            f"- Loss on {trained}; template `{run.template}`",
+            f"- AdamW, peak learning rate {plan.learning_rate:g}, "
+            f"{settings.lr_scheduler_type} schedule, {plan.warmup_steps} warm-up steps",
+            f"- {rows} rows per step, {result.steps:,} of {plan.total_steps:,} steps{early}; "
+            f"step {result.best_step:,} was kept",
+            f"- Validation loss {number(result.first_validation_loss)} at first, "
+            f"{number(result.best_validation_loss)} at best; seed {settings.seed}",
+            f"- {run.device}, {run.dtype}, {run.threads} threads; {result.tokens:,} tokens in "
+            f"{number(result.seconds, 1)} s",
+            "- " + ", ".join(f"{name} {version}" for name, version in versions(run)),
+        )
+    )
+
+
+def _text(text: str) -> str:
+    """User text as plain Markdown text: every character that Markdown could read is escaped."""
+    return _MARKDOWN.sub(r"\\\1", on_one_line(text))
+
+
+def _code(text: str) -> str:
+    """User text as a code span, fenced by more backticks than it holds in a row."""
+    fence = "`" * (_longest_run(text) + 1)
+    return f"{fence} {on_one_line(text)} {fence}" if "`" in text else f"`{on_one_line(text)}`"
+
+
+def _block(text: str, language: str) -> str:
+    """User text as a code block, fenced by more backticks than it holds in a row."""
+    fence = "`" * max(3, _longest_run(text) + 1)
+    return f"{fence}{language}\n{visible(text)}\n{fence}"
+
+
+def _longest_run(text: str) -> int:
+    return max((len(run) for run in re.findall("`+", text)), default=0)

@@ -1,0 +1,290 @@
+"""report.html: the exam for people, one self-contained file without scripts."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from typing import Literal
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from finetuning_exam.evaluation.exam import Exam, ExamRow, Results
+from finetuning_exam.evaluation.generate import Answer
+from finetuning_exam.evaluation.score import Score
+from finetuning_exam.report.plots import difference_plot, loss_plot, loss_words, share_words
+from finetuning_exam.report.text import (
+    ABSENT,
+    Measure,
+    interval_text,
+    measures,
+    number,
+    p_value,
+    percent,
+    signed,
+    versions,
+    visible,
+)
+from finetuning_exam.report.words import (
+    SIGNIFICANCE,
+    forgetting_words,
+    headline,
+    learned_form_only,
+)
+from finetuning_exam.training.record import RunRecord
+
+N_EXAMPLES_SHOWN = 10
+N_CHARACTERS_SHOWN = 2000
+_CEILING = 0.95
+"""A base that answers more than this right leaves no room to rise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A piece of a text; `is_new` where the reference does not have it."""
+
+    text: str
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerView:
+    """One of the texts of an example; `note` says what the text itself does not."""
+
+    title: str
+    spans: tuple[Span, ...]
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleView:
+    """One example as the report shows it."""
+
+    difference: str
+    where: str
+    tag: str
+    prompt: str
+    answers: tuple[AnswerView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What the template shows besides the exam and the run themselves."""
+
+    tone: Literal["improved", "worse", "unsure"]
+    title: str
+    headline: str
+    meaning: str
+    notes: tuple[str, ...]
+    measures: tuple[Measure, ...]
+    tags: tuple[tuple[str, Results], ...]
+    forgetting: str
+    loss_plot: Markup
+    loss_words: str
+    difference_plot: Markup
+    share_words: str
+    improved: tuple[ExampleView, ...]
+    harmed: tuple[ExampleView, ...]
+    settings: tuple[tuple[str, str], ...]
+    versions: tuple[tuple[str, str], ...]
+
+
+def render_report(exam: Exam, run: RunRecord, metrics: tuple[dict[str, float], ...]) -> str:
+    """The whole report as an HTML page; every text from data or model is escaped."""
+    environment = Environment(
+        loader=PackageLoader("finetuning_exam", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "number": number,
+        "signed": signed,
+        "percent": percent,
+        "p_value": p_value,
+        "interval": interval_text,
+    }
+    template = environment.get_template("report.html.jinja")
+    return template.render(exam=exam, run=run, page=_page(exam, run, metrics))
+
+
+def _finalize(value: object) -> object:
+    """The last thing before escaping: no text reaches the page with characters that act."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _page(exam: Exam, run: RunRecord, metrics: tuple[dict[str, float], ...]) -> Page:
+    improved, harmed = pick_examples(exam.rows)
+    title, _, sentence = re.sub("[:.] ", "\n", headline(exam), count=1).rstrip(".").partition("\n")
+    best_step = run.result.best_step
+    return Page(
+        tone=_tone(exam),
+        title=title,
+        headline=sentence,
+        meaning=_meaning(exam),
+        notes=tuple(_notes(exam, run)),
+        measures=measures(exam.overall),
+        tags=tuple(sorted(exam.by_tag, key=lambda item: -item[1].n_examples)),
+        forgetting=forgetting_words(exam),
+        loss_plot=Markup(loss_plot(metrics, best_step)),
+        loss_words=loss_words(metrics, best_step),
+        difference_plot=Markup(difference_plot(exam.rows)),
+        share_words=share_words(exam.rows),
+        improved=tuple(_example(row) for row in improved),
+        harmed=tuple(_example(row) for row in harmed),
+        settings=tuple(
+            (field.name, _setting(getattr(run.settings, field.name)))
+            for field in dataclasses.fields(run.settings)
+        ),
+        versions=versions(run),
+    )
+
+
+def _tone(exam: Exam) -> Literal["improved", "worse", "unsure"]:
+    if exam.verdict == "worse":
+        return "worse"
+    return "improved" if exam.verdict == "improved" and not learned_form_only(exam) else "unsure"
+
+
+def _setting(value: object) -> str:
+    if value is None:
+        return ABSENT
+    return " ".join(map(str, value)) or ABSENT if isinstance(value, tuple) else str(value)
+
+
+def pick_examples(rows: Sequence[ExamRow]) -> tuple[list[ExamRow], list[ExamRow]]:
+    """The most improved and the most harmed rows, among the answered ones if there are any."""
+    candidates = [row for row in rows if row.tuned_answer is not None] or list(rows)
+    ordered = sorted(candidates, key=_difference)
+    improved = [row for row in ordered if _difference(row) < 0][:N_EXAMPLES_SHOWN]
+    harmed = [row for row in reversed(ordered) if _difference(row) > 0][:N_EXAMPLES_SHOWN]
+    return improved, harmed
+
+
+def compare_words(text: str, reference: str) -> tuple[Span, ...]:
+    """The text in pieces, word by word against the reference; the pieces joined are the text."""
+    words = re.findall(r"\S+\s*|^\s+", text)
+    bare = [word.strip() for word in words]
+    matcher = SequenceMatcher(None, bare, reference.split(), autojunk=False)
+    spans: list[Span] = []
+    done = 0
+    for start, _, length in matcher.get_matching_blocks():
+        new, same = words[done:start], words[start : start + length]
+        if new:
+            piece = "".join(new)
+            spans.append(Span(piece.rstrip(), True))
+            spans.append(Span(piece[len(piece.rstrip()) :], False))
+        spans.append(Span("".join(same), False))
+        done = start + length
+    return tuple(span for span in spans if span.text)
+
+
+def _meaning(exam: Exam) -> str:
+    change = exam.overall.nll_per_token
+    if not math.isfinite(change.difference) or abs(change.difference) > 20:
+        return ""
+    factor = math.exp(-change.difference)
+    times = (
+        f"{factor:.2f} times as likely" if factor >= 1 else f"{1 / factor:.2f} times less likely"
+    )
+    rows = "held-out" if exam.is_held_out else "training"
+    return (
+        f"On average a token of the right answers to {exam.overall.n_examples:,} {rows} questions "
+        f"became {times} (perplexity {number(_perplexity(change.base), 2)} → "
+        f"{number(_perplexity(change.tuned), 2)})."
+    )
+
+
+def _perplexity(nll: float) -> float:
+    return math.exp(nll) if nll < 700 else math.inf
+
+
+def _notes(exam: Exam, run: RunRecord) -> list[str]:
+    """What the reader must know to read the verdict rightly."""
+    overall, data = exam.overall, run.data
+    notes: list[str] = []
+    if not exam.is_held_out:
+        notes.append(
+            "The exam was taken on the training rows: these figures show what was memorised, "
+            "not what the model can do with new questions."
+        )
+    if math.isnan(overall.nll_per_token.interval.low):
+        notes.append("There are too few examples for a confidence interval.")
+    notes += _choice_notes(exam)
+    if data.exam_rows_also_taught:
+        notes.append(
+            f"{data.exam_rows_also_taught:,} of {data.n_exam:,} exam questions are also in the "
+            "training file, so the result looks better than it is."
+        )
+    if exam.forgetting.interval.low > 0:
+        notes.append(f"Something was forgotten: {forgetting_words(exam)}.")
+    if overall.n_answered < overall.n_examples:
+        notes.append(
+            f"Answers were generated for a sample of {overall.n_answered:,} of "
+            f"{overall.n_examples:,} examples; likelihood was measured on all of them."
+        )
+    return notes
+
+
+def _choice_notes(exam: Exam) -> list[str]:
+    choice = exam.overall.choice_accuracy
+    if choice.n_questions == 0:
+        return [
+            "Multiple choice could not be asked (a tag needs four different answers), so nothing "
+            "tells whether the answers or only their form was learned."
+        ]
+    if not learned_form_only(exam):
+        return []
+    figures = f"multiple choice {percent(choice.base)} → {percent(choice.tuned)}"
+    if choice.base >= _CEILING:
+        return [f"The base already chose nearly every right answer ({figures}): no room to rise."]
+    rise = "did not rise" if choice.tuned <= choice.base else "rose no more than chance explains"
+    return [
+        f"The form rather than the answers was learned: {figures} {rise} "
+        f"({p_value(choice.p_value)}; significant below {SIGNIFICANCE:g})."
+    ]
+
+
+def _difference(row: ExamRow) -> float:
+    return row.tuned_score.nll_per_token - row.base_score.nll_per_token
+
+
+def _example(row: ExamRow) -> ExampleView:
+    example = row.example
+    prompt = f"{example.instruction}\n\n{example.input}" if example.input else example.instruction
+    reference = AnswerView("Reference", (Span(_shorten(example.answer), False),), "")
+    return ExampleView(
+        signed(_difference(row), 2),
+        example.where,
+        example.tag,
+        _shorten(prompt),
+        (
+            reference,
+            _answer("Base", row.base_answer, row.base_score, example.answer),
+            _answer("Tuned", row.tuned_answer, row.tuned_score, example.answer),
+        ),
+    )
+
+
+def _answer(title: str, answer: Answer | None, score: Score, reference: str) -> AnswerView:
+    title = f"{title} · {number(score.nll_per_token, 2)} nats per token"
+    if answer is None:
+        return AnswerView(title, (), "not answered, only scored")
+    end = "" if answer.stopped else "did not stop by itself"
+    if not answer.text.strip():
+        return AnswerView(title, (), end or "an empty answer")
+    return AnswerView(title, compare_words(_shorten(answer.text), reference), end)
+
+
+def _shorten(text: str) -> str:
+    left_out = len(text) - N_CHARACTERS_SHOWN
+    if left_out <= 0:
+        return text
+    return f"{text[:N_CHARACTERS_SHOWN]} … ({left_out:,} more characters: see exam.json)"

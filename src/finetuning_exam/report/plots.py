@@ -1,0 +1,232 @@
+"""Two plots as SVG that can stand inside one HTML page.
+
+Text and axes take the colour of the text around them, so the plots suit light and dark pages.
+The same figures give the same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from xml.etree import ElementTree
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from finetuning_exam.evaluation.exam import ExamRow
+from finetuning_exam.report.text import MINUS
+
+BETTER_COLOUR = "#3180c2"
+WORSE_COLOUR = "#c8660f"
+MAX_BARS = 500
+"""More examples than this share bars, so that the file stays small."""
+
+_INK = "#010203"
+"""Stands for the colour of the surrounding text until `_svg` puts `currentColor` there."""
+_SVG_NAMESPACE = "http://www.w3.org/2000/svg"
+
+Points = tuple[tuple[float, float], ...]
+
+
+def loss_plot(metrics: Sequence[dict[str, float]], best_step: int) -> str:
+    """Training and validation loss over the steps, with the step whose adapter was kept."""
+    with _style():
+        figure, axes = _new_figure()
+        training, validation = _points(metrics, "loss"), _points(metrics, "eval_loss")
+        if training or validation:
+            _line(axes, training, WORSE_COLOUR, "training", "")
+            _line(axes, validation, BETTER_COLOUR, "validation", "o")
+            axes.axvline(
+                best_step,
+                color=_INK,
+                alpha=0.6,
+                lw=1,
+                ls=(0, (4, 3)),
+                label=f"kept: step {best_step}",
+            )
+            axes.legend(loc="upper right", fontsize=9, handlelength=1.6)
+        else:
+            _say(axes, "No loss was logged.")
+        _title(figure, "Loss while training")
+        axes.set_xlabel("optimizer step")
+        axes.set_ylabel("nats per token")
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+        label = f"Line plot: {loss_words(metrics, best_step)}"
+        return _svg(figure, "loss-plot", label)
+
+
+def difference_plot(rows: Sequence[ExamRow]) -> str:
+    """Every example's NLL per token, tuned minus base, from most improved to most harmed."""
+    differences = sorted_differences(rows)
+    with _style():
+        figure, axes = _new_figure()
+        if len(differences):
+            heights, edges = _bars(differences)
+            _fill(axes, np.minimum(heights, 0.0), edges, BETTER_COLOUR)
+            _fill(axes, np.maximum(heights, 0.0), edges, WORSE_COLOUR)
+            axes.axhline(0.0, color=_INK, lw=1)
+            axes.set_xlim(0, len(differences))
+        else:
+            _say(axes, "No examples.")
+        axes.grid(axis="x", visible=False)
+        _title(figure, share_words(rows))
+        axes.set_xlabel("examples, most improved first")
+        axes.set_ylabel(f"nats per token, tuned {MINUS} base")
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+        label = f"Bar plot of the change of every example: {share_words(rows)}."
+        return _svg(figure, "difference-plot", label)
+
+
+def loss_words(metrics: Sequence[dict[str, float]], best_step: int) -> str:
+    """The loss plot as a sentence, for those who cannot see it."""
+    parts = [
+        f"{name} loss went from {points[0][1]:.3f} at step {points[0][0]:g} "
+        f"to {points[-1][1]:.3f} at step {points[-1][0]:g}."
+        for name, points in (
+            ("Training", _points(metrics, "loss")),
+            ("Validation", _points(metrics, "eval_loss")),
+        )
+        if points
+    ]
+    return " ".join([*parts, f"The adapter of step {best_step} was kept."])
+
+
+def share_words(rows: Sequence[ExamRow]) -> str:
+    """Shares of examples that became likelier and less likely, for a title."""
+    differences = sorted_differences(rows)
+    n_rows = len(differences)
+    if not n_rows:
+        return "No examples"
+    n_better, n_worse = int((differences < 0).sum()), int((differences > 0).sum())
+    return (
+        f"Better on {n_better:,} of {n_rows:,} ({n_better / n_rows:.0%}), "
+        f"worse on {n_worse:,} ({n_worse / n_rows:.0%})"
+    )
+
+
+def sorted_differences(rows: Sequence[ExamRow]) -> NDArray[np.float64]:
+    """Tuned minus base in nats per token, one an example, ascending; shape (n,)."""
+    values = (row.tuned_score.nll_per_token - row.base_score.nll_per_token for row in rows)
+    return np.array(sorted(value for value in values if math.isfinite(value)), dtype=np.float64)
+
+
+def _points(metrics: Sequence[dict[str, float]], key: str) -> Points:
+    """(step, value) in order of step; of a step that was logged twice the later line counts."""
+    found = {row["step"]: row[key] for row in metrics if key in row}
+    return tuple((step, found[step]) for step in sorted(found) if math.isfinite(found[step]))
+
+
+def _line(axes: Axes, points: Points, colour: str, label: str, marker: str) -> None:
+    if points:
+        steps, values = zip(*points, strict=True)
+        marker = marker or ("o" if len(points) == 1 else "")
+        axes.plot(steps, values, color=colour, lw=1.8, marker=marker, markersize=4, label=label)
+
+
+def _bars(differences: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Heights and edges of at most `MAX_BARS` bars; neighbours that share one give their mean."""
+    n_bars = min(len(differences), MAX_BARS)
+    edges = np.linspace(0, len(differences), n_bars + 1).round().astype(np.int64)
+    heights = np.add.reduceat(differences, edges[:-1]) / np.diff(edges)
+    return heights, edges.astype(np.float64)
+
+
+def _fill(
+    axes: Axes, heights: NDArray[np.float64], edges: NDArray[np.float64], colour: str
+) -> None:
+    axes.stairs(heights, edges, fill=True, color=colour, linewidth=0)
+
+
+def _style() -> AbstractContextManager[None]:
+    """Settings of matplotlib that hold while a plot is made; the caller's come back after it."""
+    return matplotlib.rc_context(
+        {
+            "svg.fonttype": "none",
+            "svg.hashsalt": "finetuning-exam",
+            "font.family": "sans-serif",
+            "font.sans-serif": ["DejaVu Sans"],
+            "font.size": 10.0,
+            "text.color": _INK,
+            "axes.labelcolor": _INK,
+            "axes.edgecolor": _INK,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "axes.axisbelow": True,
+            "grid.color": _INK,
+            "grid.alpha": 0.15,
+            "grid.linewidth": 0.6,
+            "xtick.color": _INK,
+            "ytick.color": _INK,
+            "legend.frameon": False,
+            "text.parse_math": False,
+        }
+    )
+
+
+def _new_figure() -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(4.7, 3.1), layout="constrained")
+    FigureCanvasSVG(figure)
+    return figure, figure.add_subplot()
+
+
+def _title(figure: Figure, text: str) -> None:
+    figure.suptitle(text, x=0.01, ha="left", fontsize=10.5)
+
+
+def _say(axes: Axes, text: str) -> None:
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center")
+
+
+def _svg(figure: Figure, prefix: str, label: str) -> str:
+    """The figure as an SVG element whose ids all begin with `prefix`, with a text alternative."""
+    buffer = io.BytesIO()
+    metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
+    figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
+    root = ElementTree.fromstring(buffer.getvalue())
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag.endswith(("}metadata", "}style")):
+                parent.remove(child)
+    for element in root.iter():
+        _clean(element, prefix)
+    width, height = root.attrib["viewBox"].split()[2:]
+    root.attrib.update(
+        {
+            "xmlns": _SVG_NAMESPACE,
+            "role": "img",
+            "aria-label": label,
+            "width": width,
+            "height": height,
+            "stroke-linejoin": "round",
+            "stroke-linecap": "butt",
+        }
+    )
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _clean(element: ElementTree.Element, prefix: str) -> None:
+    """Drop namespaces, make ids unique, shorten numbers, and let the page choose ink and font."""
+    element.tag = element.tag.rpartition("}")[2]
+    element.tail = None
+    attributes = {name.rpartition("}")[2]: value for name, value in element.attrib.items()}
+    element.attrib.clear()
+    for name, value in attributes.items():
+        if name == "id":
+            value = f"{prefix}-{value}"
+        elif name == "href":
+            value = value.replace("#", f"#{prefix}-")
+        elif name in ("d", "x", "y"):
+            value = re.sub(r"-?\d+\.\d+", lambda found: f"{float(found[0]):.2f}", value)
+        value = value.replace("url(#", f"url(#{prefix}-").replace(_INK, "currentColor")
+        element.set(name, value.replace("'DejaVu Sans', sans-serif", "system-ui, sans-serif"))
+    if not (element.text or "").strip():
+        element.text = None

@@ -1,0 +1,117 @@
+"""The exam and the answers in the terminal, as rich renderables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from finetuning_exam.evaluation.exam import Exam, ExamRow, Pair, Results
+from finetuning_exam.report.text import visible
+from finetuning_exam.report.words import difference_words, forgetting_words, headline
+
+_COLOURS = {"improved": "green", "worse": "red"}
+N_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One question with both answers, and the reference where there is one."""
+
+    prompt: str
+    base: str
+    tuned: str
+    reference: str = ""
+
+
+def exam_summary(exam: Exam) -> RenderableType:
+    """Verdict, figures, tags and a few examples."""
+    colour = _COLOURS.get(exam.verdict, "yellow")
+    parts: list[RenderableType] = [
+        Text(f"Verdict: {exam.verdict}", style=f"bold {colour}"),
+        Text(headline(exam)),
+        Text(f"Difference in nats per token: {difference_words(exam.overall.nll_per_token)}"),
+        Text(f"Forgetting: {forgetting_words(exam)}"),
+        _figures(exam),
+    ]
+    shown = most_improved(exam.rows)[:N_SHOWN]
+    if shown:
+        parts.append(Text("Examples", style="bold"))
+        parts.append(comparisons_table([_comparison(row) for row in shown]))
+    return Group(*parts)
+
+
+def comparisons_table(comparisons: Sequence[Comparison]) -> RenderableType:
+    """Questions with the base's and the tuned model's answers side by side."""
+    table = Table(box=box.SIMPLE_HEAD, expand=False, pad_edge=False, show_lines=True)
+    table.add_column("Question", ratio=3, overflow="fold")
+    table.add_column("Base", ratio=4, style="dim", overflow="fold")
+    table.add_column("Tuned", ratio=4, style="bold", overflow="fold")
+    has_reference = any(comparison.reference for comparison in comparisons)
+    if has_reference:
+        table.add_column("Reference", ratio=4, overflow="fold")
+    for comparison in comparisons:
+        cells = [comparison.prompt, comparison.base, comparison.tuned]
+        cells += [comparison.reference] if has_reference else []
+        table.add_row(*(Text(visible(cell) or "(nothing)") for cell in cells))
+    return table
+
+
+def most_improved(rows: Sequence[ExamRow]) -> list[ExamRow]:
+    """Rows with answers, those whose likelihood rose most first."""
+    answered = [row for row in rows if row.tuned_answer is not None]
+    return sorted(
+        answered, key=lambda row: row.tuned_score.nll_per_token - row.base_score.nll_per_token
+    )
+
+
+def _comparison(row: ExamRow) -> Comparison:
+    return Comparison(
+        row.example.instruction,
+        row.base_answer.text if row.base_answer else "",
+        row.tuned_answer.text if row.tuned_answer else "",
+        row.example.answer,
+    )
+
+
+def _figures(exam: Exam) -> Table:
+    """Base → tuned, one column for all examples and one for each tag."""
+    columns = (
+        [("all", exam.overall), *exam.by_tag] if len(exam.by_tag) > 1 else [("all", exam.overall)]
+    )
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("base → tuned")
+    for name, results in columns[:6]:
+        table.add_column(f"{visible(name)} ({results.n_examples})", justify="right")
+    for label, cells in _lines([results for _, results in columns[:6]]):
+        table.add_row(label, *cells)
+    return table
+
+
+def _lines(columns: Sequence[Results]) -> list[tuple[str, list[str]]]:
+    chance = columns[0].choice_accuracy.chance
+    return [
+        (
+            "NLL per token (nats)",
+            [f"{r.nll_per_token.base:.3f} → {r.nll_per_token.tuned:.3f}" for r in columns],
+        ),
+        ("bits per byte", [_pair(r.bits_per_byte, ".3f") for r in columns]),
+        (
+            f"multiple choice (chance {chance:.0%})",
+            [_pair(Pair(r.choice_accuracy.base, r.choice_accuracy.tuned), ".0%") for r in columns],
+        ),
+        ("answers word for word", [_pair(r.exact_match, ".0%") for r in columns]),
+        ("chrF (0–100)", [_pair(r.chrf, ".1f") for r in columns]),
+        ("ended by themselves", [_pair(r.stopped, ".0%") for r in columns]),
+    ]
+
+
+def _pair(pair: Pair, form: str) -> str:
+    return " → ".join(
+        "–" if math.isnan(value) else format(value, form) for value in (pair.base, pair.tuned)
+    )

@@ -1,0 +1,59 @@
+"""The exam's result in plain words: one source for terminal, report and model card."""
+
+from __future__ import annotations
+
+import math
+
+from finetuning_exam.evaluation.exam import Exam
+from finetuning_exam.evaluation.stats import PairedDifference
+
+SIGNIFICANCE = 0.05
+
+
+def learned_form_only(exam: Exam) -> bool:
+    """Whether answers became likelier although the right one is not told apart any better."""
+    choice = exam.overall.choice_accuracy
+    return (
+        exam.verdict == "improved"
+        and choice.n_questions > 0
+        and (choice.tuned <= choice.base or choice.p_value >= SIGNIFICANCE)
+    )
+
+
+def headline(exam: Exam) -> str:
+    """The verdict and, in one sentence, what it means."""
+    if not exam.is_held_out:
+        return (
+            "Too few examples to tell. There were too few rows to hold any out, so the exam was "
+            "taken on the training rows and says nothing about new questions."
+        )
+    if learned_form_only(exam):
+        return (
+            "Improved, but only in form: the held-out answers became likelier, yet the right one "
+            "is told apart from wrong ones no better than before."
+        )
+    return {
+        "improved": "Improved: held-out answers became likelier, and more than chance explains.",
+        "worse": "Worse: held-out answers became less likely, and more than chance explains.",
+        "no measurable difference": "No measurable difference on the held-out examples.",
+        "too few examples to tell": "Too few examples to tell whether anything changed.",
+    }[exam.verdict]
+
+
+def difference_words(difference: PairedDifference) -> str:
+    """A difference in nats per token with its interval, such as `-1.52 (95% -1.60 to -1.44)`."""
+    interval = difference.interval
+    if math.isnan(interval.low):
+        return f"{difference.difference:+.3f} (too few examples for an interval)"
+    return f"{difference.difference:+.3f} (95%: {interval.low:+.3f} to {interval.high:+.3f})"
+
+
+def forgetting_words(exam: Exam) -> str:
+    """What happened to general text that nobody taught."""
+    difference = exam.forgetting
+    if difference.interval.low > 0:
+        share = math.expm1(difference.difference)
+        return f"general text became less likely: perplexity {share:+.0%}"
+    if difference.interval.high < 0:
+        return "general text became likelier too"
+    return "no measurable change on general text"
