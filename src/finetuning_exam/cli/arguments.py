@@ -72,7 +72,7 @@ def _from_flags(
                 return_unknown_args=True,
             )
     except SystemExit:
-        raise UsageError(_first_line(said.getvalue()), f"See fte {command} --help.") from None
+        raise UsageError(_fault_in(said.getvalue()), f"See fte {command} --help.") from None
     if unknown:
         flag = next((word for word in unknown if word.startswith("-")), unknown[0])
         raise UsageError(_unknown_flag(flag, kind), f"See fte {command} --help.")
@@ -157,9 +157,15 @@ def _did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
     return f" Did you mean {prefix}{found[0]}?" if found else ""
 
 
-def _first_line(boxed: str) -> str:
-    """The first sentence in tyro's box, without the box."""
-    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip("│╭╰─╮╯ ") for line in boxed.splitlines()]
-    found = [line for line in lines if line.strip("-+| ") and not line.endswith("error")]
-    text = re.sub(r"^Error parsing ", "", found[0] if found else "cannot be parsed")
-    return text if text.endswith(".") else f"{text}."
+def _fault_in(boxed: str) -> str:
+    """The fault in tyro's box as one line, such as `--seed: 'x' is not INT.`."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", boxed)
+    text = " ".join(line.strip("│╭╰─╮╯|+ ") for line in plain.splitlines())
+    flag = re.search(r"Error parsing (--\w+)", text)
+    value = re.search(r"instantiated from \['(.*?)'\]|: '(.*?)'(?: |$)", text)
+    kind = re.search(r"Argument helptext:\s+--\w+ (\S+) ", text)
+    if flag and value and kind:
+        wanted = kind[1].replace("{", "").replace("}", "").replace("|", " or ")
+        return f"{flag[1]}: {(value[1] or value[2])!r} is not {wanted}."
+    told = re.search(r"(?:Missing argument|Invalid choice)[\W_]+(\w.*?)[\s─-]*For full", text)
+    return (told[1] if told else text).strip()
