@@ -113,6 +113,7 @@ def _from_yaml(kind: type[Settings], path: str) -> tuple[Settings, tuple[str, ..
         raise UsageError(f"--config {path}: holds no settings.", "Write one `name: value` a line.")
     known = {field.name for settings in _ALL_SETTINGS for field in fields(settings)}
     own = {field.name for field in fields(kind)}
+    lists = {field.name for field in fields(kind) if isinstance(field.default, tuple)}
     values: dict[str, object] = {}
     unused: list[str] = []
     for key, value in content.items():
@@ -120,7 +121,7 @@ def _from_yaml(kind: type[Settings], path: str) -> tuple[Settings, tuple[str, ..
         if name not in known:
             raise UsageError(f"{path}: unknown setting {str(key)!r}.{_did_you_mean(name, known)}")
         if name in own:
-            values[name] = tuple(value) if isinstance(value, list) else value
+            values[name] = _as_tuple(value) if name in lists else value
         else:
             unused.append(name)
     return _validated(kind, values, f"{path}: "), tuple(unused)
@@ -138,6 +139,13 @@ def _validated(kind: type[Settings], values: dict[str, object], prefix: str) -> 
         raise UsageError(
             f"{prefix}{name}: {first['msg'][:1].lower()}{first['msg'][1:]}, not {first['input']!r}."
         ) from None
+
+
+def _as_tuple(value: object) -> object:
+    """A YAML list, or a single text that stands for a list of one."""
+    if isinstance(value, str):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _values(settings: RunSettings) -> dict[str, object]:

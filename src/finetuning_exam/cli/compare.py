@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from finetuning_exam.cli.arguments import parse
-from finetuning_exam.cli.console import load_with_words, make_console
+from finetuning_exam.cli.console import load_with_words, make_console, say, say_unused
 from finetuning_exam.data.records import Example, read_records
 from finetuning_exam.settings import CompareSettings
 
@@ -26,12 +26,9 @@ def run(arguments: Sequence[str]) -> int:
     parsed = parse(CompareSettings, "compare", arguments)
     settings = parsed.settings
     console = make_console()
-    if parsed.unused_keys:
-        console.print(
-            f"{settings.config}: {', '.join(parsed.unused_keys)} not used by fte compare."
-        )
+    say_unused(console, settings.config, parsed.unused_keys, "compare")
     if not settings.do_sample and (settings.temperature != 1.0 or settings.top_p != 1.0):
-        console.print("temperature and top_p have no effect without --do_sample.")
+        say(console, "temperature and top_p have no effect without --do_sample.")
     examples = _asked(settings)
     tuned = load_with_words(
         console, settings, settings.adapter_name_or_path, settings.model_name_or_path
@@ -96,7 +93,7 @@ def _show(console: Console, comparisons: Sequence[Comparison]) -> None:
 
 def _converse(console: Console, tuned: Tuned, settings: CompareSettings) -> None:
     """Ask for questions until there are no more (an empty line or the end of input)."""
-    console.print("Type a question; an empty line ends.")
+    say(console, "Type a question; an empty line ends.")
     number = 0
     while True:
         try:

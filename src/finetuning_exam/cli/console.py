@@ -24,7 +24,18 @@ if TYPE_CHECKING:
 
 def make_console() -> Console:
     """A console for results on standard output; plain text when that is no terminal."""
-    return Console(highlight=False, soft_wrap=False)
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def say(console: Console, text: str) -> None:
+    """Print a line as it is; the terminal wraps it, so that it can be copied whole."""
+    console.print(text, soft_wrap=True)
+
+
+def say_unused(console: Console, config: str | None, keys: tuple[str, ...], command: str) -> None:
+    """Say which keys of a YAML file belong to other commands."""
+    if keys:
+        say(console, f"{config}: not used by fte {command}: {', '.join(keys)}")
 
 
 def load_with_words(
@@ -43,9 +54,10 @@ def load_with_words(
         from finetuning_exam.model.tuned import load_tuned
 
         tuned = load_tuned(folder, name, settings.device, settings.dtype, settings.template)
-    console.print(
+    say(
+        console,
         f"base {tuned.base.name}, adapter {folder}, {tuned.encoder.template} template, "
-        f"{tuned.compute.device.type}"
+        f"{tuned.compute.device.type}",
     )
     return tuned
 
@@ -88,7 +100,7 @@ class ProgressView:
         )
         if progress.validation_loss != self._validation_loss:
             self._validation_loss = progress.validation_loss
-            self._console.print(f"  {_validation(progress)}")
+            say(self._console, f"  {_validation(progress)}")
 
 
 def _state(progress: TrainingProgress) -> str:

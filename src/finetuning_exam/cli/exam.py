@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetuning_exam.cli.arguments import parse
-from finetuning_exam.cli.console import load_with_words, make_console
+from finetuning_exam.cli.console import load_with_words, make_console, say, say_unused
 from finetuning_exam.data.records import Records, read_records
 from finetuning_exam.errors import UsageError, WorseError
 from finetuning_exam.settings import ExamCommandSettings
@@ -27,11 +27,12 @@ def run(arguments: Sequence[str]) -> int:
     parsed = parse(ExamCommandSettings, "exam", arguments)
     settings = parsed.settings
     console = make_console()
+    say_unused(console, settings.config, parsed.unused_keys, "exam")
     records = read_records(settings.data, settings.prompt_field, settings.answer_field)
     output = Path(settings.output_file) if settings.output_file else None
     if output and not output.parent.is_dir():
         raise UsageError(f"--output_file {output}: no such folder.", "Make it first.")
-    console.print(f"{records.path}: {len(records.examples)} records")
+    say(console, f"{records.path}: {len(records.examples)} records")
     tuned = load_with_words(
         console, settings, settings.adapter_name_or_path, settings.model_name_or_path
     )

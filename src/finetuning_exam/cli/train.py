@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from finetuning_exam.cli.arguments import parse
-from finetuning_exam.cli.console import ProgressView, duration, make_console
+from finetuning_exam.cli.console import ProgressView, duration, make_console, say, say_unused
 from finetuning_exam.data.records import Records, read_records
 from finetuning_exam.data.split import Split, overlap, split_examples
 from finetuning_exam.errors import WorseError
@@ -66,8 +66,7 @@ def run(arguments: Sequence[str]) -> int:
     data = _read_data(settings)
     run_folder.check_output_dir(folder)
     check_local_model(settings.model_name_or_path)
-    if parsed.unused_keys:
-        console.print(f"{settings.config}: {', '.join(parsed.unused_keys)} not used by fte train.")
+    say_unused(console, settings.config, parsed.unused_keys, "train")
     _tell_data(console, data)
     command = shlex.join(["fte", "train", *arguments])
     exam, record = _train_and_examine(settings, data, command, console)
@@ -94,27 +93,29 @@ def _read_data(settings: TrainSettings) -> Data:
 
 def _tell_data(console: Console, data: Data) -> None:
     train, split = data.train, data.split
-    console.print(
+    say(
+        console,
         f"{train.path}: {len(train.examples)} records "
-        f"({train.fields.prompt} → {train.fields.answer})"
+        f"({train.fields.prompt} → {train.fields.answer})",
     )
     for records in filter(None, (train, data.exam)):
         if records.ignored_fields:
-            console.print(f"{records.path}: not used: {', '.join(records.ignored_fields)}")
+            say(console, f"{records.path}: not used: {', '.join(records.ignored_fields)}")
     source = (
         "the training rows themselves" if split.exam_is_training else "held out of the same file"
     )
     exam_source = data.exam.path if data.exam else source
-    console.print(
+    say(
+        console,
         f"{len(split.train)} rows train, {len(split.validation)} choose the best step, "
-        f"{len(split.exam)} sit the exam ({exam_source})"
+        f"{len(split.exam)} sit the exam ({exam_source})",
     )
     if not split.validation:
-        console.print("Too few rows for validation: the last step is kept.")
+        say(console, "Too few rows for validation: the last step is kept.")
     shared = () if split.exam_is_training else overlap(split.exam, split.train)
     if shared:
         first = ", ".join(example.where for example in shared[:3])
-        console.print(f"Warning: {len(shared)} exam questions are also taught, such as {first}.")
+        say(console, f"Warning: {len(shared)} exam questions are also taught, such as {first}.")
 
 
 def _train_and_examine(
@@ -145,17 +146,20 @@ def _tell_plan(console: Console, prepared: Prepared) -> None:
     base, compute, plan = prepared.base, prepared.compute, prepared.plan
     settings = prepared.settings
     rows = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
-    console.print(
+    say(
+        console,
         f"{base.name}: {base.n_parameters / 1e6:.1f} M parameters on {compute.device.type} "
-        f"({compute.dtype_name}, {compute.threads} threads), {prepared.template} template"
+        f"({compute.dtype_name}, {compute.threads} threads), {prepared.template} template",
     )
-    console.print(
+    say(
+        console,
         f"LoRA r {settings.lora_r} on {adapted_modules(prepared.model)} modules, "
-        f"{prepared.n_adapter_parameters / 1e6:.2f} M parameters to train"
+        f"{prepared.n_adapter_parameters / 1e6:.2f} M parameters to train",
     )
-    console.print(
+    say(
+        console,
         f"{plan.total_steps} steps of {rows} rows ({plan.num_train_epochs:.3g} epochs), "
-        f"learning rate {plan.learning_rate:g}"
+        f"learning rate {plan.learning_rate:g}",
     )
 
 
@@ -163,10 +167,10 @@ def _begin_folder(console: Console, settings: TrainSettings, folder: Path) -> Pa
     """The checkpoint to go on from, or None after an earlier run's files were removed."""
     if settings.resume_from_checkpoint is not None:
         checkpoint = run_folder.find_checkpoint(folder, settings.resume_from_checkpoint)
-        console.print(f"resuming from {checkpoint}")
+        say(console, f"resuming from {checkpoint}")
         return checkpoint
     if run_folder.clear_run(folder):
-        console.print(f"{folder}: the earlier run there is replaced")
+        say(console, f"{folder}: the earlier run there is replaced")
     run_folder.begin(folder)
     return None
 
@@ -174,9 +178,10 @@ def _begin_folder(console: Console, settings: TrainSettings, folder: Path) -> Pa
 def _tell_training(console: Console, result: TrainingResult, seconds: float) -> None:
     early = ", stopped early" if result.stopped_early else ""
     kept = f"step {result.best_step} kept" if result.best_step != result.steps else "last step kept"
-    console.print(
+    say(
+        console,
         f"{result.steps} steps in {duration(seconds)}{early}, "
-        f"{result.tokens / result.seconds:,.0f} tokens/s, {kept}"
+        f"{result.tokens / result.seconds:,.0f} tokens/s, {kept}",
     )
 
 
@@ -216,5 +221,5 @@ def _tell_end(console: Console, exam: Exam, folder: Path) -> None:
 
     console.print()
     console.print(exam_summary(exam))
-    console.print(f"Adapter, exam.json and report.html are in {folder}.")
+    say(console, f"Adapter, exam.json and report.html are in {folder}.")
     console.print(f'Try it: fte compare --adapter {shlex.quote(str(folder))} "your question"')

@@ -183,6 +183,8 @@ def _title(figure: Figure, text: str) -> None:
 
 
 def _say(axes: Axes, text: str) -> None:
+    """A sentence in place of a plot."""
+    axes.set_axis_off()
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center")
 
 

@@ -1,0 +1,24 @@
+"""Fixtures that every test may use. Nothing here imports torch before a test asks for a model."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tiny import Models
+
+# Set before any library of the hub is imported: tests use no network.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
+    """Folders of tiny random models, each made once in a test session."""
+    from tiny import Models
+
+    return Models(tmp_path_factory.mktemp("models"))

@@ -1,0 +1,278 @@
+"""Tiny tokenizers, tiny random models of many architectures, and rows to train them on.
+
+All are saved as folders, so that tests load them the way a user's folder is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, pre_tokenizers, processors
+from tokenizers.models import BPE
+from tokenizers.trainers import BpeTrainer
+from transformers import (
+    AutoModelForCausalLM,
+    BloomConfig,
+    FalconConfig,
+    Gemma3TextConfig,
+    GPT2Config,
+    GPTNeoXConfig,
+    GraniteConfig,
+    LlamaConfig,
+    MistralConfig,
+    Olmo2Config,
+    OPTConfig,
+    Phi3Config,
+    PhiConfig,
+    PreTrainedConfig,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen3Config,
+    SmolLM3Config,
+    StableLmConfig,
+)
+
+from finetuning_exam.data.records import Example
+from finetuning_exam.data.split import Split
+from finetuning_exam.settings import TrainSettings
+from finetuning_exam.training.progress import Progress
+from finetuning_exam.training.run import Prepared, prepare, train
+from finetuning_exam.training.sft import TrainingResult
+
+VOCABULARY = 512
+CONTEXT = 1024
+END = "<|end|>"
+START = "<|start|>"
+PAD = "<|pad|>"
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|{{ message.role }}|>\n{{ message.content }}<|end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A model class by its config, and how many modules `all-linear` adapts in two layers."""
+
+    config: Callable[..., PreTrainedConfig]
+    n_modules: int
+
+
+def _llama_like(kind: type[PreTrainedConfig], **more: object) -> Callable[..., PreTrainedConfig]:
+    def make(**options: object) -> PreTrainedConfig:
+        settings: dict[str, object] = {
+            "vocab_size": VOCABULARY,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": CONTEXT,
+            "initializer_range": 0.3,
+            "tie_word_embeddings": False,
+            "bos_token_id": 0,
+            "eos_token_id": 0,
+            "pad_token_id": None,
+        }
+        return kind(**(settings | more | options))
+
+    return make
+
+
+ARCHITECTURES = {
+    # q, k, v, o, gate, up, down
+    "llama": Architecture(_llama_like(LlamaConfig), 14),
+    "qwen2": Architecture(_llama_like(Qwen2Config), 14),
+    "qwen3": Architecture(_llama_like(Qwen3Config, head_dim=8), 14),
+    "gemma3": Architecture(
+        _llama_like(
+            Gemma3TextConfig, head_dim=8, query_pre_attn_scalar=8, tie_word_embeddings=True
+        ),
+        14,
+    ),
+    "mistral": Architecture(_llama_like(MistralConfig, head_dim=8), 14),
+    "olmo2": Architecture(_llama_like(Olmo2Config), 14),
+    "smollm3": Architecture(_llama_like(SmolLM3Config), 14),
+    "granite": Architecture(_llama_like(GraniteConfig), 14),
+    "stablelm": Architecture(_llama_like(StableLmConfig), 14),
+    # qkv_proj, o_proj, gate_up_proj, down_proj
+    "phi3": Architecture(_llama_like(Phi3Config), 8),
+    # q, k, v, dense, fc1, fc2
+    "phi": Architecture(_llama_like(PhiConfig), 12),
+    # c_attn, c_proj, c_fc, c_proj: Conv1D, not Linear
+    "gpt2": Architecture(
+        lambda **options: GPT2Config(
+            **{
+                "vocab_size": VOCABULARY,
+                "n_embd": 32,
+                "n_layer": 2,
+                "n_head": 4,
+                "n_positions": CONTEXT,
+                "initializer_range": 0.3,
+                "bos_token_id": 0,
+                "eos_token_id": 0,
+                **options,
+            }
+        ),
+        8,
+    ),
+    # query_key_value, dense, dense_h_to_4h, dense_4h_to_h
+    "gpt_neox": Architecture(_llama_like(GPTNeoXConfig), 8),
+    "falcon": Architecture(_llama_like(FalconConfig, alibi=False), 8),
+    "bloom": Architecture(
+        lambda **options: BloomConfig(
+            **{
+                "vocab_size": VOCABULARY,
+                "hidden_size": 32,
+                "n_layer": 2,
+                "n_head": 4,
+                "initializer_range": 0.3,
+                "bos_token_id": 0,
+                "eos_token_id": 0,
+                "pad_token_id": None,
+                **options,
+            }
+        ),
+        8,
+    ),
+    # q, k, v, out_proj, fc1, fc2
+    "opt": Architecture(
+        _llama_like(OPTConfig, ffn_dim=64, word_embed_proj_dim=32, init_std=0.3), 12
+    ),
+}
+
+
+class Models:
+    """Model folders by what they hold, each made when it is first asked for."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def folder(
+        self, architecture: str = "llama", *, seed: int = 0, text: str = "plain", **options: object
+    ) -> Path:
+        """A folder with config, safetensors and tokenizer. `text`: see `save_tokenizer`."""
+        details = "-".join(f"{key}={value}" for key, value in sorted(options.items()))
+        folder = self._root / f"{architecture}-{seed}-{text}-{details}"
+        if not folder.exists():
+            torch.manual_seed(seed)
+            config = ARCHITECTURES[architecture].config(**options)
+            AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+            save_tokenizer(folder, text)
+        return folder
+
+
+def save_tokenizer(folder: Path, text: str = "plain") -> None:
+    """Save a byte-level BPE tokenizer: `plain` (no pad token), `padded`, `started` or `chat`."""
+    core = Tokenizer(BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    trainer = BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=[END, START, PAD, "<|user|>", "<|assistant|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    corpus = [f"### Instruction:\n{e.instruction}\n\n### Response:\n{e.answer}" for e in rows(40)]
+    core.train_from_iterator([*corpus, Path(__file__).read_text(encoding="utf-8")], trainer)
+    if text == "started":
+        start = (START, core.token_to_id(START))
+        core.post_processor = processors.TemplateProcessing(
+            single=f"{START} $A", special_tokens=[start]
+        )
+    names = {"eos_token": END}
+    names |= {"bos_token": START} if text == "started" else {}
+    names |= {"pad_token": PAD} if text == "padded" else {}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, **names)
+    if text == "chat":
+        tokenizer.chat_template = CHAT_TEMPLATE
+    tokenizer.save_pretrained(folder)
+
+
+_ANIMALS = ("cat", "dog", "cow", "hen", "pig", "owl", "bee", "ant", "fox", "bat")
+_VERBS = ("sleeps in the warm barn", "eats", "runs", "sings at night", "hides under the old tree")
+
+
+def rows(n: int, tag: str = "") -> tuple[Example, ...]:
+    """`n` examples with different questions and answers of unequal lengths."""
+    return tuple(
+        Example(
+            instruction=f"What does the {_ANIMALS[i % 10]} do on day {i}?",
+            answer=f"The {_ANIMALS[i % 10]} {_VERBS[i % 5]} {i}.",
+            line=i + 1,
+            path="rows.jsonl",
+            tag=tag,
+        )
+        for i in range(n)
+    )
+
+
+def write_rows(path: Path, examples: Sequence[Example]) -> Path:
+    """Write examples as JSON lines."""
+    lines = [
+        json.dumps({"instruction": e.instruction, "output": e.answer}
+                   | ({"tag": e.tag} if e.tag else {}))
+        for e in examples
+    ]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+BRISK = TrainSettings(
+    device="cpu",
+    dtype="float32",
+    lora_r=4,
+    lora_alpha=8,
+    learning_rate=1e-2,
+    lr_scheduler_type="constant",
+    warmup_ratio=0.0,
+    per_device_train_batch_size=4,
+    max_steps=4,
+    logging_steps=1,
+)
+"""Settings of a training of seconds that changes the model visibly."""
+
+
+def brisk(model: Path, **changes: object) -> TrainSettings:
+    """`BRISK` on a model folder, with some settings changed."""
+    return replace(BRISK, model_name_or_path=str(model), **changes)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training and the folder of its adapter."""
+
+    prepared: Prepared
+    result: TrainingResult
+    folder: Path
+
+
+def ignore(progress: Progress) -> None:
+    """Watch a training without doing anything."""
+
+
+def run_training(
+    settings: TrainSettings,
+    folder: Path,
+    train_rows: Sequence[Example],
+    validation: Sequence[Example] = (),
+    *,
+    on_progress: Callable[[Progress], None] = ignore,
+    checkpoint: Path | None = None,
+) -> Run:
+    """Prepare and train as `fte train` does, in this process."""
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = replace(settings, output_dir=str(folder))
+    prepared = prepare(settings, Split(tuple(train_rows), tuple(validation), ()))
+    return Run(prepared, train(prepared, folder, on_progress, checkpoint), folder)
+
+
+def logits_of(model: torch.nn.Module, ids: Sequence[int]) -> torch.Tensor:
+    """Logits of one row alone, without padding: (length, vocabulary)."""
+    with torch.inference_mode():
+        logits: torch.Tensor = model(input_ids=torch.tensor([list(ids)])).logits[0]
+    return logits
