@@ -1,5 +1,3 @@
 """Fine-tune a small language model on your own instructions, and make it sit an exam."""
 
-from importlib.metadata import version
-
-__version__ = version("finetuning-exam")
+__version__ = "0.1.0"
