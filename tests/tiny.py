@@ -44,6 +44,8 @@ from finetuning_exam.training.run import Prepared, prepare, train
 from finetuning_exam.training.sft import TrainingResult
 
 VOCABULARY = 512
+TOKENS = 500
+"""Entries of the tokenizer: fewer, since some model types bring a special token of their own."""
 CONTEXT = 1024
 END = "<|end|>"
 START = "<|start|>"
@@ -172,7 +174,7 @@ def save_tokenizer(folder: Path, text: str = "plain") -> None:
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     trainer = BpeTrainer(
-        vocab_size=VOCABULARY,
+        vocab_size=TOKENS,
         special_tokens=[END, START, PAD, "<|user|>", "<|assistant|>"],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,

@@ -17,7 +17,7 @@ from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training.record import RunRecord
 
 HOSTILE = (
-    "a`b```c|d\n---\n# x <script>alert(1)</script> [l](http://e) {{7*7}} "
+    "a`b```c|d\n---\n# x <script>alert(1)</script> [l](http://e) {{7*7}}\n```\n# y "
     "\x1b[0m \u202e \ud800</svg>"
 )
 
@@ -100,7 +100,7 @@ def test_odd_paths_and_commands_break_nothing(exam: Exam, run: RunRecord) -> Non
         command=f"fte train {HOSTILE}",
         base=replace(run.base, name=HOSTILE),
         data=replace(run.data, path=HOSTILE, exam_path=HOSTILE),
-        settings=TrainSettings(output_dir=HOSTILE, lora_target_modules=(HOSTILE,)),
+        settings=TrainSettings(output_dir=HOSTILE.replace("/", ""), lora_target_modules=(HOSTILE,)),
     )
     card = model_card(exam, hostile)
     card.encode("utf-8")

@@ -7,11 +7,14 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from finetuning_exam.errors import UsageError, UserError
 
-_COMMANDS = {
+if TYPE_CHECKING:
+    from finetuning_exam.settings import RunSettings
+
+_PURPOSES = {
     "train": "Fine-tune a model on a file, then examine it",
     "compare": "Show the answers of base and tuned model side by side",
     "exam": "Examine an adapter against its base on a held-out file",
@@ -36,13 +39,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run_command(command: str, arguments: Sequence[str]) -> int:
     """Run one command; a user's mistake becomes one line on stderr and its exit code."""
     try:
-        if command not in _COMMANDS:
+        if command not in _PURPOSES:
             raise UsageError(
                 f"fte has no command {command!r}.{_nearest(command)}", "See fte --help."
             )
         _prepare_environment()
+        from finetuning_exam.cli.arguments import KINDS, Parsed, parse
+
+        parsed = parse(KINDS[command], command, arguments)
         module = import_module(f"finetuning_exam.cli.{command}")
-        return cast(Callable[[Sequence[str]], int], module.run)(arguments)
+        return cast("Callable[[Parsed[RunSettings]], int]", module.run)(parsed)
     except UserError as error:
         print(f"fte {command}: {error}", file=sys.stderr)
         return error.exit_code
@@ -55,7 +61,7 @@ def run_command(command: str, arguments: Sequence[str]) -> int:
 
 
 def _usage() -> str:
-    lines = "\n".join(f"  fte {name:<9}{text}" for name, text in _COMMANDS.items())
+    lines = "\n".join(f"  fte {name:<9}{text}" for name, text in _PURPOSES.items())
     return (
         "Fine-tune a small language model on your own instructions, and make it sit an exam.\n\n"
         f"{lines}\n\n"
@@ -67,7 +73,7 @@ def _usage() -> str:
 def _nearest(command: str) -> str:
     from difflib import get_close_matches
 
-    found = get_close_matches(command, _COMMANDS, n=1)
+    found = get_close_matches(command, _PURPOSES, n=1)
     return f" Did you mean {found[0]}?" if found else ""
 
 

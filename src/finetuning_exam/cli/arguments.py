@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
@@ -24,19 +25,21 @@ from finetuning_exam.settings import (
 
 Settings = TypeVar("Settings", bound=RunSettings)
 
-_ALL_SETTINGS: tuple[type[RunSettings], ...] = (
-    TrainSettings,
-    ExamCommandSettings,
-    CompareSettings,
-)
+KINDS: dict[str, type[RunSettings]] = {
+    "train": TrainSettings,
+    "exam": ExamCommandSettings,
+    "compare": CompareSettings,
+}
+"""The settings of each command."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parsed(Generic[Settings]):
-    """Settings, and the keys of the YAML file that belong to other commands."""
+    """Settings, the keys of the YAML file that belong to other commands, and the whole command."""
 
     settings: Settings
     unused_keys: tuple[str, ...]
+    command_line: str
 
 
 def parse(kind: type[Settings], command: str, arguments: Sequence[str]) -> Parsed[Settings]:
@@ -46,12 +49,13 @@ def parse(kind: type[Settings], command: str, arguments: Sequence[str]) -> Parse
         UsageError: an unknown flag or key (with the nearest name), or a value of the wrong kind.
         SystemExit: after printing the help that was asked for.
     """
+    command_line = shlex.join(["fte", command, *arguments])
     settings = _from_flags(kind, command, arguments, kind())
     if settings.config is None:
-        return Parsed(_validated(kind, _values(settings), "--"), ())
+        return Parsed(_validated(kind, _values(settings), "--"), (), command_line)
     defaults, unused = _from_yaml(kind, settings.config)
     settings = _from_flags(kind, command, arguments, defaults)
-    return Parsed(_validated(kind, _values(settings), "--"), unused)
+    return Parsed(_validated(kind, _values(settings), "--"), unused, command_line)
 
 
 def _from_flags(
@@ -111,7 +115,7 @@ def _from_yaml(kind: type[Settings], path: str) -> tuple[Settings, tuple[str, ..
         raise UsageError(f"--config {path}: not valid YAML ({reason}).") from error
     if not isinstance(content, dict):
         raise UsageError(f"--config {path}: holds no settings.", "Write one `name: value` a line.")
-    known = {field.name for settings in _ALL_SETTINGS for field in fields(settings)}
+    known = {field.name for settings in KINDS.values() for field in fields(settings)}
     own = {field.name for field in fields(kind)}
     lists = {field.name for field in fields(kind) if isinstance(field.default, tuple)}
     values: dict[str, object] = {}

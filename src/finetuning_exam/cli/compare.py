@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from finetuning_exam.cli.arguments import parse
+from finetuning_exam.cli.arguments import Parsed
 from finetuning_exam.cli.console import load_with_words, make_console, say, say_unused
 from finetuning_exam.data.records import Example, read_records
 from finetuning_exam.settings import CompareSettings
@@ -17,13 +17,12 @@ if TYPE_CHECKING:
     from finetuning_exam.report.terminal import Comparison
 
 
-def run(arguments: Sequence[str]) -> int:
+def run(parsed: Parsed[CompareSettings]) -> int:
     """Run the command; returns its exit code.
 
     Raises:
         UserError: anything the user can mend.
     """
-    parsed = parse(CompareSettings, "compare", arguments)
     settings = parsed.settings
     console = make_console()
     say_unused(console, settings.config, parsed.unused_keys, "compare")

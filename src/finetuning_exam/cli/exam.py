@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finetuning_exam.cli.arguments import parse
+from finetuning_exam.cli.arguments import Parsed
 from finetuning_exam.cli.console import load_with_words, make_console, say, say_unused
 from finetuning_exam.data.records import Records, read_records
 from finetuning_exam.errors import UsageError, WorseError
@@ -18,13 +17,12 @@ if TYPE_CHECKING:
     from finetuning_exam.model.tuned import Tuned
 
 
-def run(arguments: Sequence[str]) -> int:
+def run(parsed: Parsed[ExamCommandSettings]) -> int:
     """Run the command; returns its exit code.
 
     Raises:
         UserError: anything the user can mend.
     """
-    parsed = parse(ExamCommandSettings, "exam", arguments)
     settings = parsed.settings
     console = make_console()
     say_unused(console, settings.config, parsed.unused_keys, "exam")

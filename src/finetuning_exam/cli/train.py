@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from finetuning_exam.cli.arguments import parse
+from finetuning_exam.cli.arguments import Parsed
 from finetuning_exam.cli.console import ProgressView, duration, make_console, say, say_unused
 from finetuning_exam.data.records import Records, read_records
 from finetuning_exam.data.split import Split, overlap, split_examples
@@ -53,13 +53,12 @@ class Stopwatch:
         self.seconds[name] = round(time.perf_counter() - started, 2)
 
 
-def run(arguments: Sequence[str]) -> int:
+def run(parsed: Parsed[TrainSettings]) -> int:
     """Run the command; returns its exit code.
 
     Raises:
         UserError: anything the user can mend.
     """
-    parsed = parse(TrainSettings, "train", arguments)
     settings = parsed.settings
     console = make_console()
     folder = Path(settings.output_dir)
@@ -68,8 +67,7 @@ def run(arguments: Sequence[str]) -> int:
     check_local_model(settings.model_name_or_path)
     say_unused(console, settings.config, parsed.unused_keys, "train")
     _tell_data(console, data)
-    command = shlex.join(["fte", "train", *arguments])
-    exam, record = _train_and_examine(settings, data, command, console)
+    exam, record = _train_and_examine(settings, data, parsed.command_line, console)
     _write_results(folder, exam, record)
     _tell_end(console, exam, folder)
     if settings.fail_if_worse and exam.verdict == "worse":
