@@ -75,7 +75,7 @@ LINE_FAULTS = {
     b'{"instruction": "a", "output": 5.5}': "the field 'output' is a number where text belongs.",
     b'{"instruction": "a", "output": true}': "the field 'output' is a boolean where text belongs.",
     b'{"instruction": "a", "output": ["b"]}': "the field 'output' is a list where text belongs.",
-    b'{"instruction": "a", "output": {}}': "the field 'output' is a object where text belongs.",
+    b'{"instruction": "a", "output": {}}': "the field 'output' is an object where text belongs.",
     b'{"instruction": "a", "output": "b", "tag": 1}': (
         "the field 'tag' is a number where text belongs."
     ),
@@ -109,7 +109,10 @@ def test_a_number_of_five_thousand_digits_is_a_fault_or_ignored(line: bytes) -> 
     try:
         assert read_records("d.jsonl").ignored_fields == ("x",)
     except DataError as error:
-        assert str(error).startswith("d.jsonl:1: ")
+        complaint = str(error)
+    else:
+        return
+    assert complaint.startswith("d.jsonl:1: ")
 
 
 @pytest.mark.parametrize(
@@ -129,7 +132,9 @@ def test_a_missing_field_is_named_with_those_that_are_there(line: bytes, there: 
 
 def test_all_faults_are_told_together_in_order_of_line() -> None:
     """Faults of syntax and of fields come in one message, in the order of the lines."""
-    content = b"\n".join([b'{"instruction": "a"}', b"[]", b'{"instruction": 1, "output": "b"}', b"x"])
+    content = b"\n".join(
+        [b'{"instruction": "a"}', b"[]", b'{"instruction": 1, "output": "b"}', b"x"]
+    )
     assert _complaint(content).splitlines() == [
         "d.jsonl:1: the field 'output' is missing (fields: 'instruction').",
         "d.jsonl:2: a JSON list where an object belongs.",
@@ -150,7 +155,7 @@ def test_twenty_faults_are_shown_and_the_rest_counted() -> None:
     shown = _complaint(b"x\n" * 25).splitlines()
     assert len(shown) == 21
     assert shown[19] == "d.jsonl:20: not valid JSON (Expecting value at column 1)."
-    assert shown[20] == "… and 5 more faults Mend these lines."
+    assert shown[20] == "… and 5 more faults. Mend these lines."
 
 
 def test_twenty_faults_are_all_shown() -> None:
@@ -164,7 +169,6 @@ def test_twenty_faults_are_all_shown() -> None:
 def test_a_file_name_with_colons_is_told_whole(name: str) -> None:
     """Faults of a file whose name holds colons are told in order, with the whole name."""
     content = b'{"instruction": "a"}\n[]\n{"instruction": "a"}'
-    assert [line.split(" ", name.count(" ") + 1)[-1] for line in []] == []
     starts = [f"{name}:{number}: " for number in (1, 2, 3)]
     shown = _complaint(content, name).splitlines()
     assert [line[: len(start)] for line, start in zip(shown, starts, strict=True)] == starts
@@ -203,7 +207,9 @@ TWO = b'{"instruction": "a", "output": "b"}\n{"instruction": "c", "output": "d"}
         ),
     ],
 )
-def test_the_form_of_a_file_changes_no_row(content: bytes, rows: list[tuple[str, str, int]]) -> None:
+def test_the_form_of_a_file_changes_no_row(
+    content: bytes, rows: list[tuple[str, str, int]]
+) -> None:
     """A byte-order mark, CRLF, blank lines or no last newline give the same rows; lines count."""
     found = read_records(_write(content)).examples
     assert [(row.instruction, row.answer, row.line) for row in found] == rows
@@ -395,10 +401,10 @@ def test_no_bytes_raise_anything_but_a_user_error(content: bytes) -> None:
     try:
         records = read_records(path)
     except DataError as error:
-        assert str(error).startswith("d.jsonl:")
-        assert "\n" not in str(error).removesuffix("\n") or len(error.faults) > 1
+        caught = error
     else:
         assert records.examples
-        for row in records.examples:
-            assert row.instruction.strip()
-            assert row.answer.strip()
+        assert all(row.instruction.strip() and row.answer.strip() for row in records.examples)
+        return
+    assert str(caught).startswith("d.jsonl:")
+    assert str(caught).count("\n") == min(len(caught.faults), 21) - 1

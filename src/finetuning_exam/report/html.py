@@ -78,6 +78,7 @@ class Page:
     tone: Literal["improved", "worse", "unsure"]
     title: str
     headline: str
+    has_interval: bool
     meaning: str
     notes: tuple[str, ...]
     measures: tuple[Measure, ...]
@@ -128,6 +129,7 @@ def _page(exam: Exam, run: RunRecord, metrics: tuple[dict[str, float], ...]) -> 
         tone=_tone(exam),
         title=title,
         headline=sentence,
+        has_interval=not math.isnan(exam.overall.nll_per_token.interval.low),
         meaning=_meaning(exam),
         notes=tuple(_notes(exam, run)),
         measures=measures(exam.overall),

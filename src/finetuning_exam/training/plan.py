@@ -13,16 +13,25 @@ VALIDATIONS_PER_RUN = 10
 
 @dataclass(frozen=True, slots=True)
 class SizeDefaults:
-    """What `auto` means for a model of some size."""
+    """What `auto` means for a model of some size.
+
+    The epochs are as many as show the model `rows_seen` rows, within `min_epochs` and `max_epochs`.
+    """
 
     learning_rate: float
-    num_train_epochs: float
+    rows_seen: int
+    min_epochs: int
+    max_epochs: int
+
+    def epochs(self, n_rows: int) -> int:
+        """Passes over a file of `n_rows` training rows."""
+        return min(self.max_epochs, max(self.min_epochs, round(self.rows_seen / n_rows)))
 
 
-SMALL = SizeDefaults(learning_rate=3e-3, num_train_epochs=16)
+SMALL = SizeDefaults(learning_rate=3e-3, rows_seen=10_000, min_epochs=3, max_epochs=16)
 """Below `SMALL_MODEL_PARAMETERS`: measured on the built-in base (docs/experiments.md)."""
-LARGE = SizeDefaults(learning_rate=2e-4, num_train_epochs=3)
-"""The LoRA paper's and TRL's usual choice (Hu et al. 2021)."""
+LARGE = SizeDefaults(learning_rate=2e-4, rows_seen=0, min_epochs=3, max_epochs=3)
+"""The usual choice for LoRA on models of a billion parameters (Hu et al. 2021; TRL's examples)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +53,7 @@ def make_plan(settings: TrainSettings, n_rows: int, n_parameters: int) -> Traini
         size.learning_rate if settings.learning_rate == "auto" else settings.learning_rate
     )
     epochs = (
-        size.num_train_epochs if settings.num_train_epochs == "auto" else settings.num_train_epochs
+        size.epochs(n_rows) if settings.num_train_epochs == "auto" else settings.num_train_epochs
     )
     batches = math.ceil(n_rows / settings.per_device_train_batch_size)
     steps_per_epoch = math.ceil(batches / settings.gradient_accumulation_steps)
