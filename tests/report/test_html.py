@@ -171,7 +171,9 @@ def test_learning_only_the_form_is_said(form_only_exam: Exam, run: RunRecord) ->
 
 def test_an_exam_on_training_rows_is_said(unmeasured_exam: Exam, run: RunRecord) -> None:
     """Nothing was held out, nothing answered and there is no interval: all three are said."""
+    run = replace(run, data=replace(run.data, exam_is_training=True, exam_rows_also_taught=4))
     words = Outline(render_report(unmeasured_exam, run, ())).words()
+    assert "are also in the training file" not in words
     assert "The exam was taken on the training rows: these figures show what was memorised" in words
     assert "There are too few examples for a confidence interval." in words
     assert "−1.000 nats per token (no interval: too few examples; below zero" in words

@@ -156,7 +156,7 @@ def _data(run: RunRecord) -> str:
     )
     if data.exam_is_training:
         lines.append("- The exam was taken on the training rows: nothing was held out")
-    if data.exam_rows_also_taught:
+    elif data.exam_rows_also_taught:
         lines.append(
             f"- {data.exam_rows_also_taught:,} exam questions are also in the training file"
         )

@@ -220,7 +220,7 @@ def _notes(exam: Exam, run: RunRecord) -> list[str]:
     if math.isnan(overall.nll_per_token.interval.low):
         notes.append("There are too few examples for a confidence interval.")
     notes += _choice_notes(exam)
-    if data.exam_rows_also_taught:
+    if exam.is_held_out and data.exam_rows_also_taught:
         notes.append(
             f"{data.exam_rows_also_taught:,} of {data.n_exam:,} exam questions are also in the "
             "training file, so the result looks better than it is."
