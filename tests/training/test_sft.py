@@ -633,7 +633,7 @@ def test_patience_survives_a_resume(models: Models, tmp_path: Path) -> None:
 def test_a_resumed_training_logs_each_step_once(models: Models, tmp_path: Path) -> None:
     """After a resume metrics.jsonl still has one row for each logged step and each validation."""
     settings = brisk(models.folder(), max_steps=6, save_steps=2, early_stopping_patience=None)
-    _, metrics = _killed_and_resumed(models, tmp_path, settings, 5, 4)
+    _, metrics = _killed_and_resumed(models, tmp_path, settings, 6, 4)
     assert [row["step"] for row in metrics if "loss" in row] == [1, 2, 3, 4, 5, 6]
     assert [row["step"] for row in metrics if "eval_loss" in row] == [0, 2, 4, 6]
 
@@ -641,6 +641,6 @@ def test_a_resumed_training_logs_each_step_once(models: Models, tmp_path: Path) 
 def test_a_resumed_training_counts_its_tokens_on(models: Models, tmp_path: Path) -> None:
     """The tokens in metrics.jsonl never fall, not even over a resume."""
     settings = brisk(models.folder(), max_steps=6, save_steps=2, early_stopping_patience=None)
-    _, metrics = _killed_and_resumed(models, tmp_path, settings, 5, 4)
+    _, metrics = _killed_and_resumed(models, tmp_path, settings, 6, 4)
     tokens = [row["tokens"] for row in metrics if "tokens" in row]
     assert tokens == sorted(tokens)

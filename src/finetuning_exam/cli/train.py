@@ -197,7 +197,9 @@ def _data_record(data: Data) -> DataRecord:
         n_validation=len(split.validation),
         n_exam=len(split.exam),
         exam_is_training=split.exam_is_training,
-        exam_rows_also_taught=len(overlap(split.exam, split.train)),
+        exam_rows_also_taught=0
+        if split.exam_is_training
+        else len(overlap(split.exam, split.train)),
     )
 
 

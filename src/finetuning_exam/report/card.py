@@ -19,12 +19,11 @@ from finetuning_exam.report.text import (
     number,
     on_one_line,
     signed,
-    versions,
     visible,
 )
 from finetuning_exam.report.words import forgetting_words, headline
 from finetuning_exam.settings import BUILTIN_MODEL
-from finetuning_exam.training.record import RunRecord
+from finetuning_exam.training.record import RunRecord, library_versions
 
 _BASE_TO_FILL_IN = "path/to/the/base"
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~&:$@^=\"'])")
@@ -183,7 +182,7 @@ def _recipe(run: RunRecord) -> str:
             f"{number(result.best_validation_loss)} at best; seed {settings.seed}",
             f"- {run.device}, {run.dtype}, {run.threads} threads; {result.tokens:,} tokens in "
             f"{number(result.seconds, 1)} s",
-            "- " + ", ".join(f"{name} {version}" for name, version in versions(run)),
+            "- " + ", ".join(f"{name} {version}" for name, version in library_versions()),
         )
     )
 

@@ -26,7 +26,6 @@ from finetuning_exam.report.text import (
     p_value,
     percent,
     signed,
-    versions,
     visible,
 )
 from finetuning_exam.report.words import (
@@ -35,7 +34,7 @@ from finetuning_exam.report.words import (
     headline,
     learned_form_only,
 )
-from finetuning_exam.training.record import RunRecord
+from finetuning_exam.training.record import RunRecord, library_versions
 
 N_EXAMPLES_SHOWN = 10
 N_CHARACTERS_SHOWN = 2000
@@ -145,7 +144,7 @@ def _page(exam: Exam, run: RunRecord, metrics: tuple[dict[str, float], ...]) -> 
             (field.name, _setting(getattr(run.settings, field.name)))
             for field in dataclasses.fields(run.settings)
         ),
-        versions=versions(run),
+        versions=library_versions(),
     )
 
 

@@ -39,7 +39,7 @@ def exam_summary(exam: Exam) -> RenderableType:
         Text(f"Forgetting: {forgetting_words(exam)}"),
         _figures(exam),
     ]
-    shown = most_improved(exam.rows)[:N_SHOWN]
+    shown = spread(exam.rows)
     if shown:
         parts.append(Text("Examples", style="bold"))
         parts.append(comparisons_table([_comparison(row) for row in shown]))
@@ -62,12 +62,11 @@ def comparisons_table(comparisons: Sequence[Comparison]) -> RenderableType:
     return table
 
 
-def most_improved(rows: Sequence[ExamRow]) -> list[ExamRow]:
-    """Rows with answers, those whose likelihood rose most first."""
+def spread(rows: Sequence[ExamRow]) -> list[ExamRow]:
+    """A few answered rows from the whole length of the exam, chosen by place, not by result."""
     answered = [row for row in rows if row.tuned_answer is not None]
-    return sorted(
-        answered, key=lambda row: row.tuned_score.nll_per_token - row.base_score.nll_per_token
-    )
+    n_shown = min(N_SHOWN, len(answered))
+    return [answered[index * len(answered) // n_shown] for index in range(n_shown)]
 
 
 def _comparison(row: ExamRow) -> Comparison:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:  # these import torch, and the terminal shows text before it is needed
     from finetuning_exam.evaluation.exam import Results
     from finetuning_exam.evaluation.stats import Interval
-    from finetuning_exam.training.record import RunRecord
 
 ABSENT = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
@@ -111,13 +110,6 @@ def measures(results: Results) -> tuple[Measure, ...]:
         _shares(f"Multiple choice (chance {percent(choice.chance, 0)})", choice.base, choice.tuned),
         _shares("Answers that stopped by themselves", results.stopped.base, results.stopped.tuned),
     )
-
-
-def versions(run: RunRecord) -> tuple[tuple[str, str], ...]:
-    """Python and the libraries with their versions, as run.json has them."""
-    record = run.to_json()
-    found = record["versions"] if isinstance(record, dict) else None
-    return tuple((name, str(it)) for name, it in found.items()) if isinstance(found, dict) else ()
 
 
 def _shares(name: str, base: float, tuned: float) -> Measure:

@@ -69,9 +69,15 @@ class RunRecord:
 
     def to_json(self) -> Json:
         """The record as run.json holds it, with the versions of Python and of the libraries."""
-        versions = {"python": platform.python_version()}
-        versions |= {name: version(name) for name in _LIBRARIES}
-        return cast(Json, _plain({**asdict(self), "versions": versions}))
+        return cast(Json, _plain({**asdict(self), "versions": dict(library_versions())}))
+
+
+def library_versions() -> tuple[tuple[str, str], ...]:
+    """The versions of Python and of the libraries that a result depends on."""
+    return (
+        ("python", platform.python_version()),
+        *((name, version(name)) for name in _LIBRARIES),
+    )
 
 
 def _plain(value: object) -> object:

@@ -256,8 +256,9 @@ class _Reporter(TrainerCallback):
     ) -> None:
         self._last_loss = self._trainer.step_loss
         self._trainer.step_loss = 0.0
-        if state.global_step >= state.max_steps and args.eval_strategy != "no":
-            control.should_evaluate = True  # so that the last step can be the best one
+        if state.global_step >= state.max_steps:
+            control.should_log = True
+            control.should_evaluate = args.eval_strategy != "no"  # the last step may be the best
         self._tell(state)
 
     def on_log(

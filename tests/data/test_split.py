@@ -1,0 +1,262 @@
+"""Specification of what trains, what chooses the best step, and what sits the exam."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from finetuning_exam.data.records import Example
+from finetuning_exam.data.split import Split, normalized, overlap, prompt_key, split_examples
+
+ROW = st.tuples(
+    st.integers(0, 60).map(lambda number: f"question {number}"),
+    st.sampled_from(["", "", "", "one", "two", "three"]),
+    st.sampled_from(["", "", "-l"]),
+)
+
+
+def _rows(count: int, *, tag: str = "", start: int = 1) -> tuple[Example, ...]:
+    """Rows with different questions."""
+    return tuple(
+        Example(f"question {line}", "answer", line, "d.jsonl", tag=tag)
+        for line in range(start, start + count)
+    )
+
+
+@st.composite
+def _files(draw: st.DrawFn, *, least: int = 1) -> tuple[Example, ...]:
+    """Files in which prompts and groups recur."""
+    rows = draw(st.lists(ROW, min_size=least, max_size=80))
+    return tuple(
+        Example(prompt, f"answer {line}", line, "d.jsonl", group=group, input=given_input)
+        for line, (prompt, group, given_input) in enumerate(rows, start=1)
+    )
+
+
+def _lines(rows: Sequence[Example]) -> list[int]:
+    return [row.line for row in rows]
+
+
+SEEDS = st.integers(0, 2**32)
+FRACTIONS = st.floats(0, 0.99)
+
+
+@given(rows=_files(), fraction=FRACTIONS, seed=SEEDS)
+def test_the_parts_are_disjoint_and_cover_the_file(
+    rows: tuple[Example, ...], fraction: float, seed: int
+) -> None:
+    """Every row is in exactly one part, except where the exam is the training rows."""
+    split = split_examples(rows, None, fraction, seed)
+    parts = [split.train, split.validation] + ([] if split.exam_is_training else [split.exam])
+    assert sorted(line for part in parts for line in _lines(part)) == _lines(rows)
+    if split.exam_is_training:
+        assert (split.train, split.validation, split.exam) == (rows, (), rows)
+
+
+@given(rows=_files(), fraction=FRACTIONS, seed=SEEDS)
+def test_an_exam_file_is_the_exam(rows: tuple[Example, ...], fraction: float, seed: int) -> None:
+    """With an exam file the exam is that file, whole, and the training file is split in two."""
+    exam = (Example("question 1", "a", 1, "e.jsonl"),)
+    split = split_examples(rows, exam, fraction, seed)
+    assert split.exam == exam
+    assert not split.exam_is_training
+    assert sorted(_lines(split.train) + _lines(split.validation)) == _lines(rows)
+
+
+@given(rows=_files(least=20), fraction=FRACTIONS, seed=SEEDS, has_exam=st.booleans())
+def test_what_belongs_together_stays_on_one_side(
+    rows: tuple[Example, ...], fraction: float, seed: int, has_exam: bool
+) -> None:
+    """Rows with the same prompt and input, or the same group, are never in two parts."""
+    split = split_examples(rows, rows[:1] if has_exam else None, fraction, seed)
+    parts = [split.train, split.validation] + ([] if has_exam else [split.exam])
+    if split.exam_is_training:
+        parts = parts[:2]
+    for keys in (
+        [{prompt_key(row) for row in part} for part in parts],
+        [{row.group for row in part if row.group} for part in parts],
+    ):
+        assert len(set().union(*keys)) == sum(len(part) for part in keys)
+
+
+@given(rows=_files(), fraction=FRACTIONS, seed=SEEDS)
+def test_the_same_seed_gives_the_same_split(
+    rows: tuple[Example, ...], fraction: float, seed: int
+) -> None:
+    """A split depends on the rows, the share and the seed alone; parts keep the file's order."""
+    split = split_examples(rows, None, fraction, seed)
+    assert split == split_examples(list(rows), None, fraction, seed)
+    for part in (split.train, split.validation, split.exam):
+        assert _lines(part) == sorted(_lines(part))
+
+
+@given(rows=_files(), fraction=FRACTIONS, seed=SEEDS, has_exam=st.booleans())
+def test_there_is_always_something_to_train_on(
+    rows: tuple[Example, ...], fraction: float, seed: int, has_exam: bool
+) -> None:
+    """However large the share that is held out, at least one row trains."""
+    assert split_examples(rows, rows[:1] if has_exam else None, fraction, seed).train
+
+
+@given(rows=_files(), fraction=FRACTIONS, seed=SEEDS)
+def test_there_is_always_an_exam(rows: tuple[Example, ...], fraction: float, seed: int) -> None:
+    """Where no row could be held out, the exam is the training rows, and the split says so."""
+    split = split_examples(rows, None, fraction, seed)
+    assert split.exam
+    assert split.exam_is_training == (split.exam == split.train)
+
+
+def test_a_file_of_one_group_cannot_be_held_out() -> None:
+    """When all rows belong together the exam is the training rows, and the split says so."""
+    rows = tuple(replace(row, group="all") for row in _rows(50))
+    assert split_examples(rows, None, 0.1, 42) == Split(rows, (), rows, exam_is_training=True)
+
+
+def test_another_seed_gives_another_split() -> None:
+    """The seed decides which rows are held out."""
+    rows = _rows(200)
+    exams = {split_examples(rows, None, 0.1, seed).exam for seed in range(5)}
+    assert len(exams) == 5
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "sizes"),
+    [
+        (1, (1, 0, 1, True)),
+        (4, (4, 0, 4, True)),
+        (19, (19, 0, 19, True)),
+        (20, (18, 0, 2, False)),
+        (39, (35, 0, 4, False)),
+        (40, (32, 4, 4, False)),
+        (100, (80, 10, 10, False)),
+        (1000, (800, 100, 100, False)),
+    ],
+)
+def test_sizes_without_an_exam_file(n_rows: int, sizes: tuple[int, int, int, bool]) -> None:
+    """Below 20 rows nothing is held out, below 40 there is no validation, else 80/10/10."""
+    split = split_examples(_rows(n_rows), None, 0.1, 42)
+    found = (len(split.train), len(split.validation), len(split.exam), split.exam_is_training)
+    assert found == sizes
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "sizes"), [(1, (1, 0)), (4, (4, 0)), (39, (39, 0)), (40, (36, 4)), (200, (180, 20))]
+)
+def test_sizes_with_an_exam_file(n_rows: int, sizes: tuple[int, int]) -> None:
+    """With an exam file only validation is taken from the training file, from 40 rows on."""
+    split = split_examples(_rows(n_rows), _rows(3, start=900), 0.1, 42)
+    assert (len(split.train), len(split.validation)) == sizes
+    assert (len(split.exam), split.exam_is_training) == (3, False)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.2, 0.4])
+def test_the_share_is_what_was_asked_for(fraction: float) -> None:
+    """`eval_fraction` is the share of each held-out part; 0 holds nothing out."""
+    split = split_examples(_rows(100), None, fraction, 42)
+    held_out = round(100 * fraction)
+    assert len(split.validation) == held_out
+    assert len(split.exam) == (held_out or 100)
+    assert split.exam_is_training == (fraction == 0)
+
+
+def test_a_share_of_nothing_leaves_an_exam_file_alone() -> None:
+    """With an exam file and a share of 0 all rows train, and the exam is still held out."""
+    rows, exam = _rows(100), _rows(3, start=900)
+    assert split_examples(rows, exam, 0.0, 42) == Split(rows, (), exam)
+
+
+def test_a_share_that_rounds_to_no_row_still_has_an_exam() -> None:
+    """A share of 1% of 40 rows rounds to none: there is an exam all the same."""
+    assert split_examples(_rows(40), None, 0.01, 42).exam
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_group_of_half_the_file_trains(seed: int) -> None:
+    """A group far larger than a held-out part is not put there: most rows still train."""
+    rows = tuple(replace(row, group="g" if row.line <= 60 else "") for row in _rows(100))
+    assert len(split_examples(rows, None, 0.1, seed).train) >= 60
+
+
+def test_a_file_sorted_by_class_has_every_class_on_every_side() -> None:
+    """In a file sorted by tag each part holds each tag at about its share in the file."""
+    tags = ["a", "b", "c", "d"]
+    rows = tuple(
+        row for n, tag in enumerate(tags) for row in _rows(500, tag=tag, start=1 + 500 * n)
+    )
+    split = split_examples(rows, None, 0.1, 42)
+    for part in (split.train, split.validation, split.exam):
+        counts = Counter(row.tag for row in part)
+        for tag in tags:  # 200 held-out rows: 50 of each expected, 6 is one standard deviation
+            assert 0.5 < counts[tag] / len(part) * len(tags) < 1.5
+
+
+def test_groups_join_across_prompts() -> None:
+    """Being together is transitive: same group, then same prompt, then same group again."""
+    chain = (
+        Example("p", "a", 1, "d.jsonl", group="g"),
+        Example("q", "a", 2, "d.jsonl", group="g"),
+        Example("q", "a", 3, "d.jsonl", group="h"),
+        Example("r", "a", 4, "d.jsonl", group="h"),
+    )
+    rows = chain + _rows(96, start=5)
+    for seed in range(30):
+        split = split_examples(rows, None, 0.3, seed)
+        sides = [
+            len(set(chain) & set(part)) for part in (split.train, split.validation, split.exam)
+        ]
+        assert sorted(sides) == [0, 0, 4]
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "is_same"),
+    [
+        ("What is ls?", "what  is LS", True),
+        ("What is ls?", "What is ls .", True),
+        ("ﬁle", "file", True),
+        ("Straße", "STRASSE", True),
+        ("What is ls?", "What is cd?", False),
+        ("a.b", "ab", False),
+        ("?", "!", False),
+    ],
+)
+def test_prompts_that_differ_in_form_only_are_the_same(
+    left: str, right: str, is_same: bool
+) -> None:
+    """Unicode form, case, white space and a final mark make no other question."""
+    assert (normalized(left) == normalized(right)) is is_same
+
+
+def test_the_same_instruction_on_another_input_is_another_question() -> None:
+    """The key of a prompt holds its input, and cannot be confused with the instruction."""
+    one, two = Example("Sort", "a", 1, "d"), Example("Sort", "a", 2, "d", input="3 1 2")
+    assert prompt_key(one) != prompt_key(two)
+    assert prompt_key(Example("a b", "", 1, "d")) != prompt_key(Example("a", "", 1, "d", input="b"))
+
+
+def test_overlap_finds_questions_that_were_taught() -> None:
+    """`overlap` gives the exam's rows whose prompt stands in the training rows, in any form."""
+    exam = (
+        Example("What is ls?", "x", 1, "e.jsonl"),
+        Example("What is cd?", "x", 2, "e.jsonl"),
+        Example("Sort", "x", 3, "e.jsonl", input="b a"),
+    )
+    train = (
+        Example("what is LS", "another answer", 1, "d.jsonl"),
+        Example("Sort", "x", 2, "d.jsonl", input="c b"),
+    )
+    assert _lines(overlap(exam, train)) == [1]
+    assert overlap(exam, ()) == ()
+
+
+@given(rows=_files(least=20), seed=SEEDS)
+def test_a_split_never_overlaps_itself(rows: tuple[Example, ...], seed: int) -> None:
+    """What is held out of a file shares no prompt with what trains."""
+    split = split_examples(rows, None, 0.2, seed)
+    if not split.exam_is_training:
+        assert overlap(split.exam, split.train) == ()
+        assert overlap(split.exam, split.validation) == ()

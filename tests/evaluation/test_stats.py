@@ -1,0 +1,224 @@
+"""The statistics behind a verdict, against closed forms and by simulation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from finetuning_exam.evaluation.stats import (
+    Interval,
+    PairedDifference,
+    Verdict,
+    mcnemar_p_value,
+    paired_difference,
+    verdict,
+)
+
+
+def _difference(low: float, high: float) -> PairedDifference:
+    return PairedDifference(2.0, 2.0 + (low + high) / 2, Interval(low, high))
+
+
+def _pairs(n: int, shift: float, seed: int) -> tuple[list[float], list[float], list[int]]:
+    """Summed NLLs of `n` examples whose nats per token differ by `shift` and noise."""
+    draw = np.random.default_rng(seed)
+    tokens = draw.integers(5, 60, n)
+    base = tokens * draw.uniform(1, 4, n)
+    tuned = base + tokens * (shift + draw.normal(0, 0.3, n))
+    return base.tolist(), tuned.tolist(), tokens.tolist()
+
+
+# Difference and interval
+
+
+def test_the_difference_is_of_sums_over_tokens() -> None:
+    """Nats per token are all nats over all tokens: long examples weigh more; negative is better."""
+    found = paired_difference([10.0, 40.0], [8.0, 30.0], [5, 20], seed=0)
+    assert (found.base, found.tuned) == (2.0, 38 / 25)
+    assert found.difference == pytest.approx(-12 / 25)
+
+
+@pytest.mark.parametrize("n", [1, 5])
+def test_few_examples_have_no_interval(n: int) -> None:
+    """Below six examples there is no interval."""
+    base, tuned, tokens = _pairs(n, -1.0, 0)
+    interval = paired_difference(base, tuned, tokens, 0).interval
+    assert math.isnan(interval.low)
+    assert math.isnan(interval.high)
+
+
+def test_six_examples_have_an_interval() -> None:
+    """From six examples on there is an interval."""
+    assert paired_difference(*_pairs(6, -1.0, 0), 0).interval.high < 0
+
+
+def test_equal_models_differ_by_exactly_zero() -> None:
+    """Equal scores give difference and interval of exactly zero."""
+    base, _, tokens = _pairs(30, 0.0, 0)
+    found = paired_difference(base, base, tokens, 0)
+    assert (found.difference, found.interval) == (0.0, Interval(0.0, 0.0))
+
+
+def test_a_constant_difference_is_its_own_interval() -> None:
+    """Where every example gains the same per token, the interval is that gain."""
+    found = paired_difference([4.0] * 8, [3.0] * 8, [2] * 8, 0)
+    assert found.interval == Interval(-0.5, -0.5)
+
+
+def test_the_interval_is_drawn_from_its_seed() -> None:
+    """The same seed gives the same interval, another seed another one close by."""
+    pairs = _pairs(50, -0.1, 3)
+    first, again, other = (paired_difference(*pairs, seed).interval for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
+    assert (first.low, first.high) == pytest.approx((other.low, other.high), abs=0.02)
+
+
+def test_the_interval_agrees_with_the_normal_one() -> None:
+    """With many examples of equal length the bootstrap interval is the t interval."""
+    draw = np.random.default_rng(0)
+    differences = draw.normal(-0.1, 0.5, 400)
+    found = paired_difference([0.0] * 400, differences.tolist(), [1] * 400, 0).interval
+    low, high = stats.t.interval(0.95, 399, differences.mean(), stats.sem(differences))
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.01)
+
+
+def test_examples_are_resampled_with_their_tokens() -> None:
+    """The interval of a ratio takes each example's tokens along: it has the error of the delta
+    method, not that of tokens drawn apart.
+    """
+    draw = np.random.default_rng(1)
+    tokens = draw.integers(1, 200, 300)
+    differences = -0.5 * tokens + draw.normal(0, 0.2, 300)  # nearly constant per token
+    found = paired_difference(
+        [0.0] * 300, differences.tolist(), tokens.tolist(), 0
+    ).interval
+    ratio = differences.sum() / tokens.sum()
+    residual = differences - ratio * tokens
+    error = math.sqrt(float((residual**2).sum())) / float(tokens.sum())
+    assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.2)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    shift=st.floats(-0.5, 0.5),
+    n=st.integers(6, 40),
+    seed=st.integers(0, 1000),
+)
+def test_the_interval_holds_the_difference(shift: float, n: int, seed: int) -> None:
+    """The measured difference lies within its own interval; swapping the models mirrors it."""
+    base, tuned, tokens = _pairs(n, shift, seed)
+    found = paired_difference(base, tuned, tokens, 0)
+    assert found.interval.low <= found.difference <= found.interval.high
+    mirrored = paired_difference(tuned, base, tokens, 0)
+    assert mirrored.difference == pytest.approx(-found.difference)
+    assert mirrored.interval.low == pytest.approx(-found.interval.high, abs=0.1)
+
+
+# Verdict
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "n_examples", "is_held_out", "expected"),
+    [
+        (-0.3, -0.1, 100, True, "improved"),
+        (0.1, 0.3, 100, True, "worse"),
+        (-0.1, 0.1, 100, True, "no measurable difference"),
+        (-0.3, -0.1, 6, True, "improved"),
+        (0.1, 0.3, 19, True, "worse"),
+        (-0.1, 0.1, 19, True, "too few examples to tell"),
+        (-0.1, 0.1, 20, True, "no measurable difference"),
+        (0.0, 0.0, 20, True, "no measurable difference"),
+        (0.0, 0.0, 19, True, "too few examples to tell"),
+        (-0.3, 0.0, 100, True, "no measurable difference"),
+        (0.0, 0.3, 100, True, "no measurable difference"),
+        (math.nan, math.nan, 5, True, "too few examples to tell"),
+        (-0.3, -0.1, 100, False, "too few examples to tell"),
+        (0.1, 0.3, 100, False, "too few examples to tell"),
+        (-0.1, 0.1, 100, False, "too few examples to tell"),
+    ],
+)
+def test_the_verdict_is_what_the_interval_supports(
+    low: float, high: float, n_examples: int, is_held_out: bool, expected: Verdict
+) -> None:
+    """A side is taken if the interval lies wholly on it; nothing is told of training rows, or of
+    the absence of a difference among fewer than twenty examples.
+    """
+    found = verdict(_difference(low, high), n_examples, is_held_out=is_held_out)
+    assert found == expected
+
+
+def test_a_difference_that_is_no_number_is_never_a_verdict_of_improvement() -> None:
+    """Scores of a diverged model are NaN; the exam then tells nothing."""
+    found = paired_difference([1.0] * 30, [math.nan] * 30, [1] * 30, 0)
+    assert verdict(found, 30) == "too few examples to tell"
+
+
+def _share_of_wrong_verdicts(n_examples: int, n_exams: int) -> float:
+    """A/A exams: tuned differs from base by noise alone, so that every side taken is wrong."""
+    wrong = 0
+    for seed in range(n_exams):
+        found = paired_difference(*_pairs(n_examples, 0.0, 10_000 + seed), seed)
+        wrong += verdict(found, n_examples) in ("improved", "worse")
+    return wrong / n_exams
+
+
+@pytest.mark.parametrize(("n_examples", "n_exams"), [(20, 200), (60, 240)])
+def test_equal_models_are_rarely_told_apart(n_examples: int, n_exams: int) -> None:
+    """Of A/A exams no more than 8% take a side, where 5% are meant."""
+    assert _share_of_wrong_verdicts(n_examples, n_exams) <= 0.08
+
+
+def test_small_exams_rarely_tell_equal_models_apart() -> None:
+    """With six to nineteen examples, where a side may be taken, A/A exams keep to 8% as well."""
+    shares = [_share_of_wrong_verdicts(n, 200) for n in (6, 8, 12)]
+    assert max(shares) <= 0.08, shares
+
+
+def test_a_clear_improvement_is_seen() -> None:
+    """A gain of a third of its noise is told from 100 examples almost always."""
+    told = [
+        verdict(paired_difference(*_pairs(100, -0.15, seed), seed), 100) for seed in range(30)
+    ]
+    assert told.count("improved") >= 29
+    assert "worse" not in told
+
+
+# McNemar
+
+
+def _mcnemar(gained: int, lost: int, same: int) -> tuple[list[bool], list[bool]]:
+    base = [False] * gained + [True] * lost + [True, False] * same
+    tuned = [True] * gained + [False] * lost + [True, False] * same
+    return base, tuned
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "expected"),
+    [(0, 0, 1.0), (5, 5, 1.0), (1, 0, 1.0), (5, 0, 0.0625), (6, 0, 0.03125), (0, 6, 0.03125)],
+)
+def test_mcnemar_of_small_counts(gained: int, lost: int, expected: float) -> None:
+    """The exact p-value of discordant pairs is a sum of binomial coefficients over 2ⁿ."""
+    assert mcnemar_p_value(*_mcnemar(gained, lost, 9)) == pytest.approx(expected)
+
+
+@settings(max_examples=50, deadline=None)
+@given(gained=st.integers(0, 40), lost=st.integers(0, 40), same=st.integers(0, 10))
+def test_mcnemar_is_the_closed_form(gained: int, lost: int, same: int) -> None:
+    """p = min(1, 2 · Σ_{i ≤ min} C(n, i) / 2ⁿ) over the n discordant pairs; the rest is unused."""
+    n = gained + lost
+    tail = sum(math.comb(n, i) for i in range(min(gained, lost) + 1)) / 2**n
+    assert mcnemar_p_value(*_mcnemar(gained, lost, same)) == pytest.approx(min(1.0, 2 * tail))
+
+
+@pytest.mark.parametrize("values", [([True], [True, False]), ([], [True])])
+def test_mcnemar_wants_pairs(values: tuple[Sequence[bool], Sequence[bool]]) -> None:
+    """Sides of unequal length are our own bug and raise."""
+    with pytest.raises(ValueError, match="zip"):
+        mcnemar_p_value(*values)

@@ -1,0 +1,70 @@
+"""Specification of the errors a user can meet."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+
+import pytest
+
+from finetuning_exam import errors
+from finetuning_exam.errors import (
+    AdapterError,
+    DataError,
+    DiskFullError,
+    DivergedError,
+    ModelError,
+    UsageError,
+    UserError,
+    WorseError,
+)
+
+CODES = {
+    UsageError: 2,
+    DataError: 2,
+    ModelError: 2,
+    AdapterError: 3,
+    DiskFullError: 4,
+    DivergedError: 5,
+    WorseError: 7,
+}
+
+
+@pytest.mark.parametrize(("kind", "code"), CODES.items())
+def test_every_error_has_its_exit_code(kind: type[UserError], code: int) -> None:
+    """The exit codes are those of the contract."""
+    assert kind.exit_code == code
+
+
+def test_every_error_of_the_tree_is_specified() -> None:
+    """The module has no other errors, and its drawing shows every one with its code."""
+    kinds = {kind for _, kind in inspect.getmembers(errors, inspect.isclass)}
+    assert {kind for kind in kinds if issubclass(kind, UserError)} - {UserError} == set(CODES)
+    drawn = re.findall(
+        r"[├└]── (\w+) +(\d)", ast.get_docstring(ast.parse(inspect.getsource(errors))) or ""
+    )
+    assert {name: int(code) for name, code in drawn} == {
+        kind.__name__: code for kind, code in CODES.items()
+    }
+
+
+def test_an_error_is_what_and_mend_on_one_line() -> None:
+    """The text of an error is what went wrong, then the mend."""
+    assert str(UsageError("x: no such file.", "Make it.")) == "x: no such file. Make it."
+    assert str(UsageError("x: no such file.")) == "x: no such file."
+
+
+def test_faults_of_data_are_lines_with_the_mend_at_the_end() -> None:
+    """A data error shows a line a fault, and keeps them all."""
+    error = DataError(["d:1: a.", "d:2: b."], "Mend these lines.")
+    assert str(error) == "d:1: a.\nd:2: b. Mend these lines."
+    assert error.faults == ("d:1: a.", "d:2: b.")
+
+
+def test_faults_past_the_limit_are_counted_and_kept() -> None:
+    """Faults that are not shown are counted in the message and still in `faults`."""
+    error = DataError([f"d:{n}: x." for n in range(1, 26)], shown=3)
+    assert str(error).splitlines()[:3] == ["d:1: x.", "d:2: x.", "d:3: x."]
+    assert str(error).splitlines()[3].startswith("… and 22 more faults")
+    assert len(error.faults) == 25

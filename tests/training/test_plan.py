@@ -1,0 +1,119 @@
+"""Specification of how many steps a run takes, and at what learning rate."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from finetuning_exam.settings import TrainSettings
+from finetuning_exam.training.plan import (
+    LARGE,
+    SMALL,
+    SMALL_MODEL_PARAMETERS,
+    TrainingPlan,
+    make_plan,
+)
+
+TINY, BIG = 7_000_000, 1_000_000_000
+
+
+def test_a_plan_by_hand() -> None:
+    """100 rows, 3 a pass, 4 passes a step, 2 epochs: 34 passes, 9 steps an epoch, 18 in all."""
+    settings = TrainSettings(
+        per_device_train_batch_size=3,
+        gradient_accumulation_steps=4,
+        num_train_epochs=2,
+        learning_rate=1e-4,
+        warmup_ratio=0.1,
+        save_steps=5,
+    )
+    assert make_plan(settings, 100, TINY) == TrainingPlan(
+        learning_rate=1e-4,
+        num_train_epochs=2.0,
+        steps_per_epoch=9,
+        total_steps=18,
+        warmup_steps=2,
+        save_steps=5,
+    )
+
+
+@pytest.mark.parametrize(
+    ("n_parameters", "size"),
+    [
+        (TINY, SMALL),
+        (SMALL_MODEL_PARAMETERS - 1, SMALL),
+        (SMALL_MODEL_PARAMETERS, LARGE),
+        (BIG, LARGE),
+    ],
+)
+def test_auto_is_by_the_size_of_the_base(n_parameters: int, size: object) -> None:
+    """`auto` takes the learning rate and the epochs for a small or a large base."""
+    plan = make_plan(TrainSettings(), 160, n_parameters)
+    assert size in (SMALL, LARGE)
+    expected = SMALL if size is SMALL else LARGE
+    assert (plan.learning_rate, plan.num_train_epochs) == (
+        expected.learning_rate,
+        expected.num_train_epochs,
+    )
+    assert SMALL != LARGE
+
+
+def test_a_number_given_wins_over_auto() -> None:
+    """A learning rate or a number of epochs that is given holds for every size."""
+    settings = TrainSettings(learning_rate=0.5, num_train_epochs=7)
+    for n_parameters in (TINY, BIG):
+        plan = make_plan(settings, 32, n_parameters)
+        assert (plan.learning_rate, plan.num_train_epochs, plan.total_steps) == (0.5, 7.0, 14)
+
+
+def test_max_steps_overrides_the_epochs() -> None:
+    """With `max_steps` the run has that many steps, and the epochs follow from it."""
+    plan = make_plan(TrainSettings(max_steps=5, num_train_epochs=100), 320, TINY)
+    assert (plan.total_steps, plan.steps_per_epoch, plan.num_train_epochs) == (5, 20, 0.25)
+
+
+def test_a_run_has_at_least_one_step() -> None:
+    """One row, and less than one epoch, still make a step, a validation and a checkpoint."""
+    plan = make_plan(TrainSettings(num_train_epochs=0.01), 1, TINY)
+    assert (plan.total_steps, plan.steps_per_epoch, plan.save_steps) == (1, 1, 1)
+
+
+@pytest.mark.parametrize(("ratio", "steps"), [(0.0, 0), (0.001, 1), (0.03, 3), (0.5, 50)])
+def test_warmup_steps_round_up(ratio: float, steps: int) -> None:
+    """A share of the steps, rounded up; none only when none was asked for."""
+    assert (
+        make_plan(TrainSettings(max_steps=100, warmup_ratio=ratio), 10, TINY).warmup_steps == steps
+    )
+
+
+@pytest.mark.parametrize(("total", "save_steps"), [(1, 1), (9, 1), (10, 1), (11, 2), (100, 10)])
+def test_auto_saves_about_ten_times(total: int, save_steps: int) -> None:
+    """`save_steps auto` validates at most ten times in a run, and at least once."""
+    assert make_plan(TrainSettings(max_steps=total), 10, TINY).save_steps == save_steps
+
+
+@given(
+    n_rows=st.integers(1, 100_000),
+    batch=st.integers(1, 64),
+    accumulation=st.integers(1, 16),
+    epochs=st.floats(0.01, 100),
+)
+def test_the_steps_cover_the_epochs_and_no_more(
+    n_rows: int, batch: int, accumulation: int, epochs: float
+) -> None:
+    """All rows fit in an epoch's steps, and the last step is needed."""
+    settings = TrainSettings(
+        per_device_train_batch_size=batch,
+        gradient_accumulation_steps=accumulation,
+        num_train_epochs=epochs,
+    )
+    plan = make_plan(settings, n_rows, TINY)
+    rows_per_step = batch * accumulation
+    assert (plan.steps_per_epoch - 1) * rows_per_step < n_rows
+    assert n_rows <= plan.steps_per_epoch * rows_per_step
+    assert epochs * plan.steps_per_epoch <= plan.total_steps
+    assert plan.total_steps < epochs * plan.steps_per_epoch + 1
+    assert 1 <= math.ceil(plan.total_steps / plan.save_steps) <= 10

@@ -1,0 +1,296 @@
+"""Specification of a run's folder: refused early, replaced with care, written whole."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from finetuning_exam.errors import DiskFullError, UsageError
+from finetuning_exam.training import run_folder
+from finetuning_exam.training.run_folder import (
+    begin,
+    check_output_dir,
+    checkpoints,
+    clear_run,
+    file_sha256,
+    find_checkpoint,
+    is_run_folder,
+    write_json,
+    write_text,
+)
+
+RUN_FILES = (
+    "exam.json",
+    "metrics.jsonl",
+    "report.html",
+    "README.md",
+    "adapter_model.safetensors",
+    "adapter_config.json",
+    "run.json",
+)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test works in an empty folder, so that a path in a message is a bare name."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _refusal(path: str) -> str:
+    with pytest.raises(UsageError) as caught:
+        check_output_dir(Path(path))
+    return str(caught.value)
+
+
+def _checkpoint(path: Path) -> Path:
+    path.mkdir(parents=True)
+    (path / "trainer_state.json").write_text("{}", encoding="utf-8")
+    return path
+
+
+def _earlier_run(path: Path) -> None:
+    path.mkdir()
+    for name in RUN_FILES:
+        (path / name).write_text(name, encoding="utf-8")
+    for step in (20, 100, 3):
+        _checkpoint(path / f"checkpoint-{step}")
+
+
+def test_a_missing_output_folder_is_made() -> None:
+    """The output folder and those above it are made, and nothing is left in them."""
+    check_output_dir(Path("a/b/c"))
+    assert list(Path("a/b/c").iterdir()) == []
+
+
+def test_an_empty_folder_and_a_run_s_folder_are_taken() -> None:
+    """An empty folder will do, and so will that of an earlier run, finished or not."""
+    check_output_dir(Path("new"))
+    check_output_dir(Path("new"))
+    begin(Path("new"))
+    (Path("new") / "something").touch()
+    check_output_dir(Path("new"))
+    assert sorted(os.listdir("new")) == ["run.json", "something"]
+
+
+def test_a_file_is_no_output_folder() -> None:
+    """A file where the folder should be is refused."""
+    Path("out").touch()
+    assert _refusal("out") == "out: is a file, not a folder. Give another --output_dir."
+
+
+def test_a_folder_below_a_file_cannot_be_made() -> None:
+    """A path that goes through a file is refused with the system's reason."""
+    Path("out").touch()
+    assert _refusal("out/deep") == (
+        "out/deep: cannot be written to (Not a directory). Give another --output_dir."
+    )
+
+
+def test_a_dangling_link_is_refused() -> None:
+    """A link to nothing is refused, and nothing is made at its end."""
+    Path("out").symlink_to("gone")
+    assert _refusal("out") == "out: is a link to nothing. Give another --output_dir."
+    assert not Path("gone").exists()
+
+
+def test_a_folder_with_other_things_is_refused() -> None:
+    """A folder that is not empty and holds no run is left as it is."""
+    Path("out").mkdir()
+    (Path("out") / "thesis.tex").write_text("precious", encoding="utf-8")
+    assert _refusal("out") == (
+        "out: is not empty and holds no run. Give a new or empty --output_dir."
+    )
+    assert os.listdir("out") == ["thesis.tex"]
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read-only folder is found by trying, before any work."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    assert _refusal("out") == (
+        "out: cannot be written to (Read-only file system). Give another --output_dir."
+    )
+
+
+@pytest.mark.parametrize(
+    "path", [pytest.param("n" * 300, id="too long"), pytest.param("a\0b", id="NUL")]
+)
+def test_an_impossible_name_is_refused(path: str) -> None:
+    """A name the system does not take is a usage error too."""
+    assert _refusal(path).startswith(f"{path}: ")
+
+
+def test_clearing_removes_a_run_and_nothing_else() -> None:
+    """An earlier run's files and checkpoints go, are named, and everything else stays."""
+    out = Path("out")
+    _earlier_run(out)
+    for name in ("notes.txt", "checkpoint-best", "tokenizer.json"):
+        (out / name).write_text("mine", encoding="utf-8")
+    (out / "checkpoint-old").mkdir()
+    removed = clear_run(out)
+    expected = {*RUN_FILES, "checkpoint-3", "checkpoint-20", "checkpoint-100"}
+    assert set(removed) == expected
+    assert len(removed) == len(expected)
+    left = ["checkpoint-best", "checkpoint-old", "notes.txt", "tokenizer.json"]
+    assert sorted(os.listdir(out)) == left
+
+
+def test_clearing_an_empty_folder_removes_nothing() -> None:
+    """Where there was no run, nothing is said to have gone."""
+    Path("out").mkdir()
+    assert clear_run(Path("out")) == ()
+
+
+@pytest.mark.parametrize("stop_at", range(1, 11))
+def test_a_clearing_that_is_cut_short_leaves_a_run_s_folder(
+    monkeypatch: pytest.MonkeyPatch, stop_at: int
+) -> None:
+    """Killed between any two removals, the folder is still one that a run may replace."""
+    out = Path("out")
+    _earlier_run(out)
+    calls = 0
+
+    def killed(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == stop_at:
+            raise KeyboardInterrupt
+
+    unlink, rmtree = Path.unlink, shutil.rmtree
+    monkeypatch.setattr(Path, "unlink", lambda path: (killed(), unlink(path)))
+    monkeypatch.setattr(run_folder.shutil, "rmtree", lambda path: (killed(), rmtree(path)))
+    with pytest.raises(KeyboardInterrupt):
+        clear_run(out)
+    monkeypatch.undo()
+    monkeypatch.chdir(out.absolute().parent)
+    check_output_dir(out)
+
+
+def test_begin_marks_a_run_that_has_not_ended() -> None:
+    """A folder is a run's from the start, and run.json says that the run is not finished."""
+    Path("out").mkdir()
+    assert not is_run_folder(Path("out"))
+    begin(Path("out"))
+    assert is_run_folder(Path("out"))
+    assert json.loads(Path("out/run.json").read_text(encoding="utf-8")) == {"state": "unfinished"}
+
+
+def test_checkpoints_are_in_order_of_step() -> None:
+    """Checkpoints come by their number, not by their name or time; other folders are none."""
+    out = Path("out")
+    _earlier_run(out)
+    for name in ("checkpoint-", "checkpoint-7x", "xcheckpoint-7", "checkpoint--1"):
+        (out / name).mkdir()
+    (out / "checkpoint-9").touch()
+    assert checkpoints(out) == tuple((step, out / f"checkpoint-{step}") for step in (3, 20, 100))
+
+
+def test_latest_is_the_checkpoint_with_most_steps() -> None:
+    """`latest` is the highest step, whatever was written last."""
+    _earlier_run(Path("out"))
+    assert find_checkpoint(Path("out"), "latest") == Path("out/checkpoint-100")
+    assert find_checkpoint(Path("out"), "out/checkpoint-20") == Path("out/checkpoint-20")
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_resuming_without_a_checkpoint_is_told(exists: bool) -> None:
+    """`latest` where there is none names the folder, be it empty or missing."""
+    if exists:
+        Path("out").mkdir()
+    with pytest.raises(UsageError) as caught:
+        find_checkpoint(Path("out"), "latest")
+    assert str(caught.value) == (
+        "out: holds no checkpoint to resume from. Leave out --resume_from_checkpoint."
+    )
+
+
+def test_a_path_that_is_no_checkpoint_is_told() -> None:
+    """A folder without the trainer's state is no checkpoint."""
+    Path("out/checkpoint-1").mkdir(parents=True)
+    with pytest.raises(UsageError) as caught:
+        find_checkpoint(Path("out"), "out/checkpoint-1")
+    assert str(caught.value) == (
+        "out/checkpoint-1: is no checkpoint. Give latest, or a checkpoint-N folder of a run."
+    )
+
+
+def test_a_text_is_written_as_it_is() -> None:
+    """UTF-8, line feeds alone, the old text replaced, no other file left."""
+    path = Path("a.txt")
+    write_text(path, "a longer text than the next one\n")
+    write_text(path, "ä\n\r\n😀")
+    assert path.read_bytes() == "ä\n\r\n😀".encode()
+    assert os.listdir() == ["a.txt"]
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "message"),
+    [
+        (errno.ENOSPC, DiskFullError, "a.txt: no space left on the disk. Free some space."),
+        (errno.EIO, UsageError, "a.txt: cannot be written (Input/output error)."),
+    ],
+)
+def test_a_write_that_fails_keeps_the_old_file(
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    kind: type[DiskFullError | UsageError],
+    message: str,
+) -> None:
+    """If the bytes do not reach the disk, the old text stays and nothing is left beside it."""
+    path = Path("a.txt")
+    write_text(path, "old")
+
+    def fail(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(kind) as caught:
+        write_text(path, "new")
+    assert str(caught.value) == message
+    assert path.read_text(encoding="utf-8") == "old"
+    assert os.listdir() == ["a.txt"]
+
+
+def test_a_text_that_is_no_unicode_leaves_nothing_behind() -> None:
+    """A name that is not UTF-8, as Linux allows, does not end a run with half a file."""
+    path = Path("run.json")
+    write_json(path, {"path": "old"})
+    try:
+        write_json(path, {"path": "caf\udce9.jsonl"})
+    except UsageError:
+        pass
+    assert os.listdir() == ["run.json"]
+    assert isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
+
+
+def test_a_file_in_no_folder_cannot_be_written() -> None:
+    """A missing folder is told with the path and the reason."""
+    with pytest.raises(UsageError) as caught:
+        write_text(Path("gone/a.txt"), "x")
+    assert str(caught.value) == "gone/a.txt: cannot be written (No such file or directory)."
+
+
+def test_json_is_strict_indented_and_ends_with_a_newline() -> None:
+    """Keys keep their order, text stays readable, and NaN is refused before anything is lost."""
+    path = Path("a.json")
+    write_json(path, {"b": ["ä", None], "a": 1.5})
+    assert path.read_bytes() == '{\n  "b": [\n    "ä",\n    null\n  ],\n  "a": 1.5\n}\n'.encode()
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"a": float("nan")})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"b": ["ä", None], "a": 1.5}
+
+
+def test_a_file_s_hash_is_that_of_its_bytes() -> None:
+    """SHA-256 in hexadecimal."""
+    Path("a").write_bytes(b"abc\r\n")
+    assert file_sha256(Path("a")) == hashlib.sha256(b"abc\r\n").hexdigest()
