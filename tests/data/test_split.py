@@ -175,11 +175,11 @@ def test_a_share_that_rounds_to_no_row_still_has_an_exam() -> None:
     assert split_examples(_rows(40), None, 0.01, 42).exam
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_a_group_of_half_the_file_trains(seed: int) -> None:
+def test_a_group_of_half_the_file_trains() -> None:
     """A group far larger than a held-out part is not put there: most rows still train."""
     rows = tuple(replace(row, group="g" if row.line <= 60 else "") for row in _rows(100))
-    assert len(split_examples(rows, None, 0.1, seed).train) >= 60
+    sizes = [len(split_examples(rows, None, 0.1, seed).train) for seed in range(20)]
+    assert min(sizes) >= 60
 
 
 def test_a_file_sorted_by_class_has_every_class_on_every_side() -> None:

@@ -153,7 +153,7 @@ def test_a_broken_config_is_told(config: str) -> None:
     assert _refusal("m").startswith("m: its config.json cannot be read (")
 
 
-@pytest.mark.parametrize("config", ["[]", "3", '"auto_map"', "null"])
+@pytest.mark.parametrize("config", ["[]", '"auto_map"'])
 def test_a_config_that_is_no_object_is_told_as_such(config: str) -> None:
     """A config.json that holds no object is refused, and not for code it does not bring."""
     _model(config=config)

@@ -41,24 +41,39 @@ def test_a_plan_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    ("n_parameters", "size"),
+    ("n_parameters", "learning_rate"),
     [
-        (TINY, SMALL),
-        (SMALL_MODEL_PARAMETERS - 1, SMALL),
-        (SMALL_MODEL_PARAMETERS, LARGE),
-        (BIG, LARGE),
+        (TINY, SMALL.learning_rate),
+        (SMALL_MODEL_PARAMETERS - 1, SMALL.learning_rate),
+        (SMALL_MODEL_PARAMETERS, LARGE.learning_rate),
+        (BIG, LARGE.learning_rate),
     ],
 )
-def test_auto_is_by_the_size_of_the_base(n_parameters: int, size: object) -> None:
-    """`auto` takes the learning rate and the epochs for a small or a large base."""
-    plan = make_plan(TrainSettings(), 160, n_parameters)
-    assert size in (SMALL, LARGE)
-    expected = SMALL if size is SMALL else LARGE
-    assert (plan.learning_rate, plan.num_train_epochs) == (
-        expected.learning_rate,
-        expected.num_train_epochs,
-    )
-    assert SMALL != LARGE
+def test_auto_is_by_the_size_of_the_base(n_parameters: int, learning_rate: float) -> None:
+    """`auto` takes the learning rate of a small or of a large base, and a small one's is higher."""
+    assert make_plan(TrainSettings(), 160, n_parameters).learning_rate == learning_rate
+    assert SMALL.learning_rate > LARGE.learning_rate
+
+
+@given(n_rows=st.integers(1, 100_000))
+def test_auto_epochs_are_within_their_bounds(n_rows: int) -> None:
+    """A small base sees about as many rows in every file; a large one three passes."""
+    few, many = SMALL.min_epochs, SMALL.max_epochs
+    epochs = make_plan(TrainSettings(), n_rows, TINY).num_train_epochs
+    assert few <= epochs <= many
+    if few < epochs < many:
+        assert abs(epochs * n_rows - SMALL.rows_seen) <= n_rows
+    assert make_plan(TrainSettings(), n_rows, BIG).num_train_epochs == 3
+
+
+def test_more_rows_take_fewer_epochs() -> None:
+    """`auto` falls from most passes over a small file to fewest over a large one."""
+    plans = [make_plan(TrainSettings(), n_rows, TINY) for n_rows in (10, 1000, 100_000)]
+    assert [plan.num_train_epochs for plan in plans] == [
+        SMALL.max_epochs,
+        SMALL.rows_seen / 1000,
+        SMALL.min_epochs,
+    ]
 
 
 def test_a_number_given_wins_over_auto() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -167,12 +168,11 @@ def test_a_clearing_that_is_cut_short_leaves_a_run_s_folder(
             raise KeyboardInterrupt
 
     unlink, rmtree = Path.unlink, shutil.rmtree
-    monkeypatch.setattr(Path, "unlink", lambda path: (killed(), unlink(path)))
-    monkeypatch.setattr(run_folder.shutil, "rmtree", lambda path: (killed(), rmtree(path)))
-    with pytest.raises(KeyboardInterrupt):
-        clear_run(out)
-    monkeypatch.undo()
-    monkeypatch.chdir(out.absolute().parent)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", lambda path: (killed(), unlink(path)))
+        patch.setattr(run_folder.shutil, "rmtree", lambda path: (killed(), rmtree(path)))
+        with pytest.raises(KeyboardInterrupt):
+            clear_run(out)
     check_output_dir(out)
 
 
@@ -265,10 +265,8 @@ def test_a_text_that_is_no_unicode_leaves_nothing_behind() -> None:
     """A name that is not UTF-8, as Linux allows, does not end a run with half a file."""
     path = Path("run.json")
     write_json(path, {"path": "old"})
-    try:
+    with contextlib.suppress(UsageError):
         write_json(path, {"path": "caf\udce9.jsonl"})
-    except UsageError:
-        pass
     assert os.listdir() == ["run.json"]
     assert isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
 

@@ -26,19 +26,31 @@ OnProgress = Callable[[Progress], None]
 
 
 class Meter:
-    """Counts the real tokens (no padding) and the time of a run, validation left out."""
+    """Counts real tokens (no padding), loss, and time; validation and saving are left out."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
         self._started = clock()
         self._paused_s = 0.0
+        self._loss = 0.0
         self.tokens = 0
 
     def start(self) -> None:
         """Begin to count; what came before does not belong to the training."""
         self._started = self._clock()
         self._paused_s = 0.0
+        self._loss = 0.0
         self.tokens = 0
+
+    def add(self, tokens: int, loss: float) -> None:
+        """Count a micro-batch and its part of the optimizer step's loss."""
+        self.tokens += tokens
+        self._loss += loss
+
+    def take_loss(self) -> float:
+        """The loss of the optimizer step that has just ended; the next one starts from zero."""
+        loss, self._loss = self._loss, 0.0
+        return loss
 
     def pause(self, seconds: float) -> None:
         """Leave out seconds that were not spent training."""

@@ -16,10 +16,7 @@ from transformers import (
     EarlyStoppingCallback,
     PrinterCallback,
     ProgressCallback,
-    TrainerCallback,
     TrainerControl,
-    TrainerState,
-    TrainingArguments,
 )
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
@@ -31,9 +28,8 @@ from finetuning_exam.model.device import Compute
 from finetuning_exam.model.likelihood import Batch, collate, supervised_nll
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training.plan import TrainingPlan
-from finetuning_exam.training.progress import Meter, MetricsFile, OnProgress, Progress
-
-VALIDATION_LOSS = "eval_loss"
+from finetuning_exam.training.progress import Meter, MetricsFile, OnProgress
+from finetuning_exam.training.reporter import VALIDATION_LOSS, Reporter
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +112,7 @@ def train_adapter(
     trainer = EncodedRowsTrainer(
         model, tokenizer, arguments, train_rows, validation_rows, pad_id, settings.eval_batch_size
     )
-    reporter = _Reporter(trainer, metrics, on_progress)
+    reporter = Reporter(trainer.meter, metrics, on_progress)
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(reporter)
@@ -155,7 +151,6 @@ class EncodedRowsTrainer(SFTTrainer):
         eval_batch_size: int,
     ) -> None:
         self.meter = Meter()
-        self.step_loss = 0.0
         self._validation_rows = tuple(validation_rows)
         self._pad_id = pad_id
         self._eval_batch_size = eval_batch_size
@@ -192,8 +187,7 @@ class EncodedRowsTrainer(SFTTrainer):
                 f"The training loss is {value} at step {self.state.global_step + 1}.",
                 "Lower --learning_rate, or look for broken rows.",
             )
-        self.step_loss += value
-        self.meter.tokens += int(batch.attention.sum())
+        self.meter.add(int(batch.attention.sum()), value)
         return loss
 
     def evaluate(
@@ -228,80 +222,6 @@ class EncodedRowsTrainer(SFTTrainer):
             "labels": batch.labels,
             "attention_mask": batch.attention,
         }
-
-
-class _Reporter(TrainerCallback):
-    """Turns the trainer's events into metrics.jsonl rows and `Progress`."""
-
-    def __init__(
-        self, trainer: EncodedRowsTrainer, metrics: MetricsFile, on_progress: OnProgress
-    ) -> None:
-        self._trainer = trainer
-        self._metrics = metrics
-        self._on_progress = on_progress
-        self._first_step = 0
-        self._last_loss: float | None = None
-        self.first_validation_loss: float | None = None
-        self.validation_loss: float | None = None
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
-    ) -> None:
-        self._first_step = state.global_step
-        self._trainer.meter.start()
-        self._tell(state)
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
-    ) -> None:
-        self._last_loss = self._trainer.step_loss
-        self._trainer.step_loss = 0.0
-        if state.global_step >= state.max_steps:
-            control.should_log = True
-            control.should_evaluate = args.eval_strategy != "no"  # the last step may be the best
-        self._tell(state)
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_: object,
-    ) -> None:
-        logs = logs or {}
-        at: dict[str, float | int] = {"step": state.global_step, "epoch": state.epoch or 0.0}
-        if VALIDATION_LOSS in logs:
-            self.validation_loss = logs[VALIDATION_LOSS]
-            if self.first_validation_loss is None:
-                self.first_validation_loss = self.validation_loss
-            self._metrics.append({**at, VALIDATION_LOSS: self.validation_loss})
-            self._tell(state)
-        elif "loss" in logs:
-            meter = self._trainer.meter
-            named: dict[str, float | int] = {
-                key: logs[key] for key in ("loss", "learning_rate", "grad_norm") if key in logs
-            }
-            speed = round(meter.tokens_per_second, 1)
-            self._metrics.append(
-                {**at, **named, "tokens": meter.tokens, "tokens_per_second": speed}
-            )
-
-    def _tell(self, state: TrainerState) -> None:
-        meter = self._trainer.meter
-        done = state.global_step - self._first_step
-        left = meter.seconds / done * (state.max_steps - state.global_step) if done else math.nan
-        self._on_progress(
-            Progress(
-                state.global_step,
-                state.max_steps,
-                state.epoch or 0.0,
-                self._last_loss,
-                self.validation_loss,
-                meter.tokens_per_second,
-                left,
-            )
-        )
 
 
 def _dataset(rows: Sequence[Encoded]) -> Dataset:

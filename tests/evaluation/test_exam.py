@@ -1,0 +1,265 @@
+"""The exam: fair to both sides, the same at every batch size, and whole in exam.json."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import Models, Run, brisk, rows, run_training
+
+from finetuning_exam.data.encode import make_encoder
+from finetuning_exam.data.records import Example
+from finetuning_exam.data.split import Split
+from finetuning_exam.evaluation.exam import CHANCE, Exam, ExamPlan, take_exam
+from finetuning_exam.evaluation.generate import Decoding, generate_answers
+from finetuning_exam.evaluation.score import choose, make_choices, score_rows
+from finetuning_exam.model.device import choose_compute
+from finetuning_exam.model.load import load_base
+from finetuning_exam.report.exam_json import exam_to_json
+from finetuning_exam.training.run import Prepared, prepare
+
+EXAMPLES = (*rows(14, "a"), *rows(24, "b")[14:])
+PLAN = ExamPlan(seed=0, batch_size=8, answered_examples=12, max_new_tokens=8, context=1024)
+
+
+@pytest.fixture(scope="module")
+def run(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A llama trained for a few steps on the exam's own rows, so that it gains."""
+    settings = brisk(models.folder(), max_steps=12, save_steps=1000)
+    return run_training(settings, tmp_path_factory.mktemp("run"), rows(24))
+
+
+@pytest.fixture(scope="module")
+def exam(run: Run) -> Exam:
+    """Its exam."""
+    return _take(run.prepared, EXAMPLES, PLAN)
+
+
+def _take(prepared: Prepared, examples: tuple[Example, ...], plan: ExamPlan) -> Exam:
+    return take_exam(prepared.model, prepared.base.tokenizer, prepared.encoder, examples, plan)
+
+
+def test_an_adapter_that_does_nothing_makes_no_difference(models: Models) -> None:
+    """With B = 0 every figure of both sides is the same, the difference exactly zero, and the
+    verdict neither improved nor worse.
+    """
+    prepared = prepare(brisk(models.folder()), Split(rows(4), (), ()))
+    exam = _take(prepared, EXAMPLES, PLAN)
+    assert exam.verdict == "no measurable difference"
+    for difference in (exam.overall.nll_per_token, exam.forgetting):
+        assert difference.difference == 0.0
+        assert (difference.interval.low, difference.interval.high) == (0.0, 0.0)
+    for pair in (exam.overall.bits_per_byte, exam.overall.chrf, exam.overall.stopped):
+        assert pair.base == pair.tuned
+    assert exam.overall.choice_accuracy.p_value == 1.0
+    for row in exam.rows:
+        assert (row.base_score, row.base_answer) == (row.tuned_score, row.tuned_answer)
+
+
+@pytest.mark.parametrize("n", [4, 19])
+def test_too_small_an_exam_of_nothing_says_so(models: Models, n: int) -> None:
+    """With fewer than twenty examples and no difference the verdict is that it cannot be told."""
+    prepared = prepare(brisk(models.folder()), Split(rows(4), (), ()))
+    exam = _take(prepared, rows(n), replace(PLAN, answered_examples=0))
+    assert exam.verdict == "too few examples to tell"
+
+
+def test_the_base_side_is_a_fresh_base(models: Models, run: Run, exam: Exam) -> None:
+    """Base scores, answers and choices are those of a base that never saw an adapter."""
+    base = load_base(str(models.folder()), choose_compute("cpu", "float32"))
+    encoder = make_encoder(base.tokenizer, "plain")
+    encoded = [encoder.encode(example) for example in EXAMPLES]
+    fresh = score_rows(base.model, encoded, encoder.eos_token_id, PLAN.batch_size)
+    assert tuple(row.base_score for row in exam.rows) == fresh
+    answered = [i for i, row in enumerate(exam.rows) if row.base_answer is not None]
+    decoding = Decoding(8, encoder.stop_ids(), encoder.eos_token_id, seed=0)
+    prompts = [encoder.prompt_ids(EXAMPLES[i]) for i in answered]
+    answers = generate_answers(base.model, base.tokenizer, prompts, decoding, PLAN.batch_size)
+    assert tuple(exam.rows[i].base_answer for i in answered) == answers
+    choices = make_choices([EXAMPLES[i] for i in answered], PLAN.seed)
+    right = choose(base.model, encoder, choices, encoder.eos_token_id, PLAN.batch_size)
+    found = [exam.rows[answered[choice.index]].base_chose_right for choice in choices]
+    assert tuple(found) == right
+
+
+def test_the_tuned_side_has_the_adapter_on(run: Run, exam: Exam) -> None:
+    """Tuned scores are the adapted model's, which learned these rows: the verdict is improved."""
+    prepared = run.prepared
+    encoded = [prepared.encoder.encode(example) for example in EXAMPLES]
+    expected = score_rows(prepared.model, encoded, prepared.encoder.eos_token_id, 8)
+    assert tuple(row.tuned_score for row in exam.rows) == expected
+    assert exam.verdict == "improved"
+    assert exam.overall.nll_per_token.interval.high < 0
+
+
+def test_a_worse_model_is_found_worse(models: Models) -> None:
+    """An adapter of noise makes the verdict worse, and forgetting shows on general text."""
+    prepared = prepare(brisk(models.folder()), Split(rows(4), (), ()))
+    _fit(prepared)
+    exam = _take(prepared, EXAMPLES, replace(PLAN, answered_examples=0))
+    assert exam.verdict == "worse"
+    assert exam.forgetting.difference != 0
+
+
+def _fit(prepared: Prepared) -> None:
+    """Push the adapter up the gradient of the exam's loss: away from the right answers."""
+    from finetuning_exam.model.likelihood import collate, supervised_nll
+
+    batch = collate([prepared.encoder.encode(example) for example in EXAMPLES], 0)
+    optimizer = torch.optim.Adam(
+        [p for p in prepared.model.parameters() if p.requires_grad], lr=1e-2, maximize=True
+    )
+    for _ in range(4):
+        optimizer.zero_grad()
+        supervised_nll(prepared.model, batch).sum().backward()
+        optimizer.step()
+
+
+def test_training_rows_prove_nothing(run: Run) -> None:
+    """However large the gain, on rows that are not held out the verdict is too few to tell."""
+    plan = replace(PLAN, answered_examples=0, is_held_out=False)
+    found = _take(run.prepared, EXAMPLES, plan)
+    assert found.verdict == "too few examples to tell"
+    assert not found.is_held_out
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 16])
+def test_the_exam_does_not_depend_on_its_batch_size(
+    run: Run, exam: Exam, batch_size: int
+) -> None:
+    """At every batch size the answers and choices are the same, and the scores but for rounding."""
+    found = _take(run.prepared, EXAMPLES, replace(PLAN, batch_size=batch_size))
+    for ours, theirs in zip(found.rows, exam.rows, strict=True):
+        assert (ours.base_answer, ours.tuned_answer) == (theirs.base_answer, theirs.tuned_answer)
+        assert ours.base_chose_right == theirs.base_chose_right
+        assert ours.tuned_chose_right == theirs.tuned_chose_right
+        assert ours.base_score.nll == pytest.approx(theirs.base_score.nll, rel=1e-5)
+        assert ours.tuned_score.nll == pytest.approx(theirs.tuned_score.nll, rel=1e-5)
+    assert found.verdict == exam.verdict
+    assert _numbers(exam_to_json(found)) == pytest.approx(
+        _numbers(exam_to_json(exam)), rel=1e-4, abs=1e-5
+    )
+
+
+def _numbers(value: object) -> list[float]:
+    if isinstance(value, dict):
+        return [n for item in value.values() for n in _numbers(item)]
+    if isinstance(value, list):
+        return [n for item in value for n in _numbers(item)]
+    return [float(value)] if isinstance(value, (int, float)) else []
+
+
+def test_two_exams_are_identical(run: Run, exam: Exam) -> None:
+    """The same exam taken twice gives the same bytes of exam.json."""
+    again = _take(run.prepared, EXAMPLES, PLAN)
+    assert json.dumps(exam_to_json(again)) == json.dumps(exam_to_json(exam))
+
+
+def test_a_seeded_sample_is_answered(run: Run, exam: Exam) -> None:
+    """All examples are scored, exactly `answered_examples` are answered, drawn from the seed."""
+    answered = [i for i, row in enumerate(exam.rows) if row.tuned_answer is not None]
+    assert len(answered) == exam.overall.n_answered == 12
+    assert exam.overall.n_examples == len(EXAMPLES) == 24
+    other = _take(run.prepared, EXAMPLES, replace(PLAN, seed=1))
+    assert [i for i, row in enumerate(other.rows) if row.tuned_answer is not None] != answered
+
+
+def test_tags_are_examined_apart(exam: Exam) -> None:
+    """Every tag has figures of its own over its own examples, in order of name."""
+    assert [(tag, results.n_examples) for tag, results in exam.by_tag] == [("a", 14), ("b", 10)]
+    rows_a = [row for row in exam.rows if row.example.tag == "a"]
+    expected = sum(r.tuned_score.nll for r in rows_a) / sum(r.tuned_score.n_tokens for r in rows_a)
+    assert exam.by_tag[0][1].nll_per_token.tuned == pytest.approx(expected)
+
+
+def test_bits_per_byte_counts_all_nats_over_answer_bytes(exam: Exam) -> None:
+    """Bits per byte are the nats of all answers over ln 2 and their UTF-8 bytes."""
+    nats = sum(row.base_score.nll for row in exam.rows)
+    n_bytes = sum(len(example.answer.encode()) for example in EXAMPLES)
+    assert exam.overall.bits_per_byte.base == pytest.approx(nats / math.log(2) / n_bytes)
+
+
+def test_answers_have_room_for_the_longest_reference(models: Models, tmp_path: Path) -> None:
+    """Without --max_new_tokens a model that knows the longest reference can say all of it."""
+    settings = brisk(
+        models.folder(), max_steps=60, save_steps=1000, lora_r=16, lora_alpha=32
+    )
+    run = run_training(settings, tmp_path, rows(4))
+    exam = _take(run.prepared, rows(4), replace(PLAN, max_new_tokens=None))
+    assert exam.overall.exact_match.tuned == 1.0
+    assert exam.overall.exact_match.base == 0.0
+    assert exam.overall.chrf.tuned == pytest.approx(100.0)
+    assert exam.overall.stopped.tuned == 1.0
+
+
+def test_general_text_fits_a_short_context(models: Models) -> None:
+    """A base with a short context can sit the exam: the general text is no longer than it."""
+    folder = models.folder("gpt2", n_positions=128)
+    prepared = prepare(brisk(folder), Split(rows(4), (), ()))
+    plan = replace(PLAN, context=prepared.base.context, answered_examples=2)
+    assert math.isfinite(_take(prepared, rows(6), plan).forgetting.base)
+
+
+# exam.json
+
+REQUIRED = {
+    "verdict": None,
+    "n_examples": None,
+    "nll_per_token": {"base", "tuned", "difference", "ci_low", "ci_high"},
+    "bits_per_byte": {"base", "tuned"},
+    "exact_match": {"base", "tuned"},
+    "chrf": {"base", "tuned"},
+    "choice_accuracy": {"base", "tuned", "chance", "p_value"},
+    "stopped": {"base", "tuned"},
+    "forgetting": {"base", "tuned", "difference", "ci_low", "ci_high"},
+    "by_tag": {"a", "b"},
+    "examples": None,
+}
+
+
+def test_exam_json_has_every_key_of_the_contract(exam: Exam) -> None:
+    """exam.json holds the keys that DESIGN.md requires, with the figures of the exam."""
+    found = exam_to_json(exam)
+    assert isinstance(found, dict)
+    for key, inner in REQUIRED.items():
+        assert key in found
+        if inner is not None:
+            assert inner <= found[key].keys(), key
+    assert found["verdict"] == "improved"
+    assert found["n_examples"] == 24
+    assert found["choice_accuracy"]["chance"] == CHANCE == 0.25
+    difference = found["nll_per_token"]
+    assert difference["difference"] == difference["tuned"] - difference["base"]
+    assert difference["ci_low"] <= difference["difference"] <= difference["ci_high"]
+    assert len(found["examples"]) == 24
+    for row, example in zip(found["examples"], EXAMPLES, strict=True):
+        assert {"prompt", "reference", "base", "tuned", "nll_base", "nll_tuned", "tag"} <= row.keys()
+        assert (row["prompt"], row["reference"]) == (example.instruction, example.answer)
+        assert row["tag"] == example.tag
+
+
+@pytest.mark.parametrize("n", [1, 4, 20])
+def test_exam_json_is_valid_without_nan(run: Run, n: int) -> None:
+    """What could not be measured is null: exam.json is JSON even of one example, unanswered."""
+    exam = _take(run.prepared, rows(n), replace(PLAN, answered_examples=0))
+    text = json.dumps(exam_to_json(exam), allow_nan=False)
+    found = json.loads(text)
+    assert found["exact_match"] == {"base": None, "tuned": None}
+    assert found["choice_accuracy"]["base"] is None
+    assert (found["nll_per_token"]["ci_low"] is None) == (n < 6)
+
+
+def test_exam_json_of_a_diverged_model_is_valid(models: Models) -> None:
+    """Even an adapter of NaN gives an exam.json that JSON allows, and no verdict of improvement."""
+    prepared = prepare(brisk(models.folder()), Split(rows(4), (), ()))
+    with torch.no_grad():
+        for name, parameter in prepared.model.named_parameters():
+            if "lora_B" in name:
+                parameter.fill_(math.nan)
+    exam = _take(prepared, rows(20), replace(PLAN, answered_examples=0))
+    text = json.dumps(exam_to_json(exam), allow_nan=False)
+    assert json.loads(text)["verdict"] != "improved"
