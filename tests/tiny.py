@@ -35,6 +35,7 @@ from transformers import (
     SmolLM3Config,
     StableLmConfig,
 )
+from transformers.utils import logging as transformers_logging
 
 from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import Split
@@ -47,6 +48,8 @@ VOCABULARY = 512
 TOKENS = 500
 """Entries of the tokenizer: fewer, since some model types bring a special token of their own."""
 CONTEXT = 1024
+LICENSE = Path(__file__).parents[1] / "LICENSE"
+"""English that never changes, for the tokenizers to learn their entries from."""
 END = "<|end|>"
 START = "<|start|>"
 PAD = "<|pad|>"
@@ -161,6 +164,7 @@ class Models:
         details = "-".join(f"{key}={value}" for key, value in sorted(options.items()))
         folder = self._root / f"{architecture}-{seed}-{text}-{details}"
         if not folder.exists():
+            transformers_logging.disable_progress_bar()
             torch.manual_seed(seed)
             config = ARCHITECTURES[architecture].config(**options)
             AutoModelForCausalLM.from_config(config).save_pretrained(folder)
@@ -180,7 +184,7 @@ def save_tokenizer(folder: Path, text: str = "plain") -> None:
         show_progress=False,
     )
     corpus = [f"### Instruction:\n{e.instruction}\n\n### Response:\n{e.answer}" for e in rows(40)]
-    core.train_from_iterator([*corpus, Path(__file__).read_text(encoding="utf-8")], trainer)
+    core.train_from_iterator([*corpus, LICENSE.read_text(encoding="utf-8")], trainer)
     if text == "started":
         start = (START, core.token_to_id(START))
         core.post_processor = processors.TemplateProcessing(
@@ -216,8 +220,9 @@ def rows(n: int, tag: str = "") -> tuple[Example, ...]:
 def write_rows(path: Path, examples: Sequence[Example]) -> Path:
     """Write examples as JSON lines."""
     lines = [
-        json.dumps({"instruction": e.instruction, "output": e.answer}
-                   | ({"tag": e.tag} if e.tag else {}))
+        json.dumps(
+            {"instruction": e.instruction, "output": e.answer} | ({"tag": e.tag} if e.tag else {})
+        )
         for e in examples
     ]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

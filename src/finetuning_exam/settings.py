@@ -115,7 +115,7 @@ class TrainSettings(RunSettings, FieldSettings, ExamSettings):
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, slower."""
     save_steps: Count | Auto = "auto"
-    """Steps between validations, each with a checkpoint; auto: ten times in a run."""
+    """Steps between validations, each with a checkpoint; auto: up to ten times in a run."""
     save_total_limit: Count = 2
     """Checkpoints kept."""
     logging_steps: Count = 5

@@ -20,7 +20,7 @@ NO_RECORDS = (
 )
 TEXT = st.text(st.characters(exclude_categories=["Cs"])).filter(str.strip)
 # The folder is the same for all examples of a test; each example overwrites the file there.
-same_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+same_folder = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(autouse=True)
@@ -202,6 +202,7 @@ TWO = b'{"instruction": "a", "output": "b"}\n{"instruction": "c", "output": "d"}
         pytest.param(TWO.replace(b"\n", b"\r\n"), PLAIN, id="CRLF"),
         pytest.param(TWO.rstrip(), PLAIN, id="no last newline"),
         pytest.param(TWO.replace(b"{", b" \t{"), PLAIN, id="indented"),
+        pytest.param(TWO.replace(b": ", b":\r"), PLAIN, id="carriage return inside"),
         pytest.param(
             b"\n \r\n" + TWO.replace(b"\n", b"\n\n"), [("a", "b", 3), ("c", "d", 5)], id="blank"
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
@@ -42,6 +42,7 @@ def test_the_plain_template_word_for_word() -> None:
     )
 
 
+@settings(deadline=None)
 @given(instruction=st.text(), given_input=st.text(), answer=st.text())
 def test_a_record_is_its_prompt_half_and_its_answer(
     instruction: str, given_input: str, answer: str
@@ -91,6 +92,15 @@ def test_a_question_without_an_answer_has_the_same_prompt(make_tokenizer: MakeTo
     assert render(asked, "chat", tokenizer) == Rendered(
         render(EXAMPLE, "chat", tokenizer).prompt, ""
     )
+
+
+def test_a_template_that_wants_a_full_answer_gets_one(make_tokenizer: MakeTokenizer) -> None:
+    """For a question without an answer the template is still shown one, which is then left out."""
+    picky = "{% if not messages[-1].content %}{{ raise_exception('empty turn') }}{% endif %}"
+    asked = Example(EXAMPLE.instruction, "", 1, "argument")
+    rendered = render(asked, "chat", make_tokenizer(chat_template=picky + CHATML))
+    assert rendered.prompt.endswith("<|im_start|>assistant\n")
+    assert rendered.answer == ""
 
 
 @pytest.mark.parametrize(

@@ -128,9 +128,7 @@ def test_training_rows_prove_nothing(run: Run) -> None:
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 16])
-def test_the_exam_does_not_depend_on_its_batch_size(
-    run: Run, exam: Exam, batch_size: int
-) -> None:
+def test_the_exam_does_not_depend_on_its_batch_size(run: Run, exam: Exam, batch_size: int) -> None:
     """At every batch size the answers and choices are the same, and the scores but for rounding."""
     found = _take(run.prepared, EXAMPLES, replace(PLAN, batch_size=batch_size))
     for ours, theirs in zip(found.rows, exam.rows, strict=True):
@@ -185,9 +183,7 @@ def test_bits_per_byte_counts_all_nats_over_answer_bytes(exam: Exam) -> None:
 
 def test_answers_have_room_for_the_longest_reference(models: Models, tmp_path: Path) -> None:
     """Without --max_new_tokens a model that knows the longest reference can say all of it."""
-    settings = brisk(
-        models.folder(), max_steps=60, save_steps=1000, lora_r=16, lora_alpha=32
-    )
+    settings = brisk(models.folder(), max_steps=60, save_steps=1000, lora_r=16, lora_alpha=32)
     run = run_training(settings, tmp_path, rows(4))
     exam = _take(run.prepared, rows(4), replace(PLAN, max_new_tokens=None))
     assert exam.overall.exact_match.tuned == 1.0
@@ -237,7 +233,15 @@ def test_exam_json_has_every_key_of_the_contract(exam: Exam) -> None:
     assert difference["ci_low"] <= difference["difference"] <= difference["ci_high"]
     assert len(found["examples"]) == 24
     for row, example in zip(found["examples"], EXAMPLES, strict=True):
-        assert {"prompt", "reference", "base", "tuned", "nll_base", "nll_tuned", "tag"} <= row.keys()
+        assert {
+            "prompt",
+            "reference",
+            "base",
+            "tuned",
+            "nll_base",
+            "nll_tuned",
+            "tag",
+        } <= row.keys()
         assert (row["prompt"], row["reference"]) == (example.instruction, example.answer)
         assert row["tag"] == example.tag
 

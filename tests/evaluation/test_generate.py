@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from pathlib import Path
+
 import pytest
+import torch
 from tiny import Models, Run, brisk, rows, run_training
 
 from finetuning_exam.evaluation.generate import Answer, Decoding, generate_answers
+from finetuning_exam.model.device import choose_compute
+from finetuning_exam.model.load import load_base
 
 TAUGHT = rows(4)
 
@@ -64,9 +71,10 @@ def test_every_trained_end_is_a_stop_id(fitted: Run) -> None:
 
 
 def test_without_its_stop_ids_the_model_goes_on(fitted: Run) -> None:
-    """It is the stop ids that end an answer: with another one it runs to `max_new_tokens`."""
-    answers = _answers(fitted, 4, 1, max_new_tokens=60, stop_ids=(499,))
-    assert not answers[0].stopped
+    """It is the stop ids that end an answer: without the trained one it runs on past its end."""
+    answer = _answers(fitted, 4, 1, max_new_tokens=60, stop_ids=(499,))[0]
+    assert answer.text.startswith(TAUGHT[0].answer)
+    assert len(answer.text) > len(TAUGHT[0].answer)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 16])
@@ -119,9 +127,7 @@ def test_temperature_and_top_p_reach_the_draw(plain: Run) -> None:
     assert _answers(plain, 5, do_sample=True, temperature=5.0) != greedy
 
 
-def test_sampling_is_not_cut_to_fifty_tokens(
-    plain: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sampling_is_not_cut_to_fifty_tokens(plain: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Transformers' default of top-k 50 is off, since nobody asked for it."""
     seen: list[object] = []
     generate = plain.prepared.model.generate
@@ -136,31 +142,53 @@ def test_sampling_is_not_cut_to_fifty_tokens(
     assert (config.top_k, config.temperature, config.top_p) == (0, 0.8, 0.9)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("do_sample", True),
+        ("temperature", 3.0),
+        ("max_length", 30),
+        ("min_new_tokens", 12),
+        ("eos_token_id", 5),
+        ("repetition_penalty", 2.0),
+        ("no_repeat_ngram_size", 1),
+        ("num_beams", 3),
+    ],
+)
 def test_a_folders_own_generation_settings_have_no_say(
-    plain: Run, monkeypatch: pytest.MonkeyPatch
+    models: Models, plain: Run, tmp_path: Path, name: str, value: object
 ) -> None:
-    """A base whose generation_config.json samples or penalizes is still asked greedily."""
-    greedy = _answers(plain, 5)
-    own = plain.prepared.model.get_base_model().generation_config
-    for name, value in {
-        "do_sample": True,
-        "temperature": 3.0,
-        "repetition_penalty": 2.0,
-        "max_length": 30,
-        "min_new_tokens": 12,
-        "eos_token_id": 5,
-    }.items():
-        monkeypatch.setattr(own, name, value)
-    assert _answers(plain, 5) == greedy
+    """A base whose generation_config.json samples, penalizes or searches is still asked greedily:
+    `Decoding` is all there is.
+    """
+    folder = Path(shutil.copytree(models.folder(), tmp_path / "model"))
+    (folder / "generation_config.json").write_text(json.dumps({name: value}), encoding="utf-8")
+    base = load_base(str(folder), choose_compute("cpu", "float32"))
+    encoder = plain.prepared.encoder
+    prompts = [encoder.prompt_ids(example) for example in rows(10)]
+    decoding = Decoding(12, encoder.stop_ids(), encoder.eos_token_id)
+    with plain.prepared.model.disable_adapter():
+        expected = generate_answers(plain.prepared.model, base.tokenizer, prompts, decoding, 5)
+    assert generate_answers(base.model, base.tokenizer, prompts, decoding, 5) == expected
 
 
 @pytest.mark.parametrize("max_new_tokens", [1, 5])
-def test_answers_are_no_longer_than_allowed(plain: Run, max_new_tokens: int) -> None:
-    """No answer has more than `max_new_tokens` tokens."""
-    tokenizer = plain.prepared.base.tokenizer
-    answers = _answers(plain, 10, max_new_tokens=max_new_tokens)
-    lengths = [len(tokenizer.encode(a.text, add_special_tokens=False)) for a in answers]
-    assert max(lengths) <= max_new_tokens
+def test_answers_are_no_longer_than_allowed(
+    plain: Run, monkeypatch: pytest.MonkeyPatch, max_new_tokens: int
+) -> None:
+    """A model that does not stop is given exactly `max_new_tokens` tokens."""
+    widths: list[int] = []
+    generate = plain.prepared.model.generate
+
+    def spy(**named: object) -> torch.Tensor:
+        output: torch.Tensor = generate(**named)
+        widths.append(output.shape[1] - named["input_ids"].shape[1])
+        return output
+
+    monkeypatch.setattr(plain.prepared.model, "generate", spy)
+    answers = _answers(plain, 10, max_new_tokens=max_new_tokens, stop_ids=(499,))
+    assert widths == [max_new_tokens]
+    assert not all(answer.stopped for answer in answers)
 
 
 def test_progress_counts_every_prompt(plain: Run) -> None:

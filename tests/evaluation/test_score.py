@@ -45,7 +45,9 @@ def test_a_tag_with_too_few_answers_has_no_questions() -> None:
 
 def test_equal_answers_are_no_wrong_answers() -> None:
     """An answer that says the same, but for case, space and final mark, is never a wrong one."""
-    same = [replace(e, answer=a) for e, a in zip(rows(4), ("Yes.", "yes", " YES ", "No."), strict=True)]
+    same = [
+        replace(e, answer=a) for e, a in zip(rows(4), ("Yes.", "yes", " YES ", "No."), strict=True)
+    ]
     assert make_choices(same, 0) == ()
     more = [*same, *rows(7)[4:]]
     for choice in make_choices(more, 0):

@@ -96,9 +96,7 @@ def test_examples_are_resampled_with_their_tokens() -> None:
     draw = np.random.default_rng(1)
     tokens = draw.integers(1, 200, 300)
     differences = -0.5 * tokens + draw.normal(0, 0.2, 300)  # nearly constant per token
-    found = paired_difference(
-        [0.0] * 300, differences.tolist(), tokens.tolist(), 0
-    ).interval
+    found = paired_difference([0.0] * 300, differences.tolist(), tokens.tolist(), 0).interval
     ratio = differences.sum() / tokens.sum()
     residual = differences - ratio * tokens
     error = math.sqrt(float((residual**2).sum())) / float(tokens.sum())
@@ -183,9 +181,7 @@ def test_small_exams_rarely_tell_equal_models_apart() -> None:
 
 def test_a_clear_improvement_is_seen() -> None:
     """A gain of a third of its noise is told from 100 examples almost always."""
-    told = [
-        verdict(paired_difference(*_pairs(100, -0.15, seed), seed), 100) for seed in range(30)
-    ]
+    told = [verdict(paired_difference(*_pairs(100, -0.15, seed), seed), 100) for seed in range(30)]
     assert told.count("improved") >= 29
     assert "worse" not in told
 
@@ -211,7 +207,7 @@ def test_mcnemar_of_small_counts(gained: int, lost: int, expected: float) -> Non
 @settings(max_examples=50, deadline=None)
 @given(gained=st.integers(0, 40), lost=st.integers(0, 40), same=st.integers(0, 10))
 def test_mcnemar_is_the_closed_form(gained: int, lost: int, same: int) -> None:
-    """p = min(1, 2 · Σ_{i ≤ min} C(n, i) / 2ⁿ) over the n discordant pairs; the rest is unused."""
+    """The p-value is min(1, 2 · Σ_{i ≤ min} C(n, i) / 2ⁿ) over n discordant pairs."""
     n = gained + lost
     tail = sum(math.comb(n, i) for i in range(min(gained, lost) + 1)) / 2**n
     assert mcnemar_p_value(*_mcnemar(gained, lost, same)) == pytest.approx(min(1.0, 2 * tail))

@@ -55,7 +55,9 @@ def test_an_adapter_with_a_tensor_too_many_is_refused(models: Models, folder: Pa
     state = load_file(folder / WEIGHTS)
     name = sorted(state)[0].replace("layers.0", "layers.7")
     save_file({**state, name: torch.zeros(4, 32)}, folder / WEIGHTS)
-    with pytest.raises(AdapterError, match=f"0 tensors .* missing and 1 are unknown, such as {name}"):
+    with pytest.raises(
+        AdapterError, match=f"0 tensors .* missing and 1 are unknown, such as {name}"
+    ):
         load_adapter(load_base(str(models.folder()), CPU), folder)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,12 +41,12 @@ class Journey:
 @pytest.fixture(scope="module", params=ARCHITECTURES)
 def journey(
     request: pytest.FixtureRequest, models: Models, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Journey]:
+) -> Journey:
     """A training of four steps for each architecture."""
     model = models.folder(request.param)
     run = run_training(brisk(model), tmp_path_factory.mktemp(request.param), rows(12))
     reloaded = load_adapter(load_base(str(model), CPU), run.folder)
-    yield Journey(request.param, run, reloaded, load_base(str(model), CPU))
+    return Journey(request.param, run, reloaded, load_base(str(model), CPU))
 
 
 def _ids(journey: Journey) -> tuple[int, ...]:
@@ -190,7 +189,13 @@ def test_linear_names_leave_out_the_head(models: Models) -> None:
     """The names on offer are those of the layers, without the output head."""
     base = load_base(str(models.folder("llama")), CPU)
     assert linear_names(base) == (
-        "down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj",
+        "down_proj",
+        "gate_proj",
+        "k_proj",
+        "o_proj",
+        "q_proj",
+        "up_proj",
+        "v_proj",
     )
 
 

@@ -48,9 +48,7 @@ class WithoutLogitsToKeep(torch.nn.Module):
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, use_cache: bool
     ) -> SimpleNamespace:
         """All logits: (rows, length, vocabulary)."""
-        output = self.inner(
-            input_ids=input_ids, attention_mask=attention_mask, use_cache=use_cache
-        )
+        output = self.inner(input_ids=input_ids, attention_mask=attention_mask, use_cache=use_cache)
         return SimpleNamespace(logits=output.logits)
 
 
@@ -186,18 +184,14 @@ def test_no_rows_have_no_scores(base: Base) -> None:
     assert score_rows(base.model, [], 0, 4) == ()
 
 
-def test_nll_per_token_is_the_sum_over_the_count(
-    base: Base, encoded: tuple[Encoded, ...]
-) -> None:
+def test_nll_per_token_is_the_sum_over_the_count(base: Base, encoded: tuple[Encoded, ...]) -> None:
     """Nats per token are the row's nats over its supervised tokens, end token included."""
     score = score_rows(base.model, encoded[:1], 0, 1)[0]
     assert score.nll_per_token == score.nll / encoded[0].n_supervised
     assert encoded[0].n_supervised == len(encoded[0].ids) - encoded[0].prompt_length
 
 
-_ROWS = st.lists(
-    st.lists(st.integers(0, 99), min_size=2, max_size=12), min_size=1, max_size=6
-)
+_ROWS = st.lists(st.lists(st.integers(0, 99), min_size=2, max_size=12), min_size=1, max_size=6)
 
 
 @settings(max_examples=60, deadline=None)
@@ -226,7 +220,7 @@ def test_collation_keeps_every_row(ids: list[list[int]], pad: int, masked: int) 
 def test_a_row_without_labels_has_no_loss_of_its_own(
     base: Base, encoded: tuple[Encoded, ...]
 ) -> None:
-    """A row without supervised tokens beside one with them scores 0 and does not touch the other."""
+    """A row without supervised tokens scores 0 and does not touch the row beside it."""
     silent = replace(encoded[1], labels=(IGNORED,) * len(encoded[1].ids))
     with torch.inference_mode():
         both = supervised_nll(base.model, collate([encoded[0], silent], 0)).tolist()

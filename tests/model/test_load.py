@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -31,7 +32,9 @@ def test_a_base_comes_in_evaluation_mode_with_its_facts(models: Models) -> None:
     assert not base.model.training
     assert {p.dtype for p in base.model.parameters()} == {torch.float32}
     assert (base.name, base.folder, base.context) == (str(folder), folder, CONTEXT)
-    assert base.n_parameters == sum(t.numel() for t in load_file(folder / "model.safetensors").values())
+    assert base.n_parameters == sum(
+        t.numel() for t in load_file(folder / "model.safetensors").values()
+    )
     assert len(base.sha256) == 64
 
 
@@ -78,7 +81,10 @@ def test_missing_weights_are_refused(folder: Path) -> None:
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelError) as caught:
         load_base(str(folder), CPU)
-    assert str(caught.value) == f"{folder}: 1 weights are missing, such as {name}. Copy the model again."
+    assert (
+        str(caught.value)
+        == f"{folder}: 1 weights are missing, such as {name}. Copy the model again."
+    )
 
 
 def test_weights_of_another_shape_are_refused(folder: Path) -> None:
@@ -124,10 +130,8 @@ def test_code_of_a_tokenizer_is_never_run(folder: Path) -> None:
     (folder / "evil.py").write_text(
         f"open({str(folder / 'ran')!r}, 'w').close()\nclass Evil: pass", encoding="utf-8"
     )
-    try:
+    with contextlib.suppress(ModelError):
         load_base(str(folder), CPU)
-    except ModelError:
-        pass
     assert not (folder / "ran").exists()
 
 

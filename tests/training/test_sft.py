@@ -27,7 +27,7 @@ from finetuning_exam.model.device import Compute, choose_compute
 from finetuning_exam.model.likelihood import collate
 from finetuning_exam.model.load import load_base
 from finetuning_exam.settings import CompareSettings, TrainSettings
-from finetuning_exam.training.plan import make_plan
+from finetuning_exam.training.plan import TrainingPlan, make_plan
 from finetuning_exam.training.progress import MetricsFile, Progress, read_metrics
 from finetuning_exam.training.run import prepare, train
 from finetuning_exam.training.sft import EncodedRowsTrainer, train_adapter, training_arguments
@@ -61,6 +61,11 @@ def _sha256(folder: Path) -> str:
     return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
 
 
+def _plan(settings: TrainSettings, n_rows: int) -> TrainingPlan:
+    """The plan of a small model without validation rows."""
+    return make_plan(settings, n_rows, n_validation_rows=0, n_parameters=7_000_000)
+
+
 def _adapted(models: Models, dropout: float = 0.0) -> PeftModel:
     """A llama with a fresh adapter whose B is not zero, so that A has a gradient too."""
     base = load_base(str(models.folder()), CPU)
@@ -82,7 +87,7 @@ def _trainer(
 ) -> EncodedRowsTrainer:
     base = load_base(str(models.folder()), CPU)
     settings = replace(settings, output_dir=str(folder))
-    plan = make_plan(settings, len(train_rows), base.n_parameters)
+    plan = _plan(settings, len(train_rows))
     arguments = training_arguments(settings, plan, CPU, has_validation=False)
     return EncodedRowsTrainer(_adapted(models), base.tokenizer, arguments, train_rows, (), 0, 4)
 
@@ -140,7 +145,7 @@ def test_training_equals_the_stock_trainer(models: Models, tmp_path: Path) -> No
         model=_adapted(models),
         args=training_arguments(
             replace(settings, output_dir=str(tmp_path / "stock")),
-            make_plan(settings, 12, 1),
+            _plan(settings, 12),
             CPU,
             has_validation=False,
         ),
@@ -245,15 +250,27 @@ def test_prompts_are_trained_when_they_are_asked_for(models: Models, tmp_path: P
     ]
 
 
+def test_a_run_of_one_step_trains(models: Models, tmp_path: Path) -> None:
+    """However few the steps, warming up never takes all of them: one step changes the adapter."""
+    usual = TrainSettings()
+    settings = brisk(
+        models.folder(),
+        max_steps=1,
+        warmup_ratio=usual.warmup_ratio,
+        lr_scheduler_type=usual.lr_scheduler_type,
+    )
+    run_training(settings, tmp_path, rows(4))
+    state = load_file(tmp_path / WEIGHTS)
+    assert [name for name, tensor in state.items() if not tensor.any()] == []
+
+
 # What cannot be trained on
 
 
 def test_rows_without_a_label_are_an_error(models: Models, tmp_path: Path) -> None:
     """Training on rows that supervise nothing raises, it does not report a loss of 0.0."""
     base = load_base(str(models.folder()), CPU)
-    silent = [
-        replace(row, labels=(IGNORED,) * len(row.ids)) for row in _encoded(models, 4)
-    ]
+    silent = [replace(row, labels=(IGNORED,) * len(row.ids)) for row in _encoded(models, 4)]
     settings = replace(BRISK, output_dir=str(tmp_path))
     with pytest.raises(UserError):
         train_adapter(
@@ -262,7 +279,7 @@ def test_rows_without_a_label_are_an_error(models: Models, tmp_path: Path) -> No
             silent,
             (),
             settings,
-            make_plan(settings, 4, base.n_parameters),
+            _plan(settings, 4),
             CPU,
             MetricsFile(tmp_path / "metrics.jsonl"),
             ignore,
@@ -283,9 +300,7 @@ def test_every_row_supervises_its_end(models: Models, template: str) -> None:
 
 def test_a_loss_that_is_not_a_number_ends_the_run(models: Models, tmp_path: Path) -> None:
     """A NaN loss raises DivergedError with exit code 5 at its step and saves no adapter."""
-    prepared = prepare(
-        brisk(models.folder(), output_dir=str(tmp_path)), Split(rows(8), (), ())
-    )
+    prepared = prepare(brisk(models.folder(), output_dir=str(tmp_path)), Split(rows(8), (), ()))
     with torch.no_grad():
         prepared.base.model.get_output_embeddings().weight[7, 7] = math.nan
     with pytest.raises(DivergedError) as caught:
@@ -318,7 +333,7 @@ def test_divergence_in_the_last_step_is_noticed(
 
 
 def _arguments(settings: TrainSettings, compute: Compute = CPU) -> SFTConfig:
-    plan = make_plan(settings, 100, 7_000_000)
+    plan = _plan(settings, 100)
     return training_arguments(settings, plan, compute, has_validation=True)
 
 
@@ -396,7 +411,7 @@ def test_every_setting_reaches_the_trainer(
 def test_without_validation_the_last_step_is_kept(tmp_path: Path) -> None:
     """Without validation rows TRL neither evaluates nor looks for a best step."""
     settings = TrainSettings(output_dir=str(tmp_path))
-    plan = make_plan(settings, 100, 7_000_000)
+    plan = _plan(settings, 100)
     arguments = training_arguments(settings, plan, CPU, has_validation=False)
     assert str(getattr(arguments.eval_strategy, "value", arguments.eval_strategy)) == "no"
     assert not arguments.load_best_model_at_end
@@ -523,9 +538,7 @@ def test_training_stops_early(models: Models, tmp_path: Path) -> None:
     assert run.result.steps == run.result.best_step + 2
 
 
-def test_validation_loss_does_not_depend_on_its_batch_size(
-    models: Models, tmp_path: Path
-) -> None:
+def test_validation_loss_does_not_depend_on_its_batch_size(models: Models, tmp_path: Path) -> None:
     """Validation is nats over tokens of all rows, not a mean of batch means."""
     losses = []
     for size in (1, 3, 8):
@@ -541,7 +554,7 @@ def test_metrics_have_the_promised_columns(models: Models, tmp_path: Path) -> No
     lines = (tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     parsed = [json.loads(line) for line in lines]
     assert [row["step"] for row in parsed] == [1, 2, 3]
-    names = "step epoch loss learning_rate grad_norm tokens tokens_per_second".split()
+    names = ["step", "epoch", "loss", "learning_rate", "grad_norm", "tokens", "tokens_per_second"]
     assert all(list(row) == names for row in parsed)
 
 
@@ -549,9 +562,7 @@ def test_metrics_have_the_promised_columns(models: Models, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
-def test_the_same_seed_gives_the_same_bytes(
-    models: Models, tmp_path: Path, dropout: float
-) -> None:
+def test_the_same_seed_gives_the_same_bytes(models: Models, tmp_path: Path, dropout: float) -> None:
     """Two runs with one seed write the same adapter file, byte for byte; another seed another."""
     hashes = []
     for number, seed in enumerate((7, 7, 8)):
@@ -587,9 +598,7 @@ def test_a_resumed_training_ends_the_same(models: Models, tmp_path: Path) -> Non
     data, validation = rows(14), rows(20)[14:]
     whole = run_training(settings, tmp_path / "whole", data, validation)
     with pytest.raises(_Killed):
-        run_training(
-            settings, tmp_path / "cut", data, validation, on_progress=_kill_at(5)
-        )
+        run_training(settings, tmp_path / "cut", data, validation, on_progress=_kill_at(5))
     steps: list[int] = []
     resumed = run_training(
         settings,
@@ -611,9 +620,7 @@ def _killed_and_resumed(
 ) -> tuple[int, tuple[dict[str, float], ...]]:
     """Steps of the resumed training, and what its metrics file holds."""
     with pytest.raises(_Killed):
-        run_training(
-            settings, folder, rows(8), rows(20)[12:], on_progress=_kill_at(killed_at)
-        )
+        run_training(settings, folder, rows(8), rows(20)[12:], on_progress=_kill_at(killed_at))
     path = folder / f"checkpoint-{checkpoint}"
     run = run_training(settings, folder, rows(8), rows(20)[12:], checkpoint=path)
     return run.result.steps, read_metrics(folder / "metrics.jsonl")

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from finetuning_exam.settings import TrainSettings
 
 SMALL_MODEL_PARAMETERS = 50_000_000
-VALIDATIONS_PER_RUN = 10
+MAX_VALIDATIONS = 10
+VALIDATION_COST = 0.4
+"""Most validation rows per training row; scoring a row costs about half of training on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,9 @@ class TrainingPlan:
     save_steps: int
 
 
-def make_plan(settings: TrainSettings, n_rows: int, n_parameters: int) -> TrainingPlan:
+def make_plan(
+    settings: TrainSettings, n_rows: int, n_validation_rows: int, n_parameters: int
+) -> TrainingPlan:
     """Resolve `auto` by the base's size and count the steps for `n_rows` training rows."""
     size = SMALL if n_parameters < SMALL_MODEL_PARAMETERS else LARGE
     learning_rate = (
@@ -58,10 +62,11 @@ def make_plan(settings: TrainSettings, n_rows: int, n_parameters: int) -> Traini
     batches = math.ceil(n_rows / settings.per_device_train_batch_size)
     steps_per_epoch = math.ceil(batches / settings.gradient_accumulation_steps)
     total = settings.max_steps or max(1, math.ceil(epochs * steps_per_epoch))
+    rows_seen = total * settings.per_device_train_batch_size * settings.gradient_accumulation_steps
+    affordable = int(VALIDATION_COST * rows_seen / max(1, n_validation_rows))
+    validations = min(MAX_VALIDATIONS, max(1, affordable))
     save_steps = (
-        max(1, math.ceil(total / VALIDATIONS_PER_RUN))
-        if settings.save_steps == "auto"
-        else settings.save_steps
+        math.ceil(total / validations) if settings.save_steps == "auto" else settings.save_steps
     )
     return TrainingPlan(
         learning_rate,

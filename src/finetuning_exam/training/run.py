@@ -87,7 +87,7 @@ def prepare(settings: TrainSettings, split: Split) -> Prepared:
         train_rows=train_rows,
         validation_rows=validation_rows,
         model=add_adapter(base, config, settings.seed),
-        plan=make_plan(settings, len(train_rows), base.n_parameters),
+        plan=make_plan(settings, len(train_rows), len(validation_rows), base.n_parameters),
     )
 
 

@@ -1,0 +1,171 @@
+"""Specification of how the modules hang together."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import finetuning_exam
+
+PACKAGE = "finetuning_exam"
+ROOT = Path(finetuning_exam.__file__).parent
+SOURCES = sorted(ROOT.rglob("*.py"))
+MAX_LINES = 300
+HEAVY = {"torch", "transformers", "trl", "peft", "datasets"}
+
+LAYERS = {
+    "": 0,
+    "errors": 0,
+    "settings": 0,
+    "data": 1,
+    "model": 2,
+    "evaluation": 3,
+    "training": 4,
+    "report": 5,
+    "cli": 6,
+    "__main__": 7,
+}
+"""What stands lower is imported by what stands higher, never the other way round."""
+
+
+def _dotted(path: Path) -> str:
+    """`finetuning_exam.data.split` for its file; a package is named without `__init__`."""
+    parts = (PACKAGE, *path.relative_to(ROOT).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _imports(source: str, module: str, *, is_package: bool = False) -> Iterator[str]:
+    """Every module that a source imports, in functions and under TYPE_CHECKING too."""
+    package = module if is_package else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1]
+            base = [*above, node.module] if node.level and node.module else above
+            name = ".".join(base) if node.level else node.module or ""
+            yield from (f"{name}.{alias.name}" for alias in node.names)
+
+
+def _layer(dotted: str) -> str:
+    """The part of the package a name belongs to: `data` for `finetuning_exam.data.split`."""
+    return dotted.removeprefix(PACKAGE).lstrip(".").split(".")[0]
+
+
+def _upward(source: str, module: str, *, is_package: bool = False) -> list[str]:
+    """Imports of a module that go up in the layers, or into a layer nobody placed."""
+    own = LAYERS[_layer(module)]
+    found = []
+    for name in _imports(source, module, is_package=is_package):
+        if name.split(".")[0] != PACKAGE:
+            continue
+        part = _layer(name)
+        known = part if part in LAYERS else ""  # a name in the package itself, as __version__
+        if LAYERS[known] > own:
+            found.append(name)
+    return found
+
+
+def _libraries(source: str, module: str, *, is_package: bool = False) -> set[str]:
+    return {name.split(".")[0] for name in _imports(source, module, is_package=is_package)}
+
+
+def _read(path: Path) -> tuple[str, str, bool]:
+    return path.read_text(encoding="utf-8"), _dotted(path), path.name == "__init__.py"
+
+
+def test_every_part_has_its_place() -> None:
+    """The layers are all the parts there are; a new one must be placed here first."""
+    assert {_layer(_dotted(path)) for path in SOURCES} == set(LAYERS)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=_dotted)
+def test_imports_point_one_way(path: Path) -> None:
+    """errors, settings ← data ← model ← evaluation ← training ← report ← cli."""
+    source, module, is_package = _read(path)
+    assert _upward(source, module, is_package=is_package) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "module"),
+    [
+        ("from finetuning_exam.model.load import Base", "finetuning_exam.data.split"),
+        ("from finetuning_exam import cli", "finetuning_exam.report.html"),
+        ("def f():\n    import finetuning_exam.training.sft", "finetuning_exam.evaluation.exam"),
+        ("from ..training import sft", "finetuning_exam.evaluation.exam"),
+        ("from .. import report", "finetuning_exam.training.run"),
+        (
+            "if TYPE_CHECKING:\n    from finetuning_exam.data.encode import E",
+            "finetuning_exam.errors",
+        ),
+    ],
+)
+def test_an_import_that_goes_up_is_found(source: str, module: str) -> None:
+    """The check sees absolute, relative, function-level and type-only imports."""
+    assert len(_upward(source, module)) == 1
+
+
+def test_trl_and_datasets_are_known_to_one_file() -> None:
+    """Only training/sft.py imports TRL or Datasets."""
+    knowing = {
+        _dotted(path)
+        for path in SOURCES
+        for source, module, is_package in [_read(path)]
+        if _libraries(source, module, is_package=is_package) & {"trl", "datasets"}
+    }
+    assert knowing == {f"{PACKAGE}.training.sft"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in SOURCES if _layer(_dotted(path)) not in ("model", "training", "evaluation")],
+    ids=_dotted,
+)
+def test_torch_stays_behind_the_border(path: Path) -> None:
+    """Outside model/, training/ and evaluation/ nothing imports torch or its friends."""
+    source, module, is_package = _read(path)
+    assert not _libraries(source, module, is_package=is_package) & HEAVY
+
+
+LIGHT = [
+    _dotted(path)
+    for path in SOURCES
+    if _layer(_dotted(path)) in ("", "errors", "settings", "data", "cli")
+] + [f"{PACKAGE}.model.folder", f"{PACKAGE}.training.progress", f"{PACKAGE}.training.run_folder"]
+
+
+def _loaded_by(modules: list[str], *, before: str = "") -> set[str]:
+    """Which heavy libraries a fresh Python holds after importing these modules."""
+    code = (
+        f"import sys, types, importlib\n{before}\n"
+        "for name in sys.argv[1:]: importlib.import_module(name)\n"
+        f"print(*({HEAVY!r} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *modules], capture_output=True, text=True, check=True
+    )
+    return set(done.stdout.split())
+
+
+def test_the_command_line_loads_no_torch() -> None:
+    """Importing the cli, data/, the settings and model/folder.py loads no heavy library."""
+    assert f"{PACKAGE}.cli.arguments" in LIGHT
+    assert f"{PACKAGE}.data.encode" in LIGHT
+    assert _loaded_by(LIGHT) == set()
+
+
+def test_a_heavy_import_is_seen() -> None:
+    """The check above would notice: the same fresh Python sees a library that was imported."""
+    stand_in = "sys.modules['trl'] = types.ModuleType('trl')"
+    assert _loaded_by([f"{PACKAGE}.errors"], before=stand_in) == {"trl"}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=_dotted)
+def test_no_module_is_long(path: Path) -> None:
+    """A module has at most 300 lines."""
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
