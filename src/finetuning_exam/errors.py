@@ -42,7 +42,8 @@ class DataError(UserError):
     def __init__(self, faults: Sequence[str], mend: str = "", shown: int = 20) -> None:
         lines = list(faults[:shown])
         if len(faults) > shown:
-            lines.append(f"… and {len(faults) - shown} more faults")
+            more = len(faults) - shown
+            lines.append(f"… and {more} more {'fault' if more == 1 else 'faults'}.")
         super().__init__("\n".join(lines), mend)
         self.faults = tuple(faults)
 

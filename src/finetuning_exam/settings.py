@@ -5,11 +5,12 @@ The text under a field is its help. Nothing here imports torch, so `--help` is i
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import tyro
-from annotated_types import Ge, Gt, Interval
+from annotated_types import Ge, Interval
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -22,7 +23,7 @@ OriginalModelName = Annotated[str | None, tyro.conf.arg(aliases=["--model"])]
 AdapterPath = Annotated[str, tyro.conf.arg(aliases=["--adapter"])]
 Count = Annotated[int, Ge(1)]
 CountOrZero = Annotated[int, Ge(0)]
-Positive = Annotated[float, Gt(0)]
+Positive = Annotated[float, Interval(gt=0, lt=math.inf)]
 Share = Annotated[float, Interval(ge=0, lt=1)]
 
 BUILTIN_MODEL = "builtin"
@@ -79,7 +80,7 @@ class TrainSettings(RunSettings, FieldSettings, ExamSettings):
     output_dir: str = "output"
     """Folder for the adapter, the exam, the report and the checkpoints."""
     eval_file: str | None = None
-    """Exam file; absent: exam.jsonl beside the training file, else a part of the training file."""
+    """Exam file; absent: exam.jsonl beside train.jsonl, else a part of the training file."""
     eval_fraction: Share = 0.1
     """Share of the training rows held out for validation, and again for an exam without a file."""
     max_length: Count = 1024
@@ -104,7 +105,7 @@ class TrainSettings(RunSettings, FieldSettings, ExamSettings):
     """How the learning rate falls."""
     warmup_ratio: Share = 0.03
     """Share of the steps during which the learning rate rises."""
-    weight_decay: Annotated[float, Ge(0)] = 0.0
+    weight_decay: Annotated[float, Interval(ge=0, lt=math.inf)] = 0.0
     """Weight decay of AdamW."""
     max_grad_norm: Positive = 1.0
     """Gradients are scaled down to this norm."""

@@ -99,13 +99,13 @@ def test_the_tuned_side_has_the_adapter_on(run: Run, exam: Exam) -> None:
 def test_a_worse_model_is_found_worse(models: Models) -> None:
     """An adapter of noise makes the verdict worse, and forgetting shows on general text."""
     prepared = prepare(brisk(models.folder()), Split(rows(4), (), ()))
-    _fit(prepared)
+    _unlearn(prepared)
     exam = _take(prepared, EXAMPLES, replace(PLAN, answered_examples=0))
     assert exam.verdict == "worse"
     assert exam.forgetting.difference != 0
 
 
-def _fit(prepared: Prepared) -> None:
+def _unlearn(prepared: Prepared) -> None:
     """Push the adapter up the gradient of the exam's loss: away from the right answers."""
     from finetuning_exam.model.likelihood import collate, supervised_nll
 
@@ -194,7 +194,7 @@ def test_answers_have_room_for_the_longest_reference(models: Models, tmp_path: P
 
 def test_general_text_fits_a_short_context(models: Models) -> None:
     """A base with a short context can sit the exam: the general text is no longer than it."""
-    folder = models.folder("gpt2", n_positions=128)
+    folder = models.folder("gpt2", n_positions=64)
     prepared = prepare(brisk(folder), Split(rows(4), (), ()))
     plan = replace(PLAN, context=prepared.base.context, answered_examples=2)
     assert math.isfinite(_take(prepared, rows(6), plan).forgetting.base)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -51,7 +52,9 @@ def run_command(command: str, arguments: Sequence[str]) -> int:
         module = import_module(f"finetuning_exam.cli.{command}")
         return cast("Callable[[Parsed[RunSettings]], int]", module.run)(parsed)
     except UserError as error:
-        print(f"fte {command}: {error}", file=sys.stderr)
+        from finetuning_exam.report.text import visible
+
+        print(visible(f"fte {command}: {error}"), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print(f"\nfte {command}: stopped.", file=sys.stderr)
@@ -80,6 +83,9 @@ def _nearest(command: str) -> str:
 
 def _prepare_environment() -> None:
     """What must be set before a library of the hub or torch is imported."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a character it cannot show is no reason to end
+            stream.reconfigure(errors="backslashreplace")
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -6,6 +6,7 @@ import contextlib
 import io
 import re
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
@@ -107,7 +108,8 @@ def _from_yaml(kind: type[Settings], path: str) -> tuple[Settings, tuple[str, ..
     import yaml
 
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        content = yaml.safe_load(text)
     except OSError as error:
         raise UsageError(f"--config {path}: cannot be read ({error.strerror}).") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -120,8 +122,10 @@ def _from_yaml(kind: type[Settings], path: str) -> tuple[Settings, tuple[str, ..
     lists = {field.name for field in fields(kind) if isinstance(field.default, tuple)}
     values: dict[str, object] = {}
     unused: list[str] = []
+    for name in (name for name, times in Counter(_yaml_names(text)).items() if times > 1):
+        raise UsageError(f"{path}: the setting {name!r} occurs twice.")
     for key, value in content.items():
-        name = SHORT_NAMES.get(str(key), str(key).replace("-", "_"))
+        name = _full_name(str(key))
         if name not in known:
             raise UsageError(f"{path}: unknown setting {str(key)!r}.{_did_you_mean(name, known)}")
         if name in own:
@@ -135,6 +139,10 @@ def _validated(kind: type[Settings], values: dict[str, object], prefix: str) -> 
     """Settings of which pydantic finds every value of its kind and in its range."""
     from pydantic import TypeAdapter, ValidationError
 
+    hints = get_type_hints(kind)
+    for name in (name for name, value in values.items() if isinstance(value, bool)):
+        if hints[name] is not bool:  # pydantic would take true for the number 1
+            raise UsageError(f"{prefix}{name}: true or false is no value for it.")
     try:
         return TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
@@ -143,6 +151,19 @@ def _validated(kind: type[Settings], values: dict[str, object], prefix: str) -> 
         raise UsageError(
             f"{prefix}{name}: {first['msg'][:1].lower()}{first['msg'][1:]}, not {first['input']!r}."
         ) from None
+
+
+def _yaml_names(text: str) -> list[str]:
+    """The settings a YAML mapping names, those that occur twice too (the parser drops one)."""
+    import yaml
+
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    pairs = node.value if isinstance(node, yaml.MappingNode) else []
+    return [_full_name(str(key.value)) for key, _ in pairs]
+
+
+def _full_name(key: str) -> str:
+    return SHORT_NAMES.get(key, key.replace("-", "_"))
 
 
 def _as_tuple(value: object) -> object:
@@ -161,7 +182,8 @@ def _unknown_flag(flag: str, kind: type[RunSettings]) -> str:
         return f"unexpected argument {flag!r}."
     name = flag.lstrip("-").split("=")[0].replace("-", "_")
     names = [field.name for field in fields(kind)]
-    return f"unknown flag {flag}.{_did_you_mean(name, [*names, *SHORT_NAMES], '--')}"
+    names += [short for short, long in SHORT_NAMES.items() if long in names]
+    return f"unknown flag {flag}.{_did_you_mean(name, names, '--')}"
 
 
 def _did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:

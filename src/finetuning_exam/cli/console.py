@@ -15,6 +15,7 @@ from finetuning_exam.model.folder import (
     check_adapter_folder,
     check_local_model,
 )
+from finetuning_exam.report.text import visible
 from finetuning_exam.settings import RunSettings
 from finetuning_exam.training.progress import Progress as TrainingProgress
 
@@ -29,7 +30,7 @@ def make_console() -> Console:
 
 def say(console: Console, text: str) -> None:
     """Print a line as it is; the terminal wraps it, so that it can be copied whole."""
-    console.print(text, soft_wrap=True)
+    console.print(visible(text), soft_wrap=True)
 
 
 def say_unused(console: Console, config: str | None, keys: tuple[str, ...], command: str) -> None:

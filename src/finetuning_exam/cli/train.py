@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from finetuning_exam.training.run import Prepared
     from finetuning_exam.training.sft import TrainingResult
 
-DEFAULT_EXAM_FILE = "exam.jsonl"
-
 
 @dataclass(frozen=True, slots=True)
 class Data:
@@ -64,10 +62,12 @@ def run(parsed: Parsed[TrainSettings]) -> int:
     folder = Path(settings.output_dir)
     data = _read_data(settings)
     run_folder.check_output_dir(folder)
+    wanted = settings.resume_from_checkpoint
+    checkpoint = run_folder.find_checkpoint(folder, wanted) if wanted else None
     check_local_model(settings.model_name_or_path)
     say_unused(console, settings.config, parsed.unused_keys, "train")
     _tell_data(console, data)
-    exam, record = _train_and_examine(settings, data, parsed.command_line, console)
+    exam, record = _train_and_examine(parsed, data, checkpoint, console)
     _write_results(folder, exam, record)
     _tell_end(console, exam, folder)
     if settings.fail_if_worse and exam.verdict == "worse":
@@ -78,15 +78,18 @@ def run(parsed: Parsed[TrainSettings]) -> int:
 def _read_data(settings: TrainSettings) -> Data:
     fields = settings.prompt_field, settings.answer_field
     train = read_records(settings.data, *fields)
-    beside = Path(settings.data).with_name(DEFAULT_EXAM_FILE)
-    exam_file = settings.eval_file
-    if exam_file is None and beside.is_file() and beside != Path(settings.data):
-        exam_file = str(beside)
+    exam_file = settings.eval_file or _exam_file_beside(Path(settings.data))
     exam = read_records(exam_file, *fields) if exam_file else None
     split = split_examples(
         train.examples, exam.examples if exam else None, settings.eval_fraction, settings.seed
     )
     return Data(train, exam, split)
+
+
+def _exam_file_beside(train: Path) -> str | None:
+    """The exam file that belongs to a training file by name: train.jsonl → exam.jsonl."""
+    beside = train.with_name(train.name.replace("train", "exam"))
+    return str(beside) if beside != train and beside.is_file() else None
 
 
 def _tell_data(console: Console, data: Data) -> None:
@@ -117,24 +120,27 @@ def _tell_data(console: Console, data: Data) -> None:
 
 
 def _train_and_examine(
-    settings: TrainSettings, data: Data, command: str, console: Console
+    parsed: Parsed[TrainSettings], data: Data, checkpoint: Path | None, console: Console
 ) -> tuple[Exam, RunRecord]:
     """Load, train, examine, and say what happens; the adapter is in the run's folder afterwards."""
+    settings = parsed.settings
+    folder = Path(settings.output_dir)
     with console.status("loading the model"):
         from finetuning_exam.training.run import examine, make_record, prepare, train
 
-        folder = Path(settings.output_dir)
         watch = Stopwatch()
         with watch.part("load"):
             prepared = prepare(settings, data.split)
     _tell_plan(console, prepared)
-    checkpoint = _begin_folder(console, settings, folder)
+    _begin_folder(console, folder, checkpoint)
     with watch.part("train"), ProgressView(console) as view:
         result = train(prepared, folder, view.show, checkpoint)
     _tell_training(console, result, watch.seconds["train"])
     with watch.part("exam"), console.status("exam") as status:
         exam = examine(prepared, lambda stage: status.update(f"exam: {stage}"))
-    record = make_record(prepared, _data_record(data), result, folder, command, watch.seconds)
+    record = make_record(
+        prepared, _data_record(data), result, folder, parsed.command_line, watch.seconds
+    )
     return exam, record
 
 
@@ -161,16 +167,14 @@ def _tell_plan(console: Console, prepared: Prepared) -> None:
     )
 
 
-def _begin_folder(console: Console, settings: TrainSettings, folder: Path) -> Path | None:
-    """The checkpoint to go on from, or None after an earlier run's files were removed."""
-    if settings.resume_from_checkpoint is not None:
-        checkpoint = run_folder.find_checkpoint(folder, settings.resume_from_checkpoint)
+def _begin_folder(console: Console, folder: Path, checkpoint: Path | None) -> None:
+    """Say what the run goes on from; a new run first removes an earlier run's files."""
+    if checkpoint:
         say(console, f"resuming from {checkpoint}")
-        return checkpoint
+        return
     if run_folder.clear_run(folder):
         say(console, f"{folder}: the earlier run there is replaced")
     run_folder.begin(folder)
-    return None
 
 
 def _tell_training(console: Console, result: TrainingResult, seconds: float) -> None:

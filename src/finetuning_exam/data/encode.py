@@ -21,6 +21,7 @@ class Tokenizer(ChatTokenizer, Protocol):
     bos_token_id: int | None
     eos_token_id: int | None
     all_special_ids: list[int]
+    all_special_tokens: list[str]
 
     def encode(
         self, text: str, *, add_special_tokens: bool, split_special_tokens: bool = False
@@ -55,6 +56,14 @@ class Encoder:
     """What this tokenizer puts before a text: a beginning-of-text token, or nothing."""
     eos_token_id: int
     special_ids: frozenset[int]
+    special_texts: tuple[str, ...]
+
+    def special_text_in(self, example: Example) -> str | None:
+        """A special token that a chat template would obey although it stands in the data."""
+        if self.template == "plain":
+            return None
+        texts = (example.instruction, example.input, example.answer)
+        return next((it for it in self.special_texts if any(it in text for text in texts)), None)
 
     def prompt_ids(self, example: Example) -> tuple[int, ...]:
         """Ids of the prompt, the same at inference as the masked prefix in training."""
@@ -119,8 +128,15 @@ def make_encoder(
     bos = tokenizer.bos_token_id
     probe = tokenizer.encode("a", add_special_tokens=True)
     start = (bos,) if bos is not None and probe[:1] == [bos] else ()
-    special = frozenset(tokenizer.all_special_ids)
-    return Encoder(tokenizer, template, completion_only_loss, start, eos, special)
+    return Encoder(
+        tokenizer,
+        template,
+        completion_only_loss,
+        start,
+        eos,
+        frozenset(tokenizer.all_special_ids),
+        tuple(tokenizer.all_special_tokens),
+    )
 
 
 def _tokenize(tokenizer: Tokenizer, text: str, *, split_special_tokens: bool) -> tuple[int, ...]:
@@ -135,8 +151,16 @@ def encode_all(
     """Encode every example.
 
     Raises:
-        DataError: rows longer than `max_length` tokens; each is named, none is cut.
+        DataError: rows longer than `max_length` tokens, none of which is cut, or rows that hold a
+            special token which the chat template would obey; each is named.
     """
+    obeyed = [
+        f"{example.where}: the text holds the special token {found}."
+        for example in examples
+        if (found := encoder.special_text_in(example))
+    ]
+    if obeyed:
+        raise DataError(obeyed, "Take it out, or use --template plain, where it is only text.")
     rows = tuple(encoder.encode(example) for example in examples)
     too_long = [
         f"{example.where}: {len(row.ids)} tokens, more than {max_length}."

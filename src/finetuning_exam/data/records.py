@@ -71,13 +71,13 @@ def read_records(
         DataError: any line is faulty, all faults together, each as `path:line: what`.
     """
     content = _read_bytes(path)
-    faults: list[str] = []
+    faults: list[tuple[int, str]] = []
     rows: list[tuple[int, dict[str, object]]] = []
     for number, line in _lines(content):
         try:
             rows.append((number, _parse_object(line)))
         except _LineFault as fault:
-            faults.append(f"{path}:{number}: {fault}.")
+            faults.append((number, str(fault)))
     if not rows and not faults:
         raise DataError(
             [f"{path}: the file holds no records."],
@@ -89,10 +89,10 @@ def read_records(
         try:
             examples.append(_to_example(row, fields, path, number, answer_required))
         except _LineFault as fault:
-            faults.append(f"{path}:{number}: {fault}.")
+            faults.append((number, str(fault)))
     if faults:
-        faults.sort(key=_line_number)
-        raise DataError(faults, _mend(faults))
+        lines = [f"{path}:{number}: {fault}." for number, fault in sorted(faults)]
+        raise DataError(lines, _mend([fault for _, fault in faults]))
     used = {fields.prompt, fields.answer, *OPTIONAL_FIELDS}
     ignored = sorted({key for _, row in rows for key in row} - used)
     return Records(path, fields, tuple(examples), tuple(ignored))
@@ -105,24 +105,24 @@ def _read_bytes(path: str) -> bytes:
         UsageError: it is missing, a folder, no regular file, or not readable.
     """
     file = Path(path)
-    if not file.exists():
-        raise UsageError(f"{path}: no such file.", "Give the path of a file of JSON lines.")
-    if not file.is_file():
-        kind = "a folder" if file.is_dir() else "not a regular file"
-        raise UsageError(f"{path}: is {kind}.", "Give the path of a file of JSON lines.")
+    mend = "Give the path of a file of JSON lines."
     try:
+        if not file.exists():
+            raise UsageError(f"{path}: no such file.", mend)
+        if not file.is_file():
+            kind = "a folder" if file.is_dir() else "not a regular file"
+            raise UsageError(f"{path}: is {kind}.", mend)
         return file.read_bytes()
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror}).") from error
+        raise UsageError(f"{path}: cannot be read ({error.strerror}).", mend) from error
 
 
 def _lines(content: bytes) -> Iterator[tuple[int, bytes]]:
     """Numbered lines that are not blank; only a line feed ends a line (text may hold U+2028)."""
     body = content.removeprefix(b"\xef\xbb\xbf")
     for number, line in enumerate(body.split(b"\n"), start=1):
-        stripped = line.strip(b" \t\r")
-        if stripped:
-            yield number, stripped
+        if line.strip(b" \t\r"):
+            yield number, line
 
 
 def _parse_object(line: bytes) -> dict[str, object]:
@@ -143,8 +143,12 @@ def _parse_object(line: bytes) -> dict[str, object]:
         raise _LineFault(f"not valid JSON ({error.msg} at column {error.pos + 1})") from error
     except RecursionError:
         raise _LineFault("nested too deeply") from None
+    except _LineFault:
+        raise
+    except ValueError:  # Python's own limit against integers that take quadratic time to read
+        raise _LineFault("a number has too many digits") from None
     if not isinstance(value, dict):
-        raise _LineFault(f"a JSON {_json_type(value)} where an object belongs")
+        raise _LineFault(f"{_json_type(value)} where an object belongs")
     return value
 
 
@@ -182,7 +186,8 @@ def _to_example(
             raise _LineFault(f"the field {fields.answer!r} is empty")
     else:
         answer = ""
-    optional = {key: _text(row, key) for key in OPTIONAL_FIELDS if row.get(key) is not None}
+    others = (key for key in OPTIONAL_FIELDS if key not in (fields.prompt, fields.answer))
+    optional = {key: _text(row, key) for key in others if row.get(key) is not None}
     return Example(instruction, answer, line, path, **optional)
 
 
@@ -197,21 +202,22 @@ def _text(row: dict[str, object], field: str) -> str:
         raise _LineFault(f"the field {field!r} is missing (fields: {there})")
     value = row[field]
     if not isinstance(value, str):
-        raise _LineFault(f"the field {field!r} is a {_json_type(value)} where text belongs")
+        raise _LineFault(f"the field {field!r} is {_json_type(value)} where text belongs")
     if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
         raise _LineFault(f"the field {field!r} holds half of a surrogate pair")
     return value
 
 
 def _json_type(value: object) -> str:
-    names = {type(None): "null", bool: "boolean", int: "number", float: "number", list: "list"}
-    return names.get(type(value), "string" if isinstance(value, str) else "object")
-
-
-def _line_number(fault: str) -> int:
-    """The line in `path:line: what`; the path itself may hold colons."""
-    head = fault.split(": ", 1)[0]
-    return int(head.rsplit(":", 1)[1])
+    names = {
+        type(None): "null",
+        bool: "a boolean",
+        int: "a number",
+        float: "a number",
+        list: "a list",
+        str: "a string",
+    }
+    return names.get(type(value), "an object")
 
 
 def _mend(faults: list[str]) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import random
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from finetuning_exam.data.records import Example
 
@@ -43,14 +45,15 @@ def split_examples(
     `MIN_ROWS_FOR_VALIDATION` rows there is no validation part; below `MIN_ROWS_FOR_HOLDOUT`
     rows without an exam file nothing is held out and the exam is the training rows.
     """
-    has_validation = len(examples) >= MIN_ROWS_FOR_VALIDATION and fraction > 0
-    if exam is None and (len(examples) < MIN_ROWS_FOR_HOLDOUT or fraction <= 0):
+    size = math.ceil(fraction * len(examples))
+    exam_size = size if exam is None and len(examples) >= MIN_ROWS_FOR_HOLDOUT else 0
+    validation_size = size if len(examples) >= MIN_ROWS_FOR_VALIDATION else 0
+    held_out, validation, train = _draw(examples, (exam_size, validation_size), seed)
+    if exam is not None:
+        return Split(train, validation, tuple(exam))
+    if not held_out:
         return Split(tuple(examples), (), tuple(examples), exam_is_training=True)
-    shares = ([fraction] if has_validation else []) + ([fraction] if exam is None else [])
-    parts = _draw(examples, [round(share * len(examples)) for share in shares], seed)
-    validation = parts.pop(0) if has_validation else ()
-    held_out = parts.pop(0) if exam is None else tuple(exam)
-    return Split(parts[-1], validation, held_out)
+    return Split(train, validation, held_out)
 
 
 def overlap(exam: Sequence[Example], train: Sequence[Example]) -> tuple[Example, ...]:
@@ -64,19 +67,25 @@ def _draw(
 ) -> list[tuple[Example, ...]]:
     """Parts of about the given sizes, whole clusters each, and last the rest; in file order.
 
-    At least one cluster always stays in the rest.
+    Clusters are taken in a seeded random order, those that fit first; where none fits, the
+    smallest. The largest cluster always stays in the rest.
     """
-    clusters = _clusters(examples)
-    order = list(range(len(clusters)))
-    random.Random(seed).shuffle(order)
+    waiting = _clusters(examples)
+    random.Random(seed).shuffle(waiting)
+    largest = max(waiting, key=len, default=[])
     parts: list[tuple[Example, ...]] = []
     for size in sizes:
         chosen: list[int] = []
-        while len(chosen) < size and len(order) > 1:
-            chosen.extend(clusters[order.pop()])
+        for cluster in [other for other in waiting if other is not largest]:
+            if len(chosen) + len(cluster) <= size:
+                chosen.extend(cluster)
+                waiting.remove(cluster)
+        if not chosen and size and len(waiting) > 1:
+            smallest = min((other for other in waiting if other is not largest), key=len)
+            chosen.extend(smallest)
+            waiting.remove(smallest)
         parts.append(tuple(examples[index] for index in sorted(chosen)))
-    rest = sorted(index for cluster in order for index in clusters[cluster])
-    parts.append(tuple(examples[index] for index in rest))
+    parts.append(tuple(examples[index] for index in sorted(chain.from_iterable(waiting))))
     return parts
 
 

@@ -80,7 +80,13 @@ def render(example: Example, template: Template, tokenizer: ChatTokenizer) -> Re
             "training and inference would see different prompts.",
             "Use --template plain.",
         )
-    return Rendered(prompt, whole[len(prompt) :] if example.answer else "")
+    answer = whole[len(prompt) :]
+    if (example.answer or _MARKER).strip() not in answer:
+        raise ModelError(
+            "This chat template does not show the assistant's answer as it is written.",
+            "Use --template plain.",
+        )
+    return Rendered(prompt, answer if example.answer else "")
 
 
 def _apply(
@@ -91,5 +97,5 @@ def _apply(
             turns, tokenize=False, add_generation_prompt=add_generation_prompt
         )
     except Exception as error:  # a template is foreign code and may raise anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
         raise ModelError(f"The chat template fails: {reason}.", "Use --template plain.") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from dataclasses import dataclass
 from importlib.resources import files
@@ -34,10 +35,14 @@ def find_model_folder(name: str) -> Path:
     """
     if name == BUILTIN_MODEL:
         return Path(str(files("finetuning_exam.model") / "builtin"))
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return path
-    if path.exists():
+    try:
+        path = Path(name).expanduser()
+        if path.is_dir():
+            return path
+        is_file = path.exists()
+    except (OSError, RuntimeError, ValueError):  # no such home; a name the system does not take
+        is_file = False
+    if is_file:
         raise ModelError(
             f"{name}: is a file, not a model folder.", "Give the folder that holds it."
         )
@@ -63,9 +68,11 @@ def check_model_folder(folder: Path, name: str) -> None:
         raise ModelError(
             f"{name}: holds no config.json.", "Give a folder that holds a Transformers model."
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{name}: its config.json cannot be read ({error}).") from error
-    if not isinstance(config, dict) or "auto_map" in config:
+    if not isinstance(config, dict):
+        raise ModelError(f"{name}: its config.json holds no object.", "Copy the model again.")
+    if "auto_map" in config:
         raise ModelError(
             f"{name}: wants to run code of its own (auto_map in config.json), which is never done.",
             "Use a model whose architecture Transformers has.",
@@ -83,7 +90,7 @@ def check_local_model(name: str) -> None:
     Raises:
         ModelError: the folder is missing or cannot be used.
     """
-    if name == BUILTIN_MODEL or looks_like_path(name) or Path(name).exists():
+    if name == BUILTIN_MODEL or looks_like_path(name) or os.path.exists(name):
         check_model_folder(find_model_folder(name), name)
 
 
@@ -147,6 +154,6 @@ def _read_json(path: Path) -> dict[str, object]:
     """An object from a file, empty where there is none."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -74,9 +74,12 @@ class MetricsFile:
         self._path = path
 
     def append(self, row: dict[str, float | int]) -> None:
-        """Add one row."""
-        with self._path.open("a", encoding="utf-8", newline="\n") as file:
-            file.write(json.dumps(row) + "\n")
+        """Add one row, after cutting off a last line that a kill left half written."""
+        with self._path.open("ab+") as file:
+            file.seek(0)
+            content = file.read()
+            file.truncate(content.rfind(b"\n") + 1)
+            file.write(json.dumps(row).encode("utf-8") + b"\n")
 
 
 def read_metrics(path: Path) -> tuple[dict[str, float], ...]:

@@ -28,18 +28,19 @@ def check_output_dir(folder: Path) -> None:
     Raises:
         UsageError: it is a file, cannot be written to, or holds something that is not a run.
     """
-    if folder.is_symlink() and not folder.exists():
-        raise UsageError(f"{folder}: is a link to nothing.", "Give another --output_dir.")
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder}: is a file, not a folder.", "Give another --output_dir.")
     try:
+        if folder.is_symlink() and not folder.exists():
+            raise UsageError(f"{folder}: is a link to nothing.", "Give another --output_dir.")
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"{folder}: is a file, not a folder.", "Give another --output_dir.")
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".write-probe"
         probe.touch()
         probe.unlink()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = getattr(error, "strerror", None) or error
         raise UsageError(
-            f"{folder}: cannot be written to ({error.strerror}).", "Give another --output_dir."
+            f"{folder}: cannot be written to ({reason}).", "Give another --output_dir."
         ) from error
     if any(folder.iterdir()) and not is_run_folder(folder):
         raise UsageError(
@@ -55,8 +56,9 @@ def is_run_folder(folder: Path) -> bool:
 def clear_run(folder: Path) -> tuple[str, ...]:
     """Remove an earlier run's files and checkpoints, and nothing else; say what went."""
     removed: list[str] = []
-    names = (EXAM, METRICS, REPORT, CARD, "adapter_model.safetensors", "adapter_config.json", RUN)
-    for path in [*(folder / name for name in names), *(p for _, p in checkpoints(folder))]:
+    names = (EXAM, METRICS, REPORT, CARD, "adapter_model.safetensors", "adapter_config.json")
+    stale = [*(folder / name for name in names), *(path for _, path in checkpoints(folder))]
+    for path in [*stale, folder / RUN]:  # run.json last: until then it is still a run's folder
         if path.is_dir():
             shutil.rmtree(path)
         elif path.exists():
@@ -113,7 +115,8 @@ def write_text(path: Path, text: str) -> None:
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
-        with partial.open("w", encoding="utf-8", newline="\n") as file:
+        # backslashreplace: names of files on Linux need not be Unicode
+        with partial.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
