@@ -192,7 +192,7 @@ def test_a_value_of_the_wrong_kind(arguments: Sequence[str], message: str) -> No
             "--eval_fraction: input should be greater than or equal to 0, not -0.1.",
         ),
         (["--learning_rate", "0"], "--learning_rate: input should be greater than 0, not 0.0."),
-        (["--learning_rate", "nan"], "--learning_rate: input should be greater than 0, not nan."),
+        (["--learning_rate", "nan"], "--learning_rate: input should be less than inf, not nan."),
         (["--save_steps", "0"], "--save_steps: input should be greater than or equal to 1, not 0."),
     ],
 )

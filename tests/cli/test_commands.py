@@ -169,11 +169,21 @@ def test_faulty_data_is_told_by_line() -> None:
 
 
 def test_an_exam_file_beside_the_training_file_is_read() -> None:
-    """exam.jsonl beside the training file is taken, so a fault in it is told."""
+    """x_exam.jsonl beside x_train.jsonl is taken, so a fault in it is told."""
+    Path("good.jsonl").rename("x_train.jsonl")
+    Path("x_exam.jsonl").write_text("[]\n", encoding="utf-8")
+    _assert_refused(
+        _fte("train", "x_train.jsonl"),
+        "fte train: x_exam.jsonl:1: a list where an object belongs. Mend that line.",
+    )
+
+
+def test_an_exam_file_of_another_name_is_left_alone() -> None:
+    """exam.jsonl is not the exam of just any file beside it: a fault in it is not even read."""
     Path("exam.jsonl").write_text("[]\n", encoding="utf-8")
     _assert_refused(
-        _fte("train", "good.jsonl"),
-        "fte train: exam.jsonl:1: a JSON list where an object belongs. Mend that line.",
+        _fte("train", "good.jsonl", "--model", "./nope"),
+        "fte train: ./nope: no such model folder. Give a folder, or --model builtin.",
     )
 
 

@@ -57,11 +57,11 @@ LINE_FAULTS = {
     b"{'instruction': 'a'}": (
         "not valid JSON (Expecting property name enclosed in double quotes at column 2)."
     ),
-    b"[1]": "a JSON list where an object belongs.",
-    b'"a"': "a JSON string where an object belongs.",
-    b"3": "a JSON number where an object belongs.",
-    b"null": "a JSON null where an object belongs.",
-    b"false": "a JSON boolean where an object belongs.",
+    b"[1]": "a list where an object belongs.",
+    b'"a"': "a string where an object belongs.",
+    b"3": "a number where an object belongs.",
+    b"null": "null where an object belongs.",
+    b"false": "a boolean where an object belongs.",
     b'{"instruction": "a", "output": "b", "output": "c"}': "the field 'output' occurs twice.",
     b'{"instruction": "a", "output": "b", "x": {"y": 1, "y": 2}}': "the field 'y' occurs twice.",
     b'{"instruction": NaN, "output": "b"}': "NaN is not JSON.",
@@ -69,7 +69,7 @@ LINE_FAULTS = {
     b"[" * 100_000: "nested too deeply.",
     b'{"a":' * 100_000: "nested too deeply.",
     b'{"instruction": null, "output": "b"}': (
-        "the field 'instruction' is a null where text belongs."
+        "the field 'instruction' is null where text belongs."
     ),
     b'{"instruction": "a", "output": 5}': "the field 'output' is a number where text belongs.",
     b'{"instruction": "a", "output": 5.5}': "the field 'output' is a number where text belongs.",
@@ -137,7 +137,7 @@ def test_all_faults_are_told_together_in_order_of_line() -> None:
     )
     assert _complaint(content).splitlines() == [
         "d.jsonl:1: the field 'output' is missing (fields: 'instruction').",
-        "d.jsonl:2: a JSON list where an object belongs.",
+        "d.jsonl:2: a list where an object belongs.",
         "d.jsonl:3: the field 'instruction' is a number where text belongs.",
         "d.jsonl:4: not valid JSON (Expecting value at column 1). Mend these lines.",
     ]

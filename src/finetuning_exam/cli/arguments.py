@@ -122,8 +122,9 @@ def _from_yaml(kind: type[Settings], path: str) -> tuple[Settings, tuple[str, ..
     lists = {field.name for field in fields(kind) if isinstance(field.default, tuple)}
     values: dict[str, object] = {}
     unused: list[str] = []
-    for name in (name for name, times in Counter(_yaml_names(text)).items() if times > 1):
-        raise UsageError(f"{path}: the setting {name!r} occurs twice.")
+    twice = [name for name, times in Counter(_yaml_names(text)).items() if times > 1]
+    if twice:
+        raise UsageError(f"{path}: the setting {twice[0]!r} occurs twice.")
     for key, value in content.items():
         name = _full_name(str(key))
         if name not in known:
@@ -147,9 +148,9 @@ def _validated(kind: type[Settings], values: dict[str, object], prefix: str) -> 
         return TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
-        name = first["loc"][0] if first["loc"] else ""
+        setting = first["loc"][0] if first["loc"] else ""
         raise UsageError(
-            f"{prefix}{name}: {first['msg'][:1].lower()}{first['msg'][1:]}, not {first['input']!r}."
+            f"{prefix}{setting}: {first['msg'][:1].lower()}{first['msg'][1:]}, not {first['input']!r}."
         ) from None
 
 
@@ -158,8 +159,9 @@ def _yaml_names(text: str) -> list[str]:
     import yaml
 
     node = yaml.compose(text, Loader=yaml.SafeLoader)
-    pairs = node.value if isinstance(node, yaml.MappingNode) else []
-    return [_full_name(str(key.value)) for key, _ in pairs]
+    if not isinstance(node, yaml.MappingNode):
+        return []
+    return [_full_name(str(key.value)) for key, _ in node.value]
 
 
 def _full_name(key: str) -> str:
