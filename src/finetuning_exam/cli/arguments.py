@@ -149,9 +149,8 @@ def _validated(kind: type[Settings], values: dict[str, object], prefix: str) -> 
     except ValidationError as error:
         first = error.errors()[0]
         setting = first["loc"][0] if first["loc"] else ""
-        raise UsageError(
-            f"{prefix}{setting}: {first['msg'][:1].lower()}{first['msg'][1:]}, not {first['input']!r}."
-        ) from None
+        told = first["msg"][:1].lower() + first["msg"][1:]
+        raise UsageError(f"{prefix}{setting}: {told}, not {first['input']!r}.") from None
 
 
 def _yaml_names(text: str) -> list[str]:
