@@ -315,7 +315,7 @@ def test_divergence_ends_with_code_5(
     """A learning rate out of all reason ends with code 5 and one line, not with a good report."""
     assert _train(models, tmp_path, 24, "--max_steps", "3", "--learning_rate", "1e30") == 5
     complained = capsys.readouterr().err
-    assert complained.startswith("fte train: The training loss is ")
+    assert complained.startswith("fte train: The training loss at step ")
     assert not (tmp_path / "run" / "exam.json").exists()
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from finetuning_exam.cli.arguments import Parsed
 from finetuning_exam.cli.console import load_with_words, make_console, say, say_unused
 from finetuning_exam.data.records import Example, read_records
+from finetuning_exam.errors import DataError
 from finetuning_exam.settings import CompareSettings
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def _answer(
 
     prompts = [tuned.encoder.prompt_ids(example) for example in examples]
     decoding = Decoding(
-        max_new_tokens=settings.max_new_tokens,
+        max_new_tokens=_room(tuned, examples, prompts, settings),
         stop_ids=tuned.encoder.stop_ids(),
         pad_id=pad_token_id(tuned.base.tokenizer, tuned.encoder),
         do_sample=settings.do_sample,
@@ -82,6 +83,28 @@ def _answer(
         Comparison(example.instruction, old.text, new.text, example.answer)
         for example, old, new in zip(examples, before, after, strict=True)
     ]
+
+
+def _room(
+    tuned: Tuned,
+    examples: Sequence[Example],
+    prompts: Sequence[tuple[int, ...]],
+    settings: CompareSettings,
+) -> int:
+    """The new tokens that fit after every prompt, at most as many as were asked for.
+
+    Raises:
+        DataError: a prompt alone fills the model's context.
+    """
+    context = tuned.base.context
+    too_long = [
+        f"{example.where}: {len(prompt)} tokens, and the model's context is {context}."
+        for example, prompt in zip(examples, prompts, strict=True)
+        if len(prompt) >= context
+    ]
+    if too_long:
+        raise DataError(too_long, "Shorten the question.")
+    return min(settings.max_new_tokens, context - max(map(len, prompts)))
 
 
 def _show(console: Console, comparisons: Sequence[Comparison]) -> None:

@@ -183,7 +183,7 @@ def _tell_training(console: Console, result: TrainingResult, seconds: float) -> 
     say(
         console,
         f"{result.steps} steps in {duration(seconds)}{early}, "
-        f"{result.tokens / result.seconds:,.0f} tokens/s, {kept}",
+        f"{result.tokens_per_second:,.0f} tokens/s, {kept}",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from finetuning_exam.data.records import Example
@@ -44,6 +44,10 @@ class Encoded:
         """How many positions have a label."""
         return sum(label != IGNORED for label in self.labels)
 
+    def first(self, length: int) -> Encoded:
+        """The first `length` positions of the row; for text only, an answer is never cut."""
+        return replace(self, ids=self.ids[:length], labels=self.labels[:length])
+
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
@@ -55,6 +59,7 @@ class Encoder:
     start_ids: tuple[int, ...]
     """What this tokenizer puts before a text: a beginning-of-text token, or nothing."""
     eos_token_id: int
+    base_stop_ids: tuple[int, ...]
     special_ids: frozenset[int]
     special_texts: tuple[str, ...]
 
@@ -89,9 +94,9 @@ class Encoder:
         return Encoded(ids, (IGNORED, *ids[1:]), 0, len(text.encode("utf-8")))
 
     def stop_ids(self) -> tuple[int, ...]:
-        """The ids that end an answer: the end-of-text token and the last token of a trained row."""
+        """The ids that end an answer: the last token of a trained row, and the base's own."""
         probe = Example(instruction="a", answer="b", line=0, path="")
-        return tuple(sorted({self.eos_token_id, self.encode(probe).ids[-1]}))
+        return tuple(sorted({self.eos_token_id, self.encode(probe).ids[-1], *self.base_stop_ids}))
 
     def _ids(self, text: str) -> tuple[int, ...]:
         # The plain template holds no special tokens: what looks like one is the user's own text.
@@ -112,9 +117,15 @@ class Encoder:
 
 
 def make_encoder(
-    tokenizer: Tokenizer, template: Template, *, completion_only_loss: bool = True
+    tokenizer: Tokenizer,
+    template: Template,
+    *,
+    completion_only_loss: bool = True,
+    base_stop_ids: tuple[int, ...] = (),
 ) -> Encoder:
     """An encoder for a template that `choose_template` has settled.
+
+    `base_stop_ids` are the ids at which the base ends a text besides the end-of-text token.
 
     Raises:
         ModelError: the tokenizer has no end-of-text token, so answers could not end.
@@ -134,6 +145,7 @@ def make_encoder(
         completion_only_loss,
         start,
         eos,
+        base_stop_ids,
         frozenset(tokenizer.all_special_ids),
         tuple(tokenizer.all_special_tokens),
     )

@@ -200,7 +200,8 @@ def _forgetting(
 ) -> PairedDifference:
     """Both models on the package's sample of general text, one row a paragraph."""
     text = (files("finetuning_exam.evaluation") / "general_text.txt").read_text(encoding="utf-8")
-    rows = [encoder.encode_text(part.strip()) for part in text.split("\n\n") if part.strip()]
+    parts = [part.strip() for part in text.split("\n\n")]
+    rows = [encoder.encode_text(part).first(plan.context) for part in parts if part]
     tuned = score_rows(model, rows, pad_id, plan.batch_size)
     with model.disable_adapter():
         base = score_rows(model, rows, pad_id, plan.batch_size)

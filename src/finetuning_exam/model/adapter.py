@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,6 +38,7 @@ def add_adapter(base: Base, config: LoraConfig, seed: int) -> PeftModel:
         UsageError: no module has a name that was asked for.
     """
     torch.manual_seed(seed)
+    config.fan_in_fan_out = linear_kinds(base) == {"Conv1D"}  # GPT-2 stores its weights transposed
     wanted = config.target_modules
     if isinstance(wanted, (set, list)):
         names = {name.rsplit(".", 1)[-1] for name, _ in base.model.named_modules()}
@@ -55,18 +57,22 @@ def add_adapter(base: Base, config: LoraConfig, seed: int) -> PeftModel:
         ) from error
 
 
+def linear_kinds(base: Base) -> set[str]:
+    """The classes of the modules an adapter can sit on: Linear, or Conv1D as in GPT-2."""
+    return {kind for _, kind in _linear_modules(base)}
+
+
 def linear_names(base: Base) -> tuple[str, ...]:
     """The last names of the modules an adapter can sit on, the output head left out."""
+    return tuple(sorted({name.rsplit(".", 1)[-1] for name, _ in _linear_modules(base)}))
+
+
+def _linear_modules(base: Base) -> list[tuple[str, str]]:
+    """Name and class of every linear module but the output head."""
     head = base.model.get_output_embeddings()
-    return tuple(
-        sorted(
-            {
-                name.rsplit(".", 1)[-1]
-                for name, module in base.model.named_modules()
-                if type(module).__name__ in ("Linear", "Conv1D") and module is not head
-            }
-        )
-    )
+    found = [(name, it) for name, it in base.model.named_modules() if it is not head]
+    kinds = ((name, type(it).__name__) for name, it in found)
+    return [(name, kind) for name, kind in kinds if kind in ("Linear", "Conv1D")]
 
 
 def adapted_modules(model: PeftModel) -> int:
@@ -91,9 +97,12 @@ def load_adapter(base: Base, folder: Path) -> PeftModel:
     _check_base(base, folder)
     stored = _stored_keys(folder)
     try:
-        model = PeftModel.from_pretrained(base.model, str(folder), is_trainable=False)
-    except (RuntimeError, ValueError, TypeError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+        with warnings.catch_warnings():
+            # PEFT warns of missing tensors and goes on; below they are an error.
+            warnings.filterwarnings("ignore", "Found missing adapter keys", UserWarning)
+            model = PeftModel.from_pretrained(base.model, str(folder), is_trainable=False)
+    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise AdapterError(
             f"{folder}: the adapter does not fit {base.name} ({reason}).",
             "Name the base it was trained on with --model.",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
@@ -19,11 +20,23 @@ from finetuning_exam.model.folder import (
 )
 
 _FALLBACK_CONTEXT = 2048
+_LOAD_ERRORS = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    RuntimeError,
+    ImportError,
+    SafetensorError,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """A loaded base model. `sha256` is over its weight files; `context` is in tokens."""
+    """A loaded base model. `sha256` is over its weight files; `context` is in tokens.
+
+    `stop_ids` are the ids that its own generation config ends a text at.
+    """
 
     name: str
     folder: Path
@@ -32,6 +45,7 @@ class Base:
     sha256: str
     n_parameters: int
     context: int
+    stop_ids: tuple[int, ...]
 
 
 def load_base(name: str, compute: Compute) -> Base:
@@ -53,7 +67,7 @@ def load_base(name: str, compute: Compute) -> Base:
             use_safetensors=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError) as error:
+    except _LOAD_ERRORS as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise ModelError(
             f"{name}: cannot be loaded as a causal language model ({reason}).",
@@ -66,6 +80,9 @@ def load_base(name: str, compute: Compute) -> Base:
             "Copy the model again.",
         )
     model.to(compute.device).eval()
+    stop_ids = _stop_ids(model)
+    # Its own settings (repetition penalties, beams …) would have a say in "greedy" answers.
+    model.generation_config = GenerationConfig()
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         raise ModelError(
             f"{name}: the tokenizer has {len(tokenizer)} entries, the model only "
@@ -80,7 +97,16 @@ def load_base(name: str, compute: Compute) -> Base:
         weights_sha256(folder),
         model.num_parameters(),
         _context(model),
+        stop_ids,
     )
+
+
+def _stop_ids(model: PreTrainedModel) -> tuple[int, ...]:
+    """The end tokens a model's generation config names: one, several or none."""
+    found = model.generation_config.eos_token_id if model.generation_config else None
+    if found is None:
+        return ()
+    return (found,) if isinstance(found, int) else tuple(found)
 
 
 def _context(model: PreTrainedModel) -> int:

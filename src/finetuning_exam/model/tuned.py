@@ -40,5 +40,9 @@ def load_tuned(
     compute = choose_compute(device, dtype)
     base = load_base(base_name or origin.base_name, compute)
     wanted = origin.template if template == "auto" and origin.template else template
-    encoder = make_encoder(base.tokenizer, choose_template(wanted, base.tokenizer))
+    encoder = make_encoder(
+        base.tokenizer,
+        choose_template(wanted, base.tokenizer),
+        base_stop_ids=base.stop_ids,
+    )
     return Tuned(base, load_adapter(base, adapter), encoder, compute)

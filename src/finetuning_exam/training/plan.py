@@ -73,6 +73,6 @@ def make_plan(
         total / steps_per_epoch,
         steps_per_epoch,
         total,
-        math.ceil(settings.warmup_ratio * total),
+        min(math.ceil(settings.warmup_ratio * total), total - 1),
         save_steps,
     )

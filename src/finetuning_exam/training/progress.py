@@ -81,9 +81,18 @@ class MetricsFile:
             file.truncate(content.rfind(b"\n") + 1)
             file.write(json.dumps(row).encode("utf-8") + b"\n")
 
+    def keep_until(self, step: int) -> tuple[dict[str, float], ...]:
+        """Drop the rows after a step, which a resumed run will write again; the rows that stay."""
+        rows = tuple(row for row in read_metrics(self._path) if row["step"] <= step)
+        self._path.write_text(
+            "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8", newline="\n"
+        )
+        return rows
+
 
 def read_metrics(path: Path) -> tuple[dict[str, float], ...]:
-    """The rows of a metrics file, in order; none where there is no file."""
+    """The whole rows of a metrics file, in order; none where there is no file."""
     if not path.exists():
         return ()
-    return tuple(json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return tuple(json.loads(line) for line in lines if line.endswith("\n"))

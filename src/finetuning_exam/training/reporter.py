@@ -26,8 +26,12 @@ class Reporter(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
-        """Start the meter, and tell where the run begins."""
+        """Start the meter, and tell where the run begins; a resumed one goes on in its metrics."""
         self._first_step = state.global_step
+        earlier = self._metrics.keep_until(state.global_step) if state.global_step else ()
+        losses = [row[VALIDATION_LOSS] for row in earlier if VALIDATION_LOSS in row]
+        if losses:
+            self.first_validation_loss, self.validation_loss = losses[0], losses[-1]
         self._meter.start()
         self._tell(state)
 
@@ -59,14 +63,12 @@ class Reporter(TrainerCallback):
             self._metrics.append({**at, VALIDATION_LOSS: self.validation_loss})
             self._tell(state)
         elif "loss" in logs:
-            meter = self._meter
             named: dict[str, float | int] = {
                 key: logs[key] for key in ("loss", "learning_rate", "grad_norm") if key in logs
             }
-            speed = round(meter.tokens_per_second, 1)
-            self._metrics.append(
-                {**at, **named, "tokens": meter.tokens, "tokens_per_second": speed}
-            )
+            tokens = state.num_input_tokens_seen
+            speed = round(self._meter.tokens_per_second, 1)
+            self._metrics.append({**at, **named, "tokens": tokens, "tokens_per_second": speed})
 
     def _tell(self, state: TrainerState) -> None:
         meter = self._meter

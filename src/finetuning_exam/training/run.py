@@ -66,7 +66,7 @@ def prepare(settings: TrainSettings, split: Split) -> Prepared:
     base = load_base(settings.model_name_or_path, compute)
     template = choose_template(settings.template, base.tokenizer)
     # Validation and exam look at answers only, whatever training does.
-    encoder = make_encoder(base.tokenizer, template)
+    encoder = make_encoder(base.tokenizer, template, base_stop_ids=base.stop_ids)
     training_encoder = make_encoder(
         base.tokenizer, template, completion_only_loss=settings.completion_only_loss
     )

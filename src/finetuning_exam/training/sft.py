@@ -34,7 +34,10 @@ from finetuning_exam.training.reporter import VALIDATION_LOSS, Reporter
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """How a training ended. `best_step` is the step whose adapter was kept."""
+    """How a training ended. `best_step` is the step whose adapter was kept.
+
+    Seconds and speed are those of the last sitting; `tokens` counts all of them, without padding.
+    """
 
     steps: int
     best_step: int
@@ -42,11 +45,17 @@ class TrainingResult:
     best_validation_loss: float | None
     tokens: int
     seconds: float
+    tokens_per_second: float
     stopped_early: bool
 
 
 def training_arguments(
-    settings: TrainSettings, plan: TrainingPlan, compute: Compute, *, has_validation: bool
+    settings: TrainSettings,
+    plan: TrainingPlan,
+    compute: Compute,
+    *,
+    has_validation: bool,
+    is_resumed: bool = False,
 ) -> SFTConfig:
     """Our settings as TRL's, with every default of theirs that would bite set by name."""
     return SFTConfig(
@@ -70,7 +79,9 @@ def training_arguments(
         save_total_limit=settings.save_total_limit,
         eval_strategy="steps" if has_validation else "no",
         eval_steps=plan.save_steps,
-        eval_on_start=has_validation,
+        eval_on_start=has_validation and not is_resumed,
+        restore_callback_states_from_checkpoint=is_resumed,  # the patience of early stopping
+        include_num_input_tokens_seen="non_padding",
         load_best_model_at_end=settings.load_best_model_at_end and has_validation,
         metric_for_best_model=VALIDATION_LOSS if has_validation else None,
         greater_is_better=False,
@@ -108,7 +119,13 @@ def train_adapter(
     Raises:
         DivergedError: the loss is no longer finite.
     """
-    arguments = training_arguments(settings, plan, compute, has_validation=bool(validation_rows))
+    arguments = training_arguments(
+        settings,
+        plan,
+        compute,
+        has_validation=bool(validation_rows),
+        is_resumed=checkpoint is not None,
+    )
     trainer = EncodedRowsTrainer(
         model, tokenizer, arguments, train_rows, validation_rows, pad_id, settings.eval_batch_size
     )
@@ -120,6 +137,9 @@ def train_adapter(
         trainer.add_callback(EarlyStoppingCallback(settings.early_stopping_patience))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     model.eval()
+    # The last step may have broken the adapter, and no loss was taken after it.
+    probe = score_rows(model, train_rows[:1], pad_id, batch_size=1)[0]
+    _check_finite(probe.nll_per_token, "loss of the trained adapter")
     state = trainer.state
     best = state.best_global_step if arguments.load_best_model_at_end else None
     return TrainingResult(
@@ -127,8 +147,9 @@ def train_adapter(
         best_step=best or state.global_step,
         first_validation_loss=reporter.first_validation_loss,
         best_validation_loss=state.best_metric if best else reporter.validation_loss,
-        tokens=trainer.meter.tokens,
+        tokens=state.num_input_tokens_seen,
         seconds=trainer.meter.seconds,
+        tokens_per_second=trainer.meter.tokens_per_second,
         stopped_early=state.global_step < plan.total_steps,
     )
 
@@ -182,11 +203,7 @@ class EncodedRowsTrainer(SFTTrainer):
             num_items_in_batch = (batch.labels != -100).sum()
         loss: Tensor = total / num_items_in_batch
         value = float(loss.detach())
-        if not math.isfinite(value):
-            raise DivergedError(
-                f"The training loss is {value} at step {self.state.global_step + 1}.",
-                "Lower --learning_rate, or look for broken rows.",
-            )
+        _check_finite(value, f"training loss at step {self.state.global_step + 1}")
         self.meter.add(int(batch.attention.sum()), value)
         return loss
 
@@ -201,6 +218,8 @@ class EncodedRowsTrainer(SFTTrainer):
         scores = score_rows(self.model, self._validation_rows, self._pad_id, self._eval_batch_size)
         nll = math.fsum(score.nll for score in scores)
         metrics = {VALIDATION_LOSS: nll / sum(score.n_tokens for score in scores)}
+        name = f"validation loss after step {self.state.global_step}"
+        _check_finite(metrics[VALIDATION_LOSS], name)
         self.meter.pause(time.perf_counter() - started)
         self.log(metrics)
         self.control: TrainerControl = self.callback_handler.on_evaluate(
@@ -222,6 +241,13 @@ class EncodedRowsTrainer(SFTTrainer):
             "labels": batch.labels,
             "attention_mask": batch.attention,
         }
+
+
+def _check_finite(loss: float, name: str) -> None:
+    if not math.isfinite(loss):
+        raise DivergedError(
+            f"The {name} is {loss}.", "Lower --learning_rate, or look for broken rows."
+        )
 
 
 def _dataset(rows: Sequence[Encoded]) -> Dataset:
