@@ -17,6 +17,7 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Template = Literal["auto", "plain", "chat"]
 Scheduler = Literal["linear", "cosine", "constant", "constant_with_warmup"]
 Auto = Literal["auto"]
+Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
 ModelName = Annotated[str, tyro.conf.arg(aliases=["--model"])]
 OriginalModelName = Annotated[str | None, tyro.conf.arg(aliases=["--model"])]
@@ -41,7 +42,7 @@ class RunSettings:
     """Number format of the base; auto: float32 on CPU and MPS, bfloat16 on CUDA that has it."""
     template: Template = "auto"
     """Text around a record; auto takes the tokenizer's chat template if it has one."""
-    seed: CountOrZero = 42
+    seed: Annotated[int, Interval(ge=0, lt=2**32)] = 42
     """Seed of everything that is drawn: split, order, adapter, samples, intervals."""
     config: str | None = None
     """YAML file of settings; the command line wins."""
@@ -81,7 +82,7 @@ class TrainSettings(RunSettings, FieldSettings, ExamSettings):
     """Folder for the adapter, the exam, the report and the checkpoints."""
     eval_file: str | None = None
     """Exam file; absent: exam.jsonl beside train.jsonl, else a part of the training file."""
-    eval_fraction: Share = 0.1
+    eval_fraction: Annotated[float, Interval(ge=0, le=0.4)] = 0.1
     """Share of the training rows held out for validation, and again for an exam without a file."""
     max_length: Count = 1024
     """Longest row in tokens; what is longer is an error, never cut in silence."""
@@ -125,8 +126,8 @@ class TrainSettings(RunSettings, FieldSettings, ExamSettings):
     """Keep the step with the lowest validation loss, not the last."""
     early_stopping_patience: Count | None = 3
     """Stop after this many validations without a better one; None: never."""
-    report_to: tuple[str, ...] = ()
-    """Trackers known to Transformers, such as tensorboard or wandb."""
+    report_to: tuple[Tracker, ...] = ()
+    """Trackers that get the metrics too; each must be installed."""
     resume_from_checkpoint: str | None = None
     """Go on from a checkpoint: latest, or its folder."""
     fail_if_worse: bool = False

@@ -14,8 +14,9 @@ from tiny import Models, Run, brisk, rows, run_training
 from finetuning_exam.data.encode import make_encoder
 from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import Split
-from finetuning_exam.evaluation.exam import CHANCE, Exam, ExamPlan, take_exam
+from finetuning_exam.evaluation.exam import Exam, ExamPlan, take_exam
 from finetuning_exam.evaluation.generate import Decoding, generate_answers
+from finetuning_exam.evaluation.results import CHANCE
 from finetuning_exam.evaluation.score import choose, make_choices, score_rows
 from finetuning_exam.model.device import choose_compute
 from finetuning_exam.model.load import load_base

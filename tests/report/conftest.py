@@ -9,8 +9,9 @@ from dataclasses import replace
 import pytest
 
 from finetuning_exam.data.records import Example
-from finetuning_exam.evaluation.exam import ChoiceAccuracy, Exam, ExamRow, Pair, Results
+from finetuning_exam.evaluation.exam import Exam
 from finetuning_exam.evaluation.generate import Answer
+from finetuning_exam.evaluation.results import ChoiceAccuracy, ExamRow, Pair, Results
 from finetuning_exam.evaluation.score import Score
 from finetuning_exam.evaluation.stats import Interval, PairedDifference
 from finetuning_exam.settings import TrainSettings

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetuning_exam.evaluation.exam import Exam, ExamRow, Results
+from finetuning_exam.evaluation.exam import Exam
 from finetuning_exam.evaluation.generate import Answer
+from finetuning_exam.evaluation.results import ExamRow, Results
 from finetuning_exam.evaluation.stats import Interval, PairedDifference
 from finetuning_exam.report.html import N_CHARACTERS_SHOWN, compare_words, render_report
 from finetuning_exam.settings import TrainSettings

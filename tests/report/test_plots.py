@@ -10,7 +10,8 @@ from xml.etree import ElementTree
 import matplotlib
 import pytest
 
-from finetuning_exam.evaluation.exam import Exam, ExamRow
+from finetuning_exam.evaluation.exam import Exam
+from finetuning_exam.evaluation.results import ExamRow
 from finetuning_exam.report.plots import (
     difference_plot,
     loss_plot,

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from finetuning_exam.errors import DiskFullError, UsageError
+from finetuning_exam.model.folder import file_sha256
 from finetuning_exam.training import run_folder
 from finetuning_exam.training.run_folder import (
     begin,
     check_output_dir,
     checkpoints,
     clear_run,
-    file_sha256,
     find_checkpoint,
     is_run_folder,
     write_json,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import os
@@ -11,7 +12,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
-from finetuning_exam.errors import UsageError, UserError
+from finetuning_exam.errors import DiskFullError, UsageError, UserError
 
 if TYPE_CHECKING:
     from finetuning_exam.settings import RunSettings
@@ -51,17 +52,21 @@ def run_command(command: str, arguments: Sequence[str]) -> int:
         parsed = parse(KINDS[command], command, arguments)
         module = import_module(f"finetuning_exam.cli.{command}")
         return cast("Callable[[Parsed[RunSettings]], int]", module.run)(parsed)
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except UserError as error:
         from finetuning_exam.report.text import visible
 
         print(visible(f"fte {command}: {error}"), file=sys.stderr)
         return error.exit_code
+    except OSError as error:  # a disk that is full, a folder that went away, no permission
+        name = f"{error.filename}: " if error.filename else ""
+        print(f"fte {command}: {name}{error.strerror or error}.", file=sys.stderr)
+        return DiskFullError.exit_code if error.errno == errno.ENOSPC else UsageError.exit_code
     except KeyboardInterrupt:
         print(f"\nfte {command}: stopped.", file=sys.stderr)
         return _INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
 
 def _usage() -> str:
@@ -89,6 +94,8 @@ def _prepare_environment() -> None:
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    # Threads that spin for long while they wait bring a shared machine to a crawl.
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of its font cache
     # Notices from one library to another, which a user can do nothing about.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft)\b")

@@ -117,7 +117,7 @@ def _from_yaml(kind: type[Settings], path: str) -> tuple[Settings, tuple[str, ..
         raise UsageError(f"--config {path}: not valid YAML ({reason}).") from error
     if not isinstance(content, dict):
         raise UsageError(f"--config {path}: holds no settings.", "Write one `name: value` a line.")
-    known = {field.name for settings in KINDS.values() for field in fields(settings)}
+    known = {field.name for settings in KINDS.values() for field in fields(settings)} - {"config"}
     own = {field.name for field in fields(kind)}
     lists = {field.name for field in fields(kind) if isinstance(field.default, tuple)}
     values: dict[str, object] = {}

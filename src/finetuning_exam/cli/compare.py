@@ -43,8 +43,7 @@ def run(parsed: Parsed[CompareSettings]) -> int:
 def _asked(settings: CompareSettings) -> tuple[Example, ...]:
     """Questions from the arguments, then those of the file."""
     typed = tuple(
-        Example(instruction=text, answer="", line=number, path="argument")
-        for number, text in enumerate(settings.prompt, start=1)
+        _typed(text, "argument", number) for number, text in enumerate(settings.prompt, 1)
     )
     if settings.prompts is None:
         return typed
@@ -52,6 +51,20 @@ def _asked(settings: CompareSettings) -> tuple[Example, ...]:
         settings.prompts, settings.prompt_field, settings.answer_field, answer_required=False
     )
     return typed + records.examples
+
+
+def _typed(text: str, path: str, number: int) -> Example:
+    """A question that was typed.
+
+    Raises:
+        DataError: it is empty or no Unicode text.
+    """
+    where = f"{path}:{number}"
+    if not text.strip():
+        raise DataError([f"{where}: the question is empty."])
+    if not text.isprintable() and any("\ud800" <= char <= "\udfff" for char in text):
+        raise DataError([f"{where}: the question is not UTF-8."])
+    return Example(instruction=text, answer="", line=number, path=path)
 
 
 def _answer(
@@ -63,8 +76,10 @@ def _answer(
     from finetuning_exam.report.terminal import Comparison
 
     prompts = [tuned.encoder.prompt_ids(example) for example in examples]
+    _check_prompts(tuned, examples, prompts)
     decoding = Decoding(
-        max_new_tokens=_room(tuned, examples, prompts, settings),
+        max_new_tokens=settings.max_new_tokens,
+        context=tuned.base.context,
         stop_ids=tuned.encoder.stop_ids(),
         pad_id=pad_token_id(tuned.base.tokenizer, tuned.encoder),
         do_sample=settings.do_sample,
@@ -85,17 +100,17 @@ def _answer(
     ]
 
 
-def _room(
-    tuned: Tuned,
-    examples: Sequence[Example],
-    prompts: Sequence[tuple[int, ...]],
-    settings: CompareSettings,
-) -> int:
-    """The new tokens that fit after every prompt, at most as many as were asked for.
+def _check_prompts(
+    tuned: Tuned, examples: Sequence[Example], prompts: Sequence[tuple[int, ...]]
+) -> None:
+    """See that every prompt leaves room for an answer and cannot end or open a turn.
 
     Raises:
-        DataError: a prompt alone fills the model's context.
+        DataError: a prompt alone fills the model's context, or holds a special token.
     """
+    from finetuning_exam.data.encode import refuse_special_tokens
+
+    refuse_special_tokens(tuned.encoder, examples)
     context = tuned.base.context
     too_long = [
         f"{example.where}: {len(prompt)} tokens, and the model's context is {context}."
@@ -104,7 +119,6 @@ def _room(
     ]
     if too_long:
         raise DataError(too_long, "Shorten the question.")
-    return min(settings.max_new_tokens, context - max(map(len, prompts)))
 
 
 def _show(console: Console, comparisons: Sequence[Comparison]) -> None:
@@ -125,5 +139,7 @@ def _converse(console: Console, tuned: Tuned, settings: CompareSettings) -> None
         if not text:
             return
         number += 1
-        example = Example(instruction=text, answer="", line=number, path="question")
-        _show(console, _answer(tuned, [example], settings))
+        try:
+            _show(console, _answer(tuned, [_typed(text, "question", number)], settings))
+        except DataError as error:
+            say(console, str(error))

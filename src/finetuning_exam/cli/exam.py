@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetuning_exam.cli.arguments import Parsed
 from finetuning_exam.cli.console import load_with_words, make_console, say, say_unused
-from finetuning_exam.data.records import Records, read_records
-from finetuning_exam.errors import UsageError, WorseError
+from finetuning_exam.data.records import Example, Records, read_records
+from finetuning_exam.data.split import overlap
+from finetuning_exam.errors import UsageError, UserError, WorseError
+from finetuning_exam.model.folder import adapter_origin
 from finetuning_exam.settings import ExamCommandSettings
 from finetuning_exam.training.run_folder import write_json
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from finetuning_exam.evaluation.exam import Exam
     from finetuning_exam.model.tuned import Tuned
 
@@ -28,14 +33,22 @@ def run(parsed: Parsed[ExamCommandSettings]) -> int:
     say_unused(console, settings.config, parsed.unused_keys, "exam")
     records = read_records(settings.data, settings.prompt_field, settings.answer_field)
     output = Path(settings.output_file) if settings.output_file else None
-    if output and not output.parent.is_dir():
-        raise UsageError(f"--output_file {output}: no such folder.", "Make it first.")
+    if output:
+        _check_output(output)
     say(console, f"{records.path}: {len(records.examples)} records")
     tuned = load_with_words(
         console, settings, settings.adapter_name_or_path, settings.model_name_or_path
     )
+    taught = _taught(settings, records, console)
+    new = tuple(example for example in records.examples if example not in taught)
+    if taught:
+        left = "are left out" if new else "are all there is: this exam cannot tell anything"
+        say(
+            console,
+            f"Warning: {len(taught)} questions stand in the training file too; they {left}.",
+        )
     with console.status("exam"):
-        exam = _take(settings, records, tuned)
+        exam = _take(settings, new or records.examples, tuned, is_held_out=bool(new))
     if output:
         from finetuning_exam.report.exam_json import exam_to_json
 
@@ -48,16 +61,42 @@ def run(parsed: Parsed[ExamCommandSettings]) -> int:
     return 0
 
 
-def _take(settings: ExamCommandSettings, records: Records, tuned: Tuned) -> Exam:
+def _check_output(path: Path) -> None:
+    """Refuse, before the work, a file that could not be written or that is no exam's."""
+    if path.is_dir() or not path.parent.is_dir():
+        raise UsageError(f"--output_file {path}: is a folder or in none.", "Give a file's path.")
+    if path.exists() and '"verdict"' not in path.read_text(encoding="utf-8", errors="replace"):
+        raise UsageError(
+            f"--output_file {path}: is there and holds no exam.", "Give another path, or remove it."
+        )
+
+
+def _taught(
+    settings: ExamCommandSettings, records: Records, console: Console
+) -> frozenset[Example]:
+    """The exam's questions that stand in the adapter's training file, where that can be read."""
+    path = adapter_origin(Path(settings.adapter_name_or_path)).data_path
+    try:
+        trained = read_records(path or "", settings.prompt_field, settings.answer_field)
+    except UserError:
+        say(console, "The training file cannot be read here: overlap with it is not known.")
+        return frozenset()
+    return frozenset(overlap(records.examples, trained.examples))
+
+
+def _take(
+    settings: ExamCommandSettings, examples: Sequence[Example], tuned: Tuned, *, is_held_out: bool
+) -> Exam:
     from finetuning_exam.data.encode import encode_all
     from finetuning_exam.evaluation.exam import ExamPlan, take_exam
 
-    encode_all(tuned.encoder, records.examples, tuned.base.context)
+    encode_all(tuned.encoder, examples, tuned.base.context)
     plan = ExamPlan(
         seed=settings.seed,
         batch_size=settings.eval_batch_size,
         answered_examples=settings.answered_examples,
         max_new_tokens=settings.max_new_tokens,
         context=tuned.base.context,
+        is_held_out=is_held_out,
     )
-    return take_exam(tuned.model, tuned.base.tokenizer, tuned.encoder, records.examples, plan)
+    return take_exam(tuned.model, tuned.base.tokenizer, tuned.encoder, examples, plan)

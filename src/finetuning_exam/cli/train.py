@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +17,12 @@ from rich.console import Console
 from finetuning_exam.cli.arguments import Parsed
 from finetuning_exam.cli.console import ProgressView, duration, make_console, say, say_unused
 from finetuning_exam.data.records import Records, read_records
-from finetuning_exam.data.split import Split, overlap, split_examples
-from finetuning_exam.errors import WorseError
+from finetuning_exam.data.split import Split, split_examples
+from finetuning_exam.errors import UsageError, WorseError
 from finetuning_exam.model.folder import check_local_model
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training import run_folder
+from finetuning_exam.training.inputs import check_same_inputs, run_inputs
 
 if TYPE_CHECKING:
     from finetuning_exam.evaluation.exam import Exam
@@ -60,10 +63,10 @@ def run(parsed: Parsed[TrainSettings]) -> int:
     settings = parsed.settings
     console = make_console()
     folder = Path(settings.output_dir)
+    _check_trackers(settings)
     data = _read_data(settings)
     run_folder.check_output_dir(folder)
-    wanted = settings.resume_from_checkpoint
-    checkpoint = run_folder.find_checkpoint(folder, wanted) if wanted else None
+    checkpoint = _checkpoint(settings, data)
     check_local_model(settings.model_name_or_path)
     say_unused(console, settings.config, parsed.unused_keys, "train")
     _tell_data(console, data)
@@ -73,6 +76,14 @@ def run(parsed: Parsed[TrainSettings]) -> int:
     if settings.fail_if_worse and exam.verdict == "worse":
         raise WorseError("The exam found the tuned model worse than its base.")
     return 0
+
+
+def _check_trackers(settings: TrainSettings) -> None:
+    missing = [name for name in settings.report_to if find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            f"--report_to {missing[0]}: not installed.", f"Install it: uv pip install {missing[0]}"
+        )
 
 
 def _read_data(settings: TrainSettings) -> Data:
@@ -88,7 +99,7 @@ def _read_data(settings: TrainSettings) -> Data:
 
 def _exam_file_beside(train: Path) -> str | None:
     """The exam file that belongs to a training file by name: train.jsonl → exam.jsonl."""
-    beside = train.with_name(train.name.replace("train", "exam"))
+    beside = train.with_name(re.sub(r"(?<![A-Za-z])train(?![A-Za-z])", "exam", train.name))
     return str(beside) if beside != train and beside.is_file() else None
 
 
@@ -112,11 +123,16 @@ def _tell_data(console: Console, data: Data) -> None:
         f"{len(split.exam)} sit the exam ({exam_source})",
     )
     if not split.validation:
-        say(console, "Too few rows for validation: the last step is kept.")
-    shared = () if split.exam_is_training else overlap(split.exam, split.train)
-    if shared:
-        first = ", ".join(example.where for example in shared[:3])
-        say(console, f"Warning: {len(shared)} exam questions are also taught, such as {first}.")
+        say(console, "Without validation rows the last step is kept.")
+    if split.exam_is_training:
+        say(console, "Warning: the exam is of rows that are trained on; it cannot tell anything.")
+    if split.taught:
+        first = ", ".join(example.where for example in split.taught[:3])
+        say(
+            console,
+            f"Warning: {len(split.taught)} exam questions stand in the training file too and are "
+            f"left out, such as {first}.",
+        )
 
 
 def _train_and_examine(
@@ -132,7 +148,7 @@ def _train_and_examine(
         with watch.part("load"):
             prepared = prepare(settings, data.split)
     _tell_plan(console, prepared)
-    _begin_folder(console, folder, checkpoint)
+    _begin_folder(console, settings, data, checkpoint)
     with watch.part("train"), ProgressView(console) as view:
         result = train(prepared, folder, view.show, checkpoint)
     _tell_training(console, result, watch.seconds["train"])
@@ -167,14 +183,30 @@ def _tell_plan(console: Console, prepared: Prepared) -> None:
     )
 
 
-def _begin_folder(console: Console, folder: Path, checkpoint: Path | None) -> None:
+def _checkpoint(settings: TrainSettings, data: Data) -> Path | None:
+    """The checkpoint to go on from, if that was asked for and it is of the same run."""
+    if settings.resume_from_checkpoint is None:
+        return None
+    found = run_folder.find_checkpoint(Path(settings.output_dir), settings.resume_from_checkpoint)
+    earlier = run_folder.read_run(found.parent)
+    check_same_inputs(earlier, _inputs(settings, data), str(found))
+    return found
+
+
+def _inputs(settings: TrainSettings, data: Data) -> dict[str, run_folder.Json]:
+    return run_inputs(settings, data.train.sha256, data.exam.sha256 if data.exam else None)
+
+
+def _begin_folder(
+    console: Console, settings: TrainSettings, data: Data, checkpoint: Path | None
+) -> None:
     """Say what the run goes on from; a new run first removes an earlier run's files."""
+    folder = Path(settings.output_dir)
     if checkpoint:
         say(console, f"resuming from {checkpoint}")
-        return
-    if run_folder.clear_run(folder):
+    elif run_folder.clear_run(folder):
         say(console, f"{folder}: the earlier run there is replaced")
-    run_folder.begin(folder)
+    run_folder.begin(folder, _inputs(settings, data))
 
 
 def _tell_training(console: Console, result: TrainingResult, seconds: float) -> None:
@@ -185,25 +217,25 @@ def _tell_training(console: Console, result: TrainingResult, seconds: float) -> 
         f"{result.steps} steps in {duration(seconds)}{early}, "
         f"{result.tokens_per_second:,.0f} tokens/s, {kept}",
     )
+    first, best = result.first_validation_loss, result.best_validation_loss
+    if first is not None and best is not None and best >= first:
+        say(console, "Warning: no step was better on the validation rows than the untrained model.")
 
 
 def _data_record(data: Data) -> DataRecord:
     from finetuning_exam.training.record import DataRecord
 
     split = data.split
-    exam = data.exam.path if data.exam else None
     return DataRecord(
-        path=data.train.path,
-        sha256=run_folder.file_sha256(Path(data.train.path)),
-        exam_path=exam,
-        exam_sha256=run_folder.file_sha256(Path(exam)) if exam else None,
+        path=str(Path(data.train.path).resolve()),
+        sha256=data.train.sha256,
+        exam_path=str(Path(data.exam.path).resolve()) if data.exam else None,
+        exam_sha256=data.exam.sha256 if data.exam else None,
         n_train=len(split.train),
         n_validation=len(split.validation),
         n_exam=len(split.exam),
         exam_is_training=split.exam_is_training,
-        exam_rows_also_taught=0
-        if split.exam_is_training
-        else len(overlap(split.exam, split.train)),
+        exam_rows_also_taught=len(split.taught),
     )
 
 
@@ -226,4 +258,4 @@ def _tell_end(console: Console, exam: Exam, folder: Path) -> None:
     console.print()
     console.print(exam_summary(exam))
     say(console, f"Adapter, exam.json and report.html are in {folder}.")
-    console.print(f'Try it: fte compare --adapter {shlex.quote(str(folder))} "your question"')
+    say(console, f'Try it: uv run fte compare --adapter {shlex.quote(str(folder))} "your question"')

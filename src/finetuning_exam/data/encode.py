@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -15,13 +15,19 @@ IGNORED = -100
 """The label of a position without loss, as PyTorch's cross-entropy has it."""
 
 
+class AddedToken(Protocol):
+    """A token that a tokenizer knows besides its vocabulary."""
+
+    content: str
+    special: bool
+
+
 class Tokenizer(ChatTokenizer, Protocol):
     """The part of a Transformers tokenizer that is used here."""
 
     bos_token_id: int | None
     eos_token_id: int | None
-    all_special_ids: list[int]
-    all_special_tokens: list[str]
+    added_tokens_decoder: Mapping[int, AddedToken]
 
     def encode(
         self, text: str, *, add_special_tokens: bool, split_special_tokens: bool = False
@@ -139,6 +145,11 @@ def make_encoder(
     bos = tokenizer.bos_token_id
     probe = tokenizer.encode("a", add_special_tokens=True)
     start = (bos,) if bos is not None and probe[:1] == [bos] else ()
+    special = {
+        token_id: token.content
+        for token_id, token in tokenizer.added_tokens_decoder.items()
+        if token.special
+    }
     return Encoder(
         tokenizer,
         template,
@@ -146,8 +157,8 @@ def make_encoder(
         start,
         eos,
         base_stop_ids,
-        frozenset(tokenizer.all_special_ids),
-        tuple(tokenizer.all_special_tokens),
+        frozenset(special),
+        tuple(special.values()),
     )
 
 
@@ -166,13 +177,7 @@ def encode_all(
         DataError: rows longer than `max_length` tokens, none of which is cut, or rows that hold a
             special token which the chat template would obey; each is named.
     """
-    obeyed = [
-        f"{example.where}: the text holds the special token {found}."
-        for example in examples
-        if (found := encoder.special_text_in(example))
-    ]
-    if obeyed:
-        raise DataError(obeyed, "Take it out, or use --template plain, where it is only text.")
+    refuse_special_tokens(encoder, examples)
     rows = tuple(encoder.encode(example) for example in examples)
     too_long = [
         f"{example.where}: {len(row.ids)} tokens, more than {max_length}."
@@ -180,5 +185,20 @@ def encode_all(
         if len(row.ids) > max_length
     ]
     if too_long:
-        raise DataError(too_long, "Shorten them, or raise --max_length if the model has room.")
+        raise DataError(too_long, "Shorten them; training takes as many as --max_length says.")
     return rows
+
+
+def refuse_special_tokens(encoder: Encoder, examples: Sequence[Example]) -> None:
+    """See that no text holds a special token which the chat template would obey.
+
+    Raises:
+        DataError: some do; each is named.
+    """
+    obeyed = [
+        f"{example.where}: the text holds the special token {found}."
+        for example in examples
+        if (found := encoder.special_text_in(example))
+    ]
+    if obeyed:
+        raise DataError(obeyed, "Take it out, or use --template plain, where it is only text.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ class Records:
     """All examples of one file and the fields they were read from."""
 
     path: str
+    sha256: str
     fields: FieldNames
     examples: tuple[Example, ...]
     ignored_fields: tuple[str, ...]
@@ -95,7 +97,8 @@ def read_records(
         raise DataError(lines, _mend([fault for _, fault in faults]))
     used = {fields.prompt, fields.answer, *OPTIONAL_FIELDS}
     ignored = sorted({key for _, row in rows for key in row} - used)
-    return Records(path, fields, tuple(examples), tuple(ignored))
+    sha256 = hashlib.sha256(content).hexdigest()
+    return Records(path, sha256, fields, tuple(examples), tuple(ignored))
 
 
 def _read_bytes(path: str) -> bytes:
@@ -171,7 +174,12 @@ def _field_names(
     """The fields asked for, else the known pair of which the first object has most."""
     first = rows[0][1] if rows else {}
     known = max(KNOWN_FIELDS, key=lambda pair: sum(name in first for name in pair))
-    return FieldNames(prompt or known[0], answer or known[1])
+    fields = FieldNames(prompt or known[0], answer or known[1])
+    if fields.prompt == fields.answer:
+        raise UsageError(
+            f"--prompt_field and --answer_field are both {fields.prompt!r}.", "Give two fields."
+        )
+    return fields
 
 
 def _to_example(

@@ -17,12 +17,17 @@ MIN_ROWS_FOR_HOLDOUT = 20
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Examples by use. `exam_is_training` says that nothing could be held out."""
+    """Examples by use. `exam_is_training` says that the exam is of rows that were trained on.
+
+    `taught` are the rows of an exam file that are left out because their question stands in the
+    training file too.
+    """
 
     train: tuple[Example, ...]
     validation: tuple[Example, ...]
     exam: tuple[Example, ...]
     exam_is_training: bool = False
+    taught: tuple[Example, ...] = ()
 
 
 def normalized(text: str) -> str:
@@ -50,7 +55,11 @@ def split_examples(
     validation_size = size if len(examples) >= MIN_ROWS_FOR_VALIDATION else 0
     held_out, validation, train = _draw(examples, (exam_size, validation_size), seed)
     if exam is not None:
-        return Split(train, validation, tuple(exam))
+        taught = overlap(exam, examples)
+        new = tuple(example for example in exam if example not in set(taught))
+        if not new:
+            return Split(train, validation, tuple(exam), exam_is_training=True)
+        return Split(train, validation, new, taught=taught)
     if not held_out:
         return Split(tuple(examples), (), tuple(examples), exam_is_training=True)
     return Split(train, validation, held_out)

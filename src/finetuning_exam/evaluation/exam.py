@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -10,15 +9,13 @@ from importlib.resources import files
 from typing import Literal
 
 from peft import PeftModel
-from sacrebleu import sentence_chrf
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from finetuning_exam.data.encode import Encoded, Encoder
 from finetuning_exam.data.records import Example
 from finetuning_exam.evaluation.generate import Answer, Decoding, generate_answers
+from finetuning_exam.evaluation.results import ExamRow, Results, cluster, compare_scores, summarize
 from finetuning_exam.evaluation.score import (
-    N_DISTRACTORS,
-    Score,
     choose,
     make_choices,
     score_rows,
@@ -26,61 +23,11 @@ from finetuning_exam.evaluation.score import (
 from finetuning_exam.evaluation.stats import (
     PairedDifference,
     Verdict,
-    mcnemar_p_value,
-    paired_difference,
     verdict,
 )
 
 Stage = Literal["scoring", "answering", "choosing"]
 OnStage = Callable[[Stage], None]
-
-CHANCE = 1 / (N_DISTRACTORS + 1)
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """One figure of base and tuned; NaN where there was nothing to measure."""
-
-    base: float
-    tuned: float
-
-
-@dataclass(frozen=True, slots=True)
-class ChoiceAccuracy:
-    """Share of multiple-choice questions answered right; `p_value` of tuned against base."""
-
-    base: float
-    tuned: float
-    chance: float
-    p_value: float
-    n_questions: int
-
-
-@dataclass(frozen=True, slots=True)
-class Results:
-    """The figures of one set of examples. chrF is the mean over answers, 0 to 100."""
-
-    n_examples: int
-    n_answered: int
-    nll_per_token: PairedDifference
-    bits_per_byte: Pair
-    exact_match: Pair
-    chrf: Pair
-    choice_accuracy: ChoiceAccuracy
-    stopped: Pair
-
-
-@dataclass(frozen=True, slots=True)
-class ExamRow:
-    """One example as it was examined; answers are None where none was generated."""
-
-    example: Example
-    base_score: Score
-    tuned_score: Score
-    base_answer: Answer | None = None
-    tuned_answer: Answer | None = None
-    base_chose_right: bool | None = None
-    tuned_chose_right: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +81,11 @@ def take_exam(
     on_stage("answering")
     tuned_answers, base_answers = _answers(model, tokenizer, encoder, rows, sample, plan)
     on_stage("choosing")
-    choices = make_choices([examples[index] for index in sample], plan.seed)
+    choices = [
+        choice
+        for choice in make_choices(examples, plan.seed, sample)
+        if all(len(encoder.encode(it).ids) <= plan.context for it in choice.options)
+    ]
     tuned_right = choose(model, encoder, choices, pad_id, plan.batch_size)
     with model.disable_adapter():
         base_right = choose(model, encoder, choices, pad_id, plan.batch_size)
@@ -143,7 +94,7 @@ def take_exam(
         for choice, base, tuned in zip(choices, base_right, tuned_right, strict=True)
     }
     for place, index in enumerate(sample):
-        base_chose, tuned_chose = chosen.get(place, (None, None))
+        base_chose, tuned_chose = chosen.get(index, (None, None))
         row = examined[index]
         examined[index] = ExamRow(
             row.example,
@@ -182,9 +133,9 @@ def _answers(
     if not prompts:
         return (), ()
     longest = max(len(rows[index].ids) - rows[index].prompt_length for index in sample)
-    room = plan.context - max(len(prompt) for prompt in prompts)
     decoding = Decoding(
-        max_new_tokens=max(1, min(plan.max_new_tokens or longest + longest // 4 + 1, room)),
+        max_new_tokens=plan.max_new_tokens or longest + longest // 4 + 1,
+        context=plan.context,
         stop_ids=encoder.stop_ids(),
         pad_id=pad_token_id(tokenizer, encoder),
         seed=plan.seed,
@@ -205,86 +156,21 @@ def _forgetting(
     tuned = score_rows(model, rows, pad_id, plan.batch_size)
     with model.disable_adapter():
         base = score_rows(model, rows, pad_id, plan.batch_size)
-    return _difference(base, tuned, plan.seed)
+    return compare_scores(base, tuned, plan.seed)
 
 
 def _conclude(rows: Sequence[ExamRow], forgetting: PairedDifference, plan: ExamPlan) -> Exam:
-    overall = _results(rows, plan.seed)
+    overall = summarize(rows, plan.seed)
+    n_clusters = len({cluster(row.example) for row in rows})
     tags = sorted({row.example.tag for row in rows} - {""})
     by_tag = tuple(
-        (tag, _results([row for row in rows if row.example.tag == tag], plan.seed)) for tag in tags
+        (tag, summarize([row for row in rows if row.example.tag == tag], plan.seed)) for tag in tags
     )
     return Exam(
-        verdict(overall.nll_per_token, len(rows), is_held_out=plan.is_held_out),
+        verdict(overall.nll_per_token, n_clusters, is_held_out=plan.is_held_out),
         plan.is_held_out,
         overall,
         by_tag,
         forgetting,
         tuple(rows),
     )
-
-
-def _results(rows: Sequence[ExamRow], seed: int) -> Results:
-    base = [row.base_score for row in rows]
-    tuned = [row.tuned_score for row in rows]
-    answered = [row for row in rows if row.base_answer is not None]
-    asked = [row for row in rows if row.base_chose_right is not None]
-    base_right = [bool(row.base_chose_right) for row in asked]
-    tuned_right = [bool(row.tuned_chose_right) for row in asked]
-    return Results(
-        n_examples=len(rows),
-        n_answered=len(answered),
-        nll_per_token=_difference(base, tuned, seed),
-        bits_per_byte=Pair(_bits_per_byte(base), _bits_per_byte(tuned)),
-        exact_match=Pair(*(_mean(side) for side in _each_answer(answered, _is_exact))),
-        chrf=Pair(*(_mean(side) for side in _each_answer(answered, _chrf))),
-        choice_accuracy=ChoiceAccuracy(
-            _mean(base_right),
-            _mean(tuned_right),
-            CHANCE,
-            mcnemar_p_value(base_right, tuned_right),
-            len(asked),
-        ),
-        stopped=Pair(*(_mean(side) for side in _each_answer(answered, _has_stopped))),
-    )
-
-
-def _difference(base: Sequence[Score], tuned: Sequence[Score], seed: int) -> PairedDifference:
-    return paired_difference(
-        [score.nll for score in base],
-        [score.nll for score in tuned],
-        [score.n_tokens for score in base],
-        seed,
-    )
-
-
-def _bits_per_byte(scores: Sequence[Score]) -> float:
-    """All nats of the answers (end token included), in bits, over their UTF-8 bytes."""
-    n_bytes = sum(score.n_bytes for score in scores)
-    return math.fsum(score.nll for score in scores) / math.log(2) / n_bytes
-
-
-def _each_answer(
-    rows: Sequence[ExamRow], measure: Callable[[Answer, str], float]
-) -> tuple[list[float], list[float]]:
-    """A measure of every base answer, and of every tuned answer, against the reference."""
-    base = [measure(row.base_answer, row.example.answer) for row in rows if row.base_answer]
-    tuned = [measure(row.tuned_answer, row.example.answer) for row in rows if row.tuned_answer]
-    return base, tuned
-
-
-def _is_exact(answer: Answer, reference: str) -> float:
-    return float(answer.text.split() == reference.split())
-
-
-def _chrf(answer: Answer, reference: str) -> float:
-    """ChrF of one answer, 0 to 100 (Popović 2015), as sacrebleu computes it."""
-    return float(sentence_chrf(answer.text, [reference]).score)
-
-
-def _has_stopped(answer: Answer, _reference: str) -> float:
-    return float(answer.stopped)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values) if values else math.nan

@@ -21,6 +21,8 @@ class Decoding:
     temperature: float = 1.0
     top_p: float = 1.0
     seed: int = 0
+    context: int | None = None
+    """Positions of the model, which a prompt and its answer never exceed; absent: no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +44,18 @@ def generate_answers(
     """Answer every prompt (its ids), in the order given; prompts of like length share a batch."""
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     found: dict[int, Answer] = {}
-    config = _generation_config(decoding)
     torch.manual_seed(decoding.seed)
     for start in range(0, len(order), batch_size):
         indices = order[start : start + batch_size]
         batch = [prompts[index] for index in indices]
-        for index, ids in zip(indices, _generate(model, batch, config, decoding), strict=True):
+        for index, ids in zip(indices, _generate(model, batch, decoding), strict=True):
             found[index] = _to_answer(tokenizer, ids, decoding.stop_ids)
         on_batch(len(indices))
     return tuple(found[index] for index in range(len(prompts)))
 
 
-def _generation_config(decoding: Decoding) -> GenerationConfig:
+def _generation_config(decoding: Decoding, width: int) -> GenerationConfig:
+    room = decoding.max_new_tokens if decoding.context is None else decoding.context - width
     sampling = (
         {
             "do_sample": True,
@@ -65,7 +67,7 @@ def _generation_config(decoding: Decoding) -> GenerationConfig:
         else {"do_sample": False}
     )
     return GenerationConfig(
-        max_new_tokens=decoding.max_new_tokens,
+        max_new_tokens=max(1, min(decoding.max_new_tokens, room)),
         eos_token_id=list(decoding.stop_ids),
         pad_token_id=decoding.pad_id,
         **sampling,
@@ -75,7 +77,6 @@ def _generation_config(decoding: Decoding) -> GenerationConfig:
 def _generate(
     model: PreTrainedModel,
     prompts: Sequence[tuple[int, ...]],
-    config: GenerationConfig,
     decoding: Decoding,
 ) -> list[list[int]]:
     """New ids for each prompt. Rows are padded on the left and told apart by the mask alone."""
@@ -87,7 +88,7 @@ def _generate(
         output = model.generate(
             input_ids=ids.to(device),
             attention_mask=attention.to(device),
-            generation_config=config,
+            generation_config=_generation_config(decoding, width),
         )
     new: list[list[int]] = output[:, width:].tolist()
     return new

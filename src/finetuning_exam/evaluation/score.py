@@ -65,18 +65,21 @@ def score_rows(
     return tuple(found[index] for index in range(len(rows)))
 
 
-def make_choices(examples: Sequence[Example], seed: int) -> tuple[Choice, ...]:
-    """Multiple-choice questions: each example against the answers of three others.
+def make_choices(
+    examples: Sequence[Example], seed: int, asked: Sequence[int] | None = None
+) -> tuple[Choice, ...]:
+    """Multiple-choice questions: the asked examples (absent: all) against three other answers.
 
-    The wrong answers are drawn from examples of the same tag with different answers. An example
-    whose tag has too few different answers is left out.
+    The wrong answers are drawn from all examples of the same tag with different answers. An
+    example whose tag has too few different answers is left out.
     """
     answers: dict[str, dict[str, str]] = {}
     for example in examples:
         answers.setdefault(example.tag, {}).setdefault(normalized(example.answer), example.answer)
     draw = random.Random(seed)
     choices: list[Choice] = []
-    for index, example in enumerate(examples):
+    for index in range(len(examples)) if asked is None else asked:
+        example = examples[index]
         same_tag = answers[example.tag]
         others = [key for key in same_tag if key != normalized(example.answer)]
         if len(others) < N_DISTRACTORS:

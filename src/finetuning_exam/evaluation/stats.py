@@ -15,6 +15,7 @@ Verdict = Literal["improved", "no measurable difference", "worse", "too few exam
 
 CONFIDENCE = 0.95
 N_RESAMPLES = 4999
+_MIN_SPREAD = 1e-3
 _CHUNK = 256
 """Resamples drawn at once, so that memory does not grow with their number."""
 MIN_EXAMPLES_FOR_INTERVAL = 6
@@ -46,17 +47,27 @@ class PairedDifference:
 
 
 def paired_difference(
-    base: Sequence[float], tuned: Sequence[float], n_tokens: Sequence[int], seed: int
+    base: Sequence[float],
+    tuned: Sequence[float],
+    n_tokens: Sequence[int],
+    seed: int,
+    clusters: Sequence[str] | None = None,
 ) -> PairedDifference:
     """Compare two models on the same examples by their summed NLL and token counts.
+
+    Examples with the same name in `clusters` belong together and are resampled as one.
 
     The interval is the studentized bootstrap (Efron and Tibshirani 1993, chapter 12) of the ratio
     Σ(tuned − base) / Σ tokens over resampled examples. On small exams it keeps its level where
     percentile methods do not (docs/decisions/0004-the-exam.md).
     """
-    tokens = np.asarray(n_tokens, dtype=np.float64)
-    total = float(tokens.sum())
-    differences = np.asarray(tuned, dtype=np.float64) - np.asarray(base, dtype=np.float64)
+    total = sum(n_tokens)
+    names = list(clusters) if clusters is not None else [str(i) for i in range(len(n_tokens))]
+    place = {name: index for index, name in enumerate(dict.fromkeys(names))}
+    tokens, differences = np.zeros(len(place)), np.zeros(len(place))
+    for name, n, before, after in zip(names, n_tokens, base, tuned, strict=True):
+        tokens[place[name]] += n
+        differences[place[name]] += after - before
     return PairedDifference(
         math.fsum(base) / total,
         math.fsum(tuned) / total,
@@ -106,12 +117,14 @@ def _ratio_interval(
         shape = (min(_CHUNK, N_RESAMPLES - start), n_examples)
         chosen = generator.integers(0, n_examples, shape)
         ratios, errors = _ratio_and_error(differences[chosen], tokens[chosen])
-        # A resample of one example alone has no spread: it is as far off as can be.
-        with np.errstate(divide="ignore", invalid="ignore"):
-            deviations.append(np.nan_to_num((ratios - ratio) / errors))
+        # A resample of like examples has no spread of its own; it is given a small one.
+        deviations.append((ratios - ratio) / np.maximum(errors, _MIN_SPREAD * error))
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(np.concatenate(deviations), [tail, 1 - tail])
-    return Interval(float(ratio - high * error), float(ratio - low * error))
+    # A ratio of sums lies between the smallest and the largest ratio of one example.
+    per_token = differences / tokens
+    bounds = np.clip([ratio - high * error, ratio - low * error], per_token.min(), per_token.max())
+    return Interval(float(bounds[0]), float(bounds[1]))
 
 
 def _ratio_and_error(

@@ -12,8 +12,14 @@ from peft.utils import get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
 
 from finetuning_exam.errors import AdapterError, UsageError
-from finetuning_exam.model.folder import ADAPTER_WEIGHTS, adapter_origin, check_adapter_folder
+from finetuning_exam.model.folder import (
+    ADAPTER_WEIGHTS,
+    adapter_origin,
+    check_adapter_folder,
+    file_sha256,
+)
 from finetuning_exam.model.load import Base
+from finetuning_exam.settings import BUILTIN_MODEL
 
 ALL_LINEAR = "all-linear"
 
@@ -41,13 +47,15 @@ def add_adapter(base: Base, config: LoraConfig, seed: int) -> PeftModel:
     config.fan_in_fan_out = linear_kinds(base) == {"Conv1D"}  # GPT-2 stores its weights transposed
     wanted = config.target_modules
     if isinstance(wanted, (set, list)):
-        names = {name.rsplit(".", 1)[-1] for name, _ in base.model.named_modules()}
-        unknown = sorted(set(wanted) - names)
+        names = [f".{name}" for name, _ in _linear_modules(base)]
+        unknown = sorted(it for it in wanted if not any(n.endswith(f".{it}") for n in names))
         if unknown:
             raise UsageError(
                 f"--lora_target_modules: {base.name} has no module {', '.join(unknown)}.",
                 f"It has: {', '.join(linear_names(base))}.",
             )
+    if base.name != BUILTIN_MODEL:  # the built-in base has no name that PEFT could find
+        base.model.name_or_path = base.name
     try:
         return get_peft_model(base.model, config)
     except ValueError as error:
@@ -96,6 +104,7 @@ def load_adapter(base: Base, folder: Path) -> PeftModel:
     check_adapter_folder(folder)
     _check_base(base, folder)
     stored = _stored_keys(folder)
+    _check_hash(folder)
     try:
         with warnings.catch_warnings():
             # PEFT warns of missing tensors and goes on; below they are an error.
@@ -128,6 +137,16 @@ def _check_base(base: Base, folder: Path) -> None:
             f"(sha256 {str(origin.base_sha256)[:12]}), not on {base.name} "
             f"(sha256 {base.sha256[:12]}).",
             "Name the base it was trained on with --model.",
+        )
+
+
+def _check_hash(folder: Path) -> None:
+    """Refuse weights that are not the bytes the run wrote, where run.json tells."""
+    expected = adapter_origin(folder).adapter_sha256
+    if expected and file_sha256(folder / ADAPTER_WEIGHTS) != expected:
+        raise AdapterError(
+            f"{folder / ADAPTER_WEIGHTS}: is damaged (its SHA-256 is not the one in run.json).",
+            "Train it again, or copy it again.",
         )
 
 

@@ -23,8 +23,10 @@ class Origin:
     """Where an adapter comes from, as far as its folder tells."""
 
     base_name: str
-    base_sha256: str | None
-    template: Template | None
+    base_sha256: str | None = None
+    template: Template | None = None
+    adapter_sha256: str | None = None
+    data_path: str | None = None
 
 
 def find_model_folder(name: str) -> Path:
@@ -119,6 +121,12 @@ def _from_hub(name: str) -> Path:
         ) from error
 
 
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def canonical_name(name: str) -> str:
     """A model's name as it can be found again: a folder by its absolute path."""
     path = Path(name).expanduser()
@@ -145,9 +153,21 @@ def adapter_origin(folder: Path) -> Origin:
     base = run.get("base")
     if isinstance(base, dict) and "name" in base and "sha256" in base:
         template: Template = "chat" if run.get("template") == "chat" else "plain"
-        return Origin(str(base["name"]), str(base["sha256"]), template)
+        return Origin(
+            str(base["name"]),
+            str(base["sha256"]),
+            template,
+            _text_in(run, "adapter", "sha256"),
+            _text_in(run, "data", "path"),
+        )
     config = _read_json(folder / ADAPTER_CONFIG)
-    return Origin(str(config.get("base_model_name_or_path") or BUILTIN_MODEL), None, None)
+    return Origin(str(config.get("base_model_name_or_path") or BUILTIN_MODEL))
+
+
+def _text_in(run: dict[str, object], part: str, key: str) -> str | None:
+    inner = run.get(part)
+    value = inner.get(key) if isinstance(inner, dict) else None
+    return value if isinstance(value, str) else None
 
 
 def _read_json(path: Path) -> dict[str, object]:

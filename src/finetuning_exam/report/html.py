@@ -13,8 +13,9 @@ from typing import Literal
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from finetuning_exam.evaluation.exam import Exam, ExamRow, Results
+from finetuning_exam.evaluation.exam import Exam
 from finetuning_exam.evaluation.generate import Answer
+from finetuning_exam.evaluation.results import ExamRow, Results
 from finetuning_exam.evaluation.score import Score
 from finetuning_exam.report.plots import difference_plot, loss_plot, loss_words, share_words
 from finetuning_exam.report.text import (
@@ -29,6 +30,7 @@ from finetuning_exam.report.text import (
     visible,
 )
 from finetuning_exam.report.words import (
+    CEILING,
     SIGNIFICANCE,
     forgetting_words,
     headline,
@@ -38,8 +40,6 @@ from finetuning_exam.training.record import RunRecord, library_versions
 
 N_EXAMPLES_SHOWN = 10
 N_CHARACTERS_SHOWN = 2000
-_CEILING = 0.95
-"""A base that answers more than this right leaves no room to rise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,14 +238,14 @@ def _choice_notes(exam: Exam) -> list[str]:
     choice = exam.overall.choice_accuracy
     if choice.n_questions == 0:
         return [
-            "Multiple choice could not be asked (a tag needs four different answers), so nothing "
+            "No multiple choice was asked (it needs four different answers in a tag), so nothing "
             "tells whether the answers or only their form was learned."
         ]
+    figures = f"multiple choice {percent(choice.base)} → {percent(choice.tuned)}"
+    if choice.base >= CEILING:
+        return [f"The base already chose nearly every right answer ({figures}): no room to rise."]
     if not learned_form_only(exam):
         return []
-    figures = f"multiple choice {percent(choice.base)} → {percent(choice.tuned)}"
-    if choice.base >= _CEILING:
-        return [f"The base already chose nearly every right answer ({figures}): no room to rise."]
     rise = "did not rise" if choice.tuned <= choice.base else "rose no more than chance explains"
     return [
         f"The form rather than the answers was learned: {figures} {rise} "

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from finetuning_exam.evaluation.exam import ExamRow
+from finetuning_exam.evaluation.results import ExamRow
 from finetuning_exam.report.text import MINUS
 
 BETTER_COLOUR = "#3180c2"

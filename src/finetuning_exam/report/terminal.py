@@ -11,7 +11,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from finetuning_exam.evaluation.exam import Exam, ExamRow, Pair, Results
+from finetuning_exam.evaluation.exam import Exam
+from finetuning_exam.evaluation.results import ExamRow, Pair, Results
 from finetuning_exam.report.text import visible
 from finetuning_exam.report.words import difference_words, forgetting_words, headline
 

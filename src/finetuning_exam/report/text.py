@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:  # these import torch, and the terminal shows text before it is needed
-    from finetuning_exam.evaluation.exam import Results
+    from finetuning_exam.evaluation.results import Results
     from finetuning_exam.evaluation.stats import Interval
 
 ABSENT = "\N{EN DASH}"

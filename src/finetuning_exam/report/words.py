@@ -8,24 +8,28 @@ from finetuning_exam.evaluation.exam import Exam
 from finetuning_exam.evaluation.stats import PairedDifference
 
 SIGNIFICANCE = 0.05
+MIN_QUESTIONS = 20
+CEILING = 0.95
+"""A base that answers more than this right leaves no room to rise."""
 
 
 def learned_form_only(exam: Exam) -> bool:
-    """Whether answers became likelier although the right one is not told apart any better."""
+    """Whether answers became likelier although the right one is not told apart any better.
+
+    With few questions, or a base that answers nearly all of them, this cannot be said.
+    """
     choice = exam.overall.choice_accuracy
-    return (
-        exam.verdict == "improved"
-        and choice.n_questions > 0
-        and (choice.tuned <= choice.base or choice.p_value >= SIGNIFICANCE)
-    )
+    has_risen = choice.tuned > choice.base and choice.p_value < SIGNIFICANCE
+    could_rise = choice.n_questions >= MIN_QUESTIONS and choice.base < CEILING
+    return exam.verdict == "improved" and could_rise and not has_risen
 
 
 def headline(exam: Exam) -> str:
     """The verdict and, in one sentence, what it means."""
     if not exam.is_held_out:
         return (
-            "Too few examples to tell. There were too few rows to hold any out, so the exam was "
-            "taken on the training rows and says nothing about new questions."
+            "Too few examples to tell. No row could be held out, so the exam was taken on the "
+            "training rows and says nothing about new questions."
         )
     if learned_form_only(exam):
         return (

@@ -73,6 +73,13 @@ def make_plan(
         total / steps_per_epoch,
         steps_per_epoch,
         total,
-        min(math.ceil(settings.warmup_ratio * total), total - 1),
+        _warmup_steps(settings, total),
         save_steps,
     )
+
+
+def _warmup_steps(settings: TrainSettings, total: int) -> int:
+    """Steps of rising learning rate; never all of them, and none where the rate is constant."""
+    if settings.lr_scheduler_type == "constant":
+        return 0
+    return min(math.ceil(settings.warmup_ratio * total), total - 1)

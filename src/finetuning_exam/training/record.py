@@ -5,11 +5,11 @@ from __future__ import annotations
 import platform
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from typing import cast
 
 from finetuning_exam.settings import TrainSettings
+from finetuning_exam.training.inputs import plain
 from finetuning_exam.training.plan import TrainingPlan
-from finetuning_exam.training.run_folder import Json
+from finetuning_exam.training.run_folder import TOOL, Json
 from finetuning_exam.training.sft import TrainingResult
 
 _LIBRARIES = ("finetuning-exam", "torch", "transformers", "peft", "trl", "datasets", "tokenizers")
@@ -69,7 +69,7 @@ class RunRecord:
 
     def to_json(self) -> Json:
         """The record as run.json holds it, with the versions of Python and of the libraries."""
-        return cast(Json, _plain({**asdict(self), "versions": dict(library_versions())}))
+        return plain({"tool": TOOL, **asdict(self), "versions": dict(library_versions())})
 
 
 def library_versions() -> tuple[tuple[str, str], ...]:
@@ -78,12 +78,3 @@ def library_versions() -> tuple[tuple[str, str], ...]:
         ("python", platform.python_version()),
         *((name, version(name)) for name in _LIBRARIES),
     )
-
-
-def _plain(value: object) -> object:
-    """Tuples as lists, so that JSON can hold the value."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value

@@ -20,7 +20,7 @@ from finetuning_exam.model.adapter import (
     save_adapter,
 )
 from finetuning_exam.model.device import Compute, choose_compute
-from finetuning_exam.model.folder import ADAPTER_WEIGHTS
+from finetuning_exam.model.folder import ADAPTER_WEIGHTS, file_sha256
 from finetuning_exam.model.load import Base, load_base
 from finetuning_exam.settings import Template, TrainSettings
 from finetuning_exam.training.plan import TrainingPlan, make_plan
@@ -31,7 +31,7 @@ from finetuning_exam.training.record import (
     DataRecord,
     RunRecord,
 )
-from finetuning_exam.training.run_folder import METRICS, file_sha256
+from finetuning_exam.training.run_folder import METRICS
 from finetuning_exam.training.sft import TrainingResult, train_adapter
 
 

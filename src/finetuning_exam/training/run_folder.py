@@ -3,21 +3,45 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import re
 import shutil
 from pathlib import Path
 
-from finetuning_exam.errors import DiskFullError, UsageError
+from finetuning_exam.errors import AdapterError, DiskFullError, UsageError
 
+TOOL = "finetuning-exam"
 RUN = "run.json"
 EXAM = "exam.json"
 METRICS = "metrics.jsonl"
 REPORT = "report.html"
 CARD = "README.md"
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
+_CHECKPOINT_FILES = (
+    "adapter_model.safetensors",
+    "optimizer.pt",
+    "scheduler.pt",
+    "rng_state.pth",
+    "trainer_state.json",
+)
+_FILES = (
+    EXAM,
+    METRICS,
+    REPORT,
+    CARD,
+    "adapter_model.safetensors",
+    "adapter_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+)
+"""What a run writes besides run.json and its checkpoints."""
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
@@ -49,17 +73,25 @@ def check_output_dir(folder: Path) -> None:
 
 
 def is_run_folder(folder: Path) -> bool:
-    """Whether a folder was written by a run: it has run.json."""
-    return (folder / RUN).is_file()
+    """Whether a folder was written by a run: its run.json says so."""
+    return read_run(folder).get("tool") == TOOL
+
+
+def read_run(folder: Path) -> dict[str, Json]:
+    """What run.json holds; nothing where there is none."""
+    try:
+        run = json.loads((folder / RUN).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return run if isinstance(run, dict) else {}
 
 
 def clear_run(folder: Path) -> tuple[str, ...]:
     """Remove an earlier run's files and checkpoints, and nothing else; say what went."""
     removed: list[str] = []
-    names = (EXAM, METRICS, REPORT, CARD, "adapter_model.safetensors", "adapter_config.json")
-    stale = [*(folder / name for name in names), *(path for _, path in checkpoints(folder))]
+    stale = [*(folder / name for name in _FILES), *(path for _, path in checkpoints(folder))]
     for path in [*stale, folder / RUN]:  # run.json last: until then it is still a run's folder
-        if path.is_dir():
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         elif path.exists():
             path.unlink()
@@ -69,9 +101,9 @@ def clear_run(folder: Path) -> tuple[str, ...]:
     return tuple(removed)
 
 
-def begin(folder: Path) -> None:
-    """Mark a folder as a run's, so that a run that was cut short can be told and replaced."""
-    write_json(folder / RUN, {"state": "unfinished"})
+def begin(folder: Path, inputs: dict[str, Json]) -> None:
+    """Mark a folder as a run's and write down its inputs, for a resume to compare."""
+    write_json(folder / RUN, {"tool": TOOL, "state": "unfinished", **inputs})
 
 
 def checkpoints(folder: Path) -> tuple[tuple[int, Path], ...]:
@@ -85,25 +117,36 @@ def checkpoints(folder: Path) -> tuple[tuple[int, Path], ...]:
 
 
 def find_checkpoint(folder: Path, wanted: str) -> Path:
-    """The checkpoint to go on from: `latest` or a folder.
+    """The checkpoint to go on from: `latest`, which is the newest whole one, or a folder.
 
     Raises:
         UsageError: there is none.
+        AdapterError: there are some, but files are missing in all of them.
     """
-    if wanted == "latest":
-        found = checkpoints(folder) if folder.is_dir() else ()
-        if not found:
+    if wanted != "latest":
+        if not _is_whole(Path(wanted)):
             raise UsageError(
-                f"{folder}: holds no checkpoint to resume from.",
-                "Leave out --resume_from_checkpoint.",
+                f"{wanted}: is no whole checkpoint.",
+                "Give latest, or a checkpoint-N folder of a run.",
             )
-        return found[-1][1]
-    path = Path(wanted)
-    if not (path / "trainer_state.json").is_file():
+        return Path(wanted)
+    found = [path for _, path in checkpoints(folder)] if folder.is_dir() else []
+    if not found:
         raise UsageError(
-            f"{wanted}: is no checkpoint.", "Give latest, or a checkpoint-N folder of a run."
+            f"{folder}: holds no checkpoint to resume from.", "Leave out --resume_from_checkpoint."
         )
-    return path
+    whole = [path for path in found if _is_whole(path)]
+    if not whole:
+        names = ", ".join(path.name for path in found)
+        raise AdapterError(
+            f"{folder}: files are missing in every checkpoint ({names}).",
+            "Leave out --resume_from_checkpoint to start again.",
+        )
+    return whole[-1]
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    return all((checkpoint / name).is_file() for name in _CHECKPOINT_FILES)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -133,9 +176,3 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Json) -> None:
     """Write a JSON file whole, indented, keys in the order given."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -58,7 +58,7 @@ def training_arguments(
     is_resumed: bool = False,
 ) -> SFTConfig:
     """Our settings as TRL's, with every default of theirs that would bite set by name."""
-    return SFTConfig(
+    arguments = SFTConfig(
         output_dir=settings.output_dir,
         per_device_train_batch_size=settings.per_device_train_batch_size,
         gradient_accumulation_steps=settings.gradient_accumulation_steps,
@@ -98,6 +98,8 @@ def training_arguments(
         report_to=list(settings.report_to) or "none",
         disable_tqdm=True,
     )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # several would be taken at once, with other batches
+    return arguments
 
 
 def train_adapter(
