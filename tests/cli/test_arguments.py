@@ -191,6 +191,15 @@ def test_a_value_of_the_wrong_kind(arguments: Sequence[str], message: str) -> No
             ["--eval_fraction", "-0.1"],
             "--eval_fraction: input should be greater than or equal to 0, not -0.1.",
         ),
+        (
+            ["--eval_fraction", "0.41"],
+            "--eval_fraction: input should be less than or equal to 0.4, not 0.41.",
+        ),
+        (
+            ["--report_to", "wandbx"],
+            "invalid choice 'wandbx' for argument '--report_to'. Expected one of "
+            "('tensorboard', 'wandb', 'mlflow', 'trackio'). See fte train --help.",
+        ),
         (["--learning_rate", "0"], "--learning_rate: input should be greater than 0, not 0.0."),
         (["--learning_rate", "nan"], "--learning_rate: input should be less than inf, not nan."),
         (["--save_steps", "0"], "--save_steps: input should be greater than or equal to 1, not 0."),

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+from finetuning_exam.cli import main
 
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets"}
 RECORD = '{"instruction": "What is ls?", "output": "It lists files."}\n'
@@ -136,8 +140,23 @@ def test_an_unknown_command(command: str, nearest: str) -> None:
         ),
         (
             ["exam", "good.jsonl", "--output_file", "gone/exam.json"],
-            "--output_file gone/exam.json: no such folder. Make it first.",
+            "--output_file gone/exam.json: is a folder or in none. Give a file's path.",
         ),
+        (
+            ["exam", "good.jsonl", "--output_file", "."],
+            "--output_file .: is a folder or in none. Give a file's path.",
+        ),
+        (
+            ["exam", "good.jsonl", "--output_file", "good.jsonl"],
+            "--output_file good.jsonl: is there and holds no exam. "
+            "Give another path, or remove it.",
+        ),
+        (
+            ["train", "good.jsonl", "--seed", "4294967296"],
+            "--seed: input should be less than 4294967296, not 4294967296.",
+        ),
+        (["compare", ""], "argument:1: the question is empty."),
+        (["compare", "a?", " \n"], "argument:2: the question is empty."),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -248,3 +267,46 @@ def test_an_output_that_knows_few_characters_is_no_crash() -> None:
     assert done.code == 2
     assert "Traceback" not in done.err
     assert done.out.endswith(".jsonl: 3 records\n")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="arguments are bytes on Linux only")
+def test_a_question_that_is_no_unicode_is_refused() -> None:
+    """A question with a lone surrogate, as Python reads bytes that are not UTF-8, is one line."""
+    done = _fte("compare", b"caf\xe9?", PYTHONUTF8="1")
+    _assert_refused(done, "fte compare: argument:1: the question is not UTF-8.")
+
+
+@pytest.mark.skipif(find_spec("wandb") is not None, reason="wandb is installed here")
+def test_a_tracker_that_is_missing_is_refused() -> None:
+    """A tracker that is not installed is told before torch is imported."""
+    _assert_refused(
+        _fte("train", "good.jsonl", "--report_to", "wandb"),
+        "fte train: --report_to wandb: not installed. Install it: uv pip install wandb",
+    )
+
+
+@pytest.mark.parametrize(
+    ("number", "name", "code", "message"),
+    [
+        (errno.ENOSPC, None, 4, "No space left on device."),
+        (errno.ENOSPC, "out/a.bin", 4, "out/a.bin: No space left on device."),
+        (errno.EACCES, "out/a.bin", 2, "out/a.bin: Permission denied."),
+        (errno.ENOENT, None, 2, "No such file or directory."),
+    ],
+)
+def test_an_error_of_the_system_is_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    number: int,
+    name: str | None,
+    code: int,
+    message: str,
+) -> None:
+    """A disk that fills up inside a library ends with code 4, any other refusal with code 2."""
+
+    def fail(_: object) -> int:
+        raise OSError(number, os.strerror(number), name)
+
+    monkeypatch.setattr("finetuning_exam.cli.train.run", fail)
+    assert main(["train"]) == code
+    assert capsys.readouterr().err == f"fte train: {message}\n"

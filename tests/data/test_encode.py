@@ -8,9 +8,15 @@ import pytest
 from hypothesis import example as with_example
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import PreTrainedTokenizerFast
+from transformers import AddedToken, PreTrainedTokenizerFast
 
-from finetuning_exam.data.encode import IGNORED, Encoder, encode_all, make_encoder
+from finetuning_exam.data.encode import (
+    IGNORED,
+    Encoder,
+    encode_all,
+    make_encoder,
+    refuse_special_tokens,
+)
 from finetuning_exam.data.records import Example
 from finetuning_exam.data.template import prompt_func, render
 from finetuning_exam.errors import DataError, ModelError, UserError
@@ -337,7 +343,7 @@ def test_rows_that_are_too_long_are_all_named(encoders: Encoders) -> None:
     assert str(caught.value) == (
         f"d.jsonl:4: {lengths[1]} tokens, more than {limit}.\n"
         f"e.jsonl:9: {lengths[3]} tokens, more than {limit}. "
-        "Shorten them, or raise --max_length if the model has room."
+        "Shorten them; training takes as many as --max_length says."
     )
 
 
@@ -349,3 +355,39 @@ def test_a_row_as_long_as_the_limit_is_taken(encoders: Encoders) -> None:
     assert encode_all(encoder, [record], len(row.ids)) == (row,)
     with pytest.raises(DataError):
         encode_all(encoder, [record], len(row.ids) - 1)
+
+
+@pytest.mark.parametrize(("special", "is_special"), [(True, True), (False, False)])
+def test_special_tokens_are_those_added_as_special(
+    make_tokenizer: MakeTokenizer, special: bool, is_special: bool
+) -> None:
+    """A token counts as special if the tokenizer added it as such, whether it has a name or not;
+    a word that was merely added does not.
+    """
+    tokenizer = make_tokenizer(chat_template=CHATML, names_turns=False)
+    tokenizer.add_tokens([AddedToken("<tool>", special=special)])
+    encoder = make_encoder(tokenizer, "chat")
+    identifier = tokenizer.convert_tokens_to_ids("<tool>")
+    assert (identifier in encoder.special_ids) == is_special
+    assert ("<tool>" in encoder.special_texts) == is_special
+    assert {END, START, PAD, TURN, TURN_END} <= set(encoder.special_texts)
+
+
+def test_texts_with_special_tokens_are_all_named(encoders: Encoders) -> None:
+    """In a chat template a special token in instruction, input or answer is refused by its line."""
+    records = [
+        Example("a", "b", 1, "d.jsonl"),
+        Example(f"a{TURN}", "b", 2, "d.jsonl"),
+        Example("a", f"b{TURN_END}", 3, "d.jsonl"),
+        Example("a", "", 4, "d.jsonl", input=END),
+    ]
+    for name in ("chat", "chat, turns not named"):
+        with pytest.raises(DataError) as caught:
+            refuse_special_tokens(encoders[name, True], records)
+        assert str(caught.value) == (
+            f"d.jsonl:2: the text holds the special token {TURN}.\n"
+            f"d.jsonl:3: the text holds the special token {TURN_END}.\n"
+            f"d.jsonl:4: the text holds the special token {END}. "
+            "Take it out, or use --template plain, where it is only text."
+        )
+    refuse_special_tokens(encoders["plain", True], records)

@@ -66,10 +66,11 @@ def test_the_parts_are_disjoint_and_cover_the_file(
 @unhurried
 @given(rows=_files(), fraction=FRACTIONS, seed=SEEDS)
 def test_an_exam_file_is_the_exam(rows: tuple[Example, ...], fraction: float, seed: int) -> None:
-    """With an exam file the exam is that file, whole, and the training file is split in two."""
-    exam = (Example("question 1", "a", 1, "e.jsonl"),)
+    """With an exam file the exam is that file, and the training file is split in two."""
+    exam = (Example("question 99", "a", 1, "e.jsonl"),)
     split = split_examples(rows, exam, fraction, seed)
     assert split.exam == exam
+    assert split.taught == ()
     assert not split.exam_is_training
     assert sorted(_lines(split.train) + _lines(split.validation)) == _lines(rows)
 
@@ -273,3 +274,30 @@ def test_a_split_never_overlaps_itself(rows: tuple[Example, ...], seed: int) -> 
     if not split.exam_is_training:
         assert overlap(split.exam, split.train) == ()
         assert overlap(split.exam, split.validation) == ()
+
+
+@unhurried
+@given(rows=_files(), fraction=FRACTIONS, seed=SEEDS)
+def test_taught_questions_are_left_out_of_an_exam_file(
+    rows: tuple[Example, ...], fraction: float, seed: int
+) -> None:
+    """Rows of an exam file whose question stands in the training file do not sit the exam,
+    whichever part of the training file they are in.
+    """
+    new = tuple(Example(f"new {line}", "a", line, "e.jsonl") for line in (1, 2))
+    taught = tuple(
+        replace(row, instruction=f" {row.instruction.upper()}?", path="e.jsonl") for row in rows
+    )
+    split = split_examples(rows, (new[0], *taught, new[1]), fraction, seed)
+    assert split.exam == new
+    assert split.taught == taught
+    assert not split.exam_is_training
+
+
+def test_an_exam_file_of_taught_questions_is_the_training() -> None:
+    """Where every question was taught the exam is of training rows, and says so."""
+    rows = _rows(50)
+    split = split_examples(rows, rows[3:9], 0.1, 0)
+    assert split.exam == rows[3:9]
+    assert split.exam_is_training
+    assert split.taught == ()

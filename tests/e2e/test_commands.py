@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +16,6 @@ import pytest
 from tiny import Models, rows, write_rows
 
 from finetuning_exam.cli import main
-from finetuning_exam.data.records import Example
 
 ROOT = Path(__file__).parents[2]
 CONTRACT = (
@@ -167,6 +168,18 @@ def test_compare_asks_through_standard_input(project: Path) -> None:
     assert done.stderr == ""
 
 
+def test_a_question_too_long_does_not_end_the_conversation(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A question for which the model has no room is told by its number; the next is answered."""
+    monkeypatch.setattr("sys.stdin", io.StringIO("why? " * 1200 + "\nWho sings?\n\n"))
+    assert _fte(project, "compare", "--max_new_tokens", "4") == 0
+    said = capsys.readouterr().out
+    assert re.search(r"question:1: \d+ tokens, and the model's context is 1024", said)
+    assert said.count("Tuned") == 1
+    assert "Who sings?" in said
+
+
 def _fte(project: Path, *arguments: str) -> int:
     return main([*arguments, "--adapter", str(project / "output"), "--device", "cpu"])
 
@@ -234,7 +247,7 @@ def test_the_exam_can_be_taken_alone(
     project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], n: int
 ) -> None:
     """`fte exam` examines on any file; below six examples the verdict cannot but be too few."""
-    data = write_rows(tmp_path / "held_out.jsonl", rows(n))
+    data = write_rows(tmp_path / "held_out.jsonl", rows(60 + n)[60:])
     output = tmp_path / "exam.json"
     arguments = ("--output_file", str(output), "--max_new_tokens", "4", "--answered_examples", "3")
     assert _fte(project, "exam", str(data), *arguments) == 0
@@ -246,21 +259,63 @@ def test_the_exam_can_be_taken_alone(
     assert f"Verdict: {found['verdict']}" in said
 
 
-def test_the_exam_repeats_the_runs_figures(project: Path, tmp_path: Path) -> None:
-    """The exam of a run, taken again from its folder on the same rows, gives the same figures."""
-    exam = _exam(project / "output")
-    kept = [
-        Example(instruction=r["prompt"], answer=r["reference"], line=1, path="p", tag=r["tag"])
-        for r in exam["examples"]
-    ]
-    data = write_rows(tmp_path / "held_out.jsonl", kept)
-    output = tmp_path / "again.json"
-    arguments = ("--output_file", str(output), "--max_new_tokens", "6", "--answered_examples", "4")
+def test_the_exam_repeats_the_runs_figures(models: Models, tmp_path: Path) -> None:
+    """The exam of a run, taken again from its folder on the same file, gives the same figures."""
+    data = write_rows(tmp_path / "held_out.jsonl", (*rows(70, "a")[60:], *rows(74, "b")[70:]))
+    arguments = ("--eval_file", str(data), "--max_steps", "6", "--learning_rate", "1e-2")
+    assert _train(models, tmp_path, 24, *arguments) == 0
+    exam, output = _exam(tmp_path / "run"), tmp_path / "again.json"
+    arguments = ("--adapter", str(tmp_path / "run"), "--output_file", str(output))
+    quick = ("--device", "cpu", "--max_new_tokens", "6", "--answered_examples", "4")
+    for _ in range(2):  # an exam may replace an exam
+        assert main(["exam", str(data), *arguments, *quick]) == 0
+        assert json.loads(output.read_text(encoding="utf-8")) == exam
+    assert (exam["n_examples"], exam["is_held_out"]) == (14, True)
+
+
+def test_taught_questions_do_not_sit_the_exam(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Questions that stand in the adapter's training file are left out of `fte exam`, and said."""
+    data = write_rows(tmp_path / "mixed.jsonl", rows(84)[55:])
+    output = tmp_path / "exam.json"
+    arguments = ("--output_file", str(output), "--max_new_tokens", "4", "--answered_examples", "0")
     assert _fte(project, "exam", str(data), *arguments) == 0
-    again = json.loads(output.read_text(encoding="utf-8"))
-    for key in ("verdict", "bits_per_byte", "exact_match", "chrf", "choice_accuracy", "forgetting"):
-        assert again[key] == exam[key], key
-    assert again["nll_per_token"] == exam["nll_per_token"]
+    found = json.loads(output.read_text(encoding="utf-8"))
+    assert (found["n_examples"], found["is_held_out"]) == (24, True)
+    assert {row["prompt"] for row in found["examples"]} == {e.instruction for e in rows(84)[60:]}
+    said = capsys.readouterr().out
+    assert "Warning: 5 questions stand in the training file too; they are left out." in said
+
+
+def test_an_exam_of_taught_questions_tells_nothing(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where all questions were taught, `fte exam` examines them but cannot tell anything."""
+    data = write_rows(tmp_path / "taught.jsonl", rows(24))
+    output = tmp_path / "exam.json"
+    arguments = ("--output_file", str(output), "--max_new_tokens", "4", "--answered_examples", "0")
+    assert _fte(project, "exam", str(data), *arguments) == 0
+    found = json.loads(output.read_text(encoding="utf-8"))
+    assert (found["n_examples"], found["is_held_out"]) == (24, False)
+    assert found["verdict"] == "too few examples to tell"
+    assert "this exam cannot tell anything" in capsys.readouterr().out
+
+
+def test_an_exam_without_its_training_file_says_so(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where the training file has gone, the exam is taken whole and the doubt is said."""
+    folder = Path(shutil.copytree(project / "output", tmp_path / "output"))
+    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    run["data"]["path"] = str(tmp_path / "gone.jsonl")
+    (folder / "run.json").write_text(json.dumps(run), encoding="utf-8")
+    data = write_rows(tmp_path / "taught.jsonl", rows(6))
+    quick = ("--device", "cpu", "--answered_examples", "0")
+    assert main(["exam", str(data), "--adapter", str(folder), *quick]) == 0
+    said = capsys.readouterr().out
+    assert "The training file cannot be read here: overlap with it is not known." in said
+    assert "stand in the training file" not in said
 
 
 def test_another_base_is_refused(
@@ -352,6 +407,26 @@ def test_a_run_goes_on_from_its_latest_checkpoint(models: Models, tmp_path: Path
     assert _train(models, cut, 40, *steps, "--resume_from_checkpoint", "latest") == 0
     name = "run/adapter_model.safetensors"
     assert (cut / name).read_bytes() == (whole / name).read_bytes()
+
+
+@pytest.mark.parametrize("n", [40, 41])
+def test_another_run_is_not_resumed(
+    models: Models, tmp_path: Path, capsys: pytest.CaptureFixture[str], n: int
+) -> None:
+    """Resuming with another learning rate or other data: code 2, one line that names them, and
+    nothing in the folder is touched.
+    """
+    steps = ("--max_steps", "2", "--save_steps", "1")
+    assert _train(models, tmp_path, 40, *steps, "--learning_rate", "1e-2") == 0
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    capsys.readouterr()
+    resume = ("--resume_from_checkpoint", "latest", "--learning_rate", "2e-2")
+    assert _train(models, tmp_path, n, *steps, *resume) == 2
+    complained = capsys.readouterr().err
+    assert len(complained.splitlines()) == 1
+    assert "was not made with these inputs: learning_rate 0.01 → 0.02" in complained
+    assert (", sha256 '" in complained) == (n == 41)
+    assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*") if p.is_file()}
 
 
 def test_a_chat_model_is_trained_in_its_own_template(

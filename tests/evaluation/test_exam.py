@@ -81,9 +81,9 @@ def test_the_base_side_is_a_fresh_base(models: Models, run: Run, exam: Exam) -> 
     prompts = [encoder.prompt_ids(EXAMPLES[i]) for i in answered]
     answers = generate_answers(base.model, base.tokenizer, prompts, decoding, PLAN.batch_size)
     assert tuple(exam.rows[i].base_answer for i in answered) == answers
-    choices = make_choices([EXAMPLES[i] for i in answered], PLAN.seed)
+    choices = make_choices(EXAMPLES, PLAN.seed, answered)
     right = choose(base.model, encoder, choices, encoder.eos_token_id, PLAN.batch_size)
-    found = [exam.rows[answered[choice.index]].base_chose_right for choice in choices]
+    found = [exam.rows[choice.index].base_chose_right for choice in choices]
     assert tuple(found) == right
 
 
@@ -199,6 +199,38 @@ def test_general_text_fits_a_short_context(models: Models) -> None:
     prepared = prepare(brisk(folder), Split(rows(4), (), ()))
     plan = replace(PLAN, context=prepared.base.context, answered_examples=2)
     assert math.isfinite(_take(prepared, rows(6), plan).forgetting.base)
+
+
+def test_options_longer_than_the_context_are_not_asked(models: Models) -> None:
+    """A question with an option for which the model has no room is left out; the row stays."""
+    prepared = prepare(brisk(models.folder("gpt2", n_positions=64)), Split(rows(4), (), ()))
+    encoder = prepared.encoder
+    short = tuple(replace(e, answer=answer) for e, answer in zip(rows(5), "abcde", strict=True))
+    long = replace(rows(6)[5], instruction="x", answer="y " * 24)
+    examples = (*short, long)
+    context = max(len(encoder.encode(example).ids) for example in examples)
+    assert len(encoder.encode(replace(short[0], answer=long.answer)).ids) > context
+    plan = replace(PLAN, context=context)
+    exam = _take(prepared, examples, plan)
+    asked = {i for i, row in enumerate(exam.rows) if row.base_chose_right is not None}
+    expected = {
+        choice.index
+        for choice in make_choices(examples, plan.seed)
+        if max(len(encoder.encode(option).ids) for option in choice.options) <= context
+    }
+    assert asked == expected
+    assert 0 < len(asked) < len(examples)
+    assert exam.overall.n_answered == len(examples)
+
+
+def test_copies_of_one_row_tell_nothing(run: Run) -> None:
+    """Thirty copies of one question, or of one group, are one piece of evidence."""
+    copies = tuple(replace(rows(1)[0], line=line) for line in range(1, 31))
+    group = tuple(replace(example, group="one") for example in rows(24))
+    for examples in (copies, group):
+        found = _take(run.prepared, examples, replace(PLAN, answered_examples=0))
+        assert found.verdict == "too few examples to tell"
+        assert math.isnan(found.overall.nll_per_token.interval.low)
 
 
 # exam.json

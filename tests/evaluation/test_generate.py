@@ -191,17 +191,42 @@ def test_answers_are_no_longer_than_allowed(
     assert not all(answer.stopped for answer in answers)
 
 
-def test_progress_counts_every_prompt(plain: Run) -> None:
-    """`on_batch` is told how many prompts each batch answered."""
-    counts: list[int] = []
-    encoder = plain.prepared.encoder
-    prompts = [encoder.prompt_ids(example) for example in rows(7)]
-    decoding = Decoding(2, encoder.stop_ids(), encoder.eos_token_id)
-    model, tokenizer = plain.prepared.model, plain.prepared.base.tokenizer
-    generate_answers(model, tokenizer, prompts, decoding, 3, counts.append)
-    assert counts == [3, 3, 1]
-
-
 def test_no_prompts_have_no_answers(plain: Run) -> None:
     """Asking nothing answers nothing."""
     assert _answers(plain, 4, 0) == ()
+
+
+def _widths(
+    plain: Run, monkeypatch: pytest.MonkeyPatch, prompts: list[tuple[int, ...]], decoding: Decoding
+) -> list[tuple[int, int]]:
+    """Width and new tokens of every batch of two."""
+    widths: list[tuple[int, int]] = []
+    generate = plain.prepared.model.generate
+
+    def spy(**named: object) -> torch.Tensor:
+        output: torch.Tensor = generate(**named)
+        width = named["input_ids"].shape[1]
+        widths.append((width, output.shape[1] - width))
+        return output
+
+    monkeypatch.setattr(plain.prepared.model, "generate", spy)
+    model, tokenizer = plain.prepared.model, plain.prepared.base.tokenizer
+    generate_answers(model, tokenizer, prompts, decoding, 2)
+    return widths
+
+
+def test_a_long_prompt_shortens_no_other_answer(
+    plain: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A prompt with too little room for its answer is answered alone; the others have it all."""
+    ids = plain.prepared.encoder.prompt_ids(rows(1)[0])
+    prompts = [(ids * 9)[:58], ids[:10], (ids * 9)[:59], ids[:11]]
+    decoding = Decoding(12, (499,), 0, context=64)
+    assert _widths(plain, monkeypatch, prompts, decoding) == [(11, 12), (58, 6), (59, 5)]
+
+
+def test_without_a_context_there_is_no_limit(plain: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without `context` every answer may have `max_new_tokens`."""
+    ids = plain.prepared.encoder.prompt_ids(rows(1)[0])
+    decoding = Decoding(12, (499,), 0)
+    assert _widths(plain, monkeypatch, [(ids * 9)[:58]], decoding) == [(58, 12)]

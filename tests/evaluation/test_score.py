@@ -91,3 +91,14 @@ def test_the_likeliest_answer_per_token_is_chosen(models: Models, batch_size: in
         expected.append(per_token[0] < min(per_token[1:]))
     assert list(found) == expected
     assert len(set(expected)) == 2, "some right and some wrong, or this test tells nothing"
+
+
+def test_wrong_answers_come_from_all_examples() -> None:
+    """Where only some examples are asked, the wrong answers are still drawn from all of them."""
+    asked = [2, 0, 9]
+    found = [choice for seed in range(20) for choice in make_choices(TAGGED, seed, asked)]
+    assert [choice.index for choice in found[:3]] == asked
+    offered = {option.answer for choice in found for option in choice.options}
+    assert offered == {example.answer for example in TAGGED[:14]}
+    assert make_choices(TAGGED, 0, []) == ()
+    assert make_choices(TAGGED, 0, range(len(TAGGED))) == make_choices(TAGGED, 0)

@@ -119,6 +119,62 @@ def test_the_interval_holds_the_difference(shift: float, n: int, seed: int) -> N
     assert mirrored.interval.low == pytest.approx(-found.interval.high, abs=0.1)
 
 
+@pytest.mark.parametrize(("n", "has_interval"), [(1, False), (5, False), (6, True)])
+def test_copies_count_once(n: int, has_interval: bool) -> None:
+    """Thirty copies of `n` examples are `n` examples: below six there is no interval."""
+    base, tuned, tokens = _pairs(n, -1.0, 0)
+    names = [str(i) for i in range(n)] * 30
+    found = paired_difference(base * 30, tuned * 30, tokens * 30, 0, names)
+    once = paired_difference(base, tuned, tokens, 0)
+    assert found.difference == pytest.approx(once.difference)
+    if has_interval:
+        assert (found.interval.low, found.interval.high) == pytest.approx(
+            (once.interval.low, once.interval.high)
+        )
+    else:
+        assert math.isnan(found.interval.low)
+        assert verdict(found, n) == "too few examples to tell"
+
+
+def test_names_of_their_own_change_nothing() -> None:
+    """Where no two examples belong together, `clusters` makes no difference."""
+    pairs = _pairs(20, -0.1, 0)
+    assert paired_difference(*pairs, 0, [f"c{i}" for i in range(20)]) == paired_difference(
+        *pairs, 0
+    )
+
+
+def _assert_bounded(base: list[float], tuned: list[float], tokens: list[int], seed: int) -> None:
+    per_token = [(t - b) / n for b, t, n in zip(base, tuned, tokens, strict=True)]
+    found = paired_difference(base, tuned, tokens, seed)
+    rounding = 1e-12
+    assert min(per_token) - rounding <= found.interval.low
+    assert found.interval.low - rounding <= found.difference <= found.interval.high + rounding
+    assert found.interval.high <= max(per_token) + rounding
+
+
+def test_nearly_equal_examples_do_not_explode() -> None:
+    """One odd example among like ones: the interval stays between them and takes no side."""
+    base, tuned, tokens = [5.1] * 24, [4.3] * 23 + [6.7], [7] * 24
+    _assert_bounded(base, tuned, tokens, 0)
+    found = paired_difference(base, tuned, tokens, 0)
+    assert verdict(found, 24) == "no measurable difference"
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    gains=st.lists(st.sampled_from([-0.8, -0.8 + 1e-13, -0.8, 1.6]), min_size=6, max_size=30),
+    n_tokens=st.integers(1, 50),
+    seed=st.integers(0, 99),
+)
+def test_the_interval_lies_within_the_examples(
+    gains: list[float], n_tokens: int, seed: int
+) -> None:
+    """No bound is beyond the smallest or the largest difference per token of one example."""
+    tokens = [n_tokens + i % 3 for i in range(len(gains))]
+    _assert_bounded([5.1] * len(gains), [5.1 + gain for gain in gains], tokens, seed)
+
+
 # Verdict
 
 

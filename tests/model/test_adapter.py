@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 from finetuning_exam.errors import AdapterError, UsageError
 from finetuning_exam.model.adapter import add_adapter, load_adapter, lora_config
 from finetuning_exam.model.device import choose_compute
+from finetuning_exam.model.folder import file_sha256
 from finetuning_exam.model.load import load_base
 from finetuning_exam.model.tuned import load_tuned
 
@@ -120,6 +121,39 @@ def test_another_base_of_the_same_shape_is_refused(models: Models, folder: Path)
     )
 
 
+@pytest.mark.parametrize("place", [-1, -1000, -5000])
+def test_flipped_bytes_are_refused(models: Models, folder: Path, place: int) -> None:
+    """Weights of the right shape that are not the run's bytes are refused with code 3."""
+    base = load_base(str(models.folder()), CPU)
+    record = {
+        "base": {"name": base.name, "sha256": base.sha256},
+        "adapter": {"sha256": file_sha256(folder / WEIGHTS)},
+    }
+    (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    content = bytearray((folder / WEIGHTS).read_bytes())
+    content[place] ^= 0xFF
+    (folder / WEIGHTS).write_bytes(content)
+    with pytest.raises(AdapterError) as caught:
+        load_adapter(base, folder)
+    assert str(caught.value) == (
+        f"{folder / WEIGHTS}: is damaged (its SHA-256 is not the one in run.json). "
+        "Train it again, or copy it again."
+    )
+    assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize("name", ["lm_head", "embed_tokens", "self_attn", "proj", "nope"])
+def test_a_target_that_is_no_linear_module_is_refused(models: Models, name: str) -> None:
+    """Head, embedding and what is no whole name of a linear module get no adapter."""
+    base = load_base(str(models.folder()), CPU)
+    with pytest.raises(UsageError) as caught:
+        add_adapter(base, lora_config(4, 8, 0.0, ("q_proj", name)), 0)
+    assert str(caught.value) == (
+        f"--lora_target_modules: {base.name} has no module {name}. "
+        "It has: down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj."
+    )
+
+
 def test_an_adapter_finds_its_own_base(models: Models, folder: Path) -> None:
     """Without --model the base is the one named in the adapter's config."""
     tuned = load_tuned(folder, None, "cpu", "float32", "auto")
@@ -148,7 +182,7 @@ def test_the_file_holds_lora_matrices_only(trained: Run) -> None:
 def test_the_config_names_the_base_by_a_path_that_stays_true(trained: Run) -> None:
     """adapter_config.json names the base's folder absolutely, and the LoRA settings as given."""
     config = json.loads((trained.folder / "adapter_config.json").read_text(encoding="utf-8"))
-    assert Path(config["base_model_name_or_path"]).is_absolute()
+    assert config["base_model_name_or_path"] == str(trained.prepared.base.folder.resolve())
     assert (config["r"], config["lora_alpha"], config["task_type"]) == (4, 8, "CAUSAL_LM")
     assert config["peft_type"] == "LORA"
 

@@ -179,7 +179,7 @@ def test_an_exam_on_training_rows_is_said(unmeasured_exam: Exam, run: RunRecord)
     assert "There are too few examples for a confidence interval." in words
     assert "−1.000 nats per token (no interval: too few examples; below zero" in words
     assert "McNemar" not in words
-    assert "Multiple choice could not be asked" in words
+    assert "No multiple choice was asked (it needs four different answers in a tag)" in words
     assert "(not answered, only scored)" in words
     assert "nan" not in words.lower().split()
 

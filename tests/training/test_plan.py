@@ -162,3 +162,11 @@ def test_the_steps_cover_the_epochs_and_no_more(
     assert epochs * plan.steps_per_epoch <= plan.total_steps
     assert plan.total_steps < epochs * plan.steps_per_epoch + 1
     assert 1 <= math.ceil(plan.total_steps / plan.save_steps) <= 10
+
+
+def test_a_constant_rate_has_no_warmup() -> None:
+    """The scheduler `constant` begins at its rate; `constant_with_warmup` rises to it."""
+    for scheduler, steps in (("constant", 0), ("constant_with_warmup", 50), ("linear", 50)):
+        chosen = TrainSettings(max_steps=100, warmup_ratio=0.5, lr_scheduler_type=scheduler)
+        assert _plan(chosen, 10).warmup_steps == steps
+    assert _plan(TrainSettings(max_steps=1, warmup_ratio=0.9), 10).warmup_steps == 0

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from finetuning_exam.errors import DiskFullError, UsageError
+from finetuning_exam.errors import AdapterError, DiskFullError, UsageError
 from finetuning_exam.model.folder import file_sha256
 from finetuning_exam.training import run_folder
 from finetuning_exam.training.run_folder import (
@@ -33,7 +33,18 @@ RUN_FILES = (
     "README.md",
     "adapter_model.safetensors",
     "adapter_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
     "run.json",
+)
+CHECKPOINT_FILES = (
+    "adapter_model.safetensors",
+    "optimizer.pt",
+    "scheduler.pt",
+    "rng_state.pth",
+    "trainer_state.json",
 )
 
 
@@ -52,7 +63,8 @@ def _refusal(path: str) -> str:
 
 def _checkpoint(path: Path) -> Path:
     path.mkdir(parents=True)
-    (path / "trainer_state.json").write_text("{}", encoding="utf-8")
+    for name in CHECKPOINT_FILES:
+        (path / name).touch()
     return path
 
 
@@ -60,6 +72,7 @@ def _earlier_run(path: Path) -> None:
     path.mkdir()
     for name in RUN_FILES:
         (path / name).write_text(name, encoding="utf-8")
+    begin(path, {})
     for step in (20, 100, 3):
         _checkpoint(path / f"checkpoint-{step}")
 
@@ -74,7 +87,7 @@ def test_an_empty_folder_and_a_run_s_folder_are_taken() -> None:
     """An empty folder will do, and so will that of an earlier run, finished or not."""
     check_output_dir(Path("new"))
     check_output_dir(Path("new"))
-    begin(Path("new"))
+    begin(Path("new"), {})
     (Path("new") / "something").touch()
     check_output_dir(Path("new"))
     assert sorted(os.listdir("new")) == ["run.json", "something"]
@@ -135,14 +148,15 @@ def test_clearing_removes_a_run_and_nothing_else() -> None:
     """An earlier run's files and checkpoints go, are named, and everything else stays."""
     out = Path("out")
     _earlier_run(out)
-    for name in ("notes.txt", "checkpoint-best", "tokenizer.json"):
+    for name in ("notes.txt", "checkpoint-best", "tokens.json"):
         (out / name).write_text("mine", encoding="utf-8")
     (out / "checkpoint-old").mkdir()
     removed = clear_run(out)
     expected = {*RUN_FILES, "checkpoint-3", "checkpoint-20", "checkpoint-100"}
     assert set(removed) == expected
     assert len(removed) == len(expected)
-    left = ["checkpoint-best", "checkpoint-old", "notes.txt", "tokenizer.json"]
+    assert removed[-1] == "run.json"
+    left = ["checkpoint-best", "checkpoint-old", "notes.txt", "tokens.json"]
     assert sorted(os.listdir(out)) == left
 
 
@@ -152,7 +166,7 @@ def test_clearing_an_empty_folder_removes_nothing() -> None:
     assert clear_run(Path("out")) == ()
 
 
-@pytest.mark.parametrize("stop_at", range(1, 11))
+@pytest.mark.parametrize("stop_at", range(1, len(RUN_FILES) + 4))
 def test_a_clearing_that_is_cut_short_leaves_a_run_s_folder(
     monkeypatch: pytest.MonkeyPatch, stop_at: int
 ) -> None:
@@ -177,12 +191,34 @@ def test_a_clearing_that_is_cut_short_leaves_a_run_s_folder(
 
 
 def test_begin_marks_a_run_that_has_not_ended() -> None:
-    """A folder is a run's from the start, and run.json says that the run is not finished."""
+    """A folder is a run's from the start, and run.json says what goes in and that it is not
+    finished.
+    """
     Path("out").mkdir()
     assert not is_run_folder(Path("out"))
-    begin(Path("out"))
+    begin(Path("out"), {"data": {"sha256": "ab"}})
     assert is_run_folder(Path("out"))
-    assert json.loads(Path("out/run.json").read_text(encoding="utf-8")) == {"state": "unfinished"}
+    assert json.loads(Path("out/run.json").read_text(encoding="utf-8")) == {
+        "tool": "finetuning-exam",
+        "state": "unfinished",
+        "data": {"sha256": "ab"},
+    }
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['{"scripts": {}}', '{"tool": "other"}', '{"state": "unfinished"}', "[]", "{", "", "\x80"],
+)
+def test_a_foreign_run_json_makes_no_run_s_folder(content: str) -> None:
+    """A run.json that another program wrote, or a broken one, does not give a folder away."""
+    Path("out").mkdir()
+    Path("out/run.json").write_bytes(content.encode("latin-1"))
+    Path("out/README.md").write_text("precious", encoding="utf-8")
+    assert not is_run_folder(Path("out"))
+    assert _refusal("out") == (
+        "out: is not empty and holds no run. Give a new or empty --output_dir."
+    )
+    assert sorted(os.listdir("out")) == ["README.md", "run.json"]
 
 
 def test_checkpoints_are_in_order_of_step() -> None:
@@ -202,6 +238,29 @@ def test_latest_is_the_checkpoint_with_most_steps() -> None:
     assert find_checkpoint(Path("out"), "out/checkpoint-20") == Path("out/checkpoint-20")
 
 
+@pytest.mark.parametrize("name", CHECKPOINT_FILES)
+def test_latest_is_the_newest_whole_checkpoint(name: str) -> None:
+    """A checkpoint that was cut short is passed over; named outright, it is refused."""
+    _earlier_run(Path("out"))
+    (Path("out/checkpoint-100") / name).unlink()
+    assert find_checkpoint(Path("out"), "latest") == Path("out/checkpoint-20")
+    with pytest.raises(UsageError):
+        find_checkpoint(Path("out"), "out/checkpoint-100")
+
+
+def test_checkpoints_that_all_miss_files_are_told() -> None:
+    """Where no checkpoint is whole, all are named and the code is 3."""
+    for step, name in ((3, "optimizer.pt"), (20, "rng_state.pth")):
+        (_checkpoint(Path(f"out/checkpoint-{step}")) / name).unlink()
+    with pytest.raises(AdapterError) as caught:
+        find_checkpoint(Path("out"), "latest")
+    assert str(caught.value) == (
+        "out: files are missing in every checkpoint (checkpoint-3, checkpoint-20). "
+        "Leave out --resume_from_checkpoint to start again."
+    )
+    assert caught.value.exit_code == 3
+
+
 @pytest.mark.parametrize("exists", [True, False])
 def test_resuming_without_a_checkpoint_is_told(exists: bool) -> None:
     """`latest` where there is none names the folder, be it empty or missing."""
@@ -215,12 +274,12 @@ def test_resuming_without_a_checkpoint_is_told(exists: bool) -> None:
 
 
 def test_a_path_that_is_no_checkpoint_is_told() -> None:
-    """A folder without the trainer's state is no checkpoint."""
+    """A folder without a checkpoint's files is none."""
     Path("out/checkpoint-1").mkdir(parents=True)
     with pytest.raises(UsageError) as caught:
         find_checkpoint(Path("out"), "out/checkpoint-1")
     assert str(caught.value) == (
-        "out/checkpoint-1: is no checkpoint. Give latest, or a checkpoint-N folder of a run."
+        "out/checkpoint-1: is no whole checkpoint. Give latest, or a checkpoint-N folder of a run."
     )
 
 

@@ -56,17 +56,21 @@ def run_command(command: str, arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except UserError as error:
-        from finetuning_exam.report.text import visible
-
-        print(visible(f"fte {command}: {error}"), file=sys.stderr)
+        _print_error(f"fte {command}: {error}")
         return error.exit_code
     except OSError as error:  # a disk that is full, a folder that went away, no permission
         name = f"{error.filename}: " if error.filename else ""
-        print(f"fte {command}: {name}{error.strerror or error}.", file=sys.stderr)
+        _print_error(f"fte {command}: {name}{error.strerror or error}.")
         return DiskFullError.exit_code if error.errno == errno.ENOSPC else UsageError.exit_code
     except KeyboardInterrupt:
         print(f"\nfte {command}: stopped.", file=sys.stderr)
         return _INTERRUPTED
+
+
+def _print_error(text: str) -> None:
+    from finetuning_exam.report.text import visible
+
+    print(visible(text), file=sys.stderr)
 
 
 def _usage() -> str:
@@ -91,6 +95,8 @@ def _prepare_environment() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a character it cannot show is no reason to end
             stream.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

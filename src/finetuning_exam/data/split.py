@@ -56,7 +56,8 @@ def split_examples(
     held_out, validation, train = _draw(examples, (exam_size, validation_size), seed)
     if exam is not None:
         taught = overlap(exam, examples)
-        new = tuple(example for example in exam if example not in set(taught))
+        left_out = frozenset(taught)
+        new = tuple(example for example in exam if example not in left_out)
         if not new:
             return Split(train, validation, tuple(exam), exam_is_training=True)
         return Split(train, validation, new, taught=taught)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,19 +40,30 @@ def generate_answers(
     prompts: Sequence[tuple[int, ...]],
     decoding: Decoding,
     batch_size: int,
-    on_batch: Callable[[int], None] = lambda done: None,
 ) -> tuple[Answer, ...]:
     """Answer every prompt (its ids), in the order given; prompts of like length share a batch."""
-    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     found: dict[int, Answer] = {}
     torch.manual_seed(decoding.seed)
-    for start in range(0, len(order), batch_size):
-        indices = order[start : start + batch_size]
+    for indices in _batches(prompts, decoding, batch_size):
         batch = [prompts[index] for index in indices]
         for index, ids in zip(indices, _generate(model, batch, decoding), strict=True):
             found[index] = _to_answer(tokenizer, ids, decoding.stop_ids)
-        on_batch(len(indices))
     return tuple(found[index] for index in range(len(prompts)))
+
+
+def _batches(
+    prompts: Sequence[tuple[int, ...]], decoding: Decoding, batch_size: int
+) -> list[list[int]]:
+    """Indices of prompts that are answered together, like lengths first.
+
+    A prompt that leaves too little room for `max_new_tokens` is answered alone, so that it cuts
+    short no answer but its own.
+    """
+    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+    limit = math.inf if decoding.context is None else decoding.context - decoding.max_new_tokens
+    roomy = [index for index in order if len(prompts[index]) <= limit]
+    batches = [roomy[start : start + batch_size] for start in range(0, len(roomy), batch_size)]
+    return batches + [[index] for index in order if len(prompts[index]) > limit]
 
 
 def _generation_config(decoding: Decoding, width: int) -> GenerationConfig:

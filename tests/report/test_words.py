@@ -1,0 +1,44 @@
+"""Specification of what an exam's result is called."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from finetuning_exam.evaluation.exam import Exam
+from finetuning_exam.evaluation.results import ChoiceAccuracy
+from finetuning_exam.report.words import headline, learned_form_only
+
+
+def _with_choice(exam: Exam, base: float, tuned: float, p_value: float, n: int) -> Exam:
+    choice = ChoiceAccuracy(base, tuned, 0.25, p_value, n)
+    return replace(exam, overall=replace(exam.overall, choice_accuracy=choice))
+
+
+@pytest.mark.parametrize(
+    ("base", "tuned", "p_value", "n", "expected"),
+    [
+        pytest.param(0.3, 0.3, 1.0, 20, True, id="no rise"),
+        pytest.param(0.3, 0.4, 0.05, 40, True, id="a rise by chance"),
+        pytest.param(0.5, 0.2, 0.001, 40, True, id="a fall"),
+        pytest.param(0.3, 0.4, 0.049, 40, False, id="a rise"),
+        pytest.param(0.3, 0.3, 1.0, 19, False, id="few questions"),
+        pytest.param(0.94, 0.94, 1.0, 40, True, id="room to rise"),
+        pytest.param(0.95, 0.95, 1.0, 40, False, id="no room to rise"),
+    ],
+)
+def test_only_the_form_was_learned(
+    exam: Exam, base: float, tuned: float, p_value: float, n: int, expected: bool
+) -> None:
+    """It is said if multiple choice, with at least 20 questions and room to rise, did not rise."""
+    found = _with_choice(exam, base, tuned, p_value, n)
+    assert learned_form_only(found) == expected
+    assert headline(found).startswith("Improved, but only in form:" if expected else "Improved: ")
+
+
+def test_only_an_improvement_is_of_form(exam: Exam) -> None:
+    """Without an improvement there is no form that was learned."""
+    found = _with_choice(replace(exam, verdict="worse"), 0.3, 0.3, 1.0, 40)
+    assert not learned_form_only(found)
+    assert headline(found).startswith("Worse: ")
