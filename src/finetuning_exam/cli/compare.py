@@ -73,6 +73,7 @@ def _answer(
     """Both models' answers to the same prompts with the same seed."""
     from finetuning_exam.evaluation.exam import pad_token_id
     from finetuning_exam.evaluation.generate import Decoding, generate_answers
+    from finetuning_exam.model.adapter import base_and_tuned
     from finetuning_exam.report.terminal import Comparison
 
     prompts = [tuned.encoder.prompt_ids(example) for example in examples]
@@ -87,13 +88,12 @@ def _answer(
         top_p=settings.top_p,
         seed=settings.seed,
     )
-    after = generate_answers(
-        tuned.model, tuned.base.tokenizer, prompts, decoding, settings.eval_batch_size
-    )
-    with tuned.model.disable_adapter():
-        before = generate_answers(
+    before, after = base_and_tuned(
+        tuned.model,
+        lambda: generate_answers(
             tuned.model, tuned.base.tokenizer, prompts, decoding, settings.eval_batch_size
-        )
+        ),
+    )
     return [
         Comparison(example.instruction, old.text, new.text, example.answer)
         for example, old, new in zip(examples, before, after, strict=True)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from finetuning_exam.cli.arguments import Parsed
 from finetuning_exam.cli.console import load_with_words, make_console, say, say_unused
-from finetuning_exam.data.records import Example, Records, read_records
-from finetuning_exam.data.split import overlap
+from finetuning_exam.data.records import Example, read_records
+from finetuning_exam.data.split import leave_out_taught
 from finetuning_exam.errors import UsageError, UserError, WorseError
 from finetuning_exam.model.folder import adapter_origin
 from finetuning_exam.settings import ExamCommandSettings
@@ -39,8 +39,7 @@ def run(parsed: Parsed[ExamCommandSettings]) -> int:
     tuned = load_with_words(
         console, settings, settings.adapter_name_or_path, settings.model_name_or_path
     )
-    taught = _taught(settings, records, console)
-    new = tuple(example for example in records.examples if example not in taught)
+    new, taught = leave_out_taught(records.examples, _trained(settings, console))
     if taught:
         left = "are left out" if new else "are all there is: this exam cannot tell anything"
         say(
@@ -71,17 +70,14 @@ def _check_output(path: Path) -> None:
         )
 
 
-def _taught(
-    settings: ExamCommandSettings, records: Records, console: Console
-) -> frozenset[Example]:
-    """The exam's questions that stand in the adapter's training file, where that can be read."""
+def _trained(settings: ExamCommandSettings, console: Console) -> tuple[Example, ...]:
+    """The examples of the adapter's training file, where that can be read."""
     path = adapter_origin(Path(settings.adapter_name_or_path)).data_path
     try:
-        trained = read_records(path or "", settings.prompt_field, settings.answer_field)
+        return read_records(path or "", settings.prompt_field, settings.answer_field).examples
     except UserError:
         say(console, "The training file cannot be read here: overlap with it is not known.")
-        return frozenset()
-    return frozenset(overlap(records.examples, trained.examples))
+        return ()
 
 
 def _take(

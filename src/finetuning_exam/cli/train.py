@@ -19,7 +19,7 @@ from finetuning_exam.cli.console import ProgressView, duration, make_console, sa
 from finetuning_exam.data.records import Records, read_records
 from finetuning_exam.data.split import Split, split_examples
 from finetuning_exam.errors import UsageError, WorseError
-from finetuning_exam.model.folder import check_local_model
+from finetuning_exam.model.folder import RUN, check_local_model
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training import run_folder
 from finetuning_exam.training.inputs import check_same_inputs, run_inputs
@@ -249,7 +249,7 @@ def _write_results(folder: Path, exam: Exam, record: RunRecord) -> None:
     run_folder.write_json(folder / run_folder.EXAM, exam_to_json(exam))
     run_folder.write_text(folder / run_folder.REPORT, render_report(exam, record, metrics))
     run_folder.write_text(folder / run_folder.CARD, model_card(exam, record))
-    run_folder.write_json(folder / run_folder.RUN, record.to_json())
+    run_folder.write_json(folder / RUN, record.to_json())
 
 
 def _tell_end(console: Console, exam: Exam, folder: Path) -> None:

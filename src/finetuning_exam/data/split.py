@@ -55,9 +55,7 @@ def split_examples(
     validation_size = size if len(examples) >= MIN_ROWS_FOR_VALIDATION else 0
     held_out, validation, train = _draw(examples, (exam_size, validation_size), seed)
     if exam is not None:
-        taught = overlap(exam, examples)
-        left_out = frozenset(taught)
-        new = tuple(example for example in exam if example not in left_out)
+        new, taught = leave_out_taught(exam, examples)
         if not new:
             return Split(train, validation, tuple(exam), exam_is_training=True)
         return Split(train, validation, new, taught=taught)
@@ -70,6 +68,15 @@ def overlap(exam: Sequence[Example], train: Sequence[Example]) -> tuple[Example,
     """The exam's examples whose prompt stands in the training rows too."""
     taught = {prompt_key(example) for example in train}
     return tuple(example for example in exam if prompt_key(example) in taught)
+
+
+def leave_out_taught(
+    exam: Sequence[Example], train: Sequence[Example]
+) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+    """The exam's examples that are new, and those whose prompt stands in the training rows too."""
+    taught = overlap(exam, train)
+    left_out = frozenset(taught)
+    return tuple(example for example in exam if example not in left_out), taught
 
 
 def _draw(

@@ -16,6 +16,7 @@ from finetuning_exam.data.records import Example
 from finetuning_exam.evaluation.generate import Answer, Decoding, generate_answers
 from finetuning_exam.evaluation.results import ExamRow, Results, cluster, compare_scores, summarize
 from finetuning_exam.evaluation.score import (
+    Choice,
     choose,
     make_choices,
     score_rows,
@@ -25,6 +26,7 @@ from finetuning_exam.evaluation.stats import (
     Verdict,
     verdict,
 )
+from finetuning_exam.model.adapter import base_and_tuned
 
 Stage = Literal["scoring", "answering", "choosing"]
 OnStage = Callable[[Stage], None]
@@ -70,29 +72,18 @@ def take_exam(
     rows = [encoder.encode(example) for example in examples]
     pad_id = pad_token_id(tokenizer, encoder)
     on_stage("scoring")
-    tuned_scores = score_rows(model, rows, pad_id, plan.batch_size)
-    with model.disable_adapter():
-        base_scores = score_rows(model, rows, pad_id, plan.batch_size)
+    base_scores, tuned_scores = base_and_tuned(
+        model, lambda: score_rows(model, rows, pad_id, plan.batch_size)
+    )
     examined = [
         ExamRow(example, base, tuned)
         for example, base, tuned in zip(examples, base_scores, tuned_scores, strict=True)
     ]
     sample = _sample(len(examples), plan)
     on_stage("answering")
-    tuned_answers, base_answers = _answers(model, tokenizer, encoder, rows, sample, plan)
+    base_answers, tuned_answers = _answers(model, tokenizer, encoder, rows, sample, plan)
     on_stage("choosing")
-    choices = [
-        choice
-        for choice in make_choices(examples, plan.seed, sample)
-        if all(len(encoder.encode(it).ids) <= plan.context for it in choice.options)
-    ]
-    tuned_right = choose(model, encoder, choices, pad_id, plan.batch_size)
-    with model.disable_adapter():
-        base_right = choose(model, encoder, choices, pad_id, plan.batch_size)
-    chosen = {
-        choice.index: (base, tuned)
-        for choice, base, tuned in zip(choices, base_right, tuned_right, strict=True)
-    }
+    chosen = _chosen(model, encoder, make_choices(examples, plan.seed, sample), pad_id, plan)
     for place, index in enumerate(sample):
         base_chose, tuned_chose = chosen.get(index, (None, None))
         row = examined[index]
@@ -128,7 +119,7 @@ def _answers(
     sample: Sequence[int],
     plan: ExamPlan,
 ) -> tuple[tuple[Answer, ...], tuple[Answer, ...]]:
-    """Greedy answers of tuned and base to the sampled rows' prompts."""
+    """Greedy answers of base and tuned to the sampled rows' prompts."""
     prompts = [rows[index].ids[: rows[index].prompt_length] for index in sample]
     if not prompts:
         return (), ()
@@ -140,10 +131,31 @@ def _answers(
         pad_id=pad_token_id(tokenizer, encoder),
         seed=plan.seed,
     )
-    tuned = generate_answers(model, tokenizer, prompts, decoding, plan.batch_size)
-    with model.disable_adapter():
-        base = generate_answers(model, tokenizer, prompts, decoding, plan.batch_size)
-    return tuned, base
+    return base_and_tuned(
+        model, lambda: generate_answers(model, tokenizer, prompts, decoding, plan.batch_size)
+    )
+
+
+def _chosen(
+    model: PeftModel,
+    encoder: Encoder,
+    choices: Sequence[Choice],
+    pad_id: int,
+    plan: ExamPlan,
+) -> dict[int, tuple[bool, bool]]:
+    """Whether base and tuned chose right, by index of the example; too long ones are not asked."""
+    asked = [
+        choice
+        for choice in choices
+        if all(len(encoder.encode(it).ids) <= plan.context for it in choice.options)
+    ]
+    base, tuned = base_and_tuned(
+        model, lambda: choose(model, encoder, asked, pad_id, plan.batch_size)
+    )
+    return {
+        choice.index: right
+        for choice, right in zip(asked, zip(base, tuned, strict=True), strict=True)
+    }
 
 
 def _forgetting(
@@ -153,9 +165,7 @@ def _forgetting(
     text = (files("finetuning_exam.evaluation") / "general_text.txt").read_text(encoding="utf-8")
     parts = [part.strip() for part in text.split("\n\n")]
     rows = [encoder.encode_text(part).first(plan.context) for part in parts if part]
-    tuned = score_rows(model, rows, pad_id, plan.batch_size)
-    with model.disable_adapter():
-        base = score_rows(model, rows, pad_id, plan.batch_size)
+    base, tuned = base_and_tuned(model, lambda: score_rows(model, rows, pad_id, plan.batch_size))
     return compare_scores(base, tuned, plan.seed)
 
 

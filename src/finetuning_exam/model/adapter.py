@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
@@ -14,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from finetuning_exam.errors import AdapterError, UsageError
 from finetuning_exam.model.folder import (
     ADAPTER_WEIGHTS,
+    Origin,
     adapter_origin,
     check_adapter_folder,
     file_sha256,
@@ -22,6 +24,7 @@ from finetuning_exam.model.load import Base
 from finetuning_exam.settings import BUILTIN_MODEL
 
 ALL_LINEAR = "all-linear"
+T = TypeVar("T")
 
 
 def lora_config(r: int, alpha: int, dropout: float, targets: Sequence[str]) -> LoraConfig:
@@ -102,9 +105,10 @@ def load_adapter(base: Base, folder: Path) -> PeftModel:
         AdapterError: it is damaged, made for another base, or its tensors do not match one to one.
     """
     check_adapter_folder(folder)
-    _check_base(base, folder)
+    origin = adapter_origin(folder)
+    _check_base(base, folder, origin)
     stored = _stored_keys(folder)
-    _check_hash(folder)
+    _check_hash(folder, origin)
     try:
         with warnings.catch_warnings():
             # PEFT warns of missing tensors and goes on; below they are an error.
@@ -128,9 +132,8 @@ def load_adapter(base: Base, folder: Path) -> PeftModel:
     return model
 
 
-def _check_base(base: Base, folder: Path) -> None:
+def _check_base(base: Base, folder: Path, origin: Origin) -> None:
     """Refuse a base that is not the one run.json names; without run.json only shapes tell."""
-    origin = adapter_origin(folder)
     if origin.base_sha256 not in (None, base.sha256):
         raise AdapterError(
             f"{folder}: the adapter was trained on {origin.base_name} "
@@ -140,14 +143,21 @@ def _check_base(base: Base, folder: Path) -> None:
         )
 
 
-def _check_hash(folder: Path) -> None:
+def _check_hash(folder: Path, origin: Origin) -> None:
     """Refuse weights that are not the bytes the run wrote, where run.json tells."""
-    expected = adapter_origin(folder).adapter_sha256
+    expected = origin.adapter_sha256
     if expected and file_sha256(folder / ADAPTER_WEIGHTS) != expected:
         raise AdapterError(
             f"{folder / ADAPTER_WEIGHTS}: is damaged (its SHA-256 is not the one in run.json).",
             "Train it again, or copy it again.",
         )
+
+
+def base_and_tuned(model: PeftModel, measure: Callable[[], T]) -> tuple[T, T]:
+    """The same measurement of the base (the adapter off) and of the tuned model."""
+    tuned = measure()
+    with model.disable_adapter():
+        return measure(), tuned
 
 
 def _stored_keys(folder: Path) -> set[str]:

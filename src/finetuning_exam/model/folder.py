@@ -15,6 +15,7 @@ from finetuning_exam.settings import BUILTIN_MODEL, Template
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
+RUN = "run.json"
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -149,7 +150,7 @@ def check_adapter_folder(folder: Path) -> None:
 
 def adapter_origin(folder: Path) -> Origin:
     """What run.json, or else adapter_config.json, says of the base an adapter was trained on."""
-    run = _read_json(folder / "run.json")
+    run = read_object(folder / RUN)
     base = run.get("base")
     if isinstance(base, dict) and "name" in base and "sha256" in base:
         template: Template = "chat" if run.get("template") == "chat" else "plain"
@@ -160,7 +161,7 @@ def adapter_origin(folder: Path) -> Origin:
             _text_in(run, "adapter", "sha256"),
             _text_in(run, "data", "path"),
         )
-    config = _read_json(folder / ADAPTER_CONFIG)
+    config = read_object(folder / ADAPTER_CONFIG)
     return Origin(str(config.get("base_model_name_or_path") or BUILTIN_MODEL))
 
 
@@ -170,8 +171,8 @@ def _text_in(run: dict[str, object], part: str, key: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _read_json(path: Path) -> dict[str, object]:
-    """An object from a file, empty where there is none."""
+def read_object(path: Path) -> dict[str, object]:
+    """The object a JSON file holds, empty where there is none."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -8,18 +8,19 @@ import os
 import re
 import shutil
 from pathlib import Path
+from typing import cast
 
 from finetuning_exam.errors import AdapterError, DiskFullError, UsageError
+from finetuning_exam.model.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, RUN, read_object
 
 TOOL = "finetuning-exam"
-RUN = "run.json"
 EXAM = "exam.json"
 METRICS = "metrics.jsonl"
 REPORT = "report.html"
 CARD = "README.md"
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 _CHECKPOINT_FILES = (
-    "adapter_model.safetensors",
+    ADAPTER_WEIGHTS,
     "optimizer.pt",
     "scheduler.pt",
     "rng_state.pth",
@@ -30,8 +31,8 @@ _FILES = (
     METRICS,
     REPORT,
     CARD,
-    "adapter_model.safetensors",
-    "adapter_config.json",
+    ADAPTER_WEIGHTS,
+    ADAPTER_CONFIG,
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -79,11 +80,7 @@ def is_run_folder(folder: Path) -> bool:
 
 def read_run(folder: Path) -> dict[str, Json]:
     """What run.json holds; nothing where there is none."""
-    try:
-        run = json.loads((folder / RUN).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return run if isinstance(run, dict) else {}
+    return cast(dict[str, Json], read_object(folder / RUN))
 
 
 def clear_run(folder: Path) -> tuple[str, ...]:
