@@ -29,7 +29,7 @@ from transformers import (
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that decides a pretraining run."""
+    """Everything that decides a pretraining run; each field is a flag."""
 
     width: int = 256
     layers: int = 6
@@ -44,6 +44,8 @@ class Plan:
     tokens: int = 8_500_000
     warmup_steps: int = 50
     decay_fraction: float = 0.45
+    optimizer: str = "muon"
+    """`muon` (with AdamW for the embedding and the norms) or `adamw` for every parameter."""
     muon_lr: float = 0.04
     adam_lr: float = 0.006
     seed: int = 0
@@ -97,14 +99,14 @@ def build_model(plan: Plan, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausa
 
 def build_optimizers(model: LlamaForCausalLM, plan: Plan) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of the layers, AdamW for the embedding and the norms."""
-    inside = list(model.model.layers.parameters())
+    inside = list(model.model.layers.parameters()) if plan.optimizer == "muon" else []
     matrices = [parameter for parameter in inside if parameter.ndim == 2]
     known = {id(parameter) for parameter in matrices}
     others = [parameter for parameter in model.parameters() if id(parameter) not in known]
-    return [
-        torch.optim.Muon(matrices, lr=plan.muon_lr, weight_decay=0.01, momentum=0.95),
-        torch.optim.AdamW(others, lr=plan.adam_lr, betas=(0.9, 0.95), weight_decay=0.0),
-    ]
+    adamw = torch.optim.AdamW(others, lr=plan.adam_lr, betas=(0.9, 0.95), weight_decay=0.0)
+    if not matrices:
+        return [adamw]
+    return [torch.optim.Muon(matrices, lr=plan.muon_lr, weight_decay=0.01, momentum=0.95), adamw]
 
 
 def loss_function(
@@ -224,9 +226,9 @@ class Trainer:
             loss.backward()
             total += loss.item()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        for optimizer, rate in zip(
-            self.optimizers, (self.plan.muon_lr, self.plan.adam_lr), strict=True
-        ):
+        for optimizer in self.optimizers:
+            is_muon = isinstance(optimizer, torch.optim.Muon)
+            rate = self.plan.muon_lr if is_muon else self.plan.adam_lr
             for group in optimizer.param_groups:
                 group["lr"] = rate * factor
             optimizer.step()
@@ -278,13 +280,15 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     parser.add_argument("--save-minutes", type=float, default=5.0, help="between checkpoints")
-    for name in ("tokens", "batch_tokens", "micro_tokens", "seed"):
-        parser.add_argument(f"--{name.replace('_', '-')}", type=int, help=f"overrides {name}")
-    for name in ("muon_lr", "adam_lr", "decay_fraction"):
-        parser.add_argument(f"--{name.replace('_', '-')}", type=float, help=f"overrides {name}")
+    parser.add_argument("--eager", action="store_true", help="do not compile the loss")
+    names = [name for name in asdict(PRESETS["tiny"]) if name != "compiled"]
+    for name in names:
+        kind = type(getattr(PRESETS["tiny"], name))
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help="overrides the preset")
     flags = parser.parse_args()
-    given = {name: value for name, value in vars(flags).items() if value is not None}
-    fields = {name: given[name] for name in asdict(PRESETS["tiny"]) if name in given}
+    fields = {name: vars(flags)[name] for name in names if vars(flags)[name] is not None}
+    if flags.eager:
+        fields["compiled"] = False
     torch.set_num_threads(flags.threads)
     plan = replace(PRESETS[flags.preset], **fields)
     trainer = Trainer(plan, flags.corpus, flags.tokenizer, flags.run, flags.device)

@@ -17,6 +17,9 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Template = Literal["auto", "plain", "chat"]
 Scheduler = Literal["linear", "cosine", "constant", "constant_with_warmup"]
 Auto = Literal["auto"]
+Format = Literal[
+    "auto", "instruction", "prompt_completion", "question_answer", "messages", "sharegpt", "text"
+]
 Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
 ModelName = Annotated[str, tyro.conf.arg(aliases=["--model"])]

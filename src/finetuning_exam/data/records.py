@@ -7,8 +7,9 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn
 
+from finetuning_exam.data.findings import place
 from finetuning_exam.errors import DataError, UsageError
 
 KNOWN_FIELDS = (("instruction", "output"), ("prompt", "completion"), ("question", "answer"))
@@ -16,8 +17,20 @@ OPTIONAL_FIELDS = ("input", "tag", "group")
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Example:
-    """One record: what is asked, what is to be answered, and where it stands."""
+    """One record: what is asked, what is to be answered, and where it stands.
+
+    A conversation's last question and answer are `instruction` and `answer`; what was said before,
+    a system turn first, is `earlier`. A plain text has no instruction, only an answer.
+    """
 
     instruction: str
     answer: str
@@ -26,11 +39,19 @@ class Example:
     input: str = ""
     tag: str = ""
     group: str = ""
+    earlier: tuple[Turn, ...] = ()
+    column: int = 0
+    """Where the record starts in its line, from 1; 0 where it is alone on its line."""
 
     @property
     def where(self) -> str:
-        """`path:line`, as errors and reports name a record."""
-        return f"{self.path}:{self.line}"
+        """`path:line` (and column), as errors and reports name a record."""
+        return place(self.path, self.line, self.column)
+
+    @property
+    def is_plain_text(self) -> bool:
+        """Whether there is no question, only a text to learn."""
+        return not self.instruction and not self.earlier
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +217,15 @@ def _to_example(
         answer = ""
     others = (key for key in OPTIONAL_FIELDS if key not in (fields.prompt, fields.answer))
     optional = {key: _text(row, key) for key in others if row.get(key) is not None}
-    return Example(instruction, answer, line, path, **optional)
+    return Example(
+        instruction,
+        answer,
+        line,
+        path,
+        input=optional.get("input", ""),
+        tag=optional.get("tag", ""),
+        group=optional.get("group", ""),
+    )
 
 
 def _text(row: dict[str, object], field: str) -> str:
