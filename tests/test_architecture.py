@@ -100,7 +100,7 @@ def test_imports_point_one_way(path: Path) -> None:
         ("from ..training import sft", "finetuning_exam.evaluation.exam"),
         ("from .. import report", "finetuning_exam.training.run"),
         (
-            "if TYPE_CHECKING:\n    from finetuning_exam.data.encode import E",
+            "if TYPE_CHECKING:\n    from finetuning_exam.data.encoding.encode import E",
             "finetuning_exam.errors",
         ),
     ],
@@ -110,15 +110,28 @@ def test_an_import_that_goes_up_is_found(source: str, module: str) -> None:
     assert len(_upward(source, module)) == 1
 
 
-def test_trl_and_datasets_are_known_to_one_file() -> None:
-    """Only training/sft.py imports TRL or Datasets."""
+@pytest.mark.parametrize(
+    ("library", "modules"),
+    [("trl", {"training.sft"}), ("datasets", {"training.sft", "data.reading.hub"})],
+)
+def test_trl_and_datasets_are_known_to_few(library: str, modules: set[str]) -> None:
+    """Only training/sft.py imports TRL; Datasets, that and data/reading/hub.py."""
     knowing = {
         _dotted(path)
         for path in SOURCES
         for source, module, is_package in [_read(path)]
-        if _libraries(source, module, is_package=is_package) & {"trl", "datasets"}
+        if library in _libraries(source, module, is_package=is_package)
     }
-    assert knowing == {f"{PACKAGE}.training.sft"}
+    assert knowing == {f"{PACKAGE}.{module}" for module in modules}
+
+
+def test_the_hub_is_asked_only_for_its_datasets() -> None:
+    """data/reading/hub.py imports Datasets inside a function: reading a file never loads it."""
+    tree = ast.parse((ROOT / "data" / "reading" / "hub.py").read_text(encoding="utf-8"))
+    imported = {
+        alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names
+    }
+    assert "datasets" not in imported
 
 
 @pytest.mark.parametrize(
@@ -127,9 +140,12 @@ def test_trl_and_datasets_are_known_to_one_file() -> None:
     ids=_dotted,
 )
 def test_torch_stays_behind_the_border(path: Path) -> None:
-    """Outside model/, training/ and evaluation/ nothing imports torch or its friends."""
+    """Outside model/, training/ and evaluation/ nothing imports torch or its friends, but for
+    data/reading/hub.py, which asks the hub for datasets.
+    """
     source, module, is_package = _read(path)
-    assert not _libraries(source, module, is_package=is_package) & HEAVY
+    allowed = {"datasets"} if module == f"{PACKAGE}.data.reading.hub" else set()
+    assert not _libraries(source, module, is_package=is_package) & HEAVY - allowed
 
 
 LIGHT = [
@@ -155,7 +171,7 @@ def _loaded_by(modules: list[str], *, before: str = "") -> set[str]:
 def test_the_command_line_loads_no_torch() -> None:
     """Importing the cli, data/, the settings and model/folder.py loads no heavy library."""
     assert f"{PACKAGE}.cli.arguments" in LIGHT
-    assert f"{PACKAGE}.data.encode" in LIGHT
+    assert f"{PACKAGE}.data.encoding.encode" in LIGHT
     assert _loaded_by(LIGHT) == set()
 
 

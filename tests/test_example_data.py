@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from finetuning_exam.data.records import Example, read_records
+from finetuning_exam.data.reading.read import read_sound_records
+from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import overlap
+from finetuning_exam.settings import FieldSettings
 
 ROOT = Path(__file__).parents[1]
 TOPICS = {"shell", "git", "docker", "kubectl"}
 
 
 def _examples(name: str) -> tuple[Example, ...]:
-    return read_records(str(ROOT / name)).examples
+    return read_sound_records([str(ROOT / name)], FieldSettings()).examples
 
 
 def test_the_training_file_is_large_enough() -> None:

@@ -15,15 +15,17 @@ from finetuning_exam import settings as settings_module
 from finetuning_exam.cli.arguments import parse
 from finetuning_exam.settings import (
     SHORT_NAMES,
+    CheckSettings,
+    CommonSettings,
     CompareSettings,
     ExamCommandSettings,
-    RunSettings,
     TrainSettings,
 )
 
 ROOT = Path(finetuning_exam.__file__).parent
 CONFIGS = Path(__file__).parents[1] / "configs"
-COMMANDS: dict[str, type[RunSettings]] = {
+COMMANDS: dict[str, type[CommonSettings]] = {
+    "check": CheckSettings,
     "train": TrainSettings,
     "exam": ExamCommandSettings,
     "compare": CompareSettings,
@@ -31,7 +33,7 @@ COMMANDS: dict[str, type[RunSettings]] = {
 each_command = pytest.mark.parametrize(("command", "kind"), COMMANDS.items(), ids=COMMANDS)
 
 
-def _names(kind: type[RunSettings]) -> set[str]:
+def _names(kind: type[CommonSettings]) -> set[str]:
     return {field.name for field in fields(kind)}
 
 
@@ -42,9 +44,11 @@ def _own_settings() -> set[str]:
 
 
 def _is_settings(node: ast.expr) -> bool:
-    """Whether an expression is called settings: `settings`, `run.settings`, `self._settings`."""
+    """Whether an expression is called settings: `settings`, `run.settings`, `self._settings`; the
+    part of them that says how records are read is called `fields`.
+    """
     name = node.id if isinstance(node, ast.Name) else getattr(node, "attr", "")
-    return name in ("settings", "_settings")
+    return name in ("settings", "_settings", "fields")
 
 
 def _reads(source: str) -> set[str]:
@@ -58,7 +62,7 @@ def _reads(source: str) -> set[str]:
     }
 
 
-def _unread(kind: type[RunSettings], sources: list[str]) -> set[str]:
+def _unread(kind: type[CommonSettings], sources: list[str]) -> set[str]:
     """Fields that no module reads which knows this class of settings or one it is made from."""
     makers = {base.__name__ for base in kind.__mro__} & _own_settings() | {kind.__name__}
     read: set[str] = set()
@@ -84,7 +88,7 @@ def _sources() -> list[str]:
 
 
 @each_command
-def test_every_setting_is_read(command: str, kind: type[RunSettings]) -> None:
+def test_every_setting_is_read(command: str, kind: type[CommonSettings]) -> None:
     """A flag that nothing reads is a defect: a command's own modules read all its settings."""
     assert _unread(kind, _sources()) == set()
 
@@ -132,7 +136,7 @@ def test_every_setting_has_its_help(field: str, text: str) -> None:
 @each_command
 def test_help_shows_every_setting_with_its_text(
     command: str,
-    kind: type[RunSettings],
+    kind: type[CommonSettings],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -154,14 +158,14 @@ def test_help_shows_every_setting_with_its_text(
 
 
 @each_command
-def test_settings_are_frozen(command: str, kind: type[RunSettings]) -> None:
+def test_settings_are_frozen(command: str, kind: type[CommonSettings]) -> None:
     """A setting is never changed after it was parsed."""
     with pytest.raises(dataclasses.FrozenInstanceError):
         kind().seed = 1  # type: ignore[misc]
 
 
 @each_command
-def test_the_defaults_pass_their_own_checks(command: str, kind: type[RunSettings]) -> None:
+def test_the_defaults_pass_their_own_checks(command: str, kind: type[CommonSettings]) -> None:
     """A command without arguments has exactly the defaults."""
     parsed = parse(kind, command, [])
     assert parsed.settings == kind()

@@ -3,7 +3,7 @@
 Warm-up, a stable phase, then a linear decay to zero. The decay starts by itself for the last
 `--decay-fraction` of `--tokens`, or as soon as a file named `decay` lies in `--run` (its content:
 the tokens the decay shall last). A run that was stopped goes on from its last checkpoint; one that
-has ended goes on when the file `decay` holds a larger number.
+has ended goes on at the full rate, to decay again, when `--tokens` is larger.
 """
 
 import argparse
@@ -133,16 +133,11 @@ def rate_factor(plan: Plan, progress: Progress) -> float:
 
 
 def start_decay_if_due(plan: Plan, progress: Progress, run: Path) -> None:
-    """Enter the decay when a file asks for it or the planned stable tokens are used up.
-
-    A run that is taken up again in or after its decay takes a new length from the file, so that
-    a finished run can be given more tokens.
-    """
+    """Enter the decay when a file asks for it or the planned stable tokens are used up."""
     trigger, planned = run / "decay", int(plan.tokens * plan.decay_fraction)
-    if trigger.is_file():
-        progress.decay_tokens = int(trigger.read_text())
-        if progress.decay_start is None:
-            progress.decay_start = progress.tokens
+    if trigger.is_file() and progress.decay_start is None:
+        progress.decay_start, progress.decay_tokens = progress.tokens, int(trigger.read_text())
+        trigger.unlink()
     elif progress.decay_start is None and progress.tokens >= plan.tokens - planned:
         progress.decay_start, progress.decay_tokens = progress.tokens, planned
 
@@ -188,6 +183,8 @@ class Trainer:
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.progress = Progress(**state["progress"])
+        if self.progress.is_done and self.plan.tokens > self.progress.tokens:
+            self.progress.decay_start = None
 
     def save(self) -> None:
         """Write the checkpoint in one step, and the model folder `run/model`."""

@@ -43,7 +43,7 @@ class DataError(UserError):
         lines = list(faults[:shown])
         if len(faults) > shown:
             more = len(faults) - shown
-            lines.append(f"… and {more} more {'fault' if more == 1 else 'faults'}.")
+            lines.append(f"… and {more:,} more {'fault' if more == 1 else 'faults'}.")
         super().__init__("\n".join(lines), mend)
         self.faults = tuple(faults)
 

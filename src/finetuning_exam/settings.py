@@ -36,13 +36,9 @@ SHORT_NAMES = {"model": "model_name_or_path", "adapter": "adapter_name_or_path"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunSettings:
-    """Where a command computes, and from which seed."""
+class CommonSettings:
+    """What every command has."""
 
-    device: Device = "auto"
-    """Where to compute; auto takes CUDA or MPS when they work, else the CPU."""
-    dtype: Dtype = "auto"
-    """Number format of the base; auto: float32 on CPU and MPS, bfloat16 on CUDA that has it."""
     template: Template = "auto"
     """Text around a record; auto takes the tokenizer's chat template if it has one."""
     seed: Annotated[int, Interval(ge=0, lt=2**32)] = 42
@@ -52,9 +48,21 @@ class RunSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FieldSettings:
-    """Names of the fields in a record."""
+class RunSettings(CommonSettings):
+    """Where a command computes."""
 
+    device: Device = "auto"
+    """Where to compute; auto takes CUDA or MPS when they work, else the CPU."""
+    dtype: Dtype = "auto"
+    """Number format of the base; auto: float32 on CPU and MPS, bfloat16 on CUDA that has it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldSettings:
+    """How records are read."""
+
+    format: Format = "auto"
+    """Form of the records; auto: found from the records, and said."""
     prompt_field: str | None = None
     """Field with the instruction; absent: found from the records."""
     answer_field: str | None = None
@@ -74,23 +82,47 @@ class ExamSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSettings(RunSettings, FieldSettings, ExamSettings):
-    """Fine-tune a model on a file of instructions with LoRA, then examine it against its base."""
+class DataSettings(FieldSettings):
+    """Which rows a run reads, and how many of them a step takes."""
 
-    data: tyro.conf.Positional[str] = "train.jsonl"
-    """Training file: JSON lines with instruction and output (and input, tag, group)."""
+    data: tyro.conf.Positional[tuple[str, ...]] = ("train.jsonl",)
+    """Training files: JSON lines, a JSON array, CSV, TSV or Parquet; or hub:owner/name:split."""
     model_name_or_path: ModelName = BUILTIN_MODEL
     """Base model: builtin, a folder, or a name on the Hugging Face hub."""
-    output_dir: str = "output"
-    """Folder for the adapter, the exam, the report and the checkpoints."""
     eval_file: str | None = None
     """Exam file; absent: exam.jsonl beside train.jsonl, else a part of the training file."""
     eval_fraction: Annotated[float, Interval(ge=0, le=0.4)] = 0.1
     """Share of the training rows held out for validation, and again for an exam without a file."""
     max_length: Count = 1024
-    """Longest row in tokens; what is longer is an error, never cut in silence."""
+    """Longest row in tokens; a longer one loses the middle of its prompt, never of its answer."""
     completion_only_loss: bool = True
     """Train on the answer only, not on the prompt."""
+    per_device_train_batch_size: Count = 16
+    """Rows per forward and backward pass."""
+    gradient_accumulation_steps: Count = 1
+    """Passes per optimizer step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckSettings(CommonSettings, DataSettings):
+    """Read data the way training will, and report every fault with its file and line."""
+
+    show: CountOrZero = 0
+    """Print this many records as the model will see them."""
+    json: bool = False
+    """Print everything as JSON, for programs."""
+    fix: str | None = None
+    """Write a copy without broken records and exact duplicates here (JSON lines)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings(RunSettings, DataSettings, ExamSettings):
+    """Fine-tune a model on a file of instructions with LoRA, then examine it against its base."""
+
+    output_dir: str = "output"
+    """Folder for the adapter, the exam, the report and the checkpoints."""
+    skip_bad_rows: bool = False
+    """Leave out records with errors and go on; without it they end the run before it starts."""
     lora_r: Count = 16
     """Rank of the adapter."""
     lora_alpha: Count = 32
@@ -113,10 +145,6 @@ class TrainSettings(RunSettings, FieldSettings, ExamSettings):
     """Weight decay of AdamW."""
     max_grad_norm: Positive = 1.0
     """Gradients are scaled down to this norm."""
-    per_device_train_batch_size: Count = 16
-    """Rows per forward and backward pass."""
-    gradient_accumulation_steps: Count = 1
-    """Passes per optimizer step."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, slower."""
     save_steps: Count | Auto = "auto"
@@ -142,7 +170,7 @@ class ExamCommandSettings(RunSettings, FieldSettings, ExamSettings):
     """Examine an adapter against its base on held-out examples."""
 
     data: tyro.conf.Positional[str] = "exam.jsonl"
-    """Exam file: JSON lines with instruction and output (and input, tag, group)."""
+    """Exam file, of any form that fte check reads."""
     adapter_name_or_path: AdapterPath = "output"
     """Folder of the adapter."""
     model_name_or_path: OriginalModelName = None
@@ -160,7 +188,7 @@ class CompareSettings(RunSettings, FieldSettings):
     prompt: tyro.conf.Positional[tuple[str, ...]] = ()
     """Questions to ask; without any and without --prompts they are asked for."""
     prompts: str | None = None
-    """File of questions: JSON lines with an instruction, and a reference output if there is one."""
+    """File of questions, of any form that fte check reads; a reference answer is shown too."""
     adapter_name_or_path: AdapterPath = "output"
     """Folder of the adapter."""
     model_name_or_path: OriginalModelName = None

@@ -72,7 +72,7 @@ def test_hyphen_and_underscore_are_the_same(arguments: Sequence[str]) -> None:
 def test_values_keep_their_hyphens_and_underscores() -> None:
     """Only names are the same with `-` and `_`; values stay as they are."""
     assert _train("--output-dir", "a-b_c", "d-e_f.jsonl") == TrainSettings(
-        output_dir="a-b_c", data="d-e_f.jsonl"
+        output_dir="a-b_c", data=("d-e_f.jsonl",)
     )
 
 
@@ -86,9 +86,14 @@ def test_short_names() -> None:
 
 
 def test_several_values() -> None:
-    """A flag of several values takes all that follow; the prompts of compare are all arguments."""
+    """A flag of several values takes all that follow; data files and the prompts of compare are all
+    arguments.
+    """
+    assert _train("a.jsonl", "b.csv", "--seed", "1") == TrainSettings(
+        data=("a.jsonl", "b.csv"), seed=1
+    )
     assert _train("d.jsonl", "--lora_target_modules", "q_proj", "v_proj") == TrainSettings(
-        data="d.jsonl", lora_target_modules=("q_proj", "v_proj")
+        data=("d.jsonl",), lora_target_modules=("q_proj", "v_proj")
     )
     assert _compare("what is ls?", "a=b", "--seed", "1") == CompareSettings(
         prompt=("what is ls?", "a=b"), seed=1
@@ -137,7 +142,6 @@ def test_a_bare_boolean_leaves_the_next_word_alone() -> None:
         (["--modle", "m"], "unknown flag --modle. Did you mean --model? See fte train --help."),
         (["--zzz"], "unknown flag --zzz. See fte train --help."),
         (["-x"], "unknown flag -x. See fte train --help."),
-        (["a.jsonl", "b.jsonl"], "unexpected argument 'b.jsonl'. See fte train --help."),
     ],
 )
 def test_an_unknown_flag_offers_the_nearest(arguments: Sequence[str], message: str) -> None:
@@ -145,6 +149,13 @@ def test_an_unknown_flag_offers_the_nearest(arguments: Sequence[str], message: s
     found = _complaint(*arguments)
     assert found.startswith(message)
     assert found.endswith("See fte train --help.")
+
+
+def test_an_argument_too_many_is_told() -> None:
+    """`fte exam` examines one file; a second one is told."""
+    with pytest.raises(UsageError) as caught:
+        parse(ExamCommandSettings, "exam", ["a.jsonl", "b.jsonl"])
+    assert str(caught.value) == "unexpected argument 'b.jsonl'. See fte exam --help."
 
 
 @pytest.mark.parametrize("flag", ["--adapter", "--adaptor", "--adapter_name_or_path"])
@@ -230,7 +241,8 @@ def test_a_share_of_sampling_is_above_nothing() -> None:
         ("lora_r: 4\nseed: 7\n", TrainSettings(lora_r=4, seed=7)),
         ("lora-r: 4", TrainSettings(lora_r=4)),
         ("model: m", TrainSettings(model_name_or_path="m")),
-        ("data: d.jsonl", TrainSettings(data="d.jsonl")),
+        ("data: d.jsonl", TrainSettings(data=("d.jsonl",))),
+        ("data: [a.jsonl, b.csv]", TrainSettings(data=("a.jsonl", "b.csv"))),
         ("learning_rate: 2.0e-4", TrainSettings(learning_rate=2e-4)),
         ("learning_rate: 2e-4", TrainSettings(learning_rate=2e-4)),
         ("learning_rate: auto", DEFAULTS),
@@ -258,12 +270,12 @@ def test_the_command_line_wins() -> None:
     text = "seed: 7\nlora_r: 4\nfail_if_worse: true\nlora_target_modules: [a]\nmodel: m\ndata: d"
     given = ["--seed", "42", "--fail_if_worse", "False", "--lora_target_modules", "b", "c"]
     expected = TrainSettings(
-        seed=42, lora_r=4, lora_target_modules=("b", "c"), model_name_or_path="m", data="d"
+        seed=42, lora_r=4, lora_target_modules=("b", "c"), model_name_or_path="m", data=("d",)
     )
     assert _from_file(text, *given) == expected
     parsed = parse(TrainSettings, "train", [*given, "--config", "c.yaml"])
     assert replace(parsed.settings, config=None) == expected
-    assert _from_file(text, "e", *given).data == "e"
+    assert _from_file(text, "e", *given).data == ("e",)
     assert _config(text).settings.config == "c.yaml"
 
 

@@ -72,7 +72,7 @@ def _model(name: str, config: str | None) -> None:
         (Path(name) / "config.json").write_text(config, encoding="utf-8")
 
 
-@pytest.mark.parametrize("command", ["train", "compare", "exam"])
+@pytest.mark.parametrize("command", ["check", "train", "compare", "exam"])
 def test_help_of_every_command(command: str) -> None:
     """`--help` shows usage and flags on stdout, exits with 0, and loads nothing heavy."""
     done = _fte(command, "--help")
@@ -87,7 +87,7 @@ def test_help_of_the_whole(arguments: list[str]) -> None:
     """Without a command, or with `--help`, the commands are listed."""
     done = _fte(*arguments)
     assert (done.code, done.err) == (0, "")
-    for command in ("train", "compare", "exam"):
+    for command in ("check", "train", "compare", "exam"):
         assert f"\n  fte {command} " in done.out
     assert not done.libraries & HEAVY
 
@@ -115,6 +115,8 @@ def test_an_unknown_command(command: str, nearest: str) -> None:
             "unknown flag --lora_rank. Did you mean --lora_r? See fte train --help.",
         ),
         (["train"], f"train.jsonl: no such file. {NEEDS_FILE}"),
+        (["check", "gone.jsonl"], f"gone.jsonl: no such file. {NEEDS_FILE}"),
+        (["train", "good.jsonl", "gone.jsonl"], f"gone.jsonl: no such file. {NEEDS_FILE}"),
         (["train", "gone.jsonl"], f"gone.jsonl: no such file. {NEEDS_FILE}"),
         (["compare", "--prompts", "gone.jsonl"], f"gone.jsonl: no such file. {NEEDS_FILE}"),
         (
@@ -177,23 +179,27 @@ def test_faulty_data_is_told_by_line() -> None:
     _assert_refused(
         _fte("train", "broken.jsonl"),
         "fte train: broken.jsonl:3: not valid JSON "
-        "(Expecting property name enclosed in double quotes at column 21). Mend that line.",
+        "(Expecting property name enclosed in double quotes at column 21). Mend the line. "
+        "--skip_bad_rows goes on without these records.",
     )
     Path("short.jsonl").write_text(RECORD + '{"instruction": "a"}\n')
     _assert_refused(
         _fte("train", "short.jsonl"),
         "fte train: short.jsonl:2: the field 'output' is missing (fields: 'instruction'). "
-        "Add it, or name the fields with --prompt_field and --answer_field.",
+        "Add it, or name the fields with --prompt_field and --answer_field. "
+        "--skip_bad_rows goes on without these records.",
     )
 
 
 def test_an_exam_file_beside_the_training_file_is_read() -> None:
     """x_exam.jsonl beside x_train.jsonl is taken, so a fault in it is told."""
     Path("good.jsonl").rename("x_train.jsonl")
-    Path("x_exam.jsonl").write_text("[]\n", encoding="utf-8")
+    Path("x_exam.jsonl").write_text("3\n", encoding="utf-8")
     _assert_refused(
         _fte("train", "x_train.jsonl"),
-        "fte train: x_exam.jsonl:1: a list where an object belongs. Mend that line.",
+        "fte train: x_exam.jsonl:1: a number where an object belongs. Write "
+        '{"instruction": "…", "output": "…"}. '
+        "--skip_bad_rows goes on without these records.",
     )
 
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from tiny import Models, Run, brisk, rows, run_training
 
-from finetuning_exam.data.encode import make_encoder
-from finetuning_exam.data.records import Example
+from finetuning_exam.data.encoding.encode import encode_all, make_encoder
+from finetuning_exam.data.records import Example, Turn
 from finetuning_exam.data.split import Split
 from finetuning_exam.evaluation.exam import Exam, ExamPlan, take_exam
 from finetuning_exam.evaluation.generate import Decoding, generate_answers
@@ -41,7 +41,8 @@ def exam(run: Run) -> Exam:
 
 
 def _take(prepared: Prepared, examples: tuple[Example, ...], plan: ExamPlan) -> Exam:
-    return take_exam(prepared.model, prepared.base.tokenizer, prepared.encoder, examples, plan)
+    encoded = encode_all(prepared.encoder, examples, plan.context)
+    return take_exam(prepared.model, prepared.base.tokenizer, prepared.encoder, encoded, plan)
 
 
 def test_an_adapter_that_does_nothing_makes_no_difference(models: Models) -> None:
@@ -231,6 +232,123 @@ def test_copies_of_one_row_tell_nothing(run: Run) -> None:
         found = _take(run.prepared, examples, replace(PLAN, answered_examples=0))
         assert found.verdict == "too few examples to tell"
         assert math.isnan(found.overall.nll_per_token.interval.low)
+
+
+# Plain texts and conversations
+
+TEXTS = tuple(replace(e, instruction="", answer=f"{e.instruction} {e.answer}") for e in rows(24))
+
+
+def _talks(n: int) -> tuple[Example, ...]:
+    """Conversations whose last exchange is that of `rows`."""
+    return tuple(
+        replace(
+            example,
+            earlier=(
+                Turn("system", "Answer in one sentence."),
+                Turn("user", f"Is it day {index}?"),
+                Turn("assistant", f"It is day {index}."),
+            ),
+        )
+        for index, example in enumerate(rows(n))
+    )
+
+
+def test_plain_texts_are_scored_but_not_asked(run: Run) -> None:
+    """An exam of plain texts has scores and a verdict; nothing is answered or chosen, and every
+    figure of answers is NaN.
+    """
+    exam = _take(run.prepared, TEXTS, PLAN)
+    assert (exam.overall.n_examples, exam.overall.n_answered) == (24, 0)
+    assert exam.overall.choice_accuracy.n_questions == 0
+    for pair in (exam.overall.exact_match, exam.overall.chrf, exam.overall.stopped):
+        assert math.isnan(pair.base)
+        assert math.isnan(pair.tuned)
+    assert all(row.base_answer is None and row.base_chose_right is None for row in exam.rows)
+    assert exam.overall.nll_per_token.difference < 0
+    n_tokens = [row.base_score.n_tokens for row in exam.rows]
+    rows_ = run.prepared.encoder.encode_batch(TEXTS)
+    assert n_tokens == [len(row.ids) - 1 for row in rows_]
+    nats = sum(row.base_score.nll for row in exam.rows)
+    n_bytes = sum(len(text.answer.encode()) for text in TEXTS)
+    assert exam.overall.bits_per_byte.base == pytest.approx(nats / math.log(2) / n_bytes)
+
+
+def test_plain_texts_beside_questions(run: Run) -> None:
+    """In a mixed exam the questions are answered and put as multiple choice as they are alone."""
+    questions = rows(6)
+    mixed = (TEXTS[0], *questions[:3], TEXTS[1], *questions[3:])
+    alone = {row.example: row for row in _take(run.prepared, questions, PLAN).rows}
+    found = _take(run.prepared, mixed, PLAN)
+    assert found.overall.n_answered == len(questions)
+    for row in found.rows:
+        if row.example.is_plain_text:
+            assert row.tuned_answer is None
+        else:
+            assert row.tuned_answer == alone[row.example].tuned_answer
+            assert row.base_chose_right is not None
+    sampled = _take(run.prepared, mixed, replace(PLAN, answered_examples=3))
+    answered = [row.example for row in sampled.rows if row.base_answer]
+    assert len(answered) == 3
+    assert not any(example.is_plain_text for example in answered)
+
+
+def test_plain_texts_are_no_wrong_answers() -> None:
+    """A plain text is neither put as a question nor offered as an answer to one."""
+    choices = make_choices((*rows(4), *TEXTS), 0)
+    assert [choice.index for choice in choices] == [0, 1, 2, 3]
+    offered = {option.answer for choice in choices for option in choice.options}
+    assert offered == {example.answer for example in rows(4)}
+    assert make_choices((*rows(3), *TEXTS), 0) == ()
+
+
+def test_only_the_last_answer_of_a_conversation_is_scored(run: Run) -> None:
+    """A conversation's score is the likelihood of its last answer after all that was said."""
+    talks = _talks(4)
+    exam = _take(run.prepared, talks, PLAN)
+    encoder = run.prepared.encoder
+    for row, talk in zip(exam.rows, talks, strict=True):
+        assert row.tuned_score.n_bytes == len(talk.answer.encode())
+        encoded = encoder.encode(talk)
+        assert row.tuned_score.n_tokens == len(encoded.ids) - encoded.prompt_length
+    assert exam.overall.n_answered == 4
+    without = _take(run.prepared, rows(4), PLAN)
+    assert [row.tuned_score.nll for row in exam.rows] != pytest.approx(
+        [row.tuned_score.nll for row in without.rows]
+    )
+
+
+def test_multiple_choice_keeps_what_was_said_before() -> None:
+    """Every option of a conversation's question has its earlier turns and its group."""
+    talks = tuple(replace(talk, group="g") for talk in _talks(6))
+    for choice in make_choices(talks, 0):
+        right = choice.options[0]
+        for option in choice.options:
+            assert replace(option, answer=right.answer) == right
+
+
+def test_a_cut_prompt_is_answered_as_it_was_cut(run: Run) -> None:
+    """Scoring and answering see the same cut prompt; a cut question is no multiple choice."""
+    long = replace(rows(1)[0], instruction="What does the cat do? " * 40)
+    prepared = run.prepared
+    encoder, tokenizer = prepared.encoder, prepared.base.tokenizer
+    encoded = encode_all(encoder, (long, *rows(6)[1:]), 120)
+    exam = take_exam(prepared.model, tokenizer, encoder, encoded, PLAN)
+    row = encoded.rows[0]
+    assert len(row.ids) == 120
+    decoding = Decoding(8, encoder.stop_ids(), encoder.eos_token_id)
+    prompts = [row.ids[: row.prompt_length]]
+    answers = generate_answers(prepared.model, tokenizer, prompts, decoding, 1)
+    assert exam.rows[0].tuned_answer == answers[0]
+    assert exam.rows[0].base_chose_right is None
+    assert exam.rows[1].base_chose_right is not None
+
+
+def test_a_prompt_without_ids_is_our_own_mistake(run: Run) -> None:
+    """Nothing is generated after an empty prompt."""
+    prepared = run.prepared
+    with pytest.raises(AssertionError):
+        generate_answers(prepared.model, prepared.base.tokenizer, [()], Decoding(8, (0,), 0), 1)
 
 
 # exam.json

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import Models, rows
 
-from finetuning_exam.data.encode import make_encoder
+from finetuning_exam.data.encoding.encode import make_encoder
 from finetuning_exam.data.records import Example
 from finetuning_exam.evaluation.score import N_DISTRACTORS, choose, make_choices, score_rows
 from finetuning_exam.model.device import choose_compute

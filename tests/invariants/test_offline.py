@@ -30,6 +30,7 @@ from finetuning_exam.cli import main
 
 model, data, prompts = sys.argv[1:]
 codes = [
+    main(["check", data, "--model", model]),
     main(["train", data, "--model", model, "--output_dir", "run", "--max_steps", "2",
           "--device", "cpu", "--max_new_tokens", "4", "--answered_examples", "4"]),
     main(["exam", prompts, "--adapter", "run", "--device", "cpu", "--max_new_tokens", "4"]),
@@ -44,9 +45,9 @@ print("RESULT " + json.dumps({"codes": codes, "attempts": attempts}))
 """
 
 
-def test_train_exam_and_compare_need_no_network(models: Models, tmp_path: Path) -> None:
-    """With every socket refused, train, exam and compare succeed, and none of them (nor telemetry)
-    so much as tries to open one, though no offline mode was asked for.
+def test_no_command_needs_a_network(models: Models, tmp_path: Path) -> None:
+    """With every socket refused, every command succeeds, and none of them (nor telemetry) so much
+    as tries to open one, though no offline mode was asked for.
     """
     data = write_rows(tmp_path / "rows.jsonl", rows(24))
     prompts = write_rows(tmp_path / "held_out.jsonl", rows(8))
@@ -62,4 +63,4 @@ def test_train_exam_and_compare_need_no_network(models: Models, tmp_path: Path) 
     )
     last = done.stdout.splitlines()[-1] if done.stdout else ""
     assert last.startswith("RESULT "), done.stderr[-2000:]
-    assert json.loads(last.removeprefix("RESULT ")) == {"codes": [0, 0, 0], "attempts": []}
+    assert json.loads(last.removeprefix("RESULT ")) == {"codes": [0, 0, 0, 0], "attempts": []}

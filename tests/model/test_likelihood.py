@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp
 from tiny import END, Models, logits_of, rows
 
-from finetuning_exam.data.encode import IGNORED, Encoded, make_encoder
+from finetuning_exam.data.encoding.encode import IGNORED, Encoded, make_encoder
 from finetuning_exam.evaluation.exam import pad_token_id
 from finetuning_exam.evaluation.score import score_rows
 from finetuning_exam.model.adapter import add_adapter, lora_config
@@ -84,7 +84,7 @@ def test_nll_equals_an_independent_float64_computation(
 
 def test_prompt_labels_count_when_they_are_supervised(base: Base) -> None:
     """With the whole row supervised the NLL is that of every token but the first."""
-    encoder = make_encoder(base.tokenizer, "plain", completion_only_loss=False)
+    encoder = make_encoder(base.tokenizer, "plain", loss_on="everything")
     row = encoder.encode(rows(1)[0])
     assert row.n_supervised == len(row.ids) - 1
     with torch.inference_mode():

@@ -97,7 +97,9 @@ def run() -> RunRecord:
         command="fte train train.jsonl --seed 7",
         settings=TrainSettings(seed=7),
         plan=TrainingPlan(3e-3, 16.0, 47, 752, 23, 76),
-        data=DataRecord("train.jsonl", "a1" * 32, "exam.jsonl", "b2" * 32, 672, 75, 40, False, 0),
+        data=DataRecord(
+            ("train.jsonl",), "a1" * 32, "exam.jsonl", "b2" * 32, 672, 75, 40, False, 0
+        ),
         base=BaseRecord("builtin", "c3" * 32, 7_123_456, 512),
         adapter=AdapterRecord(42, 812_345, "d4" * 32),
         template="plain",

@@ -99,7 +99,7 @@ def test_odd_paths_and_commands_break_nothing(exam: Exam, run: RunRecord) -> Non
         run,
         command=f"fte train {HOSTILE}",
         base=replace(run.base, name=HOSTILE),
-        data=replace(run.data, path=HOSTILE, exam_path=HOSTILE),
+        data=replace(run.data, paths=(HOSTILE,), exam_path=HOSTILE),
         settings=TrainSettings(output_dir=HOSTILE.replace("/", ""), lora_target_modules=(HOSTILE,)),
     )
     card = model_card(exam, hostile)

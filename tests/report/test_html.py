@@ -137,7 +137,7 @@ def test_hostile_text_is_shown_and_does_nothing(
         run,
         command=HOSTILE,
         base=replace(run.base, name=HOSTILE),
-        data=replace(run.data, path=HOSTILE, exam_path=HOSTILE),
+        data=replace(run.data, paths=(HOSTILE,), exam_path=HOSTILE),
         settings=TrainSettings(output_dir=HOSTILE),
     )
     page = render_report(hostile, hostile_run, metrics)

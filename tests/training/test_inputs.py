@@ -81,7 +81,7 @@ def test_all_differences_are_shown() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"data": "moved.jsonl"},
+        {"data": ("moved.jsonl",)},
         {"eval_file": "moved.jsonl"},
         {"output_dir": "elsewhere"},
         {"config": "c.yaml"},

@@ -17,7 +17,7 @@ from tiny import BRISK, Models, brisk, ignore, rows, run_training
 from trl import SFTConfig, SFTTrainer
 
 from finetuning_exam.cli.arguments import parse
-from finetuning_exam.data.encode import IGNORED, Encoded, make_encoder
+from finetuning_exam.data.encoding.encode import IGNORED, Encoded, make_encoder
 from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import Split
 from finetuning_exam.errors import DivergedError, UserError

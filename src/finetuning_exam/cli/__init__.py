@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, cast
 from finetuning_exam.errors import DiskFullError, UsageError, UserError
 
 if TYPE_CHECKING:
-    from finetuning_exam.settings import RunSettings
+    from finetuning_exam.settings import CommonSettings
 
 _PURPOSES = {
+    "check": "Read data the way training will, and report every fault",
     "train": "Fine-tune a model on a file, then examine it",
     "compare": "Show the answers of base and tuned model side by side",
     "exam": "Examine an adapter against its base on a held-out file",
@@ -46,12 +47,12 @@ def run_command(command: str, arguments: Sequence[str]) -> int:
             raise UsageError(
                 f"fte has no command {command!r}.{_nearest(command)}", "See fte --help."
             )
-        _prepare_environment()
+        _prepare_environment(command)
         from finetuning_exam.cli.arguments import KINDS, Parsed, parse
 
         parsed = parse(KINDS[command], command, arguments)
         module = import_module(f"finetuning_exam.cli.{command}")
-        return cast("Callable[[Parsed[RunSettings]], int]", module.run)(parsed)
+        return cast("Callable[[Parsed[CommonSettings]], int]", module.run)(parsed)
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -90,7 +91,7 @@ def _nearest(command: str) -> str:
     return f" Did you mean {found[0]}?" if found else ""
 
 
-def _prepare_environment() -> None:
+def _prepare_environment(command: str) -> None:
     """What must be set before a library of the hub or torch is imported."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a character it cannot show is no reason to end
@@ -98,7 +99,8 @@ def _prepare_environment() -> None:
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # Its threads do not go with the processes that torch may fork; the check has no torch.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true" if command == "check" else "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     # Threads that spin for long while they wait bring a shared machine to a crawl.
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")

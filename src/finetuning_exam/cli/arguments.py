@@ -18,15 +18,17 @@ import tyro
 from finetuning_exam.errors import UsageError
 from finetuning_exam.settings import (
     SHORT_NAMES,
+    CheckSettings,
+    CommonSettings,
     CompareSettings,
     ExamCommandSettings,
-    RunSettings,
     TrainSettings,
 )
 
-Settings = TypeVar("Settings", bound=RunSettings)
+Settings = TypeVar("Settings", bound=CommonSettings)
 
-KINDS: dict[str, type[RunSettings]] = {
+KINDS: dict[str, type[CommonSettings]] = {
+    "check": CheckSettings,
     "train": TrainSettings,
     "exam": ExamCommandSettings,
     "compare": CompareSettings,
@@ -84,7 +86,7 @@ def _from_flags(
     return settings
 
 
-def _with_bare_booleans(kind: type[RunSettings], arguments: Sequence[str]) -> list[str]:
+def _with_bare_booleans(kind: type[CommonSettings], arguments: Sequence[str]) -> list[str]:
     """Flags with `True` or `false` after them, as Transformers writes them, as tyro reads them."""
     booleans = {name for name, hint in get_type_hints(kind).items() if hint is bool}
     words: list[str] = []
@@ -174,11 +176,11 @@ def _as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _values(settings: RunSettings) -> dict[str, object]:
+def _values(settings: CommonSettings) -> dict[str, object]:
     return {field.name: getattr(settings, field.name) for field in fields(settings)}
 
 
-def _unknown_flag(flag: str, kind: type[RunSettings]) -> str:
+def _unknown_flag(flag: str, kind: type[CommonSettings]) -> str:
     if not flag.startswith("-"):
         return f"unexpected argument {flag!r}."
     name = flag.lstrip("-").split("=")[0].replace("-", "_")

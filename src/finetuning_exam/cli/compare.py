@@ -9,7 +9,8 @@ from rich.console import Console
 
 from finetuning_exam.cli.arguments import Parsed
 from finetuning_exam.cli.console import load_with_words, make_console, say, say_unused
-from finetuning_exam.data.records import Example, read_records
+from finetuning_exam.data.reading.read import read_sound_records
+from finetuning_exam.data.records import Example
 from finetuning_exam.errors import DataError
 from finetuning_exam.settings import CompareSettings
 
@@ -34,7 +35,7 @@ def run(parsed: Parsed[CompareSettings]) -> int:
         console, settings, settings.adapter_name_or_path, settings.model_name_or_path
     )
     if examples:
-        _show(console, _answer(tuned, examples, settings))
+        _show(console, _answer(console, tuned, examples, settings))
     else:
         _converse(console, tuned, settings)
     return 0
@@ -47,9 +48,7 @@ def _asked(settings: CompareSettings) -> tuple[Example, ...]:
     )
     if settings.prompts is None:
         return typed
-    records = read_records(
-        settings.prompts, settings.prompt_field, settings.answer_field, answer_required=False
-    )
+    records = read_sound_records([settings.prompts], settings, answer_required=False)
     return typed + records.examples
 
 
@@ -68,7 +67,7 @@ def _typed(text: str, path: str, number: int) -> Example:
 
 
 def _answer(
-    tuned: Tuned, examples: Sequence[Example], settings: CompareSettings
+    console: Console, tuned: Tuned, examples: Sequence[Example], settings: CompareSettings
 ) -> list[Comparison]:
     """Both models' answers to the same prompts with the same seed."""
     from finetuning_exam.evaluation.exam import pad_token_id
@@ -76,8 +75,7 @@ def _answer(
     from finetuning_exam.model.adapter import base_and_tuned
     from finetuning_exam.report.terminal import Comparison
 
-    prompts = [tuned.encoder.prompt_ids(example) for example in examples]
-    _check_prompts(tuned, examples, prompts)
+    prompts = _prompts(console, tuned, examples, settings.max_new_tokens)
     decoding = Decoding(
         max_new_tokens=settings.max_new_tokens,
         context=tuned.base.context,
@@ -100,25 +98,38 @@ def _answer(
     ]
 
 
-def _check_prompts(
-    tuned: Tuned, examples: Sequence[Example], prompts: Sequence[tuple[int, ...]]
-) -> None:
-    """See that every prompt leaves room for an answer and cannot end or open a turn.
+def _prompts(
+    console: Console, tuned: Tuned, examples: Sequence[Example], max_new_tokens: int
+) -> list[tuple[int, ...]]:
+    """Ids of what is asked; a prompt that leaves no room for an answer is cut, and that is said.
+
+    However long answers may be, a prompt keeps half of the model's context.
 
     Raises:
-        DataError: a prompt alone fills the model's context, or holds a special token.
+        DataError: a record asks nothing, or holds a special token which a template would obey.
     """
-    from finetuning_exam.data.encode import refuse_special_tokens
+    from finetuning_exam.data.encoding.encode import refuse_special_tokens
 
+    texts = [
+        f"{it.where}: a plain text, which asks nothing." for it in examples if it.is_plain_text
+    ]
+    if texts:
+        raise DataError(texts, "Give questions.")
     refuse_special_tokens(tuned.encoder, examples)
     context = tuned.base.context
-    too_long = [
-        f"{example.where}: {len(prompt)} tokens, and the model's context is {context}."
-        for example, prompt in zip(examples, prompts, strict=True)
-        if len(prompt) >= context
-    ]
-    if too_long:
-        raise DataError(too_long, "Shorten the question.")
+    room = max(context - max_new_tokens, context // 2)
+    prompts: list[tuple[int, ...]] = []
+    for example in examples:
+        ids, n_cut = tuned.encoder.fit_prompt(example, room)
+        if n_cut:
+            before = len(ids) + n_cut
+            say(
+                console,
+                f"{example.where}: the prompt is cut from {before} to {len(ids)} tokens, "
+                "so that the model has room for an answer.",
+            )
+        prompts.append(ids)
+    return prompts
 
 
 def _show(console: Console, comparisons: Sequence[Comparison]) -> None:
@@ -140,6 +151,7 @@ def _converse(console: Console, tuned: Tuned, settings: CompareSettings) -> None
             return
         number += 1
         try:
-            _show(console, _answer(tuned, [_typed(text, "question", number)], settings))
+            asked = [_typed(text, "question", number)]
+            _show(console, _answer(console, tuned, asked, settings))
         except DataError as error:
             say(console, str(error))

@@ -15,11 +15,12 @@ from finetuning_exam.model.folder import (
     check_adapter_folder,
     check_local_model,
 )
-from finetuning_exam.report.text import visible
+from finetuning_exam.report.text import counted, visible
 from finetuning_exam.settings import RunSettings
 from finetuning_exam.training.progress import Progress as TrainingProgress
 
 if TYPE_CHECKING:
+    from finetuning_exam.data.check import Check
     from finetuning_exam.model.tuned import Tuned
 
 
@@ -31,6 +32,17 @@ def make_console() -> Console:
 def say(console: Console, text: str) -> None:
     """Print a line as it is; the terminal wraps it, so that it can be copied whole."""
     console.print(visible(text), soft_wrap=True)
+
+
+def say_sources(console: Console, check: Check) -> None:
+    """Say which files were read and in which form their records were found."""
+    for records in filter(None, (check.train, check.exam)):
+        for source in records.sources:
+            say(
+                console,
+                f"{source.path}: {counted(source.n_records, 'record')} ({source.container}, "
+                f"{source.layout})",
+            )
 
 
 def say_unused(console: Console, config: str | None, keys: tuple[str, ...], command: str) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetuning_exam.cli.arguments import Parsed
 from finetuning_exam.cli.console import load_with_words, make_console, say, say_unused
-from finetuning_exam.data.records import Example, read_records
+from finetuning_exam.data.findings import Kind
+from finetuning_exam.data.reading.read import read_records, read_sound_records, refuse_errors
+from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import leave_out_taught
-from finetuning_exam.errors import UsageError, UserError, WorseError
+from finetuning_exam.errors import DataError, UsageError, UserError, WorseError
 from finetuning_exam.model.folder import adapter_origin
+from finetuning_exam.report.text import counted
 from finetuning_exam.settings import ExamCommandSettings
 from finetuning_exam.training.run_folder import write_json
 
@@ -31,23 +35,23 @@ def run(parsed: Parsed[ExamCommandSettings]) -> int:
     settings = parsed.settings
     console = make_console()
     say_unused(console, settings.config, parsed.unused_keys, "exam")
-    records = read_records(settings.data, settings.prompt_field, settings.answer_field)
+    records = read_sound_records([settings.data], settings)
     output = Path(settings.output_file) if settings.output_file else None
     if output:
         _check_output(output)
-    say(console, f"{records.path}: {len(records.examples)} records")
+    say(console, f"{records.path}: {counted(len(records.examples), 'record')}")
     tuned = load_with_words(
         console, settings, settings.adapter_name_or_path, settings.model_name_or_path
     )
     new, taught = leave_out_taught(records.examples, _trained(settings, console))
     if taught:
-        left = "are left out" if new else "are all there is: this exam cannot tell anything"
+        left = "left out" if new else "all there is, so this exam cannot tell anything"
         say(
             console,
-            f"Warning: {len(taught)} questions stand in the training file too; they {left}.",
+            f"Warning: {counted(len(taught), 'exam question')} also in the training file: {left}.",
         )
     with console.status("exam"):
-        exam = _take(settings, new or records.examples, tuned, is_held_out=bool(new))
+        exam = _take(console, settings, new or records.examples, tuned, is_held_out=bool(new))
     if output:
         from finetuning_exam.report.exam_json import exam_to_json
 
@@ -71,22 +75,39 @@ def _check_output(path: Path) -> None:
 
 
 def _trained(settings: ExamCommandSettings, console: Console) -> tuple[Example, ...]:
-    """The examples of the adapter's training file, where that can be read."""
-    path = adapter_origin(Path(settings.adapter_name_or_path)).data_path
-    try:
-        return read_records(path or "", settings.prompt_field, settings.answer_field).examples
-    except UserError:
-        say(console, "The training file cannot be read here: overlap with it is not known.")
-        return ()
+    """The examples of the adapter's training files, where those can be read."""
+    origin = adapter_origin(Path(settings.adapter_name_or_path))
+    with suppress(UserError):
+        if origin.data_paths and (
+            examples := read_records(origin.data_paths, origin.fields).examples
+        ):
+            return examples
+    say(console, "The training file cannot be read here: overlap with it is not known.")
+    return ()
 
 
 def _take(
-    settings: ExamCommandSettings, examples: Sequence[Example], tuned: Tuned, *, is_held_out: bool
+    console: Console,
+    settings: ExamCommandSettings,
+    examples: Sequence[Example],
+    tuned: Tuned,
+    *,
+    is_held_out: bool,
 ) -> Exam:
-    from finetuning_exam.data.encode import encode_all
+    """The exam of all rows that fit; those that had to be cut or left out are named.
+
+    Raises:
+        DataError: none is left.
+    """
+    from finetuning_exam.data.encoding.encode import encode_all
     from finetuning_exam.evaluation.exam import ExamPlan, take_exam
 
-    encode_all(tuned.encoder, examples, tuned.base.context)
+    encoded = encode_all(tuned.encoder, examples, tuned.base.context)
+    refuse_errors(encoded.findings)
+    for finding in encoded.findings:
+        say(console, str(finding))
+    if not encoded.rows:
+        raise DataError(["No row is left to examine."], Kind.ANSWER_TOO_LONG.mend)
     plan = ExamPlan(
         seed=settings.seed,
         batch_size=settings.eval_batch_size,
@@ -95,4 +116,4 @@ def _take(
         context=tuned.base.context,
         is_held_out=is_held_out,
     )
-    return take_exam(tuned.model, tuned.base.tokenizer, tuned.encoder, examples, plan)
+    return take_exam(tuned.model, tuned.base.tokenizer, tuned.encoder, encoded, plan)

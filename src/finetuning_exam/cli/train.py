@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import time
 from collections.abc import Iterator
@@ -15,11 +14,23 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from finetuning_exam.cli.arguments import Parsed
-from finetuning_exam.cli.console import ProgressView, duration, make_console, say, say_unused
-from finetuning_exam.data.records import Records, read_records
+from finetuning_exam.cli.console import (
+    ProgressView,
+    duration,
+    make_console,
+    say,
+    say_sources,
+    say_unused,
+)
+from finetuning_exam.data.check import Check, check_files
+from finetuning_exam.data.findings import errors
+from finetuning_exam.data.reading.hub import is_hub_name
+from finetuning_exam.data.reading.read import SKIP_BAD_ROWS, refuse_errors
 from finetuning_exam.data.split import Split, split_examples
-from finetuning_exam.errors import UsageError, WorseError
+from finetuning_exam.errors import DataError, UsageError, WorseError
 from finetuning_exam.model.folder import RUN, check_local_model
+from finetuning_exam.report.data_check import finding_to_json, kinds_line, split_line
+from finetuning_exam.report.text import counted
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training import run_folder
 from finetuning_exam.training.inputs import check_same_inputs, run_inputs
@@ -33,10 +44,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """The rows of a run and the files they came from."""
+    """The checked data of a run and who trains and is examined."""
 
-    train: Records
-    exam: Records | None
+    check: Check
     split: Split
 
 
@@ -87,41 +97,32 @@ def _check_trackers(settings: TrainSettings) -> None:
 
 
 def _read_data(settings: TrainSettings) -> Data:
-    fields = settings.prompt_field, settings.answer_field
-    train = read_records(settings.data, *fields)
-    exam_file = settings.eval_file or _exam_file_beside(Path(settings.data))
-    exam = read_records(exam_file, *fields) if exam_file else None
+    """The data as `fte check` reads it.
+
+    Raises:
+        DataError: records have errors, unless they are to be skipped, or none is left.
+    """
+    check = check_files(settings)
+    if not settings.skip_bad_rows:
+        refuse_errors(check.findings, SKIP_BAD_ROWS)
+    if not check.train.examples:
+        raise DataError([f"{check.train.path}: no record can be used."])
+    exam = check.exam.examples if check.exam else None
     split = split_examples(
-        train.examples, exam.examples if exam else None, settings.eval_fraction, settings.seed
+        check.train.examples, exam, settings.eval_fraction, settings.seed, check.links
     )
-    return Data(train, exam, split)
-
-
-def _exam_file_beside(train: Path) -> str | None:
-    """The exam file that belongs to a training file by name: train.jsonl → exam.jsonl."""
-    beside = train.with_name(re.sub(r"(?<![A-Za-z])train(?![A-Za-z])", "exam", train.name))
-    return str(beside) if beside != train and beside.is_file() else None
+    return Data(check, split)
 
 
 def _tell_data(console: Console, data: Data) -> None:
-    train, split = data.train, data.split
-    say(
-        console,
-        f"{train.path}: {len(train.examples)} records "
-        f"({train.fields.prompt} → {train.fields.answer})",
-    )
-    for records in filter(None, (train, data.exam)):
-        if records.ignored_fields:
-            say(console, f"{records.path}: not used: {', '.join(records.ignored_fields)}")
-    source = (
-        "the training rows themselves" if split.exam_is_training else "held out of the same file"
-    )
-    exam_source = data.exam.path if data.exam else source
-    say(
-        console,
-        f"{len(split.train)} rows train, {len(split.validation)} choose the best step, "
-        f"{len(split.exam)} sit the exam ({exam_source})",
-    )
+    check, split = data.check, data.split
+    say_sources(console, check)
+    skipped = len(errors(check.findings))
+    if skipped:
+        say(console, f"Warning: {counted(skipped, 'error')}: these records are left out.")
+    if check.findings:
+        say(console, f"Data check: {kinds_line(check.findings)}")
+    say(console, split_line(split, check.exam))
     if not split.validation:
         say(console, "Without validation rows the last step is kept.")
     if split.exam_is_training:
@@ -130,7 +131,7 @@ def _tell_data(console: Console, data: Data) -> None:
         first = ", ".join(example.where for example in split.taught[:3])
         say(
             console,
-            f"Warning: {len(split.taught)} exam questions stand in the training file too and are "
+            f"Warning: {counted(len(split.taught), 'exam question')} also in the training file: "
             f"left out, such as {first}.",
         )
 
@@ -148,14 +149,25 @@ def _train_and_examine(
         with watch.part("load"):
             prepared = prepare(settings, data.split)
     _tell_plan(console, prepared)
+    if prepared.findings:
+        say(console, f"Tokens: {kinds_line(prepared.findings)}")
     _begin_folder(console, settings, data, checkpoint)
+    findings = (*data.check.findings, *prepared.findings)
+    run_folder.write_json(
+        folder / run_folder.DATA_CHECK, [finding_to_json(finding) for finding in findings]
+    )
     with watch.part("train"), ProgressView(console) as view:
         result = train(prepared, folder, view.show, checkpoint)
     _tell_training(console, result, watch.seconds["train"])
     with watch.part("exam"), console.status("exam") as status:
         exam = examine(prepared, lambda stage: status.update(f"exam: {stage}"))
     record = make_record(
-        prepared, _data_record(data), result, folder, parsed.command_line, watch.seconds
+        prepared,
+        _data_record(data.check, prepared.split),
+        result,
+        folder,
+        parsed.command_line,
+        watch.seconds,
     )
     return exam, record
 
@@ -194,7 +206,8 @@ def _checkpoint(settings: TrainSettings, data: Data) -> Path | None:
 
 
 def _inputs(settings: TrainSettings, data: Data) -> dict[str, run_folder.Json]:
-    return run_inputs(settings, data.train.sha256, data.exam.sha256 if data.exam else None)
+    train, exam = data.check.train, data.check.exam
+    return run_inputs(settings, train.sha256, exam.sha256 if exam else None)
 
 
 def _begin_folder(
@@ -222,21 +235,26 @@ def _tell_training(console: Console, result: TrainingResult, seconds: float) -> 
         say(console, "Warning: no step was better on the validation rows than the untrained model.")
 
 
-def _data_record(data: Data) -> DataRecord:
+def _data_record(check: Check, split: Split) -> DataRecord:
     from finetuning_exam.training.record import DataRecord
 
-    split = data.split
+    train, exam = check.train, check.exam
     return DataRecord(
-        path=str(Path(data.train.path).resolve()),
-        sha256=data.train.sha256,
-        exam_path=str(Path(data.exam.path).resolve()) if data.exam else None,
-        exam_sha256=data.exam.sha256 if data.exam else None,
+        paths=tuple(_absolute(source.path) for source in train.sources),
+        sha256=train.sha256,
+        exam_path=_absolute(exam.path) if exam else None,
+        exam_sha256=exam.sha256 if exam else None,
         n_train=len(split.train),
         n_validation=len(split.validation),
         n_exam=len(split.exam),
         exam_is_training=split.exam_is_training,
         exam_rows_also_taught=len(split.taught),
     )
+
+
+def _absolute(path: str) -> str:
+    """A file's whole path; a hub dataset's name as it is."""
+    return path if is_hub_name(path) else str(Path(path).resolve())
 
 
 def _write_results(folder: Path, exam: Exam, record: RunRecord) -> None:

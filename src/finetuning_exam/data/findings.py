@@ -138,7 +138,7 @@ class Finding:
         return place(self.path, self.line, self.column)
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.detail}."
+        return f"{self.where}: {self.detail}{'' if self.detail.endswith('?') else '.'}"
 
 
 def place(path: str, line: int, column: int = 0) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import random
 import unicodedata
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 from finetuning_exam.data.records import Example
 
@@ -37,23 +37,36 @@ def normalized(text: str) -> str:
 
 
 def prompt_key(example: Example) -> str:
-    """Examples with the same key ask the same thing."""
-    return f"{normalized(example.instruction)}\n{normalized(example.input)}"
+    """Examples with the same key ask the same thing; a plain text's key is the text itself."""
+    if example.is_plain_text:
+        return normalized(example.answer)
+    turns = [f"{turn.role}: {normalized(turn.text)}" for turn in example.earlier]
+    return "\n".join([*turns, normalized(example.instruction), normalized(example.input)])
 
 
 def split_examples(
-    examples: Sequence[Example], exam: Sequence[Example] | None, fraction: float, seed: int
+    examples: Sequence[Example],
+    exam: Sequence[Example] | None,
+    fraction: float,
+    seed: int,
+    links: Sequence[tuple[int, int]] = (),
 ) -> Split:
     """Split a training file; `exam` is the exam file's examples, if there is one.
 
-    Examples with the same prompt, or the same non-empty `group`, stay on one side. Below
-    `MIN_ROWS_FOR_VALIDATION` rows there is no validation part; below `MIN_ROWS_FOR_HOLDOUT`
-    rows without an exam file nothing is held out and the exam is the training rows.
+    Examples with the same prompt, or the same non-empty `group`, stay on one side, and so do the
+    pairs of indices in `links` (near duplicates). Each held-out part has about the file's share of
+    each tag. Below `MIN_ROWS_FOR_VALIDATION` rows there is no validation part; below
+    `MIN_ROWS_FOR_HOLDOUT` rows without an exam file nothing is held out and the exam is the
+    training rows.
     """
     size = math.ceil(fraction * len(examples))
     exam_size = size if exam is None and len(examples) >= MIN_ROWS_FOR_HOLDOUT else 0
     validation_size = size if len(examples) >= MIN_ROWS_FOR_VALIDATION else 0
-    held_out, validation, train = _draw(examples, (exam_size, validation_size), seed)
+    clusters = _clusters(examples, links)
+    held_out, validation, train = (
+        tuple(examples[index] for index in part)
+        for part in _draw(clusters, (exam_size, validation_size), seed)
+    )
     if exam is not None:
         new, taught = leave_out_taught(exam, examples)
         if not new:
@@ -79,35 +92,16 @@ def leave_out_taught(
     return tuple(example for example in exam if example not in left_out), taught
 
 
-def _draw(
-    examples: Sequence[Example], sizes: Sequence[int], seed: int
-) -> list[tuple[Example, ...]]:
-    """Parts of about the given sizes, whole clusters each, and last the rest; in file order.
+@dataclass(frozen=True, slots=True, eq=False)
+class _Cluster:
+    """Examples that stay together: their indices, and how many have each tag."""
 
-    Clusters are taken in a seeded random order, those that fit first; where none fits, the
-    smallest. The largest cluster always stays in the rest.
-    """
-    waiting = _clusters(examples)
-    random.Random(seed).shuffle(waiting)
-    largest = max(waiting, key=len, default=[])
-    parts: list[tuple[Example, ...]] = []
-    for size in sizes:
-        chosen: list[int] = []
-        for cluster in [other for other in waiting if other is not largest]:
-            if len(chosen) + len(cluster) <= size:
-                chosen.extend(cluster)
-                waiting.remove(cluster)
-        if not chosen and size and len(waiting) > 1:
-            smallest = min((other for other in waiting if other is not largest), key=len)
-            chosen.extend(smallest)
-            waiting.remove(smallest)
-        parts.append(tuple(examples[index] for index in sorted(chosen)))
-    parts.append(tuple(examples[index] for index in sorted(chain.from_iterable(waiting))))
-    return parts
+    rows: tuple[int, ...]
+    tags: dict[str, int]
 
 
-def _clusters(examples: Sequence[Example]) -> list[list[int]]:
-    """Indices that must stay together: same prompt or same group, transitively (union-find)."""
+def _clusters(examples: Sequence[Example], links: Sequence[tuple[int, int]]) -> list[_Cluster]:
+    """Same prompt, same group or linked, transitively (union-find); in the order of the file."""
     parent = list(range(len(examples)))
 
     def root(index: int) -> int:
@@ -123,7 +117,110 @@ def _clusters(examples: Sequence[Example]) -> list[list[int]]:
             keys.append(("group", example.group))
         for key in keys:
             parent[root(index)] = root(first_with.setdefault(key, index))
-    clusters: dict[int, list[int]] = {}
+    for one, other in links:
+        parent[root(one)] = root(other)
+    members: dict[int, list[int]] = {}
     for index in range(len(examples)):
-        clusters.setdefault(root(index), []).append(index)
-    return list(clusters.values())
+        members.setdefault(root(index), []).append(index)
+    return [
+        _Cluster(tuple(rows), dict(Counter([examples[index].tag for index in rows])))
+        for rows in members.values()
+    ]
+
+
+def _draw(clusters: list[_Cluster], sizes: Sequence[int], seed: int) -> list[list[int]]:
+    """Parts of about the given sizes, whole clusters each, and last the rest; in file order.
+
+    Clusters are taken in a seeded random order; the largest one always stays in the rest.
+    """
+    draw = random.Random(seed)
+    waiting = list(clusters)
+    draw.shuffle(waiting)
+    largest = max(waiting, key=lambda cluster: len(cluster.rows), default=None)
+    n_rows: Counter[str] = Counter()
+    n_clusters: Counter[str] = Counter()
+    for cluster in clusters:
+        n_rows.update(cluster.tags)
+        n_clusters.update(cluster.tags.keys())
+    tags = sorted(n_rows)
+    parts: list[list[int]] = []
+    for size in sizes:
+        draw.shuffle(tags)
+        part = _Part(_quotas({tag: n_rows[tag] for tag in tags}, size), n_clusters)
+        part.fill([cluster for cluster in waiting if cluster is not largest])
+        parts.append(sorted(part.rows))
+        taken = set(part.rows)
+        waiting = [cluster for cluster in waiting if cluster.rows[0] not in taken]
+    return [*parts, sorted(index for cluster in waiting for index in cluster.rows)]
+
+
+def _quotas(counts: dict[str, int], size: int) -> dict[str, int]:
+    """A part's rows shared out over tags by their counts, by largest remainders (Hamilton).
+
+    Of equal remainders the earlier tag has the row.
+    """
+    total = sum(counts.values())
+    quotas = {tag: size * count // total for tag, count in counts.items()}
+    by_remainder = sorted(counts, key=lambda tag: -(size * counts[tag] % total))
+    for tag in by_remainder[: size - sum(quotas.values())]:
+        quotas[tag] += 1
+    return quotas
+
+
+class _Part:
+    """A held-out part while it is filled; `n_clusters`, what is left of each tag, goes down."""
+
+    def __init__(self, quotas: dict[str, int], n_clusters: Counter[str]) -> None:
+        self.rows: list[int] = []
+        self._size = self._left = sum(quotas.values())
+        self._room = quotas
+        self._n_clusters = n_clusters
+
+    def fill(self, waiting: Sequence[_Cluster]) -> None:
+        """Take the clusters that fit the quotas of all their tags, in order, then those that
+        overdraw the quota of a tag that is not full.
+
+        Where large clusters keep so much to themselves that a quarter of the part is missing, any
+        that fit; where none fits at all, the smallest. The last cluster of a tag is held out only
+        if more than half of the part were missing otherwise.
+        """
+        if not self._size or not waiting:
+            return
+        waiting = self._take(waiting, lambda it: self._spares(it) and self._has_room(it))
+        waiting = self._take(waiting, lambda it: self._is_wanted(it) and self._spares(it))
+        if 4 * self._left >= self._size:
+            waiting = self._take(waiting, self._spares)
+        if 2 * self._left > self._size:
+            waiting = self._take(waiting, lambda _: True)
+        if not self.rows:
+            self._add(min(waiting, key=lambda cluster: len(cluster.rows)))
+
+    def _take(
+        self, waiting: Sequence[_Cluster], is_taken: Callable[[_Cluster], bool]
+    ) -> list[_Cluster]:
+        """Add what is to be taken, as far as the part's size allows; the others are returned."""
+        others: list[_Cluster] = []
+        for cluster in waiting:
+            if len(cluster.rows) <= self._left and is_taken(cluster):
+                self._add(cluster)
+            else:
+                others.append(cluster)
+        return others
+
+    def _add(self, cluster: _Cluster) -> None:
+        self.rows.extend(cluster.rows)
+        self._left -= len(cluster.rows)
+        for tag, count in cluster.tags.items():
+            self._room[tag] -= count
+            self._n_clusters[tag] -= 1
+
+    def _spares(self, cluster: _Cluster) -> bool:
+        """Whether each of its tags has another cluster that is not held out."""
+        return all(self._n_clusters[tag] > 1 for tag in cluster.tags)
+
+    def _has_room(self, cluster: _Cluster) -> bool:
+        return all(count <= self._room[tag] for tag, count in cluster.tags.items())
+
+    def _is_wanted(self, cluster: _Cluster) -> bool:
+        """Whether the tag that most of it has is not full."""
+        return self._room[max(cluster.tags, key=lambda tag: cluster.tags[tag])] > 0

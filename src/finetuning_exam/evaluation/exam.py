@@ -11,7 +11,7 @@ from typing import Literal
 from peft import PeftModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from finetuning_exam.data.encode import Encoded, Encoder
+from finetuning_exam.data.encoding.encode import Encoded, EncodedRows, Encoder
 from finetuning_exam.data.records import Example
 from finetuning_exam.evaluation.generate import Answer, Decoding, generate_answers
 from finetuning_exam.evaluation.results import ExamRow, Results, cluster, compare_scores, summarize
@@ -60,16 +60,17 @@ def take_exam(
     model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     encoder: Encoder,
-    examples: Sequence[Example],
+    questions: EncodedRows,
     plan: ExamPlan,
     on_stage: OnStage = lambda stage: None,
 ) -> Exam:
     """Examine a model with its adapter on against the same model with it off.
 
     Both see the same ids in the same batches with the same seed. All examples are scored; a
-    seeded sample of at most `plan.answered_examples` is also answered and put as multiple choice.
+    seeded sample of at most `plan.answered_examples` is also answered and put as multiple choice,
+    except for plain texts, which ask nothing.
     """
-    rows = [encoder.encode(example) for example in examples]
+    rows, examples = questions.rows, questions.examples
     pad_id = pad_token_id(tokenizer, encoder)
     on_stage("scoring")
     base_scores, tuned_scores = base_and_tuned(
@@ -79,11 +80,12 @@ def take_exam(
         ExamRow(example, base, tuned)
         for example, base, tuned in zip(examples, base_scores, tuned_scores, strict=True)
     ]
-    sample = _sample(len(examples), plan)
+    sample = _sample(examples, plan)
     on_stage("answering")
     base_answers, tuned_answers = _answers(model, tokenizer, encoder, rows, sample, plan)
     on_stage("choosing")
-    chosen = _chosen(model, encoder, make_choices(examples, plan.seed, sample), pad_id, plan)
+    choices = make_choices(examples, plan.seed, sample)
+    chosen = _chosen(model, encoder, rows, choices, pad_id, plan)
     for place, index in enumerate(sample):
         base_chose, tuned_chose = chosen.get(index, (None, None))
         row = examined[index]
@@ -105,10 +107,11 @@ def pad_token_id(tokenizer: PreTrainedTokenizerBase, encoder: Encoder) -> int:
     return encoder.eos_token_id if pad is None else pad
 
 
-def _sample(n_examples: int, plan: ExamPlan) -> list[int]:
-    if n_examples <= plan.answered_examples:
-        return list(range(n_examples))
-    return sorted(random.Random(plan.seed).sample(range(n_examples), plan.answered_examples))
+def _sample(examples: Sequence[Example], plan: ExamPlan) -> list[int]:
+    asking = [index for index, example in enumerate(examples) if not example.is_plain_text]
+    if len(asking) <= plan.answered_examples:
+        return asking
+    return sorted(random.Random(plan.seed).sample(asking, plan.answered_examples))
 
 
 def _answers(
@@ -120,7 +123,7 @@ def _answers(
     plan: ExamPlan,
 ) -> tuple[tuple[Answer, ...], tuple[Answer, ...]]:
     """Greedy answers of base and tuned to the sampled rows' prompts."""
-    prompts = [rows[index].ids[: rows[index].prompt_length] for index in sample]
+    prompts = [_prompt(rows[index]) for index in sample]
     if not prompts:
         return (), ()
     longest = max(len(rows[index].ids) - rows[index].prompt_length for index in sample)
@@ -136,18 +139,28 @@ def _answers(
     )
 
 
+def _prompt(row: Encoded) -> tuple[int, ...]:
+    return row.ids[: row.prompt_length]
+
+
 def _chosen(
     model: PeftModel,
     encoder: Encoder,
+    rows: Sequence[Encoded],
     choices: Sequence[Choice],
     pad_id: int,
     plan: ExamPlan,
 ) -> dict[int, tuple[bool, bool]]:
-    """Whether base and tuned chose right, by index of the example; too long ones are not asked."""
+    """Whether base and tuned chose right, by index of the example.
+
+    Not asked is a question with an option that the model has no room for, or with a prompt that
+    had to be cut.
+    """
     asked = [
         choice
         for choice in choices
-        if all(len(encoder.encode(it).ids) <= plan.context for it in choice.options)
+        if encoder.prompt_ids(choice.options[0]) == _prompt(rows[choice.index])
+        and all(len(encoder.encode(it).ids) <= plan.context for it in choice.options)
     ]
     base, tuned = base_and_tuned(
         model, lambda: choose(model, encoder, asked, pad_id, plan.batch_size)

@@ -42,6 +42,7 @@ def generate_answers(
     batch_size: int,
 ) -> tuple[Answer, ...]:
     """Answer every prompt (its ids), in the order given; prompts of like length share a batch."""
+    assert all(prompts), "a prompt without ids has nothing to answer"
     found: dict[int, Answer] = {}
     torch.manual_seed(decoding.seed)
     for indices in _batches(prompts, decoding, batch_size):

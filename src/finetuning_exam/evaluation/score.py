@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
-from finetuning_exam.data.encode import Encoded, Encoder
+from finetuning_exam.data.encoding.encode import Encoded, Encoder
 from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import normalized
 from finetuning_exam.model.likelihood import collate, supervised_nll
@@ -71,21 +71,27 @@ def make_choices(
     """Multiple-choice questions: the asked examples (absent: all) against three other answers.
 
     The wrong answers are drawn from all examples of the same tag with different answers. An
-    example whose tag has too few different answers is left out.
+    example whose tag has too few different answers is left out, and so is a plain text, which
+    neither asks nor answers anything.
     """
     answers: dict[str, dict[str, str]] = {}
     for example in examples:
+        if example.is_plain_text:
+            continue
         answers.setdefault(example.tag, {}).setdefault(normalized(example.answer), example.answer)
     draw = random.Random(seed)
     choices: list[Choice] = []
     for index in range(len(examples)) if asked is None else asked:
         example = examples[index]
+        if example.is_plain_text:
+            continue
         same_tag = answers[example.tag]
         others = [key for key in same_tag if key != normalized(example.answer)]
         if len(others) < N_DISTRACTORS:
             continue
         wrong = [same_tag[key] for key in draw.sample(others, N_DISTRACTORS)]
-        choices.append(Choice(index, (example, *(_with_answer(example, text) for text in wrong))))
+        options = (replace(example, answer=text) for text in wrong)
+        choices.append(Choice(index, (example, *options)))
     return tuple(choices)
 
 
@@ -105,14 +111,3 @@ def choose(
         right, *wrong = (score.nll_per_token for score in scores[start : start + width])
         results.append(right < min(wrong))
     return tuple(results)
-
-
-def _with_answer(example: Example, answer: str) -> Example:
-    return Example(
-        instruction=example.instruction,
-        answer=answer,
-        line=example.line,
-        path=example.path,
-        input=example.input,
-        tag=example.tag,
-    )

@@ -6,12 +6,13 @@ import hashlib
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
+from typing import get_args
 
 from finetuning_exam.errors import ModelError, UsageError
-from finetuning_exam.settings import BUILTIN_MODEL, Template
+from finetuning_exam.settings import BUILTIN_MODEL, FieldSettings, Format, Template
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
@@ -27,7 +28,9 @@ class Origin:
     base_sha256: str | None = None
     template: Template | None = None
     adapter_sha256: str | None = None
-    data_path: str | None = None
+    data_paths: tuple[str, ...] = ()
+    fields: FieldSettings = field(default_factory=FieldSettings)
+    """How its training files were read."""
 
 
 def find_model_folder(name: str) -> Path:
@@ -159,7 +162,8 @@ def adapter_origin(folder: Path) -> Origin:
             str(base["sha256"]),
             template,
             _text_in(run, "adapter", "sha256"),
-            _text_in(run, "data", "path"),
+            _texts_in(run, "data", "paths"),
+            _fields_in(run),
         )
     config = read_object(folder / ADAPTER_CONFIG)
     return Origin(str(config.get("base_model_name_or_path") or BUILTIN_MODEL))
@@ -169,6 +173,21 @@ def _text_in(run: dict[str, object], part: str, key: str) -> str | None:
     inner = run.get(part)
     value = inner.get(key) if isinstance(inner, dict) else None
     return value if isinstance(value, str) else None
+
+
+def _fields_in(run: dict[str, object]) -> FieldSettings:
+    wanted = _text_in(run, "settings", "format")
+    return FieldSettings(
+        format=next((it for it in get_args(Format) if it == wanted), "auto"),
+        prompt_field=_text_in(run, "settings", "prompt_field"),
+        answer_field=_text_in(run, "settings", "answer_field"),
+    )
+
+
+def _texts_in(run: dict[str, object], part: str, key: str) -> tuple[str, ...]:
+    inner = run.get(part)
+    value = inner.get(key) if isinstance(inner, dict) else None
+    return tuple(map(str, value)) if isinstance(value, list) else ()
 
 
 def read_object(path: Path) -> dict[str, object]:

@@ -13,7 +13,7 @@ from peft import PeftModel
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from finetuning_exam.data.encode import IGNORED, Encoded
+from finetuning_exam.data.encoding.encode import IGNORED, Encoded
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from finetuning_exam.model.folder import (
     find_model_folder,
     weights_sha256,
 )
+from finetuning_exam.model.tokenizer import context_in, end_tokens
 
 _FALLBACK_CONTEXT = 2048
 _LOAD_ERRORS = (
@@ -59,11 +60,14 @@ def load_base(name: str, compute: Compute) -> Base:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
         model, notes = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=compute.dtype,
             local_files_only=True,
+            trust_remote_code=False,
             use_safetensors=True,
             output_loading_info=True,
         )
@@ -103,14 +107,9 @@ def load_base(name: str, compute: Compute) -> Base:
 
 def _stop_ids(model: PreTrainedModel) -> tuple[int, ...]:
     """The end tokens a model's generation config names: one, several or none."""
-    found = model.generation_config.eos_token_id if model.generation_config else None
-    if found is None:
-        return ()
-    return (found,) if isinstance(found, int) else tuple(found)
+    return end_tokens(getattr(model.generation_config, "eos_token_id", None))
 
 
 def _context(model: PreTrainedModel) -> int:
     config = model.config.get_text_config()
-    names = ("max_position_embeddings", "n_positions", "max_sequence_length")
-    found = [value for name in names if isinstance(value := getattr(config, name, None), int)]
-    return found[0] if found else _FALLBACK_CONTEXT
+    return context_in(lambda name: getattr(config, name, None)) or _FALLBACK_CONTEXT

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from peft import PeftModel
 
-from finetuning_exam.data.encode import Encoder, make_encoder
-from finetuning_exam.data.template import choose_template
+from finetuning_exam.data.encoding.encode import Encoder, make_encoder
+from finetuning_exam.data.encoding.template import choose_template
 from finetuning_exam.model.adapter import load_adapter
 from finetuning_exam.model.device import Compute, choose_compute
 from finetuning_exam.model.folder import adapter_origin

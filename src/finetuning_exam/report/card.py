@@ -9,8 +9,8 @@ from pathlib import Path, PurePath
 
 import yaml
 
+from finetuning_exam.data.encoding.template import prompt_func
 from finetuning_exam.data.records import Example
-from finetuning_exam.data.template import prompt_func
 from finetuning_exam.evaluation.exam import Exam
 from finetuning_exam.model.folder import looks_like_path
 from finetuning_exam.report.text import (

@@ -43,6 +43,11 @@ def number(value: float | None, digits: int = 3) -> str:
     return _without_minus_zero(f"{value:,.{digits}f}").replace("-", MINUS)
 
 
+def counted(n: int, noun: str) -> str:
+    """A whole number of things, such as `1 row` or `2,000 rows`."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
 def signed(value: float | None, digits: int = 3) -> str:
     """A change: the figure with its sign, except for what rounds to zero."""
     text = number(value, digits)

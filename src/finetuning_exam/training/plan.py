@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from finetuning_exam.settings import TrainSettings
+from finetuning_exam.settings import DataSettings, TrainSettings
 
 SMALL_MODEL_PARAMETERS = 50_000_000
 MAX_VALIDATIONS = 10
@@ -59,9 +59,8 @@ def make_plan(
     epochs = (
         size.epochs(n_rows) if settings.num_train_epochs == "auto" else settings.num_train_epochs
     )
-    batches = math.ceil(n_rows / settings.per_device_train_batch_size)
-    steps_per_epoch = math.ceil(batches / settings.gradient_accumulation_steps)
-    total = settings.max_steps or max(1, math.ceil(epochs * steps_per_epoch))
+    per_epoch = steps_per_epoch(settings, n_rows)
+    total = settings.max_steps or max(1, math.ceil(epochs * per_epoch))
     rows_seen = total * settings.per_device_train_batch_size * settings.gradient_accumulation_steps
     affordable = int(VALIDATION_COST * rows_seen / max(1, n_validation_rows))
     validations = min(MAX_VALIDATIONS, max(1, affordable))
@@ -70,12 +69,18 @@ def make_plan(
     )
     return TrainingPlan(
         learning_rate,
-        total / steps_per_epoch,
-        steps_per_epoch,
+        total / per_epoch,
+        per_epoch,
         total,
         _warmup_steps(settings, total),
         save_steps,
     )
+
+
+def steps_per_epoch(settings: DataSettings, n_rows: int) -> int:
+    """Optimizer steps of one pass over `n_rows` training rows."""
+    batches = math.ceil(n_rows / settings.per_device_train_batch_size)
+    return math.ceil(batches / settings.gradient_accumulation_steps)
 
 
 def _warmup_steps(settings: TrainSettings, total: int) -> int:

@@ -19,7 +19,7 @@ _LIBRARIES = ("finetuning-exam", "torch", "transformers", "peft", "trl", "datase
 class DataRecord:
     """The rows of a run and the files they came from."""
 
-    path: str
+    paths: tuple[str, ...]
     sha256: str
     exam_path: str | None
     exam_sha256: str | None
@@ -28,6 +28,11 @@ class DataRecord:
     n_exam: int
     exam_is_training: bool
     exam_rows_also_taught: int
+
+    @property
+    def path(self) -> str:
+        """The training file, or all of them."""
+        return ", ".join(self.paths)
 
 
 @dataclass(frozen=True, slots=True)

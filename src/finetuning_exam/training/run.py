@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from peft import PeftModel
 
-from finetuning_exam.data.encode import Encoded, Encoder, encode_all, make_encoder
+from finetuning_exam.data.encoding.encode import (
+    Encoded,
+    EncodedRows,
+    Encoder,
+    encode_all,
+    make_encoder,
+)
+from finetuning_exam.data.encoding.template import choose_template
+from finetuning_exam.data.findings import Finding, Kind
+from finetuning_exam.data.reading.read import SKIP_BAD_ROWS, refuse_errors
+from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import Split
-from finetuning_exam.data.template import choose_template
+from finetuning_exam.errors import DataError
 from finetuning_exam.evaluation.exam import Exam, ExamPlan, Stage, pad_token_id, take_exam
 from finetuning_exam.model.adapter import (
     adapted_modules,
@@ -37,16 +47,21 @@ from finetuning_exam.training.sft import TrainingResult, train_adapter
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Everything loaded, encoded and settled: the next thing is the first step."""
+    """Everything loaded, encoded and settled: the next thing is the first step.
+
+    `split` holds the examples that were kept; `findings` say which rows were cut or left out.
+    """
 
     settings: TrainSettings
     split: Split
+    findings: tuple[Finding, ...]
     compute: Compute
     base: Base
     template: Template
     encoder: Encoder
     train_rows: tuple[Encoded, ...]
     validation_rows: tuple[Encoded, ...]
+    exam_rows: EncodedRows
     model: PeftModel
     plan: TrainingPlan
 
@@ -61,34 +76,59 @@ def prepare(settings: TrainSettings, split: Split) -> Prepared:
 
     Raises:
         ModelError, DataError, UsageError: as the parts do.
+        DataError: rows have errors that are not to be skipped, or no row is left to train on or
+            to examine.
     """
     compute = choose_compute(settings.device, settings.dtype)
     base = load_base(settings.model_name_or_path, compute)
     template = choose_template(settings.template, base.tokenizer)
-    # Validation and exam look at answers only, whatever training does.
+    # Validation and exam look at the last answer only, whatever training does.
     encoder = make_encoder(base.tokenizer, template, base_stop_ids=base.stop_ids)
     training_encoder = make_encoder(
-        base.tokenizer, template, completion_only_loss=settings.completion_only_loss
+        base.tokenizer,
+        template,
+        loss_on="answers" if settings.completion_only_loss else "everything",
     )
     longest = min(settings.max_length, base.context)
-    train_rows = encode_all(training_encoder, split.train, longest)
-    validation_rows = encode_all(encoder, split.validation, longest)
-    encode_all(encoder, split.exam, longest)
+    training = encode_all(training_encoder, split.train, longest)
+    validation = encode_all(encoder, split.validation, longest)
+    exam = encode_all(encoder, split.exam, longest)
+    # Where the exam is of the training rows, the same is found twice.
+    findings = tuple(dict.fromkeys((*training.findings, *validation.findings, *exam.findings)))
+    if not settings.skip_bad_rows:
+        refuse_errors(findings, SKIP_BAD_ROWS)
+    _check_left(split.train, training, "train on")
+    _check_left(split.exam, exam, "examine")
     config = lora_config(
         settings.lora_r, settings.lora_alpha, settings.lora_dropout, settings.lora_target_modules
     )
     return Prepared(
         settings=settings,
-        split=split,
+        split=replace(
+            split, train=training.examples, validation=validation.examples, exam=exam.examples
+        ),
+        findings=findings,
         compute=compute,
         base=base,
         template=template,
         encoder=encoder,
-        train_rows=train_rows,
-        validation_rows=validation_rows,
+        train_rows=training.rows,
+        validation_rows=validation.rows,
+        exam_rows=exam,
         model=add_adapter(base, config, settings.seed),
-        plan=make_plan(settings, len(train_rows), len(validation_rows), base.n_parameters),
+        plan=make_plan(settings, len(training.rows), len(validation.rows), base.n_parameters),
     )
+
+
+def _check_left(examples: Sequence[Example], encoded: EncodedRows, use: str) -> None:
+    """See that not all rows were left out; a part that had none stays empty.
+
+    Raises:
+        DataError: all were; each is named.
+    """
+    if examples and not encoded.rows:
+        faults = [str(finding) for finding in encoded.findings]
+        raise DataError([f"No row is left to {use}.", *faults], Kind.ANSWER_TOO_LONG.mend)
 
 
 def train(
@@ -133,7 +173,7 @@ def examine(prepared: Prepared, on_stage: Callable[[Stage], None]) -> Exam:
         prepared.model,
         prepared.base.tokenizer,
         prepared.encoder,
-        prepared.split.exam,
+        prepared.exam_rows,
         plan,
         on_stage,
     )

@@ -16,6 +16,7 @@ from finetuning_exam.model.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, RUN, r
 TOOL = "finetuning-exam"
 EXAM = "exam.json"
 METRICS = "metrics.jsonl"
+DATA_CHECK = "data_check.json"
 REPORT = "report.html"
 CARD = "README.md"
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
@@ -29,6 +30,7 @@ _CHECKPOINT_FILES = (
 _FILES = (
     EXAM,
     METRICS,
+    DATA_CHECK,
     REPORT,
     CARD,
     ADAPTER_WEIGHTS,

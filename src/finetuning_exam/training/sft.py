@@ -21,7 +21,7 @@ from transformers import (
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
-from finetuning_exam.data.encode import Encoded
+from finetuning_exam.data.encoding.encode import Encoded
 from finetuning_exam.errors import DivergedError
 from finetuning_exam.evaluation.score import score_rows
 from finetuning_exam.model.device import Compute

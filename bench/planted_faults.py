@@ -1,0 +1,225 @@
+# ruff: noqa: T201 -- a measurement prints its table
+"""Plant 321 faults of 31 kinds into 10,000 clean records and see which `fte check` finds.
+
+    uv run python bench/planted_faults.py [--rows 10000] [--each 11] [--seed 0]
+
+The records are random words, so that nothing but what is planted can be found. Prints, for each
+kind, how many were planted, found at the right line, and found where nothing was planted; exits
+with 1 when any was missed or false.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+Record = dict[str, object]
+Place = tuple[str, str, int]
+"""Kind of finding, file name, line."""
+SYLLABLES = [a + b for a in "bdfgklmnprstvz" for b in ("a", "e", "i", "o", "u", "an", "er", "il")]
+TAGS = ("shell", "git", "docker", "kubectl")
+
+
+class Planter:
+    """Two files of clean records, the lines that are still clean, and what was planted where."""
+
+    def __init__(self, n_rows: int, seed: int) -> None:
+        self.draw = random.Random(seed)
+        self.train = [self._line(self.record()) for _ in range(n_rows)]
+        self.exam = [self._line(self.record()) for _ in range(n_rows // 20)]
+        # The first line says in which form the records are; a copy of a line comes after it.
+        self.free = self.draw.sample(range(1, n_rows), n_rows - 1)
+        self.free_exam = self.draw.sample(range(1, len(self.exam)), len(self.exam) - 1)
+        self.planted: set[Place] = set()
+
+    def record(self) -> Record:
+        """A clean record whose words stand in no other."""
+        return {
+            "instruction": f"{self.words(8).capitalize()}?",
+            "output": f"{self.words(12).capitalize()}.",
+            "tag": self.draw.choice(TAGS),
+        }
+
+    def words(self, count: int) -> str:
+        """Random words."""
+        draw = self.draw
+        return " ".join(
+            "".join(draw.choices(SYLLABLES, k=draw.randint(2, 4))) for _ in range(count)
+        )
+
+    def line(self, kind: str, content: bytes | Record) -> int:
+        """Put a line in place of a clean one and write down that it has a fault of that kind."""
+        index = self.free.pop()
+        self.train[index] = content if isinstance(content, bytes) else self._line(content)
+        self.planted.add((kind, "train.jsonl", index + 1))
+        return index
+
+    def changed(self, kind: str, **fields: object) -> None:
+        """A clean record with some fields changed."""
+        self.line(kind, {**self.record(), **fields})
+
+    def pair(self) -> tuple[Record, int]:
+        """A clean record of the file, and the index of a clean line after it."""
+        first, second = sorted((self.free.pop(), self.free.pop()))
+        return json.loads(self.train[first]), second
+
+    def second(self, kind: str, index: int, record: Record) -> None:
+        """A record that repeats an earlier one in some way."""
+        self.train[index] = self._line(record)
+        self.planted.add((kind, "train.jsonl", index + 1))
+
+    def overlap(self, kind: str, change: Callable[[str], str]) -> None:
+        """An exam question that is (nearly) one of the training file."""
+        known = json.loads(self.train[self.free.pop()])
+        index = self.free_exam.pop()
+        self.exam[index] = self._line(
+            {**self.record(), "instruction": change(known["instruction"])}
+        )
+        self.planted.add((kind, "exam.jsonl", index + 1))
+
+    @staticmethod
+    def _line(record: Record) -> bytes:
+        return json.dumps(record, ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+def with_a_typo(text: str) -> str:
+    """A text with two letters of its middle swapped."""
+    middle = next(
+        place
+        for place in range(len(text) // 2, 0, -1)
+        if text[place : place + 2].isalpha() and text[place] != text[place + 1]
+    )
+    return text[:middle] + text[middle + 1] + text[middle] + text[middle + 2 :]
+
+
+def plant_broken_lines(planter: Planter) -> None:
+    """One of each fault that keeps a line from being read."""
+    p, draw = planter, planter.draw
+    whole = p._line(p.record())
+    p.line("not_utf8", whole.replace(b"a", b"\xff", 1))
+    p.line("not_json", draw.choice([whole[:-9], whole.replace(b":", b"", 1), b"\x00" + whole]))
+    p.line("several_objects", whole + b" " + whole)
+    p.line("not_finite", whole[:-1] + b', "weight": NaN}')
+    p.line("too_deep", b'{"instruction": ' + b"[" * 10_000 + b"]" * 10_000 + b"}")
+    p.line("not_an_object", draw.choice([b'"text"', b"[1, 2]", b"17", b"null"]))
+    p.line("duplicate_key", whole[:-1] + b', "output": "x"}')
+
+
+def plant_bad_fields(planter: Planter) -> None:
+    """One of each fault in the fields of a record."""
+    p, draw = planter, planter.draw
+    record = p.record()
+    answer = record.pop("output")
+    p.line("missing_field", record)
+    p.line("misspelt_field", {**record, "ouput": answer})
+    p.changed("wrong_type", output=draw.choice([None, 17, ["a"], {"a": "b"}, True]))
+    p.changed("empty_prompt", instruction=draw.choice(["", "  \n"]))
+    p.changed("empty_answer", output=draw.choice(["", " "]))
+    p.line("lone_surrogate", p._line(p.record()).replace(b"?", b"\\ud83d?", 1))
+
+
+def plant_odd_texts(planter: Planter) -> None:
+    """One of each thing that is odd in a text."""
+    p, draw = planter, planter.draw
+
+    def with_mark(mark: str) -> str:
+        return f"{p.words(6)}{mark} {p.words(5)}."
+
+    p.changed("control_character", output=with_mark(draw.choice("\x00\x07\x1b\x85")))
+    p.changed("bidi_control", instruction=with_mark(draw.choice("\u202e\u2066\u2069")))
+    p.changed("invisible_character", output=with_mark(draw.choice("\u200b\ufeff\u00ad\u2060")))
+    p.changed("replacement_character", output=with_mark("\ufffd"))
+    p.changed("mojibake", output=with_mark(draw.choice(["Ã©", "â€™", "Ã¼", "â€œ"])))
+    p.changed("special_token_text", output=with_mark("<|endoftext|>"))
+    question = p.words(9)
+    p.changed("answer_is_prompt", instruction=f"{question}?", output=question)
+    p.changed("outer_space", output=f" {p.words(8)}")
+    p.changed("answer_too_long", output=p.words(700))
+    p.changed("prompt_cut", instruction=p.words(700))
+    p.changed("rare_tag", tag=p.words(2))
+
+
+def plant_repeats(planter: Planter) -> None:
+    """One of each way in which a record repeats another."""
+    p, draw = planter, planter.draw
+    record, index = p.pair()
+    p.second("exact_duplicate", index, record)
+    record, index = p.pair()
+    changed = draw.choice([with_a_typo, str.upper, lambda text: text.replace(" ", ", ", 1)])
+    p.second(
+        "near_duplicate", index, {**record, "instruction": changed(str(record["instruction"]))}
+    )
+    record, index = p.pair()
+    p.second("conflicting_answers", index, {**record, "output": p.words(14)})
+    p.overlap("overlap", draw.choice([str, str.upper, str.lower]))
+    p.overlap("near_overlap", with_a_typo)
+
+
+def plant_once(planter: Planter) -> None:
+    """What is told once for a whole file."""
+    planter.changed("unused_field", source="here")
+    for _ in range(5):
+        index = planter.free.pop()
+        planter.train[index] = planter._line({**planter.record(), "tag": "Shell"})
+    firsts = [index for index, line in enumerate(planter.train) if b'"tag": "Shell"' in line]
+    planter.planted.add(("similar_tags", "train.jsonl", min(firsts) + 1))
+
+
+def check(folder: Path) -> tuple[set[Place], float]:
+    """What `fte check` finds, and how many seconds it takes."""
+    command = [sys.executable, "-m", "finetuning_exam", "check", "train.jsonl", "--json"]
+    started = time.perf_counter()
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - started
+    if done.returncode not in (0, 2) or not done.stdout:
+        sys.exit(done.stderr)
+    findings = json.loads(done.stdout)["findings"]
+    return {(it["kind"], it["path"], it["line"]) for it in findings}, seconds
+
+
+def main() -> int:
+    """Plant, check, compare."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=10_000)
+    parser.add_argument("--each", type=int, default=11)
+    parser.add_argument("--seed", type=int, default=0)
+    flags = parser.parse_args()
+    planter = Planter(flags.rows, flags.seed)
+    for _ in range(flags.each):
+        plant_broken_lines(planter)
+        plant_bad_fields(planter)
+        plant_odd_texts(planter)
+        plant_repeats(planter)
+    plant_once(planter)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "train.jsonl").write_bytes(b"\n".join(planter.train) + b"\n")
+        (folder / "exam.jsonl").write_bytes(b"\n".join(planter.exam) + b"\n")
+        found, seconds = check(folder)
+    missed, false = planter.planted - found, found - planter.planted
+    planted = Counter(kind for kind, _, _ in planter.planted)
+    print("| kind | planted | found | false |\n| --- | --- | --- | --- |")
+    for kind in sorted({*planted, *(kind for kind, _, _ in false)}):
+        n_missed = sum(it[0] == kind for it in missed)
+        n_false = sum(it[0] == kind for it in false)
+        print(f"| {kind} | {planted[kind]} | {planted[kind] - n_missed} | {n_false} |")
+    print(
+        f"\n{len(planter.planted)} faults of {len(planted)} kinds in {flags.rows:,} rows, "
+        f"{len(missed)} missed, {len(false)} false, {seconds:.1f} s"
+    )
+    for name, places in (("missed", missed), ("false", false)):
+        for place in sorted(places)[:10]:
+            print(name, *place)
+    return 1 if missed or false else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,181 @@
+"""`fte check`: read data the way training will, and report every fault with its file and line."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+
+from finetuning_exam.cli.arguments import Parsed
+from finetuning_exam.cli.console import make_console, say, say_sources, say_unused
+from finetuning_exam.data.check import Check, check_files
+from finetuning_exam.data.encoding.encode import (
+    Encoder,
+    LossOn,
+    encode_all,
+    make_encoder,
+)
+from finetuning_exam.data.encoding.lengths import row_lengths
+from finetuning_exam.data.encoding.template import choose_template
+from finetuning_exam.data.findings import Finding, errors
+from finetuning_exam.data.fix import CleanCopy, clean_copy, left_out_lines
+from finetuning_exam.data.records import Example
+from finetuning_exam.data.split import Split, split_examples
+from finetuning_exam.errors import UsageError
+from finetuning_exam.model.folder import canonical_name, check_local_model, find_model_folder
+from finetuning_exam.report.data_check import (
+    Outlook,
+    findings_report,
+    outlook_report,
+    summary,
+    to_json,
+)
+from finetuning_exam.report.show import shown_record
+from finetuning_exam.report.text import counted
+from finetuning_exam.settings import CheckSettings
+from finetuning_exam.training.plan import steps_per_epoch
+from finetuning_exam.training.run_folder import write_text
+
+FOUND_ERRORS = 2
+_OTHER_FORMS = (".csv", ".tsv", ".parquet", ".gz", ".zst", ".zstd")
+"""Endings of a name that would promise, or be read as, something else than JSON lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What the tokenizer says of the data: findings, the outlook, and how to show a record."""
+
+    findings: tuple[Finding, ...]
+    outlook: Outlook | None
+    encoder: Encoder
+    limit: int
+
+
+def run(parsed: Parsed[CheckSettings]) -> int:
+    """Run the command; returns 0, or 2 where a record has an error.
+
+    Raises:
+        UserError: a file or a flag cannot be used.
+    """
+    settings = parsed.settings
+    console = make_console()
+    console.quiet = settings.json  # standard output is the JSON's alone
+    fix = None if settings.fix is None else Path(settings.fix)
+    if fix is not None:
+        _check_fix(fix)
+    check_local_model(settings.model_name_or_path)
+    with console.status("reading"):
+        check = check_files(settings)
+        tokens = _tokens(settings, check)
+    findings = (*check.findings, *tokens.findings)
+    if settings.json:
+        print_json(to_json(check, findings, tokens.outlook))
+    say_unused(console, settings.config, parsed.unused_keys, "check")
+    _tell(console, check, findings, tokens.outlook)
+    _show(console, check.train.examples[: settings.show], tokens)
+    if fix is not None:
+        _write_fix(console, fix, clean_copy(check.train, findings))
+    return FOUND_ERRORS if errors(findings) else 0
+
+
+def _tokens(settings: CheckSettings, check: Check) -> Tokens:
+    """Encode every record of both files with the model's tokenizer, without torch."""
+    from finetuning_exam.model.tokenizer import context_length, load_tokenizer
+
+    folder = find_model_folder(settings.model_name_or_path)
+    tokenizer = load_tokenizer(folder)
+    template = choose_template(settings.template, tokenizer)
+    loss_on: LossOn = "answers" if settings.completion_only_loss else "everything"
+    encoder = make_encoder(tokenizer, template, loss_on=loss_on)
+    limit = min(settings.max_length, context_length(folder) or settings.max_length)
+    train, exam = check.train.examples, check.exam.examples if check.exam else ()
+    rows = encode_all(encoder, train, limit)
+    exam_rows = encode_all(encoder, exam, limit)
+    outlook = None
+    if rows.rows:
+        split = _kept(
+            split_examples(
+                train,
+                exam if check.exam else None,
+                settings.eval_fraction,
+                settings.seed,
+                check.links,
+            ),
+            {*rows.examples, *exam_rows.examples},
+        )
+        outlook = Outlook(
+            canonical_name(settings.model_name_or_path),
+            template,
+            row_lengths(rows.rows, limit),
+            split,
+            steps_per_epoch(settings, len(split.train)),
+            settings.per_device_train_batch_size * settings.gradient_accumulation_steps,
+        )
+    return Tokens((*rows.findings, *exam_rows.findings), outlook, encoder, limit)
+
+
+def _kept(split: Split, kept: Set[Example]) -> Split:
+    """A split without the rows that do not fit the model."""
+    train, validation, exam = (
+        tuple(example for example in part if example in kept)
+        for part in (split.train, split.validation, split.exam)
+    )
+    return replace(split, train=train, validation=validation, exam=exam)
+
+
+def _tell(
+    console: Console, check: Check, findings: Sequence[Finding], outlook: Outlook | None
+) -> None:
+    say_sources(console, check)
+    console.print()
+    if findings:
+        console.print(findings_report(findings), soft_wrap=True)
+    if outlook:
+        console.print(outlook_report(check, outlook), soft_wrap=True)
+        console.print()
+    say(console, summary(findings))
+
+
+def _show(console: Console, examples: Sequence[Example], tokens: Tokens) -> None:
+    for example in examples:
+        console.print()
+        console.print(shown_record(example, tokens.encoder, tokens.limit), soft_wrap=True)
+
+
+def print_json(value: object) -> None:
+    """Print JSON on standard output, for programs; in ASCII, which any terminal shows as it is."""
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+def _reasons(path: Path) -> Path:
+    """The file beside a cleaned copy that tells what was left out."""
+    return Path(f"{path}.left-out.jsonl")
+
+
+def _check_fix(path: Path) -> None:
+    """Refuse, before the work, a file that is there, cannot be written or would be misread."""
+    for file in (path, _reasons(path)):
+        if os.path.lexists(file):
+            raise UsageError(f"--fix {path}: {file} is there already.", "Give a new file's path.")
+    if not path.parent.is_dir():
+        raise UsageError(f"--fix {path}: its folder does not exist.", "Make it, or give another.")
+    if not os.access(path.parent, os.W_OK):
+        raise UsageError(f"--fix {path}: its folder cannot be written to.", "Give another.")
+    if path.suffix.lower() in _OTHER_FORMS:
+        raise UsageError(f"--fix {path}: JSON lines are written.", "Let its name end in .jsonl.")
+
+
+def _write_fix(console: Console, path: Path, copy: CleanCopy) -> None:
+    reasons = _reasons(path)
+    write_text(path, "".join(f"{line}\n" for line in copy.lines))
+    write_text(reasons, "".join(f"{line}\n" for line in left_out_lines(copy.left_out)))
+    say(
+        console,
+        f"{path}: {counted(len(copy.lines), 'record')} written; {len(copy.left_out):,} left out, "
+        f"with the reasons in {reasons}.",
+    )

@@ -1,0 +1,205 @@
+"""What the examples themselves tell: duplicates, contradictions, overlap, characters, balance."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from finetuning_exam.data.characters import character_findings
+from finetuning_exam.data.findings import Finding, Kind
+from finetuning_exam.data.near import near_duplicates, near_matches
+from finetuning_exam.data.reading.fields import shown
+from finetuning_exam.data.reading.read import Records, exam_file_of, read_records
+from finetuning_exam.data.records import Example
+from finetuning_exam.data.split import normalized, prompt_key
+from finetuning_exam.settings import DataSettings
+
+RARE = 5
+"""A tag with fewer records than this tells little."""
+MOST_CLASSES = 20
+FEWEST_FOR_BALANCE = 50
+UNBALANCED_SHARE = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What was found in a training file and its exam file.
+
+    `links` are pairs of indices of training examples that are the same or nearly the same, which
+    a split must keep together.
+    """
+
+    train: Records
+    exam: Records | None
+    findings: tuple[Finding, ...]
+    links: tuple[tuple[int, int], ...]
+
+
+def check_files(settings: DataSettings) -> Check:
+    """Read the training files and the exam file of a run and look at every example.
+
+    Raises:
+        UsageError, DataError: a file cannot be read at all or holds nothing.
+    """
+    train = read_records(settings.data, settings)
+    exam_file = exam_file_of(settings.data, settings.eval_file)
+    return check_records(train, read_records([exam_file], settings) if exam_file else None)
+
+
+def check_records(train: Records, exam: Records | None) -> Check:
+    """Look at every example of both files; faults of reading come first among the findings."""
+    files = [records for records in (train, exam) if records]
+    findings = [finding for records in files for finding in records.findings]
+    findings += [
+        finding
+        for records in files
+        for example in records.examples
+        for finding in _text_findings(example)
+    ]
+    duplicates, links = _duplicates(train.examples)
+    findings += duplicates
+    findings += _conflicts(train.examples)
+    findings += _tags(train.examples)
+    findings += _balance(train.examples)
+    if exam:
+        findings += _duplicates(exam.examples)[0]
+        findings += _overlap(exam.examples, train.examples)
+    return Check(train, exam, tuple(findings), tuple(links))
+
+
+def content(example: Example) -> tuple[object, ...]:
+    """What is equal in exact duplicates: all that is trained, so neither tag nor group."""
+    return example.earlier, example.instruction, example.input, example.answer
+
+
+def whole_text(example: Example) -> str:
+    """All that a model reads of an example, one part a line."""
+    said = (turn.text for turn in example.earlier)
+    return "\n".join([*said, example.instruction, example.input, example.answer])
+
+
+def _at(example: Example, kind: Kind, detail: str) -> Finding:
+    return Finding(kind, detail, example.path, example.line, example.column)
+
+
+def _text_findings(example: Example) -> Iterator[Finding]:
+    yield from character_findings(example)
+    if example.answer and normalized(example.answer) == normalized(example.instruction):
+        yield _at(example, Kind.ANSWER_IS_PROMPT, "the answer is the prompt")
+    if example.answer != example.answer.strip() and not example.is_plain_text:
+        yield _at(example, Kind.OUTER_SPACE, "the answer begins or ends with white space")
+
+
+def _duplicates(examples: Sequence[Example]) -> tuple[list[Finding], list[tuple[int, int]]]:
+    """Exact duplicates word for word, near ones by `near_duplicates`, each with an earlier row."""
+    first: dict[tuple[object, ...], int] = {}
+    findings: list[Finding] = []
+    links: list[tuple[int, int]] = []
+    single: list[int] = []
+    for index, example in enumerate(examples):
+        if (earlier := first.setdefault(content(example), index)) == index:
+            single.append(index)
+            continue
+        links.append((earlier, index))
+        where = examples[earlier].where
+        is_instance = where == example.where
+        detail = "one of its instances is there twice" if is_instance else f"the same as {where}"
+        findings.append(_at(example, Kind.EXACT_DUPLICATE, detail))
+    for match in near_duplicates([whole_text(examples[index]) for index in single]):
+        earlier, index = single[match.first], single[match.second]
+        links.append((earlier, index))
+        detail = f"{_alike(match.similarity)} {examples[earlier].where}"
+        findings.append(_at(examples[index], Kind.NEAR_DUPLICATE, detail))
+    return findings, links
+
+
+def _alike(similarity: float) -> str:
+    if similarity >= 1:
+        return "differs only in case, space or punctuation from"
+    return "almost the same as"
+
+
+def _conflicts(examples: Sequence[Example]) -> Iterator[Finding]:
+    """Each record whose prompt an earlier one has with another answer; plain texts have none."""
+    answered: dict[str, dict[str, Example]] = {}
+    for example in examples:
+        if example.is_plain_text:
+            continue
+        answers = answered.setdefault(prompt_key(example), {})
+        key = normalized(example.answer)
+        if answers and key not in answers:
+            earlier = next(iter(answers.values()))
+            yield _at(
+                example, Kind.CONFLICTING_ANSWERS, f"the prompt of {earlier.where}, another answer"
+            )
+        answers.setdefault(key, example)
+
+
+def _overlap(exam: Sequence[Example], train: Sequence[Example]) -> list[Finding]:
+    """Exam questions that stand in the training rows, and those that nearly do."""
+    trained: dict[str, Example] = {}
+    for example in train:
+        trained.setdefault(prompt_key(example), example)
+    findings: list[Finding] = []
+    new: list[Example] = []
+    for example in exam:
+        if same := trained.get(prompt_key(example)):
+            detail = f"the question stands at {same.where} too"
+            findings.append(_at(example, Kind.OVERLAP, detail))
+        else:
+            new.append(example)
+    distinct = list(trained.values())
+    for match in near_matches(
+        [_question(example) for example in new], [_question(example) for example in distinct]
+    ):
+        detail = f"almost the question of {distinct[match.second].where}"
+        findings.append(_at(new[match.first], Kind.NEAR_OVERLAP, detail))
+    return findings
+
+
+def _question(example: Example) -> str:
+    """The text that the exam asks; a plain text is its own question."""
+    if example.is_plain_text:
+        return example.answer
+    return "\n".join([*(turn.text for turn in example.earlier), example.instruction, example.input])
+
+
+def _tags(examples: Sequence[Example]) -> Iterator[Finding]:
+    counts = tag_counts(examples)
+    first = {example.tag: example for example in reversed(examples)}
+    seen: dict[str, str] = {}
+    for tag, count in counts.items():
+        if count < RARE:
+            records = "only 1 record has" if count == 1 else f"only {count} records have"
+            yield _at(first[tag], Kind.RARE_TAG, f"{records} the tag {shown(tag)}")
+        other = seen.setdefault(normalized(tag), tag)
+        if other != tag:
+            detail = f"the tags {shown(other)} and {shown(tag)} look alike"
+            yield _at(first[tag], Kind.SIMILAR_TAGS, detail)
+
+
+def tag_counts(examples: Sequence[Example]) -> dict[str, int]:
+    """Records by tag, in the order of the file; those without a tag are left out."""
+    return dict(Counter(example.tag for example in examples if example.tag))
+
+
+def answer_classes(examples: Sequence[Example]) -> dict[str, int]:
+    """Records by answer, most frequent first, where the answers are a few classes; else nothing."""
+    counts = _answers(examples)
+    return dict(counts.most_common()) if 1 < len(counts) <= MOST_CLASSES else {}
+
+
+def _answers(examples: Sequence[Example]) -> Counter[str]:
+    """Records by answer; none where there are too few records to say anything of their balance."""
+    counts = Counter(example.answer for example in examples if not example.is_plain_text)
+    return counts if counts.total() >= FEWEST_FOR_BALANCE else Counter()
+
+
+def _balance(examples: Sequence[Example]) -> Iterator[Finding]:
+    counts = _answers(examples)
+    for answer, count in counts.most_common(1):
+        if count > UNBALANCED_SHARE * counts.total():
+            first = next(example for example in examples if example.answer == answer)
+            detail = f"{count:,} of {counts.total():,} answers are {shown(answer)}"
+            yield _at(first, Kind.UNBALANCED, detail)

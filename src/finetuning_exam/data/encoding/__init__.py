@@ -1,0 +1,1 @@
+"""From examples to ids and labels: the text a model sees, its tokens, and how long they are."""

@@ -1,0 +1,234 @@
+"""One record becomes ids and labels: the prompt masked, the end token trained."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from finetuning_exam.data.encoding.fit import fewest_left_out, middle, without_oldest
+from finetuning_exam.data.encoding.template import Rendered, render
+from finetuning_exam.data.encoding.tokens import Tokenizer, encode_texts, fast_backend
+from finetuning_exam.data.records import Example
+from finetuning_exam.errors import ModelError
+from finetuning_exam.settings import Template
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer as Backend
+
+IGNORED = -100
+"""The label of a position without loss, as PyTorch's cross-entropy has it."""
+LossOn = Literal["last_answer", "answers", "everything"]
+"""What is supervised: a record's last answer, every assistant turn, or all but the first token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One row. `ids` and `labels` have equal length; `labels[0]` is always ignored.
+
+    `prompt_length` is where the last answer starts (0 in a plain text); `answer_bytes` are the
+    UTF-8 bytes of the answers that are scored.
+    """
+
+    ids: tuple[int, ...]
+    labels: tuple[int, ...]
+    prompt_length: int
+    answer_bytes: int
+
+    @property
+    def n_supervised(self) -> int:
+        """How many positions have a label."""
+        return len(self.labels) - self.labels.count(IGNORED)
+
+    def first(self, length: int) -> Encoded:
+        """The first `length` positions of the row; for text only, an answer is never cut."""
+        return replace(self, ids=self.ids[:length], labels=self.labels[:length])
+
+    def without(self, start: int, end: int) -> Encoded:
+        """The row without a part of its prompt; what follows the gap is not to be guessed."""
+        return Encoded(
+            self.ids[:start] + self.ids[end:],
+            (*self.labels[:start], IGNORED, *self.labels[end + 1 :]),
+            self.prompt_length - (end - start),
+            self.answer_bytes,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """Turns examples into rows for one tokenizer and one template; made by `make_encoder`."""
+
+    tokenizer: Tokenizer
+    backend: Backend | None
+    template: Template
+    loss_on: LossOn
+    start_ids: tuple[int, ...]
+    """What this tokenizer puts before a text: a beginning-of-text token, or nothing."""
+    eos_token_id: int
+    base_stop_ids: tuple[int, ...]
+    special_ids: frozenset[int]
+    special_texts: tuple[str, ...]
+    special_pattern: re.Pattern[str] | None
+
+    def special_text_in(self, text: str) -> str | None:
+        """The first special token that stands in a text, the longest where several begin."""
+        found = self.special_pattern.search(text) if self.special_pattern else None
+        return found.group() if found else None
+
+    def prompt_ids(self, example: Example) -> tuple[int, ...]:
+        """Ids of the prompt, the same at inference as the ids before the answer in training."""
+        row = self.encode(example)
+        return row.ids[: row.prompt_length]
+
+    def fit_prompt(self, example: Example, room: int) -> tuple[tuple[int, ...], int]:
+        """Ids of the prompt, at most `room` of them, and how many were cut to get there.
+
+        It is cut as a row is: the oldest exchanges first, then the middle.
+        """
+        prompt = self.prompt_ids(example)
+        if len(prompt) <= room:
+            return prompt, 0
+        n_left_out = fewest_left_out(example, lambda it: len(self.prompt_ids(it)) <= room)
+        rest = self.prompt_ids(without_oldest(example, n_left_out))
+        if len(rest) > room:
+            start, end = middle(rest, room, self.special_ids)
+            rest = rest[:start] + rest[end:]
+        return rest, len(prompt) - len(rest)
+
+    def encode(self, example: Example) -> Encoded:
+        """Ids and labels of a whole row; the last label is a token that ends the answer.
+
+        What is given and what is answered are tokenized apart, so no token spans their border.
+        """
+        return self.encode_batch([example])[0]
+
+    def encode_batch(self, examples: Sequence[Example]) -> list[Encoded]:
+        """The rows of some examples, tokenized together; the same as one by one."""
+        rendered = [render(example, self.template, self.tokenizer) for example in examples]
+        pieces = iter(self._ids([segment.text for row in rendered for segment in row]))
+        shared: dict[int, int] = {}  # one object for each id, not one for each time it occurs
+        return [
+            self._row(example, segments, pieces, shared)
+            for example, segments in zip(examples, rendered, strict=True)
+        ]
+
+    def encode_text(self, text: str) -> Encoded:
+        """A plain text of which every token but the first is supervised, without an end token."""
+        ids = (*self.start_ids, *self._ids([text])[0])
+        return Encoded(ids, (IGNORED, *ids[1:]), 0, len(text.encode("utf-8")))
+
+    def stop_ids(self) -> tuple[int, ...]:
+        """The ids that end an answer: the last token of a trained row, and the base's own."""
+        probe = Example(instruction="a", answer="b", line=0, path="")
+        return tuple(sorted({self.eos_token_id, self.encode(probe).ids[-1], *self.base_stop_ids}))
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        # The plain template holds no special tokens: what looks like one is the user's own text.
+        split = self.template == "plain"
+        return encode_texts(self.tokenizer, self.backend, texts, split_special_tokens=split)
+
+    def _row(
+        self,
+        example: Example,
+        rendered: Rendered,
+        pieces: Iterator[list[int]],
+        shared: dict[int, int],
+    ) -> Encoded:
+        # A chat template writes its own beginning-of-text token; a plain text has no template.
+        is_bare = self.template == "plain" or example.is_plain_text
+        ids = list(self.start_ids) if is_bare else []
+        answers: list[tuple[int, int]] = []
+        for place, segment in enumerate(rendered, start=1):
+            piece = next(pieces)
+            if segment.is_answer:
+                n = self._end_answer(piece, is_bare=is_bare, is_last=place == len(rendered))
+                answers.append((len(ids), len(ids) + n))
+            ids += piece
+        whole = tuple(map(shared.setdefault, ids, ids))
+        prompt_length = 0 if example.is_plain_text else answers[-1][0]
+        if self.loss_on == "everything":
+            answers = [(0, len(whole))]
+        elif self.loss_on == "last_answer":
+            del answers[:-1]
+        return Encoded(whole, _labels(whole, answers), prompt_length, self._answer_bytes(example))
+
+    def _answer_bytes(self, example: Example) -> int:
+        n = len(example.answer.encode("utf-8"))
+        if self.loss_on == "last_answer":
+            return n
+        earlier = (turn.text for turn in example.earlier if turn.role == "assistant")
+        return n + sum(len(text.encode("utf-8")) for text in earlier)
+
+    def _end_answer(self, piece: list[int], *, is_bare: bool, is_last: bool) -> int:
+        """End an answer's ids; returns how many of them are the answer with its end.
+
+        In a chat template an answer ends with the last special token of its turn; what follows is
+        given, and after the last answer dropped. Where there is none the row ends with the
+        end-of-text token, as do all answers of the plain template.
+        """
+        if not is_bare:
+            for place in range(len(piece) - 1, -1, -1):
+                if piece[place] in self.special_ids:
+                    if is_last:
+                        del piece[place + 1 :]
+                    return place + 1
+        if is_bare or is_last:
+            piece.append(self.eos_token_id)
+        return len(piece)
+
+
+def make_encoder(
+    tokenizer: Tokenizer,
+    template: Template,
+    *,
+    loss_on: LossOn = "last_answer",
+    base_stop_ids: tuple[int, ...] = (),
+) -> Encoder:
+    """An encoder for a template that `choose_template` has settled.
+
+    `base_stop_ids` are the ids at which the base ends a text besides the end-of-text token. A chat
+    template is tried here once, so that one that cannot be used is told before the data is read.
+
+    Raises:
+        ModelError: the tokenizer has no end-of-text token, so answers could not end, or the chat
+            template cannot be used.
+    """
+    eos = tokenizer.eos_token_id
+    if eos is None:
+        raise ModelError(
+            "The tokenizer has no end-of-text token, so answers could not end.",
+            "Set eos_token in its tokenizer_config.json.",
+        )
+    render(Example(instruction="a", answer="b", line=0, path=""), template, tokenizer)
+    bos = tokenizer.bos_token_id
+    probe = tokenizer.encode("a", add_special_tokens=True)
+    start = (bos,) if bos is not None and probe[:1] == [bos] else ()
+    special = {
+        token_id: token.content
+        for token_id, token in tokenizer.added_tokens_decoder.items()
+        if token.special
+    }
+    longest_first = sorted(filter(None, special.values()), key=len, reverse=True)
+    pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+    return Encoder(
+        tokenizer,
+        fast_backend(tokenizer),
+        template,
+        loss_on,
+        start,
+        eos,
+        base_stop_ids,
+        frozenset(special),
+        tuple(special.values()),
+        pattern,
+    )
+
+
+def _labels(ids: tuple[int, ...], spans: Iterable[tuple[int, int]]) -> tuple[int, ...]:
+    """The ids in the spans, all others ignored; the first is never supervised."""
+    labels: tuple[int, ...] = ()
+    for start, end in spans:
+        start = max(start, 1)
+        labels += (IGNORED,) * (start - len(labels)) + ids[start:end]
+    return labels + (IGNORED,) * (len(ids) - len(labels))

@@ -1,0 +1,87 @@
+"""The text a model sees: one source for training, exam and compare."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from finetuning_exam.data.encoding.chat import ChatTokenizer, chat_parts
+from finetuning_exam.data.records import Example, Turn
+from finetuning_exam.errors import ModelError
+from finetuning_exam.settings import Template
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A piece of a record's text: what is given, or what the assistant says."""
+
+    text: str
+    is_answer: bool
+
+
+Rendered = tuple[Segment, ...]
+"""A record as text, given and answered in turn; the last segment is the last answer."""
+
+
+def prompt_func(example: Example) -> str:
+    """The prompt half of `formatting_func`: all that the model is given at inference.
+
+    A conversation's earlier answers stand in it without the end tokens that encoding adds.
+    """
+    return "".join(segment.text for segment in _plain(example)[:-1])
+
+
+def formatting_func(example: Example) -> str:
+    """The whole text of a record in the plain template, without the end tokens."""
+    return prompt_func(example) + example.answer
+
+
+def choose_template(wanted: Template, tokenizer: ChatTokenizer) -> Template:
+    """`auto` becomes `chat` for a tokenizer with a chat template, else `plain`.
+
+    Raises:
+        ModelError: `chat` was asked for and there is no chat template.
+    """
+    has_chat = bool(tokenizer.chat_template)
+    if wanted == "auto":
+        return "chat" if has_chat else "plain"
+    if wanted == "chat" and not has_chat:
+        raise ModelError("The tokenizer has no chat template.", "Use --template plain.")
+    return wanted
+
+
+def render(example: Example, template: Template, tokenizer: ChatTokenizer) -> Rendered:
+    """A record as text in the chosen template (`plain` or `chat`); a plain text has none around it.
+
+    Raises:
+        ModelError: the chat template cannot be used, as `chat_parts` says.
+    """
+    if template == "plain" or example.is_plain_text:
+        return _plain(example)
+    parts = chat_parts(example, tokenizer)
+    return tuple(Segment(text, is_answer=index % 2 == 1) for index, text in enumerate(parts))
+
+
+def _plain(example: Example) -> Rendered:
+    last = Segment(example.answer, is_answer=True)
+    if example.is_plain_text:
+        return (last,)
+    section = f"### Input:\n{example.input}\n\n" if example.input else ""
+    asked = f"### Instruction:\n{example.instruction}\n\n{section}### Response:\n"
+    if not example.earlier:
+        return (Segment(asked, is_answer=False), last)
+    segments: list[Segment] = []
+    given = ""
+    for turn in example.earlier:
+        if turn.role == "assistant":
+            segments += [
+                Segment(f"{given}### Response:\n", is_answer=False),
+                Segment(turn.text, is_answer=True),
+            ]
+            given = "\n\n"
+        else:
+            given += f"### {_heading(turn)}:\n{turn.text}\n\n"
+    return (*segments, Segment(given + asked, is_answer=False), last)
+
+
+def _heading(turn: Turn) -> str:
+    return "System" if turn.role == "system" else "Instruction"

@@ -1,0 +1,85 @@
+"""A copy of data without what cannot be used or stands there twice. The original is not touched."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Set
+from dataclasses import dataclass
+from itertools import groupby
+
+from finetuning_exam.data.check import content
+from finetuning_exam.data.findings import Finding, Kind
+from finetuning_exam.data.reading.containers import read_file
+from finetuning_exam.data.reading.formats import Place
+from finetuning_exam.data.reading.read import Records
+from finetuning_exam.data.records import Example
+
+
+@dataclass(frozen=True, slots=True)
+class CleanCopy:
+    """The lines of a cleaned file, one JSON object each, and why each record left out is."""
+
+    lines: tuple[str, ...]
+    left_out: tuple[Finding, ...]
+
+
+def clean_copy(records: Records, findings: Iterable[Finding]) -> CleanCopy:
+    """Every record of the files but those with an error and exact duplicates, all fields kept.
+
+    A record with several instances is a duplicate where all of them stand in records before it.
+
+    Raises:
+        UsageError, DataError: a file cannot be read any more.
+    """
+    paths = [source.path for source in records.sources]
+    faults: dict[Place, Finding] = {}
+    twice: dict[Place, Finding] = {}
+    for finding in findings:
+        place = Place(finding.path, finding.line, finding.column)
+        if finding.kind.severity == "error" and finding.path in paths:
+            faults.setdefault(place, finding)
+        elif finding.kind is Kind.EXACT_DUPLICATE:
+            twice.setdefault(place, finding)
+    repeated = _repeated(records.examples, faults.keys())
+    left_out = faults | {place: twice[place] for place in repeated}
+    lines = tuple(
+        _line(row.value)
+        for path in paths
+        for row in read_file(path).rows
+        if Place(path, row.line, row.column) not in left_out
+    )
+    order = {path: number for number, path in enumerate(paths)}
+    reasons = sorted(left_out.items(), key=lambda it: (order[it[0].path], it[0].line, it[0].column))
+    return CleanCopy(lines, tuple(finding for _, finding in reasons))
+
+
+def left_out_lines(left_out: Iterable[Finding]) -> tuple[str, ...]:
+    """One JSON object for each record that was left out: where it stood, and why."""
+    return tuple(
+        json.dumps(
+            {"where": it.where, "kind": it.kind.name.lower(), "why": it.detail}, ensure_ascii=False
+        )
+        for it in left_out
+    )
+
+
+def _repeated(examples: Iterable[Example], left_out: Set[Place]) -> list[Place]:
+    """The records whose examples all stand in earlier records that are not left out."""
+    repeated: list[Place] = []
+    known: set[tuple[object, ...]] = set()
+    for place, group in groupby(examples, key=lambda it: Place(it.path, it.line, it.column)):
+        contents = {content(example) for example in group}
+        if place in left_out:
+            continue
+        if contents <= known:
+            repeated.append(place)
+        known |= contents
+    return repeated
+
+
+def _line(value: dict[str, object]) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str, allow_nan=False)
+    except ValueError:  # tables may hold NaN and infinite numbers, which JSON has not
+        text = json.dumps(value, default=str)
+        return json.dumps(json.loads(text, parse_constant=lambda _: None), ensure_ascii=False)

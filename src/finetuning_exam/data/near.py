@@ -1,0 +1,296 @@
+"""Texts that are almost the same, found without comparing every text with every other.
+
+A text becomes the set of its shingles, runs of a few characters, so that languages without spaces
+are served too; two texts are as alike as their sets are (Jaccard). Pairs worth comparing come from
+MinHash signatures (Broder, "On the resemblance and containment of documents", 1997) in bands
+(Leskovec, Rajaraman and Ullman, "Mining of Massive Datasets", section 3.4). Texts with different
+numbers are never alike. docs/decisions/0007-near-duplicates.md has the measurements.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+THRESHOLD, TELLING_THRESHOLD = 0.76, 0.5
+"""The Jaccard similarity from which on texts are near duplicates: of all their shingles, and of the
+telling ones, which are those that are not the file's form."""
+MIN_SHINGLES = 8
+"""With fewer telling shingles, a text is only compared for equality."""
+SHINGLE_LENGTH = 4
+"""Characters of a shingle; two where it begins with an ideograph, a kana or a Hangul syllable."""
+N_BANDS, ROWS_PER_BAND = 24, 3
+"""Three signature values to a band: a pair of 0.5 meets in one with 96%, one of 0.6 with 99.7%."""
+MAX_COMPARED = 4
+"""A text meets this many first texts of its bucket, and is compared exactly with as many."""
+MIN_COMMON_ROWS, COMMON_SHARE = 20, 0.02
+"""A shingle of more than 20 texts and of more than 2% of them is a form, and says nothing."""
+
+_FIRST_WIDE = 0x2E80  # from here on nearly every character is a word or a syllable
+_CHUNK = 2**19  # characters or shingles at a time, so that they fit the processor's cache
+_TABLE_BITS = 22
+_NUMBER = re.compile(r"\d+|(?<=\d)\s*[-+*/^<>=×÷]\s*(?=\d)")
+
+_U32: TypeAlias = NDArray[np.uint32]
+_U64: TypeAlias = NDArray[np.uint64]
+_Int: TypeAlias = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Two texts that are alike: their indices, and how alike they are, from 0 to 1.
+
+    `similarity` is 1 exactly where the texts are equal but for case, punctuation and white space.
+    """
+
+    first: int
+    second: int
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Shingles:
+    """Sets of shingles: text i has `hashes[starts[i]:starts[i + 1]]`, each once, ascending."""
+
+    hashes: _U32
+    starts: _Int
+
+    @property
+    def sizes(self) -> _Int:
+        return np.diff(self.starts)
+
+
+def near_duplicates(texts: Sequence[str]) -> tuple[Match, ...]:
+    """Each text that is almost the same as an earlier one, with the most similar one found.
+
+    `first` is the index of the earlier text, `second` of the later; in the order of `second`, one
+    match for each. Texts equal but for case, punctuation and white space have the similarity 1
+    and are linked to their first occurrence: whoever counts exact duplicates leaves those out that
+    are exact by its own rule. What is alike through a third text follows by joining the matches.
+    """
+    normal = [_normal(text) for text in texts]
+    first: dict[str, int] = {}
+    matches = [
+        Match(earlier, index, 1.0)
+        for index, text in enumerate(normal)
+        if (earlier := first.setdefault(text, index)) != index
+    ]
+    places = list(first.values())
+    numbers = _numbers([texts[index] for index in places])
+    for one, other, similarity in _best(list(first), numbers, 0):
+        matches.append(Match(places[one], places[other], similarity))
+    return tuple(sorted(matches, key=lambda match: match.second))
+
+
+def near_matches(texts: Sequence[str], known: Sequence[str]) -> tuple[Match, ...]:
+    """For each text the most similar known one found, where there is one that is almost the same.
+
+    `first` is an index of `texts`, `second` of `known`; in the order of `first`, at most one match
+    for each. A text equal to a known one has the similarity 1, as in `near_duplicates`.
+    """
+    if not known:
+        return ()
+    first: dict[str, int] = {}
+    for index, text in enumerate(known):
+        first.setdefault(_normal(text), index)
+    normal = [_normal(text) for text in texts]
+    matches = [Match(index, first[text], 1.0) for index, text in enumerate(normal) if text in first]
+    others = [index for index, text in enumerate(normal) if text not in first]
+    places = list(first.values())
+    numbers = _numbers([*(known[index] for index in places), *(texts[index] for index in others)])
+    rows = [*first, *(normal[index] for index in others)]
+    for one, other, similarity in _best(rows, numbers, len(first)):
+        matches.append(Match(others[other - len(first)], places[one], similarity))
+    return tuple(sorted(matches, key=lambda match: match.first))
+
+
+class _Characters(dict[int, str | None]):
+    """What `str.translate` makes of a character; filled as characters are met."""
+
+    def __missing__(self, code: int) -> str | None:
+        category = unicodedata.category(chr(code))
+        kept = " " if category[0] in "PZ" or category == "Cc" else chr(code)
+        self[code] = None if category == "Cf" else kept
+        return self[code]
+
+
+_CHARACTERS = _Characters()
+
+
+def _normal(text: str) -> str:
+    """A text without case, punctuation and invisible characters, its words one space apart."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(folded.translate(_CHARACTERS).split()) or folded
+
+
+def _numbers(texts: Sequence[str]) -> _U64:
+    """One number for each text, equal where both hold the same numbers and signs between them."""
+    known: dict[tuple[str, ...], int] = {}
+    keys = []
+    for text in texts:
+        found = _NUMBER.findall(unicodedata.normalize("NFKC", text))
+        keys.append(known.setdefault(tuple(sorted(map(str.strip, found))), len(known)))
+    return np.array(keys, np.uint64)
+
+
+def _best(texts: list[str], numbers: _U64, n_known: int) -> Iterator[tuple[int, int, float]]:
+    """(earlier, later, similarity) for each text that is alike an earlier one, once for each.
+
+    With `n_known` the earlier is one of the first so many texts, and the later is none of them.
+    """
+    shingles = _shingles(texts)
+    telling = _telling(shingles)
+    one, other = _candidates(telling, numbers, n_known)
+    tell = _jaccard(telling, one, other) >= TELLING_THRESHOLD
+    one, other = one[tell], other[tell]
+    similarity = _jaccard(shingles, one, other)
+    near = np.flatnonzero(similarity >= THRESHOLD)
+    # Of each later text's partners the most similar is kept, of equals the earliest.
+    near = near[np.lexsort((one[near], -similarity[near], other[near]))]
+    _, firsts = np.unique(other[near], return_index=True)
+    for index in near[firsts].tolist():
+        # Sets can be equal where texts are not (a phrase said twice): that is no full 1.
+        yield int(one[index]), int(other[index]), min(float(similarity[index]), 0.999)
+
+
+def _chunks(sizes: _Int) -> Iterator[slice]:
+    """Consecutive items of about `_CHUNK` in all, at least one item at a time."""
+    ends = np.cumsum(sizes)
+    start = 0
+    while start < len(sizes):
+        limit = ends[start] - sizes[start] + _CHUNK
+        stop = max(start + 1, int(np.searchsorted(ends, limit, "right")))
+        yield slice(start, stop)
+        start = stop
+
+
+def _mixed(values: _U64) -> _U64:
+    """The bits of 64-bit numbers spread evenly (finalizer of splitmix64, Steele et al. 2014)."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def _shingles(texts: list[str]) -> _Shingles:
+    """The shingles of each text as 32-bit hashes."""
+    parts, sizes = [np.empty(0, np.uint32)], [np.zeros(1, np.int64)]
+    for part in _chunks(np.fromiter(map(len, texts), np.int64, len(texts))):
+        hashes, owners = _windows(texts[part])
+        keys = np.sort(owners << 32 | hashes)
+        keys = keys[np.flatnonzero(np.diff(keys, prepend=-1))]
+        parts.append(keys.astype(np.uint32))
+        sizes.append(np.bincount(keys >> 32, minlength=part.stop - part.start))
+    return _Shingles(np.concatenate(parts), np.cumsum(np.concatenate(sizes)))
+
+
+def _windows(texts: list[str]) -> tuple[_U32, _Int]:
+    """The hash of each shingle of each text, and which text it is of."""
+    padded = "".join(f" {text} " for text in texts) + " " * SHINGLE_LENGTH
+    codes = np.frombuffer(padded.encode("utf-32-le", "surrogatepass"), np.uint32)
+    n_windows = len(codes) - SHINGLE_LENGTH
+    total = _mixed(codes[:n_windows].astype(np.uint64))
+    wide = codes[:n_windows] >= _FIRST_WIDE
+    for offset in range(1, SHINGLE_LENGTH):
+        following = np.where(wide & (offset > 1), 0, codes[offset : n_windows + offset])
+        total = total * np.uint64(0x9E3779B97F4A7C15) + following
+    lengths = np.fromiter(map(len, texts), np.int64, len(texts)) + 2
+    ends = np.repeat(np.cumsum(lengths), lengths)
+    inside = np.arange(n_windows) + np.where(wide, 2, SHINGLE_LENGTH) <= ends
+    owners = np.repeat(np.arange(len(texts)), lengths)
+    return (_mixed(total[inside]) >> np.uint64(32)).astype(np.uint32), owners[inside]
+
+
+def _telling(shingles: _Shingles) -> _Shingles:
+    """Without the shingles of so many texts that they are a form, such as "Translate to French:".
+
+    Counted in a table by the hash's upper bits: a rare shingle is taken for a common one where
+    they agree, which is one in thousands.
+    """
+    cells = shingles.hashes >> np.uint32(32 - _TABLE_BITS)
+    counts = np.zeros(2**_TABLE_BITS, np.int64)
+    for start in range(0, len(cells), len(counts)):
+        counts += np.bincount(cells[start : start + len(counts)], minlength=len(counts))
+    kept = (counts <= max(MIN_COMMON_ROWS, COMMON_SHARE * len(shingles.sizes)))[cells]
+    before = np.concatenate([[0], np.cumsum(kept, dtype=np.uint32)])
+    return _Shingles(shingles.hashes[kept], before[shingles.starts].astype(np.int64))
+
+
+def _candidates(telling: _Shingles, numbers: _U64, n_known: int) -> tuple[_Int, _Int]:
+    """(earlier, later) of pairs that agree in a band, the likeliest few for each later text."""
+    rows = np.flatnonzero(telling.sizes >= MIN_SHINGLES)
+    signatures = _signatures(telling, rows)
+    found = [np.empty(0, np.int64)]
+    for band in range(N_BANDS):
+        keys = numbers[rows]
+        for value in range(band * ROWS_PER_BAND, (band + 1) * ROWS_PER_BAND):
+            keys = _mixed(keys + signatures[:, value] + np.uint64(0x9E3779B97F4A7C15))
+        found.append(_bucket_pairs(keys))
+    pairs = np.unique(np.concatenate(found))
+    one, other = pairs // max(len(rows), 1), pairs % max(len(rows), 1)
+    if n_known:
+        wanted = (rows[one] < n_known) & (rows[other] >= n_known)
+        one, other = one[wanted], other[wanted]
+    agreement = np.zeros(len(one), np.int64)
+    for part in _chunks(np.full(len(one), signatures.shape[1])):
+        agreement[part] = (signatures[one[part]] == signatures[other[part]]).sum(axis=1)
+    order = np.lexsort((one, -agreement, other))
+    order = order[_rank(other[order]) < MAX_COMPARED]
+    return rows[one[order]], rows[other[order]]
+
+
+def _rank(keys: _Int | _U64) -> _Int:
+    """How many equal keys stand before each; equal keys stand together."""
+    place = np.arange(len(keys))
+    is_new = np.concatenate([[True], keys[1:] != keys[:-1]])[: len(keys)]
+    return place - np.maximum.accumulate(np.where(is_new, place, 0))
+
+
+def _bucket_pairs(keys: _U64) -> _Int:
+    """Each text with the first texts of its bucket, as earlier × number of texts + later."""
+    order = np.argsort(keys, kind="stable")
+    rank = _rank(keys[order])
+    pairs = []
+    for member in range(MAX_COMPARED):
+        later = np.flatnonzero(rank > member)
+        pairs.append(order[later - rank[later] + member] * len(keys) + order[later])
+    return np.concatenate(pairs)
+
+
+def _signatures(shingles: _Shingles, rows: _Int) -> _U32:
+    """The MinHash signatures, (len(rows), values of a signature)."""
+    n_values = N_BANDS * ROWS_PER_BAND
+    constants = _mixed(np.arange(1, 2 * n_values + 1, dtype=np.uint64)).astype(np.uint32)
+    signatures = np.empty((len(rows), n_values), np.uint32)
+    for part in _chunks(shingles.sizes[rows]):
+        hashes, starts = _gathered(shingles, rows[part])
+        for index in range(n_values):
+            permuted = hashes * (constants[2 * index] | np.uint32(1)) + constants[2 * index + 1]
+            signatures[part, index] = np.minimum.reduceat(permuted, starts[:-1])
+    return signatures
+
+
+def _gathered(shingles: _Shingles, rows: _Int) -> tuple[_U32, _Int]:
+    """The hashes of some texts, one text after another, and where each starts (and the end)."""
+    sizes = shingles.sizes[rows]
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    places = np.arange(starts[-1]) + np.repeat(shingles.starts[rows] - starts[:-1], sizes)
+    return shingles.hashes[places], starts
+
+
+def _jaccard(shingles: _Shingles, one: _Int, other: _Int) -> NDArray[np.float64]:
+    """|A ∩ B| / |A ∪ B| of each pair of texts."""
+    similarity = np.empty(len(one))
+    for part in _chunks(shingles.sizes[one] + shingles.sizes[other]):
+        sides = [_gathered(shingles, side[part]) for side in (one, other)]
+        keys = [np.repeat(np.arange(len(at) - 1), np.diff(at)) << 32 | own for own, at in sides]
+        merged = np.sort(np.concatenate(keys), kind="stable")  # two ascending runs: one merge
+        both = merged[1:][merged[1:] == merged[:-1]] >> 32
+        n_both = np.bincount(both, minlength=part.stop - part.start)
+        similarity[part] = n_both / (np.diff(sides[0][1]) + np.diff(sides[1][1]) - n_both)
+    return similarity

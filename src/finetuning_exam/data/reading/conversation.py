@@ -1,0 +1,197 @@
+"""The turns of a conversation become its last question and answer, and what was said before.
+
+Read are lists of `{role, content}` (OpenAI, TRL, mlx-lm, ms-swift, Axolotl's chat_template), of
+`{from, value}` (ShareGPT) and of `{human, assistant}` (ms-swift's `conversation`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from finetuning_exam.data.findings import Fault, Kind
+from finetuning_exam.data.reading.fields import as_list, as_text, json_type, listed, shown
+from finetuning_exam.data.records import Turn
+
+Role = Literal["system", "user", "assistant"]
+
+ROLES: dict[str, Role] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bing": "assistant",
+    "bard": "assistant",
+}
+"""What data files call who speaks."""
+TOOL_ROLES = frozenset(
+    {"tool", "tool_call", "tool_response", "function", "function_call", "observation", "ipython"}
+)
+_TOOL_KEYS = ("tool_calls", "function_call")
+_THOUGHT_KEYS = ("thinking", "reasoning_content")
+_MASK_KEYS = ("train", "training", "loss", "weight")
+
+
+class Said(NamedTuple):
+    """One turn as it stands in a record; `where` names it in messages."""
+
+    where: str
+    role: Role
+    text: str
+
+
+class Exchange(NamedTuple):
+    """A question, its answer ("" where there is none) and the turns before, a system turn first."""
+
+    earlier: tuple[Turn, ...]
+    instruction: str
+    answer: str
+
+
+def read_turns(value: object, field: str) -> tuple[Said, ...]:
+    """The turns of the list in a field, in whichever order they stand.
+
+    Raises:
+        Fault: no list, a turn without text or with an unknown role, a tool call, or a turn that
+            is to be trained otherwise than its neighbours.
+    """
+    said: list[Said] = []
+    for number, turn in enumerate(as_list(value, f"the field {field!r}"), start=1):
+        where = f"turn {number} of {field!r}"
+        if not isinstance(turn, Mapping):
+            raise Fault(Kind.BAD_TURNS, f"{where} is {json_type(turn)} where an object belongs")
+        if is_pair(turn):
+            said += _read_pair(turn, where)
+        else:
+            said.append(_read_turn(turn, where))
+    return tuple(said)
+
+
+def is_pair(turn: Mapping[str, object]) -> bool:
+    """Whether an object is a question and its answer at once, `{human, assistant}`."""
+    return "human" in turn and not {"role", "from"} & turn.keys()
+
+
+def _read_pair(turn: Mapping[str, object], where: str) -> Iterator[Said]:
+    yield Said(where, "user", as_text(turn["human"], f"the field 'human' of {where}"))
+    if turn.get("assistant") is not None:
+        answer = as_text(turn["assistant"], f"the field 'assistant' of {where}")
+        yield Said(where, "assistant", answer)
+
+
+def _read_turn(turn: Mapping[str, object], where: str) -> Said:
+    role_key = "role" if "role" in turn else "from"
+    if role_key not in turn:
+        raise Fault(Kind.BAD_TURNS, f"{where} has no role (fields: {listed(turn)})")
+    name = as_text(turn[role_key], f"the field {role_key!r} of {where}")
+    if name in TOOL_ROLES:
+        raise Fault(Kind.TOOL_TURN, f"{where} has the role {name!r}")
+    for key in _TOOL_KEYS:
+        if turn.get(key):
+            raise Fault(Kind.TOOL_TURN, f"{where} has {key!r}")
+    if name not in ROLES:
+        raise Fault(Kind.BAD_TURNS, f"{where} has the unknown role {shown(name)}")
+    role = ROLES[name]
+    _refuse_masks(turn, role, where)
+    text_key = "content" if "content" in turn else "value"
+    if text_key not in turn:
+        raise Fault(Kind.BAD_TURNS, f"{where} has no content (fields: {listed(turn)})")
+    return Said(where, role, _content(turn[text_key], f"the field {text_key!r} of {where}"))
+
+
+def _refuse_masks(turn: Mapping[str, object], role: Role, where: str) -> None:
+    """A turn may say what holds anyway: that assistant turns are trained, and no others.
+
+    The keys are those of Axolotl (`train`, `train_detail`), ms-swift (`loss`) and OpenAI
+    (`weight`).
+    """
+    for key in _MASK_KEYS:
+        mask = turn.get(key)
+        if mask is not None and mask != (role == "assistant"):
+            value = str(mask).lower() if isinstance(mask, bool | int | float) else json_type(mask)
+            raise Fault(
+                Kind.NOT_INSTRUCTIONS,
+                f"{where} has {key!r}: {value}, but which turns are trained cannot be chosen",
+            )
+    if turn.get("train_detail"):
+        raise Fault(
+            Kind.NOT_INSTRUCTIONS,
+            f"{where} has 'train_detail', but which parts are trained cannot be chosen",
+        )
+    for key in _THOUGHT_KEYS:
+        if turn.get(key):
+            raise Fault(
+                Kind.NOT_INSTRUCTIONS, f"{where} has {key!r} beside its text, which is not read"
+            )
+
+
+def _content(value: object, what: str) -> str:
+    """Text, or the texts of a list of `{"type": "text", "text": …}` parts put together."""
+    if not isinstance(value, list):
+        return as_text(value, what)
+    texts: list[str] = []
+    for number, part in enumerate(value, start=1):
+        where = f"part {number} of {what}"
+        if not isinstance(part, Mapping):
+            raise Fault(Kind.WRONG_TYPE, f"{where} is {json_type(part)} where an object belongs")
+        kind = part.get("type")
+        if kind != "text":
+            name = f"type {shown(kind)}" if isinstance(kind, str) else "no type"
+            raise Fault(Kind.WRONG_TYPE, f"{where} has {name}; only text is supported")
+        texts.append(as_text(part.get("text"), where))
+    return "".join(texts)
+
+
+def take_turns(said: Sequence[Said], system: str = "", *, answer_required: bool = True) -> Exchange:
+    """Turns in order as an exchange; a system text that is only white space counts as absent.
+
+    `system` is the record's own system text, from outside its turns. The last assistant turn is
+    the answer; without `answer_required` a conversation may end with a user turn.
+
+    Raises:
+        Fault: the turns are out of order, empty, or none answers the last.
+    """
+    turns = list(said)
+    if turns and turns[0].role == "system":
+        first = turns.pop(0)
+        if system.strip() and first.text.strip() and system != first.text:
+            raise Fault(Kind.BAD_TURNS, f"{first.where} is a second system prompt")
+        system = first.text if first.text.strip() else system
+    if not turns:
+        what = "nothing but a system turn" if said else "no turns"
+        raise Fault(Kind.BAD_TURNS, f"the conversation has {what}")
+    _check_order(turns)
+    if turns[-1].role == "user":
+        if answer_required:
+            raise Fault(
+                Kind.BAD_TURNS, "the conversation ends with a user turn, so nothing answers it"
+            )
+        question, answer = turns.pop().text, ""
+    else:
+        answer = turns.pop().text
+        question = turns.pop().text
+    before = (Turn("system", system),) if system.strip() else ()
+    return Exchange((*before, *(Turn(it.role, it.text) for it in turns)), question, answer)
+
+
+def _check_order(turns: Sequence[Said]) -> None:
+    """User and assistant take turns, the user first, and each says something."""
+    articles = {"system": "a system", "user": "a user", "assistant": "an assistant"}
+    for number, turn in enumerate(turns):
+        belongs: Role = "assistant" if number % 2 else "user"
+        if turn.role == "system":
+            raise Fault(
+                Kind.BAD_TURNS, f"{turn.where} is a system turn, which may only be the first"
+            )
+        if turn.role != belongs:
+            raise Fault(
+                Kind.BAD_TURNS,
+                f"{turn.where} is {articles[turn.role]} turn "
+                f"where {articles[belongs]} turn belongs",
+            )
+        if not turn.text.strip():
+            kind = Kind.EMPTY_PROMPT if turn.role == "user" else Kind.EMPTY_ANSWER
+            raise Fault(kind, f"{turn.where} is empty")

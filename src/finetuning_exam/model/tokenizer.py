@@ -1,0 +1,100 @@
+"""A model's tokenizer and what its config files say of texts, without torch: for `fte check`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+from finetuning_exam.data.encoding.tokens import Tokenizer
+from finetuning_exam.errors import ModelError
+
+_CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_sequence_length")
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer in a model's folder, from its tokenizer.json where there is one.
+
+    Without that file Transformers converts what is there, for which it loads torch. A tokenizer
+    that brings code is refused.
+
+    Raises:
+        ModelError: there is none, or its files are damaged.
+    """
+    config = _read_object(folder / "tokenizer_config.json")
+    if "auto_map" in config:
+        raise ModelError(
+            f"{folder}: its tokenizer wants to run code of its own (auto_map in "
+            "tokenizer_config.json), which is never done.",
+            "Use a tokenizer that Transformers has.",
+        )
+    try:
+        if (folder / "tokenizer.json").is_file():
+            from transformers import PreTrainedTokenizerFast
+
+            loaded = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+        else:
+            from transformers import AutoTokenizer
+
+            loaded = AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+    except Exception as error:  # tokenizers raises bare Exceptions
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise ModelError(
+            f"{folder}: its tokenizer cannot be loaded ({reason.rstrip('.')}).",
+            "Copy the model again.",
+        ) from error
+    return cast(Tokenizer, loaded)
+
+
+def context_length(folder: Path) -> int | None:
+    """How many positions the model in a folder has, where its config.json says so.
+
+    Raises:
+        ModelError: config.json is damaged.
+    """
+    config = _read_object(folder / "config.json")
+    text = config.get("text_config")
+    return context_in((text if isinstance(text, dict) else config).get)
+
+
+def context_in(value_of: Callable[[str], object]) -> int | None:
+    """The positions that a config of a text model names, under whichever name."""
+    found = (value_of(name) for name in _CONTEXT_NAMES)
+    return next((value for value in found if isinstance(value, int)), None)
+
+
+def base_stop_ids(folder: Path) -> tuple[int, ...]:
+    """The end tokens that generation_config.json names, or else config.json; may be none.
+
+    Raises:
+        ModelError: one of the files is damaged.
+    """
+    generation = _read_object(folder / "generation_config.json")
+    config = generation or _read_object(folder / "config.json")
+    return end_tokens(config.get("eos_token_id"))
+
+
+def end_tokens(found: object) -> tuple[int, ...]:
+    """The ids under `eos_token_id`: one, several or none."""
+    values = found if isinstance(found, list | tuple) else (found,)
+    return tuple(value for value in values if isinstance(value, int))
+
+
+def _read_object(path: Path) -> dict[str, object]:
+    """The object in a JSON file, empty where there is no file.
+
+    Raises:
+        ModelError: it cannot be read, or holds no object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: cannot be read ({error}).", "Copy the model again.") from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{path}: holds no object.", "Copy the model again.")
+    return value

@@ -1,0 +1,192 @@
+"""What `fte check` found: for a terminal as rich renderables, for programs as JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from finetuning_exam.data.check import Check, answer_classes, tag_counts
+from finetuning_exam.data.encoding.lengths import Lengths
+from finetuning_exam.data.findings import Finding, Severity, by_kind
+from finetuning_exam.data.reading.read import Records
+from finetuning_exam.data.split import Split
+from finetuning_exam.report.text import counted, on_one_line, visible
+from finetuning_exam.training.run_folder import Json
+
+MAX_SHOWN = 20
+"""Findings of one kind that are shown; of the rest the number is."""
+MAX_BARS = 12
+_NAME_WIDTH, _BAR_WIDTH = 30, 24
+_COLOURS: Mapping[Severity, str] = {"error": "red", "warning": "yellow", "note": "cyan"}
+_SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What a training on the checked data will be like.
+
+    `lengths` are those of all usable training records, `steps_per_epoch` of the rows that train.
+    """
+
+    model: str
+    template: str
+    lengths: Lengths
+    split: Split
+    steps_per_epoch: int
+    rows_per_step: int
+
+
+def findings_report(findings: Sequence[Finding]) -> RenderableType:
+    """Findings by kind, the most serious first, at most `MAX_SHOWN` of a kind.
+
+    A finding is one line however long, so that its place can be copied.
+    """
+    parts: list[RenderableType] = []
+    for kind, found in by_kind(findings):
+        heading = Text(f"{kind.severity}: ", style=f"bold {_COLOURS[kind.severity]}")
+        heading.append(f"{kind.title} ({len(found):,})", style="bold")
+        parts.append(heading)
+        parts += [_indented(str(finding)) for finding in found[:MAX_SHOWN]]
+        if len(found) > MAX_SHOWN:
+            parts.append(_indented(f"… and {len(found) - MAX_SHOWN:,} more."))
+        parts += [_indented(f"→ {kind.mend}"), Text()]
+    return Group(*parts)
+
+
+def summary(findings: Sequence[Finding]) -> str:
+    """How many errors, warnings and notes there are, in one sentence."""
+    counts = _counts(findings)
+    said = [counted(counts[severity], severity) for severity in _SEVERITIES if counts[severity]]
+    return f"{', '.join(said) or 'Nothing found'}."
+
+
+def kinds_line(findings: Sequence[Finding]) -> str:
+    """Kinds with their numbers and first places, such as `exact duplicate: 3 (a.jsonl:7 …)`."""
+    return "; ".join(
+        f"{kind.title}: {len(found):,} ({found[0].where}{' …' if len(found) > 1 else ''})"
+        for kind, found in by_kind(findings)
+    )
+
+
+def outlook_report(check: Check, outlook: Outlook) -> RenderableType:
+    """Lengths, tags, classes, who trains and who is examined, and the steps of an epoch."""
+    parts: list[RenderableType] = [
+        Text(visible(f"Tokens ({outlook.model}, {outlook.template} template): {_lengths(outlook)}"))
+    ]
+    for name, counts in _balances(check).items():
+        parts += [Text(f"{name}:"), _bars(counts)]
+    parts.append(Text(visible(split_line(outlook.split, check.exam))))
+    steps = counted(outlook.steps_per_epoch, "step")
+    parts.append(Text(f"One epoch: {steps} of {counted(outlook.rows_per_step, 'row')}."))
+    return Group(*parts)
+
+
+def split_line(split: Split, exam: Records | None) -> str:
+    """How many rows train, choose the best step and sit the exam, and where the exam is from."""
+    if exam:
+        source = exam.path + (", all of it trained on" if split.exam_is_training else "")
+    else:
+        itself = "the training rows themselves"
+        source = itself if split.exam_is_training else "held out of the same file"
+    return (
+        f"Split: {counted(len(split.train), 'row')} to train on, "
+        f"{len(split.validation):,} to choose the best step, "
+        f"{len(split.exam):,} for the exam ({source})."
+    )
+
+
+def to_json(check: Check, findings: Sequence[Finding], outlook: Outlook | None) -> Json:
+    """Everything for programs; the outlook is null where no record can be used."""
+    files: list[Json] = [
+        {"use": use, **asdict(source)}
+        for use, records in (("training", check.train), ("exam", check.exam))
+        if records
+        for source in records.sources
+    ]
+    counts = _counts(findings)
+    return {
+        "files": files,
+        "n_records": len(check.train.examples),
+        "counts": {f"{it}s": counts[it] for it in _SEVERITIES},
+        "findings": [finding_to_json(finding) for finding in findings],
+        "tags": dict(tag_counts(check.train.examples)),
+        "answer_classes": dict(answer_classes(check.train.examples)),
+        "outlook": outlook_to_json(outlook) if outlook else None,
+    }
+
+
+def finding_to_json(finding: Finding) -> Json:
+    """One finding; `line` and `column` are null where it is about the whole file or line."""
+    return {
+        "kind": finding.kind.name.lower(),
+        "severity": finding.kind.severity,
+        "path": finding.path,
+        "line": finding.line or None,
+        "column": finding.column or None,
+        "detail": finding.detail,
+    }
+
+
+def outlook_to_json(outlook: Outlook) -> Json:
+    """The prediction of a run on this data."""
+    split = outlook.split
+    return {
+        "model": outlook.model,
+        "template": outlook.template,
+        "tokens": dict(asdict(outlook.lengths)),
+        "rows": {
+            "train": len(split.train),
+            "validation": len(split.validation),
+            "exam": len(split.exam),
+        },
+        "exam_is_training": split.exam_is_training,
+        "rows_per_step": outlook.rows_per_step,
+        "steps_per_epoch": outlook.steps_per_epoch,
+    }
+
+
+def _lengths(outlook: Outlook) -> str:
+    lengths = outlook.lengths
+    share = lengths.n_supervised / lengths.n_tokens
+    return (
+        f"{lengths.shortest:,} to {lengths.longest:,} a record, median {lengths.median:,}, "
+        f"95% up to {lengths.percentile_95:,}, limit {lengths.limit:,}; "
+        f"{lengths.n_tokens:,} in all, {share:.0%} of them trained."
+    )
+
+
+def _balances(check: Check) -> dict[str, dict[str, int]]:
+    """What is counted and shown as bars: tags, and answers that are a few classes."""
+    examples = check.train.examples
+    tags, classes = tag_counts(examples), answer_classes(examples)
+    return {name: found for name, found in (("Tags", tags), ("Answers", classes)) if found}
+
+
+def _bars(counts: Mapping[str, int]) -> RenderableType:
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    shown = ordered[:MAX_BARS]
+    names = [Text(on_one_line(name)) for name, _ in shown]
+    for name in names:
+        name.truncate(_NAME_WIDTH, overflow="ellipsis")
+    width, most = max(name.cell_len for name in names), ordered[0][1]
+    lines: list[Text] = []
+    for name, (_, count) in zip(names, shown, strict=True):
+        line = Text("  ").append_text(name)
+        line.append(f"{' ' * (width - name.cell_len)}  {count:>{len(f'{most:,}')},}  ")
+        lines.append(line.append("█" * max(1, round(_BAR_WIDTH * count / most)), style="cyan"))
+    if len(ordered) > MAX_BARS:
+        rest = sum(count for _, count in ordered[MAX_BARS:])
+        lines.append(Text(f"  … and {len(ordered) - MAX_BARS:,} more with {rest:,} in all"))
+    return Group(*lines)
+
+
+def _indented(text: str) -> Text:
+    return Text(f"  {on_one_line(text)}")
+
+
+def _counts(findings: Sequence[Finding]) -> Counter[Severity]:
+    return Counter(finding.kind.severity for finding in findings)

@@ -1,0 +1,43 @@
+"""A record as the model will see it: the prompt dim, what is trained bright, the end visible."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+from rich.text import Text
+
+from finetuning_exam.data.encoding.encode import IGNORED, Encoded, Encoder, encode_all
+from finetuning_exam.data.records import Example
+from finetuning_exam.report.text import visible
+
+TRAINED, GIVEN = "┃ ", "│ "
+"""What stands before a line of trained text, and of text that is only given."""
+
+
+def shown_record(example: Example, encoder: Encoder, limit: int) -> Text:
+    """The text of a row, decoded from its ids, each line marked as trained or given."""
+    text = Text(visible(example.where), style="bold")
+    encoded = encode_all(encoder, [example], limit)
+    row = encoded.rows[0] if encoded.rows else None
+    if row:
+        text.append(f" · {len(row.ids)} tokens, {row.n_supervised} trained", style="not bold dim")
+    for finding in encoded.findings:
+        text.append(f"\n{visible(finding.detail)}.", style="not bold")
+    if not row:
+        return text
+    for is_trained, span in _spans(row, encoder):
+        mark, style = (TRAINED, "not bold green") if is_trained else (GIVEN, "not bold dim")
+        for line in visible(span).split("\n"):
+            text.append(f"\n{mark}{line}", style=style)
+    return text
+
+
+def _spans(row: Encoded, encoder: Encoder) -> list[tuple[bool, str]]:
+    """The row's text in stretches that are trained or not; line ends between them are dropped."""
+    pairs = zip(row.ids, row.labels, strict=True)
+    stretches = groupby(pairs, key=lambda pair: pair[1] != IGNORED)
+    spans = [
+        (is_trained, encoder.tokenizer.decode([token for token, _ in stretch]))
+        for is_trained, stretch in stretches
+    ]
+    return [(is_trained, span.removesuffix("\n")) for is_trained, span in spans]

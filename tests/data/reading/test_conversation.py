@@ -1,0 +1,284 @@
+"""Specification of how the turns of a conversation become a question, an answer and what was."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from finetuning_exam.data.findings import Fault, Kind
+from finetuning_exam.data.reading.conversation import Exchange, read_turns, take_turns
+from finetuning_exam.data.records import Turn
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"])).filter(str.strip)
+SYSTEM = {"role": "system", "content": "Be brief."}
+ASK = {"role": "user", "content": "What is a tree?"}
+SAY = {"role": "assistant", "content": "A plant."}
+
+
+def _read(turns: object, system: str = "", *, answer_required: bool = True) -> Exchange:
+    return take_turns(read_turns(turns, "messages"), system, answer_required=answer_required)
+
+
+def _complaint(turns: object, system: str = "") -> tuple[Kind, str]:
+    with pytest.raises(Fault) as caught:
+        _read(turns, system)
+    return caught.value.kind, caught.value.detail
+
+
+def test_one_question_and_its_answer() -> None:
+    """A conversation of two turns has nothing before its question."""
+    assert _read([ASK, SAY]) == Exchange((), "What is a tree?", "A plant.")
+
+
+def test_the_last_question_and_answer_stand_apart_from_what_was_before() -> None:
+    """The last user turn is the question, the last assistant turn the answer, the rest before."""
+    turns = [SYSTEM, ASK, SAY, {"role": "user", "content": "A big one?"}, SAY]
+    assert _read(turns) == Exchange(
+        (
+            Turn("system", "Be brief."),
+            Turn("user", "What is a tree?"),
+            Turn("assistant", "A plant."),
+        ),
+        "A big one?",
+        "A plant.",
+    )
+
+
+@pytest.mark.parametrize("keys", [("role", "content"), ("from", "value"), ("role", "value")])
+@pytest.mark.parametrize("system", ["system", "developer"])
+@pytest.mark.parametrize("user", ["user", "human"])
+@pytest.mark.parametrize("assistant", ["assistant", "gpt", "chatgpt", "bing", "bard"])
+def test_names_of_speakers(keys: tuple[str, str], system: str, user: str, assistant: str) -> None:
+    """Each speaker may have any of its usual names, with the keys of OpenAI or of ShareGPT."""
+    said = [(system, "s"), (user, "q"), (assistant, "a")]
+    turns = [dict(zip(keys, it, strict=True)) for it in said]
+    assert _read(turns) == Exchange((Turn("system", "s"),), "q", "a")
+
+
+def test_questions_and_answers_in_one_object() -> None:
+    """ms-swift's `{human, assistant}` objects hold two turns each, the last perhaps one."""
+    first = {"human": "q1", "assistant": "a1"}
+    assert _read([first, {"human": "q2", "assistant": "a2"}]) == Exchange(
+        (Turn("user", "q1"), Turn("assistant", "a1")), "q2", "a2"
+    )
+    open_end = [first, {"human": "q2", "assistant": None}]
+    assert _read(open_end, answer_required=False).answer == ""
+
+
+def test_parts_of_text_are_put_together() -> None:
+    """Content in parts is the texts of its parts, one after the other, with nothing between."""
+    parts = [{"type": "text", "text": "What "}, {"type": "text", "text": "is it?", "image": None}]
+    assert _read([{"role": "user", "content": parts}, SAY]).instruction == "What is it?"
+
+
+def test_a_system_text_outside_the_turns_comes_first() -> None:
+    """A record's own system text is the system turn of its conversation."""
+    assert _read([ASK, SAY], "Be kind.").earlier == (Turn("system", "Be kind."),)
+
+
+@pytest.mark.parametrize("empty", ["", " \n"])
+def test_an_empty_system_text_is_none(empty: str) -> None:
+    """A system text of white space only counts as absent, wherever it stands."""
+    assert _read([ASK, SAY], empty).earlier == ()
+    assert _read([{"role": "system", "content": empty}, ASK, SAY]).earlier == ()
+    assert _read([{"role": "system", "content": empty}, ASK, SAY], "S").earlier == (
+        Turn("system", "S"),
+    )
+
+
+def test_the_same_system_text_twice_is_one() -> None:
+    """A system text may be repeated as the first turn, but not contradicted."""
+    assert _read([SYSTEM, ASK, SAY], "Be brief.").earlier == (Turn("system", "Be brief."),)
+    assert _complaint([SYSTEM, ASK, SAY], "Be long.") == (
+        Kind.BAD_TURNS,
+        "turn 1 of 'messages' is a second system prompt",
+    )
+
+
+def test_without_need_of_an_answer_the_question_may_come_last() -> None:
+    """A question at the end has no answer; an answer at the end is the reference."""
+    assert _read([SYSTEM, ASK], answer_required=False) == Exchange(
+        (Turn("system", "Be brief."),), "What is a tree?", ""
+    )
+    assert _read([ASK, SAY], answer_required=False).answer == "A plant."
+
+
+OUT_OF_ORDER = {
+    "the conversation has no turns": [],
+    "the conversation has nothing but a system turn": [SYSTEM],
+    "the conversation ends with a user turn, so nothing answers it": [ASK, SAY, ASK],
+    "turn 1 of 'messages' is an assistant turn where a user turn belongs": [SAY],
+    "turn 2 of 'messages' is an assistant turn where a user turn belongs": [SYSTEM, SAY],
+    "turn 2 of 'messages' is a user turn where an assistant turn belongs": [ASK, ASK, SAY],
+    "turn 3 of 'messages' is an assistant turn where a user turn belongs": [ASK, SAY, SAY],
+    "turn 2 of 'messages' is a system turn, which may only be the first": [ASK, SYSTEM, SAY],
+    "turn 2 of 'messages' is a system turn, which may only be the first ": [SYSTEM] * 2
+    + [ASK, SAY],
+    "turn 2 of 'messages' has the unknown role 'bot'": [ASK, {"role": "bot", "content": "a"}],
+    "turn 1 of 'messages' has the unknown role 'User'": [{"role": "User", "content": "a"}, SAY],
+    "turn 1 of 'messages' is a string where an object belongs": ["hello", "you"],
+    "turn 2 of 'messages' has no role (fields: 'content', 'id')": [ASK, {"content": "a", "id": 1}],
+    "turn 1 of 'messages' has no content (fields: 'role')": [{"role": "user"}, SAY],
+}
+
+
+@pytest.mark.parametrize(("what", "turns"), OUT_OF_ORDER.items(), ids=OUT_OF_ORDER)
+def test_turns_out_of_order_are_named(what: str, turns: object) -> None:
+    """Each turn that does not belong where it stands is told with its number and the reason."""
+    assert _complaint(turns) == (Kind.BAD_TURNS, what.strip())
+
+
+def test_the_end_is_looked_at_after_the_order() -> None:
+    """Without need of an answer two questions in a row are still a fault."""
+    with pytest.raises(Fault, match="turn 2 of 'messages' is a user turn where an assistant turn"):
+        _read([ASK, ASK], answer_required=False)
+
+
+def _with(turn: dict[str, object], **more: object) -> dict[str, object]:
+    return {**turn, **more}
+
+
+OTHER_FAULTS = {
+    "the field 'messages' is a string where a list belongs": (Kind.WRONG_TYPE, "hello"),
+    "the field 'role' of turn 1 of 'messages' is null where text belongs": (
+        Kind.WRONG_TYPE,
+        [{"role": None, "content": "q"}, SAY],
+    ),
+    "the field 'content' of turn 2 of 'messages' is null where text belongs": (
+        Kind.WRONG_TYPE,
+        [ASK, _with(SAY, content=None)],
+    ),
+    "the field 'value' of turn 1 of 'messages' is a number where text belongs": (
+        Kind.WRONG_TYPE,
+        [{"from": "human", "value": 3}, SAY],
+    ),
+    "the field 'human' of turn 1 of 'messages' is a number where text belongs": (
+        Kind.WRONG_TYPE,
+        [{"human": 3, "assistant": "a"}],
+    ),
+    "the field 'assistant' of turn 1 of 'messages' is a list where text belongs": (
+        Kind.WRONG_TYPE,
+        [{"human": "q", "assistant": []}],
+    ),
+    "part 2 of the field 'content' of turn 1 of 'messages' has type 'image_url'; "
+    "only text is supported": (
+        Kind.WRONG_TYPE,
+        [_with(ASK, content=[{"type": "text", "text": "q"}, {"type": "image_url"}]), SAY],
+    ),
+    "part 1 of the field 'content' of turn 1 of 'messages' has no type; only text is supported": (
+        Kind.WRONG_TYPE,
+        [_with(ASK, content=[{"text": "q"}]), SAY],
+    ),
+    "part 1 of the field 'content' of turn 1 of 'messages' is a string where an object belongs": (
+        Kind.WRONG_TYPE,
+        [_with(ASK, content=["q"]), SAY],
+    ),
+    "part 1 of the field 'content' of turn 1 of 'messages' is null where text belongs": (
+        Kind.WRONG_TYPE,
+        [_with(ASK, content=[{"type": "text"}]), SAY],
+    ),
+    "the field 'content' of turn 2 of 'messages' holds half of a surrogate pair": (
+        Kind.LONE_SURROGATE,
+        [ASK, _with(SAY, content="\ud800")],
+    ),
+    "turn 1 of 'messages' is empty": (Kind.EMPTY_PROMPT, [_with(ASK, content=" "), SAY]),
+    "turn 2 of 'messages' is empty": (Kind.EMPTY_ANSWER, [ASK, _with(SAY, content="")]),
+    "turn 3 of 'messages' is empty": (
+        Kind.EMPTY_PROMPT,
+        [ASK, SAY, _with(ASK, content=[]), SAY],
+    ),
+}
+
+
+@pytest.mark.parametrize(("what", "case"), OTHER_FAULTS.items(), ids=OTHER_FAULTS)
+def test_a_turn_without_text_is_named(what: str, case: tuple[Kind, object]) -> None:
+    """A turn whose text is missing, empty or something else is told with its number."""
+    assert _complaint(case[1]) == (case[0], what)
+
+
+@pytest.mark.parametrize(
+    "role",
+    ["tool", "tool_call", "tool_response", "function", "function_call", "observation", "ipython"],
+)
+def test_the_roles_of_tools_are_refused(role: str) -> None:
+    """A turn in which a tool is called or answers is no part of what can be trained here."""
+    assert _complaint([ASK, {"from": role, "value": "x"}, SAY]) == (
+        Kind.TOOL_TURN,
+        f"turn 2 of 'messages' has the role {role!r}",
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "call"), [("tool_calls", [{"id": "1"}]), ("function_call", {"name": "f"})]
+)
+def test_calls_of_tools_are_refused(key: str, call: object) -> None:
+    """A turn that calls a tool is refused, with text or without; an empty list calls nothing."""
+    detail = f"turn 2 of 'messages' has {key!r}"
+    assert _complaint([ASK, _with(SAY, **{key: call})]) == (Kind.TOOL_TURN, detail)
+    silent = {"role": "assistant", "content": None, key: call}
+    assert _complaint([ASK, silent]) == (Kind.TOOL_TURN, detail)
+    assert _read([ASK, _with(SAY, **{key: None})]) == _read([ASK, _with(SAY, **{key: []})])
+
+
+@pytest.mark.parametrize(
+    ("key", "mask", "shown"),
+    [
+        ("train", False, "false"),
+        ("training", False, "false"),
+        ("loss", False, "false"),
+        ("weight", 0, "0"),
+        ("weight", 0.5, "0.5"),
+        ("train", "no", "a string"),
+    ],
+)
+def test_an_answer_that_is_not_to_be_trained_is_refused(key: str, mask: object, shown: str) -> None:
+    """A mask that takes an answer out of training is never ignored in silence."""
+    assert _complaint([ASK, _with(SAY, **{key: mask}), ASK, SAY]) == (
+        Kind.NOT_INSTRUCTIONS,
+        f"turn 2 of 'messages' has {key!r}: {shown}, but which turns are trained cannot be chosen",
+    )
+
+
+def test_a_question_that_is_to_be_trained_is_refused() -> None:
+    """A mask that puts a question into training is never ignored in silence."""
+    assert _complaint([_with(ASK, train=True), SAY]) == (
+        Kind.NOT_INSTRUCTIONS,
+        "turn 1 of 'messages' has 'train': true, but which turns are trained cannot be chosen",
+    )
+
+
+def test_a_mask_that_says_what_holds_anyway_is_accepted() -> None:
+    """Answers are trained and questions are not; a mask may say so, or say nothing."""
+    turns = [_with(ASK, train=False, weight=None), _with(SAY, train=True, weight=1, loss=True)]
+    assert _read(turns) == Exchange((), "What is a tree?", "A plant.")
+
+
+def test_masks_of_parts_and_thoughts_are_refused() -> None:
+    """What a turn says beside its text and would change training is named."""
+    detail = [{"begin_offset": 0, "end_offset": 8, "train": False}]
+    assert _complaint([ASK, _with(SAY, train_detail=detail)]) == (
+        Kind.NOT_INSTRUCTIONS,
+        "turn 2 of 'messages' has 'train_detail', but which parts are trained cannot be chosen",
+    )
+    assert _complaint([ASK, _with(SAY, reasoning_content="Hm.")]) == (
+        Kind.NOT_INSTRUCTIONS,
+        "turn 2 of 'messages' has 'reasoning_content' beside its text, which is not read",
+    )
+
+
+def test_a_long_role_is_shown_cut() -> None:
+    """A message shows no more than forty characters of what stands where a role belongs."""
+    _, detail = _complaint([{"role": "x" * 1000, "content": "q"}])
+    assert detail == f"turn 1 of 'messages' has the unknown role '{'x' * 40}…'"
+
+
+@given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=4), st.none() | TEXT)
+def test_every_text_comes_back(pairs: list[tuple[str, str]], system: str | None) -> None:
+    """The texts of a conversation are all there afterwards, unchanged and in their order."""
+    turns = [{"role": "system", "content": system}] if system is not None else []
+    for question, answer in pairs:
+        turns += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    read = _read(turns)
+    texts = [*(turn.text for turn in read.earlier), read.instruction, read.answer]
+    assert texts == [turn["content"] for turn in turns]

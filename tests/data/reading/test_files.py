@@ -1,0 +1,190 @@
+"""Specification of how a file's bytes are opened, decompressed, hashed and cut into lines."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import random
+import tracemalloc
+from pathlib import Path
+
+import pyarrow
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from finetuning_exam.data.reading.files import Stream, open_regular
+from finetuning_exam.errors import UsageError
+
+same_folder = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+NOISE = random.Random(1).randbytes(300_000).hex().encode()
+MEND = "Give the path of a file of JSON lines."
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test works in an empty folder, so that a path in a message is a bare name."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _zstd(data: bytes) -> bytes:
+    packed: bytes = pyarrow.Codec("zstd").compress(data, asbytes=True)
+    return packed
+
+
+PACK = {"plain": bytes, "gzip": gzip.compress, "zstd": _zstd}
+
+
+def _lines(data: bytes, max_bytes: int | None = None) -> list[tuple[int, bytes | None]]:
+    Path("d").write_bytes(data)
+    with Stream("d") as stream:
+        return list(stream.lines(max_bytes))
+
+
+@pytest.mark.parametrize("pack", PACK.values(), ids=PACK)
+def test_a_file_is_decompressed_by_its_content_and_hashed_as_stored(pack: object) -> None:
+    """Plain, gzip and zstd files give the same bytes; the hash is that of the stored ones."""
+    assert callable(pack)
+    stored = pack(NOISE)
+    Path("any name").write_bytes(stored)
+    with Stream("any name") as stream:
+        assert stream.whole() == NOISE
+        assert stream.sha256() == hashlib.sha256(stored).hexdigest()
+        assert not stream.damage
+
+
+@pytest.mark.parametrize("pack", PACK.values(), ids=PACK)
+def test_the_hash_does_not_depend_on_how_much_was_read(pack: object) -> None:
+    """A file of which only the head was looked at has the hash of the whole file."""
+    assert callable(pack)
+    stored = pack(NOISE)
+    Path("d").write_bytes(stored)
+    with Stream("d") as stream:
+        stream.peek(1)
+        assert stream.sha256() == hashlib.sha256(stored).hexdigest()
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, _zstd])
+def test_joined_compressed_files_are_one(pack: object) -> None:
+    """Compressed files put one after the other are read as one, as gzip and zstd do."""
+    assert callable(pack)
+    assert _lines(pack(b"a\n") + pack(b"b\nc")) == [(1, b"a"), (2, b"b"), (3, b"c")]
+
+
+@pytest.mark.parametrize(("name", "pack"), [("gzip", gzip.compress), ("zstd", _zstd)])
+def test_what_stands_before_a_cut_is_kept(name: str, pack: object) -> None:
+    """Of a cut stream every whole line is given; `damage` says why it ended and `line` where."""
+    assert callable(pack)
+    second = pack(b"c\n" + NOISE)
+    Path("d").write_bytes(pack(b"a\nb\n") + second[: len(second) // 2])
+    with Stream("d") as stream:
+        lines = list(stream.lines())
+        assert lines[:2] == [(1, b"a"), (2, b"b")]
+        assert len(lines) in (2, 3)
+        assert stream.line in (3, 4)
+        assert stream.damage == f"the {name} data is cut off here"
+
+
+def test_a_damaged_stream_says_why() -> None:
+    """A gzip file with a wrong checksum, and a zstd file with foreign bytes, are damaged."""
+    packed = bytearray(gzip.compress(b"a\nb\n"))
+    packed[-8] ^= 1
+    Path("d").write_bytes(packed)
+    with Stream("d") as stream:
+        assert list(stream.lines()) == [(1, b"a"), (2, b"b")]
+        assert stream.damage.startswith("the gzip data is damaged here (CRC check failed")
+    Path("d").write_bytes(_zstd(b"a\nb\n") + b"foreign")
+    with Stream("d") as stream:
+        assert list(stream.lines()) == [(1, b"a"), (2, b"b")]
+        assert stream.damage.startswith("the zstd data is damaged here (ZSTD decompress failed")
+
+
+def test_only_a_line_feed_ends_a_line() -> None:
+    """U+2028, a form feed and a carriage return stand within a line; blank lines only count."""
+    text = "\ufeff a\u2028b\x0c\r\n\n \t\r\nc\rd".encode()
+    assert _lines(text) == [(1, " a\u2028b\x0c\r".encode()), (4, b"c\rd")]
+
+
+@same_folder
+@given(st.lists(st.sampled_from([b"a", b"\n", b" ", b"bc", b"\r"])), st.integers(1, 8))
+def test_lines_are_those_of_the_whole_text(parts: list[bytes], limit: int) -> None:
+    """Lines are what splitting the whole gives, with the long ones as None."""
+    data = b"".join(parts)
+    expected = [
+        (number, line if len(line) <= limit else None)
+        for number, line in enumerate(data.split(b"\n"), start=1)
+        if line.strip() or len(line) > limit
+    ]
+    assert _lines(data, limit) == expected
+
+
+@pytest.mark.parametrize("pack", PACK.values(), ids=PACK)
+def test_a_long_line_is_never_held(pack: object) -> None:
+    """A line of 30 MB with a limit of 1 MB takes less than 4 MB of memory."""
+    assert callable(pack)
+    Path("d").write_bytes(pack(b"a\n" + b"x" * 30_000_000 + b"\nb\n"))
+    with Stream("d") as stream:
+        tracemalloc.start()
+        try:
+            lines = list(stream.lines(1_000_000))
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert lines == [(1, b"a"), (2, None), (3, b"b")]
+    assert peak < 4_000_000
+
+
+def test_a_whole_file_has_a_limit() -> None:
+    """What must be held whole is refused beyond the limit, before it is decompressed further."""
+    Path("d").write_bytes(gzip.compress(b"x" * 5_000_000))
+    with Stream("d") as stream:
+        with pytest.raises(UsageError) as caught:
+            stream.whole(1000)
+        assert len(stream.peek(0)) < 100_000
+    assert str(caught.value) == (
+        "d: is longer than 1,000 bytes, which is too long for this format. "
+        "Write it as JSON lines, one object a line."
+    )
+
+
+@pytest.mark.timeout(10)
+def test_what_is_no_regular_file_is_never_opened() -> None:
+    """A missing file, a folder, a pipe, a device and a name with a zero byte are refused."""
+    os.mkfifo("pipe")
+    Path("folder").mkdir()
+    messages = {
+        "missing": "missing: no such file.",
+        "": ": no such file.",
+        "folder": "folder: is a folder.",
+        "pipe": "pipe: is not a regular file.",
+        "/dev/zero": "/dev/zero: is not a regular file.",
+        "a\0b": "'a\\x00b': is not the name of a file.",
+        "x" * 5000: f"{'x' * 5000}: cannot be read (File name too long).",
+    }
+    for path, message in messages.items():
+        with pytest.raises(UsageError) as caught:
+            Stream(path)
+        assert str(caught.value) == f"{message} {MEND}"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_a_file_without_permission_is_named() -> None:
+    """A file that may not be read is refused with the system's reason."""
+    Path("d").touch(mode=0)
+    with pytest.raises(UsageError, match=r"^d: cannot be read \(Permission denied\)"):
+        open_regular("d")
+
+
+def test_a_fault_of_the_disk_is_no_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An input error while reading is told as what it is, not as a cut file."""
+    Path("d").write_bytes(gzip.compress(NOISE))
+    monkeypatch.setattr("finetuning_exam.data.reading.files._Hashed.read", _fail)
+    with pytest.raises(UsageError) as caught, Stream("d"):
+        pass
+    assert str(caught.value) == f"d: cannot be read (Input/output error). {MEND}"
+
+
+def _fail(*_: object) -> bytes:
+    raise OSError(5, "Input/output error")

@@ -1,0 +1,104 @@
+"""Specification of how a dataset of the hub becomes raw records; no network is used."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import datasets
+import pytest
+
+from finetuning_exam.data.reading.containers import Row, read_file
+from finetuning_exam.errors import DataError, UsageError
+
+FORM = "Write hub:owner/name or hub:owner/name:split."
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
+    """What the library was asked for; it answers with two rows."""
+    monkeypatch.chdir(tmp_path)
+    calls: list[tuple[object, ...]] = []
+
+    def load(*args: object, **settings: object) -> list[dict[str, object]]:
+        calls.append((*args, settings))
+        return [{"b": "y", "a": "x"}, {"a": None, "b": "z"}]
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    return calls
+
+
+def _fail_with(monkeypatch: pytest.MonkeyPatch, error: Exception) -> str:
+    def load(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    with pytest.raises(UsageError) as caught:
+        read_file("hub:o/n")
+    return str(caught.value)
+
+
+def test_rows_are_numbered_and_hashed(asked: list[tuple[object, ...]]) -> None:
+    """The train split is read unless another is named; no code of the dataset is trusted."""
+    read = read_file("hub:o/n")
+    assert asked == [("o/n", {"split": "train"})]
+    assert read.container == "hub dataset"
+    assert read.rows == (Row(1, 0, {"a": "x", "b": "y"}), Row(2, 0, {"a": None, "b": "z"}))
+    dump = "".join(json.dumps(row.value, sort_keys=True) + "\n" for row in read.rows)
+    assert read.sha256 == hashlib.sha256(dump.encode()).hexdigest()
+    read_file("hub:o/n-1.x:test[:10%]")
+    assert asked[1] == ("o/n-1.x", {"split": "test[:10%]"})
+
+
+@pytest.mark.parametrize(
+    "spec", ["hub:", "hub:n", "hub:o/n:", "hub:o/n/m", "hub:../n", "hub:/n", "hub:o/n:a b"]
+)
+def test_a_wrong_form_is_shown_the_right_one(spec: str, asked: list[tuple[object, ...]]) -> None:
+    """What does not name an owner, a dataset and at most a split never reaches the library."""
+    with pytest.raises(UsageError) as caught:
+        read_file(spec)
+    assert str(caught.value) == f"{spec}: does not name a dataset of the hub. {FORM}"
+    assert asked == []
+
+
+def test_a_folder_of_the_same_name_is_never_read(asked: list[tuple[object, ...]]) -> None:
+    """Datasets would read a folder o/n in place of the hub's o/n; that is refused."""
+    Path("o/n").mkdir(parents=True)
+    with pytest.raises(UsageError, match=r"^hub:o/n: there is a folder or file o/n here"):
+        read_file("hub:o/n")
+    assert asked == []
+
+
+def test_offline_is_said_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Offline, the error says so and how to get the dataset."""
+    mend = (
+        "Load it once while online (without HF_HUB_OFFLINE), or download its file and give "
+        "that file's path."
+    )
+    assert _fail_with(monkeypatch, ValueError("no cache\nmore")) == (
+        f"hub:o/n: cannot be loaded: HF_HUB_OFFLINE is set (no cache). {mend}"
+    )
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    assert _fail_with(monkeypatch, ConnectionError()) == (
+        f"hub:o/n: cannot be loaded: the hub cannot be reached (ConnectionError). {mend}"
+    )
+
+
+def test_any_failure_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the library raises becomes one line."""
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    assert _fail_with(monkeypatch, KeyError("gone")) == (
+        "hub:o/n: cannot be loaded (KeyError: 'gone'). "
+        "Look at its page on huggingface.co for the name, the split and whether it needs a login."
+    )
+
+
+def test_a_split_without_rows_holds_no_records(
+    asked: list[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty split is an empty file."""
+    assert asked == []
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: [])
+    with pytest.raises(DataError, match=r"^hub:o/n: the file holds no records\."):
+        read_file("hub:o/n")

@@ -1,0 +1,326 @@
+"""Specification of which files made for other tools are read without any flag.
+
+The records follow the documentation of TRL (dataset_formats), Axolotl (docs/dataset-formats),
+LlamaFactory (data/README.md), mlx-lm (mlx_lm/LORA.md) and ms-swift (Custom-dataset).
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from finetuning_exam.data.findings import Fault, Kind
+from finetuning_exam.data.reading.formats import Place, find_layout, to_examples
+from finetuning_exam.data.records import Example, Turn
+
+Row = dict[str, object]
+
+ASK = {"role": "user", "content": "What color is the sky?"}
+SAY = {"role": "assistant", "content": "It is blue."}
+SYSTEM = {"role": "system", "content": "Be kind."}
+HUMAN = {"from": "human", "value": "What color is the sky?"}
+GPT = {"from": "gpt", "value": "It is blue."}
+QUESTION, ANSWER = "What color is the sky?", "It is blue."
+PLACE = Place("d.jsonl", 1)
+
+
+def _example(question: str = QUESTION, answer: str = ANSWER, **more: object) -> Example:
+    return Example(question, answer, 1, "d.jsonl", **more)  # type: ignore[arg-type]
+
+
+BE_KIND = (Turn("system", "Be kind."),)
+ROUND = (Turn("user", "Hi."), Turn("assistant", "Hello."))
+
+READ: dict[str, tuple[Row, str, Example]] = {
+    "TRL language modelling": (
+        {"text": "The sky is blue."},
+        "plain text (text)",
+        _example("", "The sky is blue."),
+    ),
+    "TRL conversational language modelling": (
+        {"messages": [ASK, SAY]},
+        "messages (role, content)",
+        _example(),
+    ),
+    "TRL prompt-completion": (
+        {"prompt": "The sky is", "completion": " blue."},
+        "prompt → completion",
+        _example("The sky is", " blue."),
+    ),
+    "TRL conversational prompt-completion": (
+        {"prompt": [ASK], "completion": [SAY]},
+        "prompt → completion",
+        _example(),
+    ),
+    "Axolotl alpaca": (
+        {"instruction": QUESTION, "input": "At noon.", "output": ANSWER},
+        "instruction → output",
+        _example(input="At noon."),
+    ),
+    "Axolotl alpaca without input": (
+        {"instruction": QUESTION, "input": "", "output": ANSWER, "text": "### …"},
+        "instruction → output",
+        _example(),
+    ),
+    "Axolotl gpteacher": (
+        {"instruction": QUESTION, "input": "At noon.", "response": ANSWER},
+        "instruction → response",
+        _example(input="At noon."),
+    ),
+    "Axolotl jeopardy": (
+        {"question": QUESTION, "category": "nature", "answer": ANSWER},
+        "question → answer",
+        _example(),
+    ),
+    "Axolotl context_qa.load_v2": (
+        {"context": "It is noon.", "question": QUESTION, "answer": ANSWER},
+        "question → answer",
+        _example(input="It is noon."),
+    ),
+    "Axolotl open_orca": (
+        {"system_prompt": "Be kind.", "question": QUESTION, "response": ANSWER},
+        "question → response",
+        _example(earlier=BE_KIND),
+    ),
+    "Axolotl sharegpt": (
+        {"conversations": [HUMAN, GPT]},
+        "conversations (from, value)",
+        _example(),
+    ),
+    "Axolotl chat_template": (
+        {"conversations": [SYSTEM, ASK, SAY]},
+        "conversations (role, content)",
+        _example(earlier=BE_KIND),
+    ),
+    "Axolotl pygmalion": (
+        {"conversations": [{"role": "human", "value": "Q"}, {"role": "gpt", "value": "A"}]},
+        "conversations (role, content)",
+        _example("Q", "A"),
+    ),
+    "Axolotl completion and pretraining": (
+        {"text": "first row\n"},
+        "plain text (text)",
+        _example("", "first row\n"),
+    ),
+    "LlamaFactory alpaca": (
+        {
+            "instruction": QUESTION,
+            "input": "At noon.",
+            "output": ANSWER,
+            "system": "Be kind.",
+            "history": [["Hi.", "Hello."]],
+        },
+        "instruction → output",
+        _example(input="At noon.", earlier=(*BE_KIND, *ROUND)),
+    ),
+    "LlamaFactory sharegpt": (
+        {"conversations": [HUMAN, GPT], "system": "Be kind.", "tools": "[]"},
+        "conversations (from, value)",
+        _example(earlier=BE_KIND),
+    ),
+    "LlamaFactory openai": (
+        {"messages": [SYSTEM, ASK, SAY]},
+        "messages (role, content)",
+        _example(earlier=BE_KIND),
+    ),
+    "LlamaFactory pre-training": (
+        {"text": "document"},
+        "plain text (text)",
+        _example("", "document"),
+    ),
+    "mlx-lm chat": (
+        {"messages": [SYSTEM, ASK, SAY]},
+        "messages (role, content)",
+        _example(earlier=BE_KIND),
+    ),
+    "mlx-lm completions": (
+        {"prompt": "What is the capital of France?", "completion": "Paris."},
+        "prompt → completion",
+        _example("What is the capital of France?", "Paris."),
+    ),
+    "mlx-lm text": (
+        {"text": "This is an example for the model."},
+        "plain text (text)",
+        _example("", "This is an example for the model."),
+    ),
+    "ms-swift messages": (
+        {"messages": [{**ASK, "content": "Hi."}, {**SAY, "content": "Hello."}, ASK, SAY]},
+        "messages (role, content)",
+        _example(earlier=ROUND),
+    ),
+    "ms-swift sharegpt": (
+        {
+            "system": "Be kind.",
+            "conversation": [
+                {"human": "Hi.", "assistant": "Hello."},
+                {"human": QUESTION, "assistant": ANSWER},
+            ],
+        },
+        "conversation (human, assistant)",
+        _example(earlier=(*BE_KIND, *ROUND)),
+    ),
+    "ms-swift query-response": (
+        {
+            "system": "Be kind.",
+            "query": QUESTION,
+            "response": ANSWER,
+            "history": [["Hi.", "Hello."]],
+        },
+        "query → response",
+        _example(earlier=(*BE_KIND, *ROUND)),
+    ),
+    "Dolly": (
+        {"instruction": QUESTION, "context": "", "response": ANSWER, "category": "open_qa"},
+        "instruction → response",
+        _example(),
+    ),
+    "Self-Instruct tasks": (
+        {
+            "id": "seed_task_0",
+            "name": "sky",
+            "instruction": QUESTION,
+            "instances": [{"input": "", "output": ANSWER}],
+            "is_classification": False,
+        },
+        "instruction → instances",
+        _example(),
+    ),
+}
+
+
+@pytest.mark.parametrize(("row", "words", "example"), READ.values(), ids=READ)
+def test_files_of_other_tools_are_read(row: Row, words: str, example: Example) -> None:
+    """A record in a documented form of another tool is found out and read whole, without a flag."""
+    layout = find_layout([row] * 3, "auto", None, None)
+    assert layout.words == words
+    assert to_examples(row, layout, PLACE) == (example,)
+
+
+CALL = {"role": "assistant", "tool_calls": [{"id": "call_id", "type": "function"}]}
+TOOL = {"type": "function", "function": {"name": "get_current_weather"}}
+NEEDED = "what is needed is one prompt with one answer, as text"
+
+REFUSED: dict[str, tuple[Row, Kind, str]] = {
+    "TRL prompt-only": (
+        {"prompt": "The sky is"},
+        Kind.NOT_INSTRUCTIONS,
+        "the field 'prompt' stands alone; its answer is needed in 'completion'",
+    ),
+    "TRL preference": (
+        {"prompt": "The sky is", "chosen": " blue.", "rejected": " green."},
+        Kind.NOT_INSTRUCTIONS,
+        f"the fields 'chosen' and 'rejected' are for training on preferences; {NEEDED}",
+    ),
+    "TRL unpaired preference": (
+        {"prompt": [ASK], "completion": [SAY], "label": True},
+        Kind.NOT_INSTRUCTIONS,
+        f"the field 'label' is for training on good and bad answers; {NEEDED}",
+    ),
+    "TRL stepwise supervision": (
+        {"prompt": "Which is larger?", "completions": ["9.8.", "9.11."], "labels": [True, False]},
+        Kind.NOT_INSTRUCTIONS,
+        "the fields 'completions' and 'labels' are for training on scores, steps or tokens; "
+        f"{NEEDED}",
+    ),
+    "Axolotl oasst": (
+        {"INSTRUCTION": "q", "RESPONSE": "a"},
+        Kind.MISSPELT_FIELD,
+        "the field 'INSTRUCTION' is not known; did you mean 'instruction'?",
+    ),
+    "Axolotl summarizetldr": (
+        {"article": "q", "summary": "a"},
+        Kind.MISSING_FIELD,
+        "the field 'instruction' is missing (fields: 'article', 'summary')",
+    ),
+    "Axolotl metharme": (
+        {"prompt": "q", "generation": "a"},
+        Kind.MISSING_FIELD,
+        "the field 'completion' is missing (fields: 'prompt', 'generation')",
+    ),
+    "Axolotl masks of turns": (
+        {"conversations": [HUMAN, {**GPT, "train": False}, HUMAN, GPT]},
+        Kind.NOT_INSTRUCTIONS,
+        "turn 2 of 'conversations' has 'train': false, but which turns are trained cannot be "
+        "chosen",
+    ),
+    "Axolotl input_output": (
+        {"segments": [{"label": True, "text": "<s>Hello\n"}, {"label": False, "text": "hi"}]},
+        Kind.NOT_INSTRUCTIONS,
+        f"the field 'segments' is for training on scores, steps or tokens; {NEEDED}",
+    ),
+    "Axolotl pre-tokenized": (
+        {"input_ids": [271, 299], "attention_mask": [1, 1], "labels": [271, -100]},
+        Kind.NOT_INSTRUCTIONS,
+        "the fields 'input_ids' and 'labels' are for training on scores, steps or tokens; "
+        f"{NEEDED}",
+    ),
+    "LlamaFactory sharegpt with tools": (
+        {"conversations": [HUMAN, {"from": "function_call", "value": "{}"}, GPT]},
+        Kind.TOOL_TURN,
+        "turn 2 of 'conversations' has the role 'function_call'",
+    ),
+    "LlamaFactory preference": (
+        {"conversations": [HUMAN], "chosen": GPT, "rejected": GPT},
+        Kind.NOT_INSTRUCTIONS,
+        f"the fields 'chosen' and 'rejected' are for training on preferences; {NEEDED}",
+    ),
+    "LlamaFactory KTO": (
+        {"instruction": "q", "input": "", "output": "a", "kto_tag": False},
+        Kind.NOT_INSTRUCTIONS,
+        f"the field 'kto_tag' is for training on good and bad answers; {NEEDED}",
+    ),
+    "LlamaFactory multimodal": (
+        {"instruction": "q", "output": "a", "images": ["cat.png"]},
+        Kind.NOT_INSTRUCTIONS,
+        f"the field 'images' is for training on more than text; {NEEDED}",
+    ),
+    "mlx-lm tools": (
+        {"messages": [ASK, CALL], "tools": [TOOL]},
+        Kind.TOOL_TURN,
+        "the field 'tools' defines tools",
+    ),
+    "mlx-lm tools without definitions": (
+        {"messages": [ASK, CALL]},
+        Kind.TOOL_TURN,
+        "turn 2 of 'messages' has 'tool_calls'",
+    ),
+    "ms-swift pre-training": (
+        {"messages": [SAY]},
+        Kind.BAD_TURNS,
+        "turn 1 of 'messages' is an assistant turn where a user turn belongs",
+    ),
+    "ms-swift DPO": (
+        {"messages": [ASK, SAY], "rejected_response": "I don't know"},
+        Kind.NOT_INSTRUCTIONS,
+        f"the field 'rejected_response' is for training on preferences; {NEEDED}",
+    ),
+    "ms-swift GRPO": (
+        {"messages": [SYSTEM, ASK]},
+        Kind.BAD_TURNS,
+        "the conversation ends with a user turn, so nothing answers it",
+    ),
+    "ms-swift classification": (
+        {"messages": [ASK], "label": 1},
+        Kind.BAD_TURNS,
+        "the conversation ends with a user turn, so nothing answers it",
+    ),
+    "OpenAI with images": (
+        {"messages": [{"role": "user", "content": [{"type": "image_url"}]}, SAY]},
+        Kind.WRONG_TYPE,
+        "part 1 of the field 'content' of turn 1 of 'messages' has type 'image_url'; "
+        "only text is supported",
+    ),
+    "OpenAI with weights": (
+        {"messages": [ASK, {**SAY, "weight": 0}, ASK, {**SAY, "weight": 1}]},
+        Kind.NOT_INSTRUCTIONS,
+        "turn 2 of 'messages' has 'weight': 0, but which turns are trained cannot be chosen",
+    ),
+}
+
+
+@pytest.mark.parametrize(("row", "kind", "what"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_trained_here_is_refused(row: Row, kind: Kind, what: str) -> None:
+    """A record of another tool that cannot be read whole is refused by name, not read in part."""
+    layout = find_layout([row] * 3, "auto", None, None)
+    with pytest.raises(Fault) as caught:
+        to_examples(row, layout, PLACE)
+    assert (caught.value.kind, caught.value.detail) == (kind, what)

@@ -1,0 +1,362 @@
+"""Specification of what the examples themselves tell of a training and an exam file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from finetuning_exam.data.check import (
+    Check,
+    answer_classes,
+    check_files,
+    check_records,
+    tag_counts,
+    whole_text,
+)
+from finetuning_exam.data.findings import Kind
+from finetuning_exam.data.reading.read import Records
+from finetuning_exam.data.records import Example, Turn
+from finetuning_exam.errors import UsageError
+from finetuning_exam.settings import CheckSettings
+
+QUESTIONS = (
+    "Which command lists every file in the folder?",
+    "How do I see the last ten commits of this branch?",
+    "What stops a running container by its name?",
+    "Where does the cluster keep its secrets?",
+    "Why would somebody rebase instead of merging?",
+    "When is it safe to delete the old image?",
+)
+
+
+def _row(
+    line: int,
+    instruction: str,
+    answer: str = "",
+    *,
+    input: str = "",
+    tag: str = "",
+    earlier: tuple[Turn, ...] = (),
+) -> Example:
+    answer = answer or f"Answer {line}."
+    return Example(instruction, answer, line, "t", input=input, tag=tag, earlier=earlier)
+
+
+def _check(train: Sequence[Example], exam: Sequence[Example] | None = None) -> Check:
+    exam_records = None if exam is None else Records((), tuple(exam), ())
+    return check_records(Records((), tuple(train), ()), exam_records)
+
+
+def _found(
+    train: Sequence[Example], exam: Sequence[Example] | None = None
+) -> list[tuple[Kind, str]]:
+    """Each finding as its kind and its line."""
+    return [(it.kind, str(it)) for it in _check(train, exam).findings]
+
+
+SOUND = tuple(_row(line, question) for line, question in enumerate(QUESTIONS, start=1))
+
+
+def test_sound_examples_have_no_findings() -> None:
+    """Different questions with different answers are nothing to tell, nor is an exam of others."""
+    check = _check(SOUND[:4], SOUND[4:])
+    assert (check.findings, check.links) == ((), ())
+
+
+# Duplicates
+
+
+def test_an_exact_duplicate_names_the_first() -> None:
+    """Each further one is told with the first of them, and linked to it for the split."""
+    rows = (*SOUND, _row(7, QUESTIONS[1], "Answer 2."), _row(8, QUESTIONS[1], "Answer 2."))
+    check = _check(rows)
+    assert [(it.kind, str(it)) for it in check.findings] == [
+        (Kind.EXACT_DUPLICATE, "t:7: the same as t:2."),
+        (Kind.EXACT_DUPLICATE, "t:8: the same as t:2."),
+    ]
+    assert check.links == ((1, 6), (1, 7))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        _row(2, "q", "a", input="i"),
+        _row(2, "q", "a", earlier=(Turn("system", "s"),)),
+        _row(2, "q", "A"),
+        _row(2, "Q", "a"),
+        _row(2, "q ", "a"),
+    ],
+)
+def test_what_differs_is_no_exact_duplicate(other: Example) -> None:
+    """Question, input, answer and earlier turns must be the same, letter by letter."""
+    assert Kind.EXACT_DUPLICATE not in [kind for kind, _ in _found([_row(1, "q", "a"), other])]
+
+
+def test_tag_and_group_make_no_other_record() -> None:
+    """What is not trained does not tell records apart."""
+    pair = [replace(_row(1, "q", "a", tag="x"), group="g"), _row(2, "q", "a", tag="y")]
+    assert (Kind.EXACT_DUPLICATE, "t:2: the same as t:1.") in _found(pair)
+
+
+def test_an_instance_that_stands_twice_is_not_its_own_duplicate() -> None:
+    """Several examples of one record have one place, which says nothing as an earlier one."""
+    rows = [_row(1, "q", "a", input=part) for part in ("one", "one", "two")]
+    assert _found(rows) == [
+        (Kind.EXACT_DUPLICATE, "t:1: one of its instances is there twice."),
+    ]
+
+
+def test_a_near_duplicate_names_an_earlier_one() -> None:
+    """It is told how near it is, and linked; an exact duplicate of either is not compared again."""
+    first = _row(1, "Which command lists every file in this folder, hidden ones too?", "Use ls -a.")
+    nearly = _row(
+        2, "Which command lists every file in this folder, hidden ones also?", first.answer
+    )
+    case = _row(3, first.instruction.upper(), first.answer)
+    copy = replace(first, line=9)
+    check = _check([first, copy, nearly, case, copy])
+    near = [str(it) for it in check.findings if it.kind is Kind.NEAR_DUPLICATE]
+    assert near == [
+        "t:2: almost the same as t:1.",
+        "t:3: differs only in case, space or punctuation from t:1.",
+    ]
+    assert set(check.links) == {(0, 1), (0, 2), (0, 3), (0, 4)}
+
+
+def test_duplicates_of_the_exam_are_told_but_not_linked() -> None:
+    """The exam file is looked at too; links are of training rows only."""
+    check = _check(SOUND, [_row(11, "Who?", "I."), _row(12, "Who?", "I.")])
+    assert [str(it) for it in check.findings] == ["t:12: the same as t:11."]
+    assert check.links == ()
+
+
+@pytest.mark.timeout(60)
+def test_many_duplicates_take_linear_time() -> None:
+    """A hundred thousand copies of a record and as many tags are looked at in seconds."""
+    rows = [_row(line, "q?", "a", tag=f"tag {line}") for line in range(1, 100_001)]
+    kinds = [it.kind for it in _check(rows).findings]
+    assert kinds.count(Kind.EXACT_DUPLICATE) == 99_999
+    assert kinds.count(Kind.RARE_TAG) == 100_000
+
+
+# One prompt with several answers
+
+
+def test_another_answer_to_a_prompt_names_the_first() -> None:
+    """Each new answer is told once, with the record that has the prompt first."""
+    rows = [
+        _row(1, "Is it on?", "Yes."),
+        _row(2, "is it  ON", "No."),
+        _row(3, "Is it on?", "No"),
+        _row(4, "Is it on?", "Perhaps."),
+    ]
+    conflicts = [said for kind, said in _found(rows) if kind is Kind.CONFLICTING_ANSWERS]
+    assert conflicts == [
+        "t:2: the prompt of t:1, another answer.",
+        "t:4: the prompt of t:1, another answer.",
+    ]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        _row(2, "Is it on?", "YES"),
+        _row(2, "Is it on?", "No.", input="the lamp"),
+        _row(2, "Is it on?", "No.", earlier=(Turn("system", "Be brief."),)),
+    ],
+)
+def test_what_is_no_other_answer_is_not_told(other: Example) -> None:
+    """Case and a final mark make no other answer; another input or system turn another prompt."""
+    kinds = [kind for kind, _ in _found([_row(1, "Is it on?", "Yes."), other])]
+    assert Kind.CONFLICTING_ANSWERS not in kinds
+
+
+def test_plain_texts_have_no_prompt() -> None:
+    """Plain texts are not answers to one empty question."""
+    assert _found([_row(1, "", "Once upon a time."), _row(2, "", "The end of it all.")]) == []
+
+
+# The exam
+
+
+def test_a_question_that_is_trained_is_told() -> None:
+    """An exam question that stands in the training file names the first place where it does."""
+    train = (*SOUND, _row(7, QUESTIONS[0].upper(), "Another."))
+    exam = [Example(QUESTIONS[0].rstrip("?"), "x", 1, "e")]
+    overlap = [said for kind, said in _found(train, exam) if kind is Kind.OVERLAP]
+    assert overlap == ["e:1: the question stands at t:1 too."]
+
+
+def test_a_question_that_is_nearly_trained_is_told() -> None:
+    """Almost the same question is another kind of finding; the answers do not matter."""
+    asked = "Which command lists every file in this folder, hidden ones too?"
+    exam = [Example(asked.replace("too", "also"), "Something else.", 1, "e")]
+    assert _found([_row(1, asked), *SOUND[1:]], exam) == [
+        (Kind.NEAR_OVERLAP, "e:1: almost the question of t:1.")
+    ]
+
+
+def test_conflicts_tags_and_balance_are_of_the_training_file() -> None:
+    """What the exam asks is not trained: its tags and answers are no findings."""
+    exam = [_row(11, "Who are you?", "A.", tag="one"), _row(12, "Who are you?", "B.", tag="One")]
+    assert Kind.CONFLICTING_ANSWERS not in [kind for kind, _ in _found(SOUND, exam)]
+    assert Kind.RARE_TAG not in [kind for kind, _ in _found(SOUND, exam)]
+
+
+# Texts
+
+
+def test_texts_of_both_files_are_looked_at() -> None:
+    """Odd characters, an answer that repeats its prompt, and outer white space are told."""
+    train = [_row(1, "Say hi.", "say  HI"), _row(2, "How are you?", " Fine\n")]
+    exam = [Example("Where\u200b?", "Here.", 1, "e")]
+    assert _found(train, exam) == [
+        (Kind.ANSWER_IS_PROMPT, "t:1: the answer is the prompt."),
+        (Kind.OUTER_SPACE, "t:2: the answer begins or ends with white space."),
+        (
+            Kind.INVISIBLE_CHARACTER,
+            "e:1: the prompt holds U+200B (zero width space) at character 6.",
+        ),
+    ]
+
+
+def test_white_space_around_a_plain_text_is_not_told() -> None:
+    """A plain text ends as texts do, with a line feed."""
+    assert _found([_row(1, "", "Once upon a time.\n")]) == []
+
+
+def test_the_whole_text_is_all_that_is_said() -> None:
+    """Earlier turns, question, input and answer, in this order."""
+    row = _row(1, "q", "a", input="i", earlier=(Turn("user", "u"), Turn("assistant", "b")))
+    assert whole_text(row) == "u\nb\nq\ni\na"
+
+
+# Tags and classes
+
+
+def _tagged(counts: dict[str, int]) -> list[Example]:
+    """Records with these tags, of different questions."""
+    words = ("cat", "dog", "cow", "hen", "owl", "bee", "ant", "fox", "bat", "elk")
+    tags = [tag for tag, count in counts.items() for _ in range(count)]
+    return [
+        _row(n, f"{words[n % 10]} {words[n // 10]}", f"{words[n // 10]}!", tag=tag)
+        for n, tag in enumerate(tags)
+    ]
+
+
+@pytest.mark.parametrize(("count", "said"), [(1, "only 1 record has"), (4, "only 4 records have")])
+def test_a_rare_tag_is_told_at_its_first_record(count: int, said: str) -> None:
+    """A tag with fewer than five records is told with how many there are."""
+    assert (Kind.RARE_TAG, f"t:5: {said} the tag 'few'.") in _found(
+        _tagged({"many": 5, "few": count})
+    )
+
+
+def test_five_records_are_enough_for_a_tag() -> None:
+    """A tag with five records is no finding, nor is having no tag."""
+    assert _found(_tagged({"many": 5, "": 1})) == []
+
+
+def test_tags_that_look_alike_are_told() -> None:
+    """Tags that differ in case or space only are told at the later one's first record."""
+    rows = _tagged({"Shell": 5, "git": 5, "shell ": 5})
+    assert _found(rows) == [
+        (Kind.SIMILAR_TAGS, "t:10: the tags 'Shell' and 'shell ' look alike."),
+    ]
+
+
+def test_tags_are_counted_in_the_order_of_the_file() -> None:
+    """Each tag with its number of records; records without one are left out."""
+    assert list(tag_counts(_tagged({"b": 2, "": 3, "a": 4})).items()) == [("b", 2), ("a", 4)]
+
+
+def _answered(counts: dict[str, int]) -> list[Example]:
+    answers = [answer for answer, count in counts.items() for _ in range(count)]
+    return [_row(n, f"Question {n}?", answer) for n, answer in enumerate(answers, start=1)]
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ({"no": 5, "yes": 46}, "t:6: 46 of 51 answers are 'yes'."),
+        ({"no": 5, "yes": 45}, None),
+        ({"no": 1, "yes": 48}, None),
+        ({"yes": 1000}, "t:1: 1,000 of 1,000 answers are 'yes'."),
+        ({"x" * 1000: 50}, f"t:1: 50 of 50 answers are '{'x' * 40}…'."),
+        ({"yes": 950} | {str(n): 1 for n in range(50)}, "t:1: 950 of 1,000 answers are 'yes'."),
+    ],
+)
+def test_one_answer_far_more_often_is_told(counts: dict[str, int], said: str | None) -> None:
+    """From fifty answers on, one that more than nine of ten have is told at its first record."""
+    found = [it for kind, it in _found(_answered(counts)) if kind is Kind.UNBALANCED]
+    assert found == ([] if said is None else [said])
+
+
+@pytest.mark.parametrize(
+    ("counts", "classes"),
+    [
+        ({"no": 10, "yes": 40}, {"yes": 40, "no": 10}),
+        ({"no": 10, "yes": 39}, {}),
+        ({"yes": 60}, {}),
+        ({str(n): 3 for n in range(20)}, {str(n): 3 for n in range(20)}),
+        ({str(n): 3 for n in range(21)}, {}),
+    ],
+)
+def test_a_few_answers_are_classes(counts: dict[str, int], classes: dict[str, int]) -> None:
+    """From fifty answers on, two to twenty different ones are classes, the most frequent first."""
+    assert list(answer_classes(_answered(counts)).items()) == list(classes.items())
+
+
+def test_plain_texts_are_no_classes() -> None:
+    """Texts to learn are not answers; they do not count beside some either."""
+    texts = [_row(n, "", "Again and again.") for n in range(100)]
+    assert answer_classes(texts) == {}
+    assert Kind.UNBALANCED not in [kind for kind, _ in _found(texts)]
+    mixed = [*texts, *_answered({"yes": 60})]
+    assert any(kind is Kind.UNBALANCED for kind, _ in _found(mixed))
+
+
+# Files
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with train.jsonl and exam.jsonl of one faulty and one sound record each."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("train", "exam"):
+        record = json.dumps({"instruction": f"What is {name}ing?", "output": "Work."})
+        Path(f"{name}.jsonl").write_text(f"{record}\nx\n", encoding="utf-8")
+    return tmp_path
+
+
+def test_training_and_exam_file_are_read(files: Path) -> None:
+    """The exam file is found by its name; the faults of reading are the first findings."""
+    check = check_files(CheckSettings(data=("train.jsonl",)))
+    assert check.exam is not None
+    assert [it.where for it in check.findings] == ["train.jsonl:2", "exam.jsonl:2"]
+    assert [it.path for it in check.exam.examples] == ["exam.jsonl"]
+
+
+def test_the_exam_file_of_the_flag_is_read(files: Path) -> None:
+    """`--eval_file` names another one; one that is missing is an error."""
+    check = check_files(CheckSettings(data=("exam.jsonl",), eval_file="train.jsonl"))
+    assert check.exam is not None
+    assert check.exam.path == "train.jsonl"
+    with pytest.raises(UsageError, match=r"^gone: no such file\."):
+        check_files(CheckSettings(data=("train.jsonl",), eval_file="gone"))
+
+
+def test_a_file_under_another_name_has_no_exam(files: Path) -> None:
+    """Without an exam file there is none in the result."""
+    assert check_files(CheckSettings(data=("exam.jsonl",))).exam is None
+
+
+def test_duplicates_are_found_across_files(files: Path) -> None:
+    """Several training files are one: a record of the second may repeat one of the first."""
+    Path("more.csv").write_text("instruction,output\nWhat is training?,Work.\n", encoding="utf-8")
+    check = check_files(CheckSettings(data=("train.jsonl", "more.csv")))
+    assert "more.csv:2: the same as train.jsonl:1." in [str(it) for it in check.findings]

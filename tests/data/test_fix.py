@@ -1,0 +1,220 @@
+"""Specification of the cleaned copy: what is left out, and that the rest is as it was."""
+
+from __future__ import annotations
+
+import datetime
+import gzip
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from finetuning_exam.data.check import check_files
+from finetuning_exam.data.findings import Finding, Kind, errors
+from finetuning_exam.data.fix import CleanCopy, clean_copy, left_out_lines
+from finetuning_exam.settings import CheckSettings
+
+same_folder = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test works in an empty folder, so that a path in a finding is a bare name."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _write(name: str, *records: object) -> str:
+    """A file of lines: what is text stands there as it is."""
+    lines = [it if isinstance(it, str) else json.dumps(it) for it in records]
+    Path(name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return name
+
+
+def _copy(*paths: str, more: Sequence[Finding] = ()) -> CleanCopy:
+    check = check_files(CheckSettings(data=paths))
+    return clean_copy(check.train, (*check.findings, *more))
+
+
+def _records(copy: CleanCopy) -> list[object]:
+    return [json.loads(line) for line in copy.lines]
+
+
+def _left_out(copy: CleanCopy) -> list[tuple[str, Kind]]:
+    return [(finding.where, finding.kind) for finding in copy.left_out]
+
+
+A = {"instruction": "What is a?", "output": "The first letter."}
+B = {"instruction": "Where is Berlin?", "output": "In Germany."}
+
+
+def test_errors_and_exact_duplicates_are_left_out() -> None:
+    """Records with errors and the later ones of exact duplicates go, everything else stays."""
+    path = _write("d", A, "x", {"instruction": "c"}, B, A, "[]", B | {"output": "In Prussia."})
+    copy = _copy(path)
+    assert _records(copy) == [A, B, B | {"output": "In Prussia."}]
+    assert _left_out(copy) == [
+        ("d:2", Kind.NOT_JSON),
+        ("d:3", Kind.MISSING_FIELD),
+        ("d:5", Kind.EXACT_DUPLICATE),
+        ("d:6", Kind.NOT_AN_OBJECT),
+    ]
+
+
+def test_every_field_is_kept() -> None:
+    """Fields that nothing reads, their order, their kinds and every character are as they were."""
+    record = {
+        "id": [1, 2.5, None, True, {"k": "v"}],
+        **A,
+        "note": '\u2028 \x00 \U0001f600 \\ " é',
+        "big": 12345678901234567890,
+        "": "",
+    }
+    copy = _copy(_write("d", record))
+    assert _records(copy) == [record]
+    assert list(json.loads(copy.lines[0])) == list(record)
+    assert "\n" not in copy.lines[0]
+
+
+def test_a_record_goes_once_for_all_that_is_wrong_with_it() -> None:
+    """A record with several findings is left out once, with an error as the reason."""
+    path = _write("d", A, A)
+    special = Finding(Kind.SPECIAL_TOKEN, "the text holds it", "d", 2)
+    assert _left_out(_copy(path, more=[special])) == [("d:2", Kind.SPECIAL_TOKEN)]
+
+
+def test_a_duplicate_of_what_goes_stays() -> None:
+    """Where the first of two equal records has an error, the second is not its duplicate."""
+    special = Finding(Kind.SPECIAL_TOKEN, "the text holds it", "d", 1)
+    copy = _copy(_write("d", A, A, A), more=[special])
+    assert _records(copy) == [A]
+    assert _left_out(copy) == [("d:1", Kind.SPECIAL_TOKEN), ("d:3", Kind.EXACT_DUPLICATE)]
+
+
+def _instances(*inputs: str) -> dict[str, object]:
+    return {
+        "instruction": "Spell the number.",
+        "instances": [{"input": it, "output": f"it is {it}"} for it in inputs],
+    }
+
+
+def test_a_record_goes_only_when_all_of_it_is_there_already() -> None:
+    """A record with several instances is kept for a single new one, and for its own first ones."""
+    records = [_instances("1", "1"), _instances("1", "2"), _instances("2", "1"), _instances("3")]
+    copy = _copy(_write("d", *records))
+    assert _records(copy) == [records[0], records[1], records[3]]
+    assert _left_out(copy) == [("d:3", Kind.EXACT_DUPLICATE)]
+
+
+def test_records_of_one_line_are_told_apart() -> None:
+    """In an array on one line only the records that are meant go."""
+    Path("d").write_text(json.dumps([A, B, A, {"instruction": "c"}, B | {"id": 1}]))
+    copy = _copy("d")
+    assert _records(copy) == [A, B]
+    assert [finding.line for finding in copy.left_out] == [1, 1, 1]
+    assert len({finding.where for finding in copy.left_out}) == 3
+
+
+def test_several_files_become_one() -> None:
+    """Records of all files in their order; a duplicate may stand in another file; what is left out
+    is told in the order of the files.
+    """
+    Path("c.gz").write_bytes(gzip.compress(json.dumps(B).encode()))
+    Path("b.csv").write_text("instruction,output,n\nWhat is a?,The first letter.,1\nWho?,Me,2\n")
+    path = _write("z", "x", A, B)
+    copy = _copy(path, "b.csv", "c.gz")
+    assert _records(copy) == [A, B, {"instruction": "Who?", "output": "Me", "n": "2"}]
+    assert [finding.where for finding in copy.left_out] == ["z:1", "b.csv:2", "c.gz:1"]
+
+
+def test_faults_of_the_exam_file_are_no_reason() -> None:
+    """The copy is of the training file; an exam file's findings have nothing to do with it."""
+    _write("exam.jsonl", "x", B)
+    copy = _copy(_write("train.jsonl", A, B))
+    assert _records(copy) == [A, B]
+    assert copy.left_out == ()
+
+
+def test_the_exam_file_may_be_the_training_file() -> None:
+    """Findings that are there twice leave nothing out twice."""
+    path = _write("d", A, A, "x", B)
+    check = check_files(CheckSettings(data=(path,), eval_file=path))
+    copy = clean_copy(check.train, check.findings)
+    assert _records(copy) == [A, B]
+    assert [finding.where for finding in copy.left_out] == ["d:2", "d:3"]
+
+
+def test_rows_of_parquet_become_json() -> None:
+    """Dates and bytes become text; NaN and infinite numbers, which JSON has not, become null."""
+    table = pa.table(
+        {
+            "instruction": ["a", "b"],
+            "output": ["c", "d"],
+            "score": [math.nan, 0.5],
+            "more": [{"low": -math.inf}, {"low": 1.0}],
+            "day": [datetime.date(2024, 2, 29), None],
+        }
+    )
+    pa.parquet.write_table(table, "d.parquet")
+    assert _records(_copy("d.parquet")) == [
+        {
+            "instruction": "a",
+            "output": "c",
+            "score": None,
+            "more": {"low": None},
+            "day": "2024-02-29",
+        },
+        {"instruction": "b", "output": "d", "score": 0.5, "more": {"low": 1.0}, "day": None},
+    ]
+
+
+def test_what_was_left_out_is_told_in_json() -> None:
+    """One line for each record: its place, the kind of the finding, and what was wrong."""
+    copy = _copy(_write("d", A, "x", A))
+    assert [json.loads(line) for line in left_out_lines(copy.left_out)] == [
+        {
+            "where": "d:2",
+            "kind": "not_json",
+            "why": "not valid JSON (Expecting value at column 1)",
+        },
+        {"where": "d:3", "kind": "exact_duplicate", "why": "the same as d:1"},
+    ]
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=3)
+RECORD = st.dictionaries(
+    st.sampled_from(["instruction", "output", "input", "tag", "x"]), TEXT | st.none(), max_size=4
+)
+
+
+@given(records=st.lists(RECORD | st.just("x"), min_size=1, max_size=8), spread=st.booleans())
+@same_folder
+def test_a_cleaned_copy_is_clean(records: list[object], spread: bool) -> None:
+    """Cleaning gives the same records without errors and exact duplicates, each accounted for;
+    cleaning again changes nothing.
+    """
+    sound = [it for it in records if it != "x"]
+    if spread:
+        Path("d").write_text(json.dumps(sound), encoding="utf-8")
+    else:
+        _write("d", *records)
+    if spread and not sound:
+        return
+    if not any(isinstance(it, dict) for it in records) and len(records) > 1:
+        return  # several lines of which none is JSON are no data
+    copy = _copy("d")
+    assert len(copy.lines) + len(copy.left_out) == len(sound if spread else records)
+    assert all(json.loads(line) in sound for line in copy.lines)
+    if not copy.lines:
+        return
+    Path("clean").write_text("".join(f"{line}\n" for line in copy.lines), encoding="utf-8")
+    again = check_files(CheckSettings(data=("clean",)))
+    assert not errors(again.findings)
+    assert Kind.EXACT_DUPLICATE not in [finding.kind for finding in again.findings]
+    assert clean_copy(again.train, again.findings).lines == copy.lines

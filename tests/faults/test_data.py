@@ -1,0 +1,482 @@
+"""The data faults of the project's list, rows 21 to 30, each through the command line.
+
+Required of every one: a line with file, place, cause and mend, or plain reading; no traceback, no
+waiting, no other file. What only readers and templates can show has its own tests in tests/data/.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shutil
+import tracemalloc
+from pathlib import Path
+
+import pytest
+from tiny import END, Models, rows, write_rows
+
+from finetuning_exam.cli import main
+from finetuning_exam.data.reading.files import MAX_LINE_BYTES
+from finetuning_exam.data.reading.read import read_records
+from finetuning_exam.settings import FieldSettings
+
+pytestmark = pytest.mark.timeout(120)
+
+GOOD = b'{"instruction": "What is ls?", "output": "It lists files."}\n'
+NEEDS_FILE = "Give the path of a file of JSON lines."
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test works in an empty folder, so that a path in a message is a bare name."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+class Said:
+    """What the last command said."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+        self.out = self.err = ""
+
+    def fte(self, *arguments: str) -> int:
+        """Run a command in this process; its exit code."""
+        code = main(arguments)
+        self.out, self.err = self._capsys.readouterr()
+        assert "Traceback" not in self.out + self.err
+        return code
+
+    def check(self, content: bytes, *arguments: str) -> int:
+        """`fte check` of a file d.jsonl with this content."""
+        Path("d.jsonl").write_bytes(content)
+        return self.fte("check", "d.jsonl", *arguments)
+
+    @property
+    def findings(self) -> list[str]:
+        """The lines about places."""
+        return [line.strip() for line in self.out.splitlines() if line.startswith("  d.jsonl:")]
+
+
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str]) -> Said:
+    """Runs commands and keeps what they say."""
+    return Said(capsys)
+
+
+# 21: bytes that are no text
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        (b'{"instruction": "caf\xe9"}', "not UTF-8 (byte 0xe9 at byte 21)."),
+        (b'{"instruction": "a\x00", "output": "b"}', "not valid JSON (Invalid control character"),
+        (
+            b'{"instruction": "a\\ud83d", "output": "b"}',
+            "the field 'instruction' holds half of a surrogate pair",
+        ),
+        (b"\x00\x00\x00", "not valid JSON (Expecting value at column 1)."),
+    ],
+)
+def test_21_bad_bytes_are_named(said: Said, line: bytes, what: str) -> None:
+    """Bad UTF-8, a zero byte and half of a surrogate pair are told with line and byte or column."""
+    assert said.check(GOOD * 40 + line + b"\n" + GOOD) == 2
+    assert [it for it in said.findings if it.startswith("d.jsonl:41: " + what)]
+    assert said.out.splitlines()[-1].startswith("1 error, ")
+
+
+# 22: other ways to write the same
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbf" + GOOD * 2,
+        GOOD.replace(b"\n", b"\r\n") * 2,
+        b"\n\n" + GOOD + b" \r\n\t\n" + GOOD,
+        (GOOD * 2).rstrip(),
+    ],
+    ids=["byte-order mark", "CRLF", "blank lines", "no last newline"],
+)
+def test_22_the_form_of_lines_makes_no_difference(said: Said, content: bytes) -> None:
+    """A byte-order mark, CRLF, blank lines and no last newline give the same rows."""
+    assert said.check(content) == 0
+    assert said.out.startswith("d.jsonl: 2 records (JSON lines, instruction → output)\n")
+    found = read_records(["d.jsonl"], FieldSettings()).examples
+    assert {(it.instruction, it.answer) for it in found} == {("What is ls?", "It lists files.")}
+
+
+# 23: lines that are no object
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        (GOOD[:50], "not valid JSON (Unterminated string starting at column 42)."),
+        (GOOD.strip() * 2, "several objects on one line (the second at column 60)."),
+        (b'{"instruction": NaN, "output": "b"}', "NaN is not JSON."),
+        (b'{"instruction": "a", "output": -Infinity}', "-Infinity is not JSON."),
+        (b'{"a":' * 10_000 + b"1" + b"}" * 10_000, "nested too deeply."),
+        (b"[" * 10_000, "nested too deeply."),
+    ],
+    ids=["cut", "two objects", "NaN", "Infinity", "deep", "deep and cut"],
+)
+def test_23_a_broken_line_is_told(said: Said, line: bytes, what: str) -> None:
+    """A cut last line, two objects, NaN, and ten thousand levels are each one line's error."""
+    assert said.check(GOOD + line) == 2
+    assert said.findings == [f"d.jsonl:2: {what}"]
+
+
+def test_23_a_huge_line_takes_little_memory() -> None:
+    """A line of 100 MB between sound ones is told and never held: memory stays within the limit
+    of a line and a little more.
+    """
+    with Path("d.jsonl").open("wb") as file:
+        file.write(GOOD + b'{"instruction": "')
+        for _ in range(100):
+            file.write(b"x" * (1 << 20))
+        file.write(b'", "output": "b"}\n' + GOOD)
+    tracemalloc.start()
+    try:
+        records = read_records(["d.jsonl"], FieldSettings())
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert [str(it) for it in records.findings] == ["d.jsonl:2: the line is longer than 16 MiB."]
+    assert [it.line for it in records.examples] == [1, 3]
+    assert peak < 3 * MAX_LINE_BYTES
+
+
+# 24: fields
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ('{"instruction": "a", "output": "b", "output": "c"}', "the field 'output' occurs twice."),
+        (
+            '{"instruction": "a"}',
+            "the field 'output' is missing (fields: 'instruction').",
+        ),
+        (
+            '{"instruction": null, "output": "b"}',
+            "the field 'instruction' is null where text belongs.",
+        ),
+        (
+            '{"instruction": "a", "output": 5}',
+            "the field 'output' is a number where text belongs.",
+        ),
+        ("[1]", "a list where an object belongs."),
+    ],
+)
+def test_24_a_field_that_is_not_as_it_should_be_is_named(said: Said, line: str, what: str) -> None:
+    """A field given twice, missing, null, or no text is an error with its name and line."""
+    assert said.check(GOOD + line.encode()) == 2
+    assert said.findings == [f"d.jsonl:2: {what}"]
+
+
+def test_24_an_unknown_field_is_told(said: Said) -> None:
+    """A field nobody reads is a note with its name, and the line where it is first."""
+    assert said.check(GOOD + b'{"instruction": "a", "output": "b", "source": "web"}') == 0
+    assert "d.jsonl:2: the field 'source' is not used (in 1 of 2 records)." in said.findings
+
+
+def test_24_a_misspelt_field_is_an_error(said: Said) -> None:
+    """A field that is nearly the one that is missing is no unknown field."""
+    assert said.check(GOOD + b'{"instruction": "a", "ouput": "b"}') == 2
+    (found,) = said.findings
+    assert found.startswith("d.jsonl:2: ")
+    assert "'ouput'" in found
+    assert "'output'" in found
+
+
+# 25: what is no file of lines
+
+
+def test_25_an_empty_file_is_told(said: Said) -> None:
+    """An empty file, and one of blank lines, hold no records."""
+    for content in (b"", b"\n \n"):
+        assert said.check(content) == 2
+        assert said.err == (
+            "fte check: d.jsonl: the file holds no records. Write one JSON object a line, such as "
+            '{"instruction": "…", "output": "…"}.\n'
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        (".", f".: is a folder. {NEEDS_FILE}"),
+        ("pipe", f"pipe: is not a regular file. {NEEDS_FILE}"),
+        ("/dev/zero", f"/dev/zero: is not a regular file. {NEEDS_FILE}"),
+        (
+            "http://localhost:1/d.jsonl",
+            "http://localhost:1/d.jsonl: is an address, not a file. Download it first, then give "
+            "the file's path.",
+        ),
+        ("[ab].jsonl", f"[ab].jsonl: no such file. {NEEDS_FILE}"),
+        ("a.jsonl::b", f"a.jsonl::b: no such file. {NEEDS_FILE}"),
+        ("zip://x::a.jsonl", f"zip://x::a.jsonl: no such file. {NEEDS_FILE}"),
+    ],
+)
+@pytest.mark.parametrize("command", ["check", "train", "exam"])
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+def test_25_what_is_no_file_is_refused(said: Said, command: str, name: str, what: str) -> None:
+    """A folder, a pipe nobody writes to, an endless device, an address and a pattern are refused
+    at once by every command, and no other file is read in their place.
+    """
+    os.mkfifo("pipe")
+    Path("a.jsonl").write_bytes(GOOD)
+    assert said.fte(command, name) == 2
+    assert said.err == f"fte {command}: {what}\n"
+    assert said.out == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("d.json", b"[" + GOOD.strip() + b"]"),
+        ("d.jsonl", gzip.compress(GOOD)),
+        ("[ab].jsonl", GOOD),
+        ("a::b.jsonl", GOOD),
+        ("file:d.jsonl", GOOD),
+    ],
+)
+def test_25_arrays_gzip_and_odd_names_are_plainly_read(
+    said: Said, name: str, content: bytes
+) -> None:
+    """An array, a compressed file and a name with brackets or colons mean that file's records."""
+    Path(name).write_bytes(content)
+    assert said.fte("check", name) == 0
+    assert said.out.startswith(f"{name}: 1 record (")
+
+
+# 26: characters
+
+ODD = "👩‍👩‍👧 שלום e\u0301 \u202eevil\u202c \x1b[31m<script>alert(1)</script>"
+
+
+def test_26_odd_characters_are_read_whole_and_shown_escaped(said: Said) -> None:
+    """Emoji, right-to-left text and combining marks stay as they are; escape sequences and
+    bidirectional overrides are told and shown as code points, in the row as well.
+    """
+    record = {"instruction": f"Say {ODD}", "output": ODD}
+    assert said.check(json.dumps(record, ensure_ascii=False).encode(), "--show", "1") == 0
+    (found,) = read_records(["d.jsonl"], FieldSettings()).examples
+    assert found.answer == ODD
+    assert "\x1b" not in said.out
+    assert "\u202e" not in said.out
+    assert "d.jsonl:1: the answer holds U+001B at character 22." in said.findings
+    shown = (
+        ODD.replace("\x1b", "‹U+001B›").replace("\u202e", "‹U+202E›").replace("\u202c", "‹U+202C›")
+    )
+    assert f"┃ {shown}<|endoftext|>" in said.out.splitlines()
+
+
+def test_26_odd_characters_in_json_are_ascii(said: Said) -> None:
+    """A program gets every character back, and a terminal sees none of them act."""
+    record = {"instruction": "q", "output": "a", "tag": ODD}
+    assert said.check(json.dumps(record).encode(), "--json") == 0
+    assert said.out.isascii()
+    assert list(json.loads(said.out)["tags"]) == [ODD]
+
+
+# 27: special tokens in the data
+
+
+def test_27_a_special_token_in_plain_text_is_only_text(said: Said, models: Models) -> None:
+    """Without a chat template it is told, and trained as plain text: one end token ends the row."""
+    record = {"instruction": "What ends?", "output": f"This {END} ends."}
+    assert (
+        said.check(json.dumps(record).encode(), "--model", str(models.folder()), "--show", "1") == 0
+    )
+    assert f"d.jsonl:1: the text holds the special token {END}." in said.findings
+    assert "warning: text that looks like a special token" in said.out
+    assert f"┃ This {END} ends.{END}" in said.out.splitlines()
+
+
+def test_27_a_special_token_in_a_chat_template_is_an_error(said: Said, models: Models) -> None:
+    """Where the template would obey it, it is an error with its line, and training refuses it."""
+    record = {"instruction": f"Ignore this {END}", "output": "No."}
+    model = str(models.folder(text="chat"))
+    content = GOOD + json.dumps(record).encode()
+    assert said.check(content, "--model", model) == 2
+    assert said.findings == [f"d.jsonl:2: the text holds the special token {END}."]
+    assert "Take it out, or use --template plain, where it is only text." in said.out
+    assert (
+        said.fte("train", "d.jsonl", "--model", model, "--device", "cpu", "--max_steps", "1") == 2
+    )
+    assert said.err.startswith(f"fte train: d.jsonl:2: the text holds the special token {END}.")
+    assert not list(Path().glob("output/*"))
+
+
+# 28: what is there twice, too long, or taught
+
+
+def test_28_all_of_it_is_counted_and_told_with_lines(said: Said) -> None:
+    """Prompts that are cut, empty answers, exact and near duplicates, one prompt with two answers,
+    and exam questions that are taught are each told with both places.
+    """
+    sentence = "Which command shows every file in the folder, hidden ones too, and their sizes?"
+    records = [
+        {"instruction": "word " * 600, "output": "Yes."},
+        {"instruction": "What is it?", "output": " "},
+        {"instruction": sentence, "output": "Use ls -la."},
+        {"instruction": sentence, "output": "Use ls -la."},
+        {"instruction": sentence.replace("too", "also"), "output": "Use ls -la."},
+        {"instruction": "Who wrote it?", "output": "Ada."},
+        {"instruction": "Who wrote it?", "output": "Alan."},
+        {"instruction": "Go.", "output": "word" + " word" * 599},
+    ]
+    Path("train.jsonl").write_text("".join(json.dumps(it) + "\n" for it in records))
+    Path("exam.jsonl").write_text(json.dumps({"instruction": "who wrote it", "output": "Ada."}))
+    assert said.fte("check", "train.jsonl", "--max_length", "256") == 2
+    found = [line.strip() for line in said.out.splitlines()]
+    for expected in (
+        "error: empty answer (1)",
+        "train.jsonl:2: the field 'output' is empty.",
+        "warning: exact duplicate (1)",
+        "train.jsonl:4: the same as train.jsonl:3.",
+        "warning: near duplicate (1)",
+        "train.jsonl:5: almost the same as train.jsonl:3.",
+        "warning: one prompt, different answers (1)",
+        "train.jsonl:7: the prompt of train.jsonl:6, another answer.",
+        "warning: exam question that is also trained on: left out of the exam (1)",
+        "exam.jsonl:1: the question stands at train.jsonl:6 too.",
+        "warning: prompt too long: cut in its middle (1)",
+        "warning: answer alone too long: the record is left out (1)",
+        "1 error, 6 warnings.",
+    ):
+        assert expected in found
+    assert [it for it in found if it.startswith("train.jsonl:1: the prompt is cut from ")]
+    assert [it for it in found if it.startswith("train.jsonl:8: the answer alone takes ")]
+
+
+def test_28_near_duplicates_stay_on_one_side(said: Said, models: Models) -> None:
+    """Training says what was found and never examines on what it trains."""
+    path = str(write_rows(Path("d.jsonl"), rows(30) * 2))
+    quick = ("--max_steps", "1", "--device", "cpu", "--answered_examples", "0")
+    assert said.fte("train", path, "--model", str(models.folder()), *quick) == 0
+    assert "exact duplicate: 30 (d.jsonl:31 …)" in said.out
+    exam = json.loads(Path("output/exam.json").read_text(encoding="utf-8"))
+    asked = [row["prompt"] for row in exam["examples"]]
+    assert all(asked.count(prompt) == 2 for prompt in asked)
+
+
+# 29: tokenizers and chat templates
+
+
+def _model(models: Models, template: str | None = None, **tokenizer: object) -> str:
+    """A copy of the tiny chat model with another chat template and tokenizer_config."""
+    folder = Path(shutil.copytree(models.folder(text="chat"), "model"))
+    config = folder / "tokenizer_config.json"
+    value = json.loads(config.read_text(encoding="utf-8"))
+    value.pop("chat_template", None)
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    if template is not None:
+        (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    config.write_text(json.dumps(value | tokenizer), encoding="utf-8")
+    return str(folder)
+
+
+TURNS = "{% for m in messages %}{{ m.role }}: {{ m.content }}<|end|>\n{% endfor %}"
+ASKS = "{% if add_generation_prompt %}assistant: {% endif %}"
+LOOP = "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    "tokenizer",
+    [{"pad_token": None}, {"pad_token": END}, {"pad_token": None, "bos_token": None}],
+    ids=["no pad token", "pad is the end token", "no beginning token"],
+)
+@pytest.mark.parametrize("template", [None, TURNS + ASKS], ids=["plain", "chat"])
+def test_29_tokenizers_without_some_tokens_are_handled(
+    said: Said, models: Models, tokenizer: dict[str, object], template: str | None
+) -> None:
+    """No pad token, pad = end, no beginning token, no chat template: checked, trained, examined;
+    the end of the answer is trained once.
+    """
+    model = _model(models, template, **tokenizer)
+    path = str(write_rows(Path("d.jsonl"), rows(4)))
+    assert said.fte("check", path, "--model", model, "--show", "1") == 0
+    (last,) = [line for line in said.out.splitlines() if line.startswith("┃")]
+    assert last == f"┃ {rows(1)[0].answer}{END}"
+    quick = ("--max_steps", "1", "--device", "cpu", "--max_new_tokens", "4")
+    assert said.fte("train", path, "--model", model, *quick) == 0
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{{ raise_exception('not today') }}", "The chat template fails: not today."),
+        ("{{ messages | nothing }}", "The chat template fails: No filter named 'nothing'."),
+        ("{% for %}", "The chat template fails: "),
+        (LOOP + TURNS + ASKS, "The chat template comes to no end within 2 seconds."),
+        ("{{ 'x' * 50000000 }}" + TURNS + ASKS, "The chat template renders 50,000,"),
+        (
+            "{{ messages[0].content }}",
+            "This chat template does not show the assistant's answer as it is written.",
+        ),
+        (ASKS + TURNS, "With this chat template the prompt is not a prefix of the whole"),
+        (
+            "{{ ''.__class__.__mro__ }}" + TURNS + ASKS,
+            "The chat template fails: access to attribute '__class__' of 'str' object is unsafe.",
+        ),
+    ],
+    ids=["refuses", "no filter", "no syntax", "loops", "50 MB", "drops", "no prefix", "breaks out"],
+)
+@pytest.mark.parametrize("command", ["check", "train"])
+def test_29_a_chat_template_that_cannot_be_used_is_told(
+    said: Said, models: Models, command: str, template: str, message: str
+) -> None:
+    """One that fails, loops, renders 50 MB or drops the answer is one line with the way on, within
+    seconds; without the template the same data are read.
+    """
+    model = _model(models, template)
+    path = str(write_rows(Path("d.jsonl"), rows(4)))
+    assert said.fte(command, path, "--model", model) == 2
+    assert len(said.err.splitlines()) == 1
+    assert said.err.startswith(f"fte {command}: {message}")
+    assert said.err.endswith("Use --template plain.\n")
+    assert said.fte("check", path, "--model", model, "--template", "plain") == 0
+
+
+def test_29_a_tokenizer_that_cannot_end_is_told(said: Said, models: Models) -> None:
+    """Without an end-of-text token no answer could end."""
+    model = _model(models, eos_token=None)
+    path = str(write_rows(Path("d.jsonl"), rows(4)))
+    assert said.fte("check", path, "--model", model) == 2
+    assert said.err == (
+        "fte check: The tokenizer has no end-of-text token, so answers could not end. "
+        "Set eos_token in its tokenizer_config.json.\n"
+    )
+
+
+def test_29_system_turns_that_a_template_refuses_are_told(said: Said, models: Models) -> None:
+    """A template that has no system turns says so, and what to do."""
+    refusal = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    model = _model(models, refusal + TURNS + ASKS)
+    record = b'{"system": "Be brief.", "instruction": "Who?", "output": "I."}\n'
+    assert said.check(GOOD + record, "--model", model) == 2
+    assert said.err == (
+        "fte check: The chat template refuses system turns: no system. "
+        "Use --template plain, or take the system turns out.\n"
+    )
+    assert said.check(GOOD, "--model", model) == 0
+
+
+# 30: the wrong base
+
+
+def test_30_an_adapter_of_another_base_is_refused(said: Said, models: Models) -> None:
+    """An adapter on a base of the same shape but other weights: code 3, both named."""
+    path = str(write_rows(Path("d.jsonl"), rows(4)))
+    own, other = str(models.folder()), str(models.folder(seed=1))
+    quick = ("--max_steps", "1", "--answered_examples", "0", "--device", "cpu")
+    assert said.fte("train", path, "--model", own, *quick) == 0
+    assert said.fte("exam", path, "--adapter", "output", "--model", other, "--device", "cpu") == 3
+    (line,) = said.err.splitlines()
+    assert f"trained on {own} (sha256 " in line
+    assert f"not on {other} (sha256 " in line

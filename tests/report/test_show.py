@@ -1,0 +1,109 @@
+"""Specification of how a record is shown as the model will see it."""
+
+from __future__ import annotations
+
+import pytest
+from tiny import END, Models
+
+from finetuning_exam.data.encoding.encode import Encoder, LossOn, make_encoder
+from finetuning_exam.data.records import Example, Turn
+from finetuning_exam.model.tokenizer import load_tokenizer
+from finetuning_exam.report.show import shown_record
+from finetuning_exam.settings import Template
+
+ROW = Example("What now?", "This:\n\nthat.", 3, "d.jsonl", column=5)
+
+
+@pytest.fixture
+def encoders(models: Models) -> dict[Template, Encoder]:
+    """An encoder for each template."""
+    plain = load_tokenizer(models.folder())
+    chat = load_tokenizer(models.folder(text="chat"))
+    return {"plain": make_encoder(plain, "plain"), "chat": make_encoder(chat, "chat")}
+
+
+def _shown(encoder: Encoder, example: Example, limit: int = 999) -> tuple[str, list[str]]:
+    """The heading, and the lines under it."""
+    heading, *lines = shown_record(example, encoder, limit).plain.split("\n")
+    return heading, lines
+
+
+def test_each_line_is_marked_as_given_or_trained(encoders: dict[Template, Encoder]) -> None:
+    """What is only read has a thin mark, what is trained a thick one, the end token too; nothing
+    of the row is left out.
+    """
+    heading, lines = _shown(encoders["plain"], ROW)
+    row = encoders["plain"].encode(ROW)
+    assert heading == f"d.jsonl:3:5 · {len(row.ids)} tokens, {row.n_supervised} trained"
+    assert lines == [
+        "│ ### Instruction:",
+        "│ What now?",
+        "│ ",
+        "│ ### Response:",
+        "┃ This:",
+        "┃ ",
+        f"┃ that.{END}",
+    ]
+
+
+def test_a_conversation_in_its_chat_template(models: Models) -> None:
+    """Every answer that is trained is marked, with the token that ends it, and no question is."""
+    loss_on: LossOn = "answers"
+    encoder = make_encoder(load_tokenizer(models.folder(text="chat")), "chat", loss_on=loss_on)
+    example = Example("And b?", "B.", 1, "d", earlier=(Turn("user", "a?"), Turn("assistant", "A.")))
+    _, lines = _shown(encoder, example)
+    assert [line for line in lines if line.startswith("┃")] == ["┃ A.<|end|>", "┃ B.<|end|>"]
+    given = [line.removeprefix("│ ") for line in lines if not line.startswith("┃")]
+    assert [line for line in given if line] == [
+        "<|user|>",
+        "a?<|end|>",
+        "<|assistant|>",
+        "<|user|>",
+        "And b?<|end|>",
+        "<|assistant|>",
+    ]
+
+
+def test_with_everything_trained_the_prompt_is_marked_too(models: Models) -> None:
+    """Without `--completion_only_loss` only the first token is not trained."""
+    encoder = make_encoder(load_tokenizer(models.folder()), "plain", loss_on="everything")
+    _, lines = _shown(encoder, ROW)
+    assert [line[0] for line in lines].count("│") == 1
+    assert lines[-1] == f"┃ that.{END}"
+
+
+def test_hostile_text_is_shown_escaped(encoders: dict[Template, Encoder]) -> None:
+    """Characters that would act on the terminal are shown as code points, in text and path."""
+    example = Example("\x1b[2J\u202eq\r", "a\x9b", 1, "d\x07")
+    heading, lines = _shown(encoders["plain"], example)
+    assert heading.startswith("d‹U+0007›:1 · ")
+    assert "│ ‹U+001B›[2J‹U+202E›q‹U+000D›" in lines
+    assert lines[-1] == f"┃ a‹U+009B›{END}"
+
+
+def test_a_cut_prompt_is_shown_as_it_is_trained(encoders: dict[Template, Encoder]) -> None:
+    """What was cut is said before the row, which has no more tokens than it may have."""
+    example = Example("word " * 300, "yes", 1, "d")
+    heading, lines = _shown(encoders["plain"], example, limit=64)
+    assert heading.startswith("d:1 · 64 tokens, ")
+    assert lines[0].startswith("the prompt is cut from ")
+    assert lines[-1] == f"┃ yes{END}"
+
+
+def test_a_record_that_is_left_out_says_why(encoders: dict[Template, Encoder]) -> None:
+    """A row that does not fit has no text, only its reason."""
+    heading, lines = _shown(encoders["plain"], Example("q", "word " * 300, 1, "d"), limit=64)
+    assert heading == "d:1"
+    assert len(lines) == 1
+    assert lines[0].startswith("the answer alone takes ")
+    assert lines[0].endswith("left out.")
+
+
+def test_a_special_token_is_a_reason_too(encoders: dict[Template, Encoder]) -> None:
+    """A record that the chat template would obey is told, not shown; as plain text it is shown."""
+    example = Example("q", f"a {END} b", 1, "d")
+    assert _shown(encoders["chat"], example) == (
+        "d:1",
+        [f"the text holds the special token {END}."],
+    )
+    assert _shown(encoders["plain"], example)[1][-1] == f"┃ a {END} b{END}"

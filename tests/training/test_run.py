@@ -1,0 +1,123 @@
+"""One run in parts: what is prepared of the rows, and a run of every kind of record."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from tiny import Models, brisk, ignore, rows
+
+from finetuning_exam.data.encoding.encode import IGNORED
+from finetuning_exam.data.records import Example, Turn
+from finetuning_exam.data.split import Split
+from finetuning_exam.errors import DataError
+from finetuning_exam.report.card import model_card
+from finetuning_exam.report.exam_json import exam_to_json
+from finetuning_exam.report.html import render_report
+from finetuning_exam.report.terminal import exam_summary
+from finetuning_exam.training.record import DataRecord
+from finetuning_exam.training.run import examine, make_record, prepare, train
+
+DATA = DataRecord(("d.jsonl",), "0" * 64, None, None, 6, 2, 4, False, 0)
+
+
+def _texts(n: int) -> tuple[Example, ...]:
+    return tuple(
+        replace(example, instruction="", answer=f"{example.instruction} {example.answer}")
+        for example in rows(n)
+    )
+
+
+def _talks(n: int) -> tuple[Example, ...]:
+    return tuple(
+        replace(
+            example,
+            earlier=(
+                Turn("system", "Answer in one sentence."),
+                Turn("user", f"Is it day {index}?"),
+                Turn("assistant", f"It is day {index}."),
+            ),
+        )
+        for index, example in enumerate(rows(n))
+    )
+
+
+@pytest.mark.parametrize("kind", ["texts", "talks"])
+@pytest.mark.parametrize("text", ["plain", "chat", "started"])
+def test_other_records_run_from_training_to_report(
+    models: Models, tmp_path: Path, text: str, kind: str
+) -> None:
+    """Plain texts and conversations are trained on, chosen by, examined and reported, in both
+    templates; every answer of a conversation is trained, and only its last is examined.
+    """
+    examples = _talks(12) if kind == "talks" else _texts(12)
+    settings = brisk(
+        models.folder(text=text), max_steps=8, answered_examples=2, output_dir=str(tmp_path)
+    )
+    prepared = prepare(settings, Split(examples[:6], examples[6:8], examples[8:]))
+    assert prepared.template == ("chat" if text == "chat" else "plain")
+    result = train(prepared, tmp_path, ignore, None)
+    assert result.best_validation_loss is not None
+    exam = examine(prepared, lambda stage: None)
+    assert exam.overall.nll_per_token.difference < 0
+    assert exam.overall.n_answered == (2 if kind == "talks" else 0)
+    n_answers = {
+        sum(before == IGNORED != label for before, label in pairwise(row.labels))
+        for row in prepared.train_rows
+    }
+    assert n_answers == {2 if kind == "talks" else 1}
+    stop_ids = prepared.encoder.stop_ids()
+    assert {row.labels[-1] for row in prepared.train_rows} <= set(stop_ids)
+    assert json.dumps(exam_to_json(exam), allow_nan=False)
+    record = make_record(prepared, DATA, result, tmp_path, "fte train", {})
+    console = Console(file=io.StringIO(), width=100)
+    console.print(exam_summary(exam))
+    assert "nan" not in model_card(exam, record)
+    assert render_report(exam, record, ()).startswith("<!")
+
+
+def test_rows_that_do_not_fit_are_told_and_kept_out(models: Models) -> None:
+    """What is prepared are the rows that fit; each other one has a finding, told once."""
+    long = replace(rows(1)[0], answer="y " * 200, line=77)
+    cut = replace(rows(1)[0], instruction="What? " * 100, line=78)
+    settings = brisk(models.folder(), max_length=100)
+    split = Split((*rows(4), long, cut), (*rows(2), long), (*rows(3), long, cut))
+    prepared = prepare(settings, split)
+    assert prepared.split == Split((*rows(4), cut), rows(2), (*rows(3), cut))
+    assert [finding.line for finding in prepared.findings] == [77, 78]
+    sizes = [len(prepared.train_rows), len(prepared.validation_rows), len(prepared.exam_rows.rows)]
+    assert sizes == [5, 2, 4]
+    assert max(len(row.ids) for row in prepared.train_rows) == 100
+    assert prepared.exam_rows.rows[-1].ids == prepared.train_rows[-1].ids
+
+
+def test_no_row_left_is_an_error(models: Models) -> None:
+    """Where all training rows, or all exam rows, are left out, the error names them."""
+    long = replace(rows(1)[0], answer="y " * 200, line=77)
+    settings = brisk(models.folder(), max_length=100)
+    for split, use in (
+        (Split((long,), (), ()), "train on"),
+        (Split(rows(4), (), (long,)), "examine"),
+    ):
+        with pytest.raises(DataError) as caught:
+            prepare(settings, split)
+        assert str(caught.value).startswith(f"No row is left to {use}.\nrows.jsonl:77: the answer")
+        assert str(caught.value).endswith("Shorten the answer, or raise --max_length.")
+
+
+@pytest.mark.parametrize(("only", "spans"), [(True, 2), (False, 1)])
+def test_what_a_conversation_is_trained_on(models: Models, only: bool, spans: int) -> None:
+    """Training supervises all answers, or with `completion_only_loss` off everything; validation
+    and exam look at the last answer alone, whatever training does.
+    """
+    settings = brisk(models.folder(), completion_only_loss=only)
+    prepared = prepare(settings, Split(_talks(2), _talks(1), _talks(1)))
+    labels = prepared.train_rows[0].labels
+    assert sum(a == IGNORED != b for a, b in pairwise(labels)) == spans
+    for row in (*prepared.validation_rows, *prepared.exam_rows.rows):
+        assert set(row.labels[: row.prompt_length]) == {IGNORED}
