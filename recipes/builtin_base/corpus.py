@@ -55,7 +55,8 @@ class SourceRow:
 def fetch(package: str, work: Path) -> Path | None:
     """Download and unpack one package; None when Debian does not offer it."""
     debs, root = work / "debs", work / "root" / package
-    debs.mkdir(parents=True, exist_ok=True)
+    for folder in (debs, root.parent):
+        folder.mkdir(parents=True, exist_ok=True)
     if not list(debs.glob(f"{package}_*.deb")):
         subprocess.run(
             ["apt-get", "download", "-q", package], cwd=debs, capture_output=True, check=False
@@ -156,12 +157,12 @@ def split(texts: list[str]) -> Iterator[tuple[str, bool]]:
         yield text, bucket("split" + text) < 100 * HELDOUT_PERCENT
 
 
-def build(work: Path, out: Path) -> list[SourceRow]:
-    """Make the shards and return the sources table."""
+def build(work: Path, out: Path, only: list[str]) -> list[SourceRow]:
+    """Make the shards of all sources, or only of some, and return the sources table."""
     out.mkdir(parents=True, exist_ok=True)
     rows, seen = [], set[bytes]()
     with (out / "train.jsonl").open("w") as train, (out / "heldout.jsonl").open("w") as heldout:
-        for source in SOURCES:
+        for source in (it for it in SOURCES if not only or it.package in only):
             root = fetch(source.package, work)
             if root is None:
                 print(f"{source.package}: not offered by this Debian, left out", flush=True)
@@ -187,8 +188,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder for downloads")
     parser.add_argument("--out", type=Path, required=True, help="folder for the text shards")
+    parser.add_argument("--only", nargs="*", default=[], help="packages; absent: all of them")
     flags = parser.parse_args()
-    rows = build(flags.work.resolve(), flags.out.resolve())
+    rows = build(flags.work.resolve(), flags.out.resolve(), flags.only)
     total = sum(row.train_bytes for row in rows)
     mixed = sum(row.train_bytes * row.weight for row in rows)
     print(f"train {total / 1e6:.1f} MB ({mixed / 1e6:.1f} MB with weights)")
