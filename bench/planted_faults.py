@@ -159,7 +159,10 @@ def plant_repeats(planter: Planter) -> None:
     )
     record, index = p.pair()
     p.second("conflicting_answers", index, {**record, "output": p.words(14)})
-    p.overlap("overlap", draw.choice([str, str.upper, str.lower]))
+    p.overlap(
+        "overlap",
+        draw.choice([str, lambda text: text.rstrip("?"), lambda text: text[0].lower() + text[1:]]),
+    )
     p.overlap("near_overlap", with_a_typo)
 
 

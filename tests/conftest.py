@@ -6,9 +6,13 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from tiny import Models
+
+settings.register_profile("fuzz", max_examples=20_000)
+"""For a long search: `uv run pytest tests/data/reading -k any --hypothesis-profile=fuzz`."""
 
 # Set before any library of the hub is imported: tests use no network.
 os.environ["HF_HUB_OFFLINE"] = "1"

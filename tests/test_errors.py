@@ -58,7 +58,7 @@ def test_an_error_is_what_and_mend_on_one_line() -> None:
 def test_faults_of_data_are_lines_with_the_mend_at_the_end() -> None:
     """A data error shows a line a fault, and keeps them all."""
     error = DataError(["d:1: a.", "d:2: b."], "Mend these lines.")
-    assert str(error) == "d:1: a.\nd:2: b. Mend these lines."
+    assert str(error) == "d:1: a.\nd:2: b.\nMend these lines."
     assert error.faults == ("d:1: a.", "d:2: b.")
 
 

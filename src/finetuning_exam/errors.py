@@ -47,6 +47,17 @@ class DataError(UserError):
         super().__init__("\n".join(lines), mend)
         self.faults = tuple(faults)
 
+    def __str__(self) -> str:
+        """The faults one below the other, and the mend of several on a line of its own."""
+        return (
+            "\n".join(filter(None, (self.what, self.mend))) if self.is_list else super().__str__()
+        )
+
+    @property
+    def is_list(self) -> bool:
+        """Whether there are several faults."""
+        return len(self.faults) > 1
+
 
 class ModelError(UserError):
     """A model or tokenizer that cannot be used."""

@@ -14,6 +14,8 @@ import pytest
 from tiny import END, Models, rows, write_rows
 
 from finetuning_exam.cli import main
+from finetuning_exam.data.findings import Kind
+from finetuning_exam.data.reading.opening import PATH_MEND
 
 SOUND = tuple(
     {"id": n, "instruction": e.instruction, "output": e.answer} for n, e in enumerate(rows(6))
@@ -79,7 +81,7 @@ def test_sound_data_end_with_code_0(check: Check) -> None:
         "",
         "note: field that is not used (1)",
         "  d.jsonl:1: the field 'id' is not used (in 6 of 6 records).",
-        "  → Name it if it is meant to be read.",
+        f"  → {Kind.UNUSED_FIELD.mend}",
         "",
     ]
     assert check.lines[6].startswith("Tokens (builtin, plain template): ")
@@ -141,9 +143,10 @@ def test_without_a_terminal_no_line_is_wrapped_or_padded(check: Check) -> None:
 
 
 def test_twenty_of_a_kind_are_shown_and_the_rest_counted(check: Check) -> None:
-    """A file full of one fault shows twenty of them."""
-    assert check(_write("d.jsonl", SOUND[0], *[BAD] * 1025)) == 2
-    assert sum(MISSING in line for line in check.lines) == 20
+    """A file full of faults of one kind shows twenty; the same fault again and again is a line."""
+    faulty = [json.dumps({"instruction": "a", "b" * n: "c"}) for n in range(1, 31)]
+    assert check(_write("d.jsonl", SOUND[0], *faulty, *[BAD] * 995)) == 2
+    assert sum("is missing" in line for line in check.lines) == 20
     assert "  … and 1,005 more." in check.lines
     assert check.lines[-2] == "1,025 errors, 1 note."
 
@@ -198,11 +201,11 @@ def test_a_model_s_context_limits_the_rows(check: Check, models: Models) -> None
 
 
 def test_json_is_all_of_standard_output(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`--json` prints one JSON value in ASCII and nothing else, whatever was asked for besides."""
+    """`--json` prints one JSON value in ASCII and nothing else, whatever else is done."""
     monkeypatch.setenv("FORCE_COLOR", "1")  # a program may have it set
     Path("c.yaml").write_text("lora_r: 3\n", encoding="utf-8")
     path = _write("d.jsonl", *SOUND, SOUND[0] | {"tag": "\x9b\U0001f600"}, BAD)
-    flags = ("--config", "c.yaml", "--show", "2", "--fix", "out.jsonl")
+    flags = ("--config", "c.yaml", "--fix", "out.jsonl")
     assert check(path, "--json", *flags) == 2
     assert check.err == ""
     assert check.out.isascii()
@@ -229,12 +232,10 @@ def test_json_of_sound_data_ends_with_code_0(check: Check) -> None:
 
 
 def test_an_error_of_a_flag_is_no_json(check: Check) -> None:
-    """What keeps the check from starting is one line on standard error, as ever."""
-    assert check("gone.jsonl", "--json") == 2
+    """A flag that cannot be read is one line on standard error, as ever."""
+    assert check("gone.jsonl", "--json", "--nothing") == 2
     assert check.out == ""
-    assert check.err == (
-        "fte check: gone.jsonl: no such file. Give the path of a file of JSON lines.\n"
-    )
+    assert check.err.startswith("fte check: unknown flag --nothing.")
 
 
 # As the model sees it
@@ -385,10 +386,13 @@ def test_a_folder_that_may_not_be_written_is_refused_first(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["gone.jsonl"], "gone.jsonl: no such file. Give the path of a file of JSON lines."),
+        (
+            ["gone.jsonl"],
+            f"gone.jsonl: no such file. {PATH_MEND}",
+        ),
         (
             ["d.jsonl", "--eval_file", "gone"],
-            "gone: no such file. Give the path of a file of JSON lines.",
+            f"gone: no such file. {PATH_MEND}",
         ),
         (
             ["d.jsonl", "--shwo", "1"],
@@ -422,9 +426,7 @@ def test_no_data_in_the_yaml_file_is_a_mistake(check: Check) -> None:
     """An empty list of files is no sound data."""
     Path("c.yaml").write_text("data: []\n", encoding="utf-8")
     assert check("--config", "c.yaml") == 2
-    assert check.err == (
-        "fte check: No data file is given. Give the path of a file of JSON lines.\n"
-    )
+    assert check.err == (f"fte check: No data file is given. {PATH_MEND}\n")
 
 
 def test_torch_is_never_loaded() -> None:
@@ -457,9 +459,10 @@ def test_train_does_not_start_with_faulty_records(
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.splitlines() == [
-        f"fte train: d.jsonl:7: {MISSING}",
-        "d.jsonl:8: not valid JSON (Expecting value at column 1). Run fte check d.jsonl to see "
-        "them by kind. --skip_bad_rows goes on without these records.",
+        "fte train:",
+        f"d.jsonl:7: {MISSING}",
+        "d.jsonl:8: not valid JSON (Expecting value at column 1).",
+        "Run fte check d.jsonl to see them by kind. --skip_bad_rows goes on without these records.",
     ]
     assert not Path("output").exists()
 
@@ -481,3 +484,43 @@ def test_train_needs_a_record(models: Models, capsys: pytest.CaptureFixture[str]
     """Where all records have errors there is nothing to go on with."""
     assert _train(models, _write("d.jsonl", BAD), "--skip_bad_rows") == 2
     assert capsys.readouterr().err == "fte train: d.jsonl: no record can be used.\n"
+
+
+def test_an_exam_file_that_cannot_be_used_ends_the_run(
+    models: Models, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where no exam record is left, the run does not start, `--skip_bad_rows` or not."""
+    path, exam = _write("d.jsonl", *SOUND), _write("e.jsonl", BAD)
+    assert _train(models, path, "--eval_file", exam, "--skip_bad_rows") == 2
+    assert "e.jsonl: no record can be used." in capsys.readouterr().err
+
+
+def test_files_of_different_forms_have_no_common_copy(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--fix` would write records that cannot be read as one file again, so it refuses."""
+    first = _write("a.jsonl", *SOUND)
+    second = _write("b.jsonl", {"question": "Who?", "answer": "They."})
+    assert main(["check", first, second, "--fix", "c.jsonl"]) == 2
+    assert "instruction → output, question → answer" in capsys.readouterr().err
+    assert not Path("c.jsonl").exists()
+
+
+def test_json_tells_a_fault_of_the_whole_file(capsys: pytest.CaptureFixture[str]) -> None:
+    """What ends the check is JSON too, and a line on standard error."""
+    assert main(["check", "gone.jsonl", "--json"]) == 2
+    said = capsys.readouterr()
+    assert json.loads(said.out)["error"]["what"].startswith("gone.jsonl: no such file")
+    assert "gone.jsonl" in said.err
+
+
+def test_show_and_json_do_not_go_together(capsys: pytest.CaptureFixture[str]) -> None:
+    """A flag that would have no effect is refused."""
+    assert main(["check", _write("d.jsonl", *SOUND), "--json", "--show", "1"]) == 2
+    assert "--show has no effect with --json." in capsys.readouterr().err
+
+
+def test_a_limit_above_the_context_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """The model's context is used, and that is said."""
+    assert main(["check", _write("d.jsonl", *SOUND), "--max_length", "4000"]) == 0
+    said = capsys.readouterr().out
+    assert "--max_length 4,000 is more than the model's context: 1,024 is used." in said
+    assert "limit 1,024" in said

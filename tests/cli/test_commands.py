@@ -17,7 +17,7 @@ from finetuning_exam.cli import main
 
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets"}
 RECORD = '{"instruction": "What is ls?", "output": "It lists files."}\n'
-NEEDS_FILE = "Give the path of a file of JSON lines."
+NEEDS_FILE = "Give the path of a file of records: JSON lines, JSON, CSV, TSV or Parquet."
 
 
 @dataclass(frozen=True)

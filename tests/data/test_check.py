@@ -20,6 +20,7 @@ from finetuning_exam.data.check import (
 from finetuning_exam.data.findings import Kind
 from finetuning_exam.data.reading.read import Records
 from finetuning_exam.data.records import Example, Turn
+from finetuning_exam.data.split import overlap, split_examples
 from finetuning_exam.errors import UsageError
 from finetuning_exam.settings import CheckSettings
 
@@ -127,6 +128,24 @@ def test_a_near_duplicate_names_an_earlier_one() -> None:
     assert set(check.links) == {(0, 1), (0, 2), (0, 3), (0, 4)}
 
 
+def test_near_duplicates_of_one_record_stay_together() -> None:
+    """A record that is near two others is told once, beside the nearer one, and linked to both, so
+    that a split keeps all three on one side.
+    """
+    asked = "Which command lists every single file in this folder, hidden ones of others too?"
+    one, two = asked.replace("Which command", "What"), asked.replace("others too", "mine")
+    rows = [_row(1, one, "ls -a."), _row(2, two, "ls -a."), _row(3, asked, "ls -a.")]
+    assert _check(rows[:2]).links == ()
+    check = _check(rows)
+    assert sorted(check.links) == [(0, 2), (1, 2)]
+    best = check.links[0][0] + 1
+    assert [str(it) for it in check.findings] == [f"t:3: almost the same as t:{best}."]
+    for seed in range(10):
+        others = [_row(line, f"Other {line}", f"Answer {line}.") for line in range(4, 40)]
+        split = split_examples([*rows, *others], None, 0.2, seed, check.links)
+        assert {len(set(rows) & set(part)) for part in (split.train, split.exam)} == {0, 3}
+
+
 def test_duplicates_of_the_exam_are_told_but_not_linked() -> None:
     """The exam file is looked at too; links are of training rows only."""
     check = _check(SOUND, [_row(11, "Who?", "I."), _row(12, "Who?", "I.")])
@@ -150,7 +169,7 @@ def test_another_answer_to_a_prompt_names_the_first() -> None:
     """Each new answer is told once, with the record that has the prompt first."""
     rows = [
         _row(1, "Is it on?", "Yes."),
-        _row(2, "is it  ON", "No."),
+        _row(2, "is it  on", "No."),
         _row(3, "Is it on?", "No"),
         _row(4, "Is it on?", "Perhaps."),
     ]
@@ -165,12 +184,16 @@ def test_another_answer_to_a_prompt_names_the_first() -> None:
     "other",
     [
         _row(2, "Is it on?", "YES"),
+        _row(2, "Is it ON?", "No."),
+        _row(2, "Is it on ?", "No."),
         _row(2, "Is it on?", "No.", input="the lamp"),
         _row(2, "Is it on?", "No.", earlier=(Turn("system", "Be brief."),)),
     ],
 )
 def test_what_is_no_other_answer_is_not_told(other: Example) -> None:
-    """Case and a final mark make no other answer; another input or system turn another prompt."""
+    """Case and a final mark make no other answer; case after the first letter, an input or a system
+    turn make another prompt.
+    """
     kinds = [kind for kind, _ in _found([_row(1, "Is it on?", "Yes."), other])]
     assert Kind.CONFLICTING_ANSWERS not in kinds
 
@@ -185,10 +208,63 @@ def test_plain_texts_have_no_prompt() -> None:
 
 def test_a_question_that_is_trained_is_told() -> None:
     """An exam question that stands in the training file names the first place where it does."""
-    train = (*SOUND, _row(7, QUESTIONS[0].upper(), "Another."))
-    exam = [Example(QUESTIONS[0].rstrip("?"), "x", 1, "e")]
-    overlap = [said for kind, said in _found(train, exam) if kind is Kind.OVERLAP]
-    assert overlap == ["e:1: the question stands at t:1 too."]
+    train = (*SOUND[:5], _row(7, QUESTIONS[0], "Another."))
+    exam = [Example(QUESTIONS[0].rstrip("?"), "x", 1, "e"), replace(SOUND[5], path="e")]
+    told = [said for kind, said in _found(train, exam) if kind is Kind.OVERLAP]
+    assert told == ["e:1: the question stands at t:1 too."]
+
+
+def test_a_question_in_another_form_is_told() -> None:
+    """Instruction and input as one turn of a conversation are the same question."""
+    train = [*SOUND[:5], _row(7, "Sort these numbers.", input="3 1 2")]
+    exam = [Example("Sort these numbers.\n\n3 1 2", "x", 1, "e"), replace(SOUND[5], path="e")]
+    assert _found(train, exam) == [(Kind.OVERLAP, "e:1: the question stands at t:7 too.")]
+
+
+@pytest.mark.parametrize(
+    ("trained", "asked"),
+    [
+        ("What does ls -a do?", "What does ls -A do?"),
+        ("cd ..", "cd ."),
+        ("Explain: git add .", "Explain: git add"),
+        ("Compute x²", "Compute x2"),
+    ],
+)
+def test_what_differs_in_form_may_be_another_question(trained: str, asked: str) -> None:
+    """A question that differs in case, marks or Unicode form is told as almost trained, sits the
+    exam, and may have another answer.
+    """
+    exam = [Example(asked, "x", 1, "e")]
+    assert _found([*SOUND, _row(7, trained)], exam) == [
+        (Kind.NEAR_OVERLAP, "e:1: almost the question of t:7.")
+    ]
+    assert overlap(exam, [_row(7, trained)]) == ()
+    kinds = [kind for kind, _ in _found([_row(1, trained, "One."), _row(2, asked, "Two.")])]
+    assert Kind.CONFLICTING_ANSWERS not in kinds
+
+
+def test_a_group_that_is_trained_is_told() -> None:
+    """An exam row of a group of the training file is told as trained, whatever it asks."""
+    train = [replace(row, group="g1" if row.line > 1 else "") for row in SOUND[:4]]
+    exam = [
+        replace(row, path="e", group=group)
+        for row, group in zip(SOUND[4:], ["g1", "g2"], strict=True)
+    ]
+    assert _found(train, exam) == [
+        (Kind.OVERLAP, "e:5: its group 'g1' is also trained on, at t:2.")
+    ]
+
+
+def test_an_exam_of_trained_questions_is_told_once() -> None:
+    """Where every question, or its group, is trained on, each exam file has one finding of it."""
+    train = [replace(row, group="g") for row in SOUND[:4]]
+    same = [replace(row, path="e") for row in SOUND[:3]]
+    says = "is also trained on, so the exam cannot tell anything."
+    assert _found(train, same) == [(Kind.OVERLAP, f"e: every question {says}")]
+    group = replace(SOUND[5], path="e", group="g")
+    assert _found(train, [*same, group]) == [
+        (Kind.OVERLAP, f"e: every question or its group {says}")
+    ]
 
 
 def test_a_question_that_is_nearly_trained_is_told() -> None:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from finetuning_exam.data.check import check_files
 from finetuning_exam.data.findings import Finding, Kind, errors
 from finetuning_exam.data.fix import CleanCopy, clean_copy, left_out_lines
+from finetuning_exam.errors import UsageError
 from finetuning_exam.settings import CheckSettings
 
 same_folder = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -208,7 +209,10 @@ def test_a_cleaned_copy_is_clean(records: list[object], spread: bool) -> None:
         return
     if not any(isinstance(it, dict) for it in records) and len(records) > 1:
         return  # several lines of which none is JSON are no data
-    copy = _copy("d")
+    try:
+        copy = _copy("d")
+    except UsageError:  # no record has a field that each needs
+        return
     assert len(copy.lines) + len(copy.left_out) == len(sound if spread else records)
     assert all(json.loads(line) in sound for line in copy.lines)
     if not copy.lines:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetuning_exam.data.near import THRESHOLD, Match, near_duplicates, near_matches
+from finetuning_exam.data.near import MAX_COMPARED, THRESHOLD, Match, near_duplicates, near_matches
 
 TEXT = "The quick brown fox jumps over the lazy dog while the farmer repairs an old wooden fence."
 OTHER = "A lighthouse keeper wrote long letters to his sister in the city about storms and gulls."
@@ -117,16 +118,36 @@ def test_equal_sets_of_shingles_are_not_equal_texts() -> None:
     assert 0.9 < match.similarity < 1
 
 
-def test_each_text_is_linked_to_one_earlier_text() -> None:
-    """The most similar one is chosen, and copies are linked to the first of them."""
+def test_each_text_is_linked_to_all_it_is_near() -> None:
+    """The most similar one comes first, and copies are linked to the first of them alone."""
     near, nearer = TEXT.replace("farmer", "fisher"), TEXT.replace("farmer", "fermer")
     last = TEXT.replace("farmer", "fermr")
     assert _pairs(near_duplicates([near, nearer, last, OTHER, TEXT, TEXT])) == [
         (0, 1),
         (1, 2),
+        (0, 2),
         (1, 4),
+        (0, 4),
+        (2, 4),
         (4, 5),
     ]
+
+
+def test_two_texts_are_linked_by_a_third() -> None:
+    """A later text that is near two others, which are not near each other, is linked to both."""
+    one = TEXT.replace("The quick", "A")
+    two = TEXT.replace("an old", "the")
+    assert near_duplicates([one, two]) == ()
+    assert sorted(_pairs(near_duplicates([one, two, TEXT]))) == [(0, 2), (1, 2)]
+
+
+def test_a_text_has_few_matches() -> None:
+    """However many earlier texts it is near, a text is compared with a few, the nearest first."""
+    matches = near_duplicates([f"{TEXT[:-1]} {letter * 3}." for letter in LETTERS[:18]])
+    counts = Counter(match.second for match in matches)
+    assert max(counts.values()) == MAX_COMPARED
+    assert list(counts) == list(range(1, 18))
+    assert list(matches) == sorted(matches, key=lambda it: (it.second, -it.similarity, it.first))
 
 
 def test_the_most_similar_known_text_is_found() -> None:
@@ -151,13 +172,15 @@ def test_nothing_is_found_in_nothing() -> None:
 @settings(deadline=None, max_examples=50)
 @given(texts=st.lists(st.text(max_size=40), max_size=20), double=st.booleans())
 def test_any_text_can_be_compared(texts: list[str], double: bool) -> None:
-    """Matches point back, once for each text, and are the same every time."""
+    """Matches point back, to a few texts for each, and are the same every time."""
     given_texts = texts * 2 if double else texts
     matches = near_duplicates(given_texts)
     assert matches == near_duplicates(given_texts)
     assert all(match.first < match.second for match in matches)
     seconds = [match.second for match in matches]
-    assert seconds == sorted(set(seconds))
+    assert seconds == sorted(seconds)
+    assert max(Counter(seconds).values(), default=0) <= MAX_COMPARED
+    assert len({(match.first, match.second) for match in matches}) == len(matches)
     if double:
         assert set(range(len(texts), 2 * len(texts))) <= set(seconds)
     assert [match.first for match in near_matches(texts, given_texts)] == list(range(len(texts)))

@@ -14,8 +14,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from finetuning_exam.data.encoding.chat import question
 from finetuning_exam.data.records import Example, Turn
-from finetuning_exam.data.split import Split, normalized, overlap, prompt_key, split_examples
+from finetuning_exam.data.split import (
+    Split,
+    normalized,
+    overlap,
+    prompt_key,
+    question_key,
+    split_examples,
+)
 
 ROW = st.tuples(
     st.integers(0, 60).map(lambda number: f"question {number}"),
@@ -249,21 +257,102 @@ def test_prompts_that_differ_in_form_only_are_the_same(
 
 
 def test_the_same_instruction_on_another_input_is_another_question() -> None:
-    """The key of a prompt holds its input, and cannot be confused with the instruction."""
+    """The keys of a prompt hold its input."""
     one, two = Example("Sort", "a", 1, "d"), Example("Sort", "a", 2, "d", input="3 1 2")
     assert prompt_key(one) != prompt_key(two)
-    assert prompt_key(Example("a b", "", 1, "d")) != prompt_key(Example("a", "", 1, "d", input="b"))
+    assert question_key(one) != question_key(two)
+
+
+def test_a_question_in_another_form_is_the_same() -> None:
+    """Instruction and input are joined as a chat template is given them, so a conversation that
+    asks "instruction, empty line, input" has the same keys.
+    """
+    record = Example("Sort these.", "1 3", 1, "d", input="3 1")
+    said = Example("Sort these.\n\n3 1", "1 3", 1, "e")
+    assert question(record) == question(said)
+    assert question_key(record) == question_key(said)
+    assert (
+        prompt_key(record)
+        == prompt_key(said)
+        == prompt_key(replace(record, instruction="sort These"))
+    )
+    assert overlap([said], [record]) == (said,)
+    assert overlap([record], [said]) == (record,)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "is_same"),
+    [
+        ("What is ls?", " what\n is  ls", True),
+        ("What is ls?", "What is ls.", True),
+        ("café", "cafe\u0301", True),
+        ("ls क्या है?", "ls क्या है", True),
+        ("What does ls -a do?", "What does ls -A do?", False),
+        ("What is ls?", "What is LS?", False),
+        ("What is ls?", "What is ls??", False),
+        ("cd ..", "cd .", False),
+        ("git add .", "git add", False),
+        ("chmod 7.", "chmod 7", False),
+        ("x²", "x2", False),
+        ("ﬁle", "file", False),
+        ("", "?", False),
+    ],
+)
+@pytest.mark.parametrize("is_text", [True, False])
+def test_the_same_question_is_the_same_to_the_letter(
+    left: str, right: str, is_same: bool, is_text: bool
+) -> None:
+    """White space, the first letter's case and one mark after the last letter are all that may
+    differ in one question, or in one plain text.
+    """
+    one, two = (
+        Example("" if is_text else text, text if is_text else "x", 1, "d") for text in (left, right)
+    )
+    assert (question_key(one) == question_key(two)) is is_same
+    assert bool(overlap([one], [two])) is is_same
+
+
+SIMILAR = st.text(alphabet="aAßİﬁ².?! \n\u0301ि", max_size=6)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    text=SIMILAR, space=st.sampled_from([" ", "\n\n", "\t "]), mark=st.sampled_from(["", *".?!"])
+)
+def test_the_same_question_has_the_same_loose_key(text: str, space: str, mark: str) -> None:
+    """What is left out of an exam as taught would have been kept together in a split."""
+    edited = text[:1].swapcase() + text[1:].replace(" ", space) + mark
+    one, two = Example("q " + text, "", 1, "d"), Example("Q " + edited, "", 1, "d")
+    bare, other = Example("", text, 1, "d"), Example("", edited, 1, "d")
+    for left, right in ((one, two), (bare, other)):
+        if question_key(left) == question_key(right):
+            assert prompt_key(left) == prompt_key(right)
+
+
+def test_overlap_finds_groups_that_were_taught() -> None:
+    """A row whose group stands in the training rows is taught, whatever it asks; having no group
+    is no group.
+    """
+    train = (Example("p", "a", 1, "d", group="g"), Example("q", "a", 2, "d"))
+    exam = tuple(
+        Example(f"new {line}", "a", line, "e", group=group)
+        for line, group in enumerate(["g", "", "h", "G"], start=1)
+    )
+    assert _lines(overlap(exam, train)) == [1]
+    split = split_examples(train, exam, 0.1, 42)
+    assert (_lines(split.exam), _lines(split.taught)) == ([2, 3, 4], [1])
+    assert split_examples(train, exam[:1], 0.1, 42).exam_is_training
 
 
 def test_overlap_finds_questions_that_were_taught() -> None:
-    """`overlap` gives the exam's rows whose prompt stands in the training rows, in any form."""
+    """`overlap` gives the exam's rows whose question stands in the training rows."""
     exam = (
         Example("What is ls?", "x", 1, "e.jsonl"),
         Example("What is cd?", "x", 2, "e.jsonl"),
         Example("Sort", "x", 3, "e.jsonl", input="b a"),
     )
     train = (
-        Example("what is LS", "another answer", 1, "d.jsonl"),
+        Example("what is  ls", "another answer", 1, "d.jsonl"),
         Example("Sort", "x", 2, "d.jsonl", input="c b"),
     )
     assert _lines(overlap(exam, train)) == [1]
@@ -273,7 +362,7 @@ def test_overlap_finds_questions_that_were_taught() -> None:
 @unhurried
 @given(rows=_files(least=20), seed=SEEDS)
 def test_a_split_never_overlaps_itself(rows: tuple[Example, ...], seed: int) -> None:
-    """What is held out of a file shares no prompt with what trains."""
+    """What is held out of a file shares neither question nor group with what trains."""
     split = split_examples(rows, None, 0.2, seed)
     if not split.exam_is_training:
         assert overlap(split.exam, split.train) == ()
@@ -290,7 +379,8 @@ def test_taught_questions_are_left_out_of_an_exam_file(
     """
     new = tuple(Example(f"new {line}", "a", line, "e.jsonl") for line in (1, 2))
     taught = tuple(
-        replace(row, instruction=f" {row.instruction.upper()}?", path="e.jsonl") for row in rows
+        replace(row, instruction=f" {row.instruction.capitalize()}\n", path="e.jsonl")
+        for row in rows
     )
     split = split_examples(rows, (new[0], *taught, new[1]), fraction, seed)
     assert split.exam == new

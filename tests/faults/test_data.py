@@ -24,7 +24,7 @@ from finetuning_exam.settings import FieldSettings
 pytestmark = pytest.mark.timeout(120)
 
 GOOD = b'{"instruction": "What is ls?", "output": "It lists files."}\n'
-NEEDS_FILE = "Give the path of a file of JSON lines."
+NEEDS_FILE = "Give the path of a file of records: JSON lines, JSON, CSV, TSV or Parquet."
 
 
 @pytest.fixture(autouse=True)
@@ -217,7 +217,7 @@ def test_25_an_empty_file_is_told(said: Said) -> None:
             "the file's path.",
         ),
         ("[ab].jsonl", f"[ab].jsonl: no such file. {NEEDS_FILE}"),
-        ("a.jsonl::b", f"a.jsonl::b: no such file. {NEEDS_FILE}"),
+        ("a.jsonl::b", "a.jsonl::b: no such file. Did you mean a.jsonl?"),
         ("zip://x::a.jsonl", f"zip://x::a.jsonl: no such file. {NEEDS_FILE}"),
     ],
 )
@@ -331,7 +331,11 @@ def test_28_all_of_it_is_counted_and_told_with_lines(said: Said) -> None:
         {"instruction": "Go.", "output": "word" + " word" * 599},
     ]
     Path("train.jsonl").write_text("".join(json.dumps(it) + "\n" for it in records))
-    Path("exam.jsonl").write_text(json.dumps({"instruction": "who wrote it", "output": "Ada."}))
+    asked = [
+        {"instruction": "who wrote it", "output": "Ada."},
+        {"instruction": "How far is the moon?", "output": "Far."},
+    ]
+    Path("exam.jsonl").write_text("".join(json.dumps(it) + "\n" for it in asked))
     assert said.fte("check", "train.jsonl", "--max_length", "256") == 2
     found = [line.strip() for line in said.out.splitlines()]
     for expected in (
@@ -343,7 +347,7 @@ def test_28_all_of_it_is_counted_and_told_with_lines(said: Said) -> None:
         "train.jsonl:5: almost the same as train.jsonl:3.",
         "warning: one prompt, different answers (1)",
         "train.jsonl:7: the prompt of train.jsonl:6, another answer.",
-        "warning: exam question that is also trained on: left out of the exam (1)",
+        "warning: exam question that is also trained on (1)",
         "exam.jsonl:1: the question stands at train.jsonl:6 too.",
         "warning: prompt too long: cut in its middle (1)",
         "warning: answer alone too long: the record is left out (1)",

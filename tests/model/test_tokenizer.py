@@ -66,9 +66,9 @@ def test_the_context_is_that_of_the_loaded_model(models: Models, architecture: s
 
 
 def test_the_context_may_be_unknown(models: Models) -> None:
-    """A model without positions of its own has no context length; training then assumes 2048."""
+    """Where neither config.json nor the family's defaults name a limit, it is taken as 2048."""
     folder = models.folder("bloom")
-    assert context_length(folder) is None
+    assert context_length(folder) == 2048
     assert load_base(str(folder), choose_compute("cpu", "float32")).context == 2048
 
 
@@ -80,12 +80,11 @@ def test_the_context_may_be_unknown(models: Models) -> None:
         ({"max_position_embeddings": 14, "n_positions": 12}, 14),
         ({"text_config": {"max_position_embeddings": 15}, "max_position_embeddings": 9}, 15),
         ({"max_position_embeddings": None, "n_positions": 16}, 16),
-        ({}, None),
+        ({"max_seq_len": 17}, 17),
+        ({"model_type": "gpt2"}, 1024),
     ],
 )
-def test_where_the_context_stands(
-    tmp_path: Path, config: dict[str, object], expected: int | None
-) -> None:
+def test_where_the_context_stands(tmp_path: Path, config: dict[str, object], expected: int) -> None:
     """The context stands under one of its names, in the text model's config if there is one."""
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert context_length(tmp_path) == expected

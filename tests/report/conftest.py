@@ -98,7 +98,7 @@ def run() -> RunRecord:
         settings=TrainSettings(seed=7),
         plan=TrainingPlan(3e-3, 16.0, 47, 752, 23, 76),
         data=DataRecord(
-            ("train.jsonl",), "a1" * 32, "exam.jsonl", "b2" * 32, 672, 75, 40, False, 0
+            ("train.jsonl",), "a1" * 32, "exam.jsonl", "b2" * 32, 672, 75, 40, False, 0, "f6" * 32
         ),
         base=BaseRecord("builtin", "c3" * 32, 7_123_456, 512),
         adapter=AdapterRecord(42, 812_345, "d4" * 32),

@@ -19,7 +19,7 @@ from finetuning_exam.report.data_check import (
     Outlook,
     finding_to_json,
     findings_report,
-    kinds_line,
+    kinds_lines,
     outlook_report,
     summary,
     to_json,
@@ -70,14 +70,28 @@ def test_the_most_serious_come_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("n", "last"), [(20, "  d.jsonl:20: something."), (1021, "  … and 1,001 more.")]
+    ("n", "last"), [(20, "  d.jsonl:20: fault 20."), (1021, "  … and 1,001 more.")]
 )
 def test_twenty_of_a_kind_are_shown(n: int, last: str) -> None:
     """The first twenty in their order, and how many more there are."""
-    lines = _shown(findings_report(_findings(Kind.NOT_JSON, n)))
+    found = [Finding(Kind.NOT_JSON, f"fault {line}", "d.jsonl", line) for line in range(1, n + 1)]
+    lines = _shown(findings_report(found))
     assert lines[0] == f"error: not valid JSON ({n:,})"
-    assert lines[1:21] == [f"  d.jsonl:{line}: something." for line in range(1, 21)]
+    assert lines[1:21] == [f"  d.jsonl:{line}: fault {line}." for line in range(1, 21)]
     assert lines[-3] == last
+
+
+def test_many_that_say_the_same_share_a_line() -> None:
+    """From the sixth on, findings of a file with one detail are one line with the first places."""
+    five = _shown(findings_report(_findings(Kind.NOT_JSON, 5)))
+    assert five[1:6] == [f"  d.jsonl:{line}: something." for line in range(1, 6)]
+    other = Finding(Kind.NOT_JSON, "else", "d.jsonl", 3)
+    lines = _shown(findings_report([*_findings(Kind.NOT_JSON, 1021), other]))
+    assert lines[:3] == [
+        "error: not valid JSON (1,022)",
+        "  d.jsonl:1: something. The same in lines 2, 3, 4, 5 and 1,016 more.",
+        "  d.jsonl:3: else.",
+    ]
 
 
 def test_twenty_of_each_kind_are_shown() -> None:
@@ -125,7 +139,10 @@ def test_the_summary_counts_by_severity(counts: dict[Kind, int], text: str) -> N
 def test_kinds_on_one_line() -> None:
     """Each kind with its number and its first place, the most serious first."""
     found = [*_findings(Kind.EXACT_DUPLICATE, 2), *_findings(Kind.NOT_JSON, 1)]
-    assert kinds_line(found) == "not valid JSON: 1 (d.jsonl:1); exact duplicate: 2 (d.jsonl:1 …)"
+    assert kinds_lines(found) == (
+        "not valid JSON: 1 (d.jsonl:1)",
+        "exact duplicate: 2 (d.jsonl:1 …)",
+    )
 
 
 # What a training will be like
@@ -235,6 +252,14 @@ def test_json_has_everything() -> None:
     findings = value.pop("findings")
     assert isinstance(findings, list)
     assert len(findings) == 52
+    kinds = value.pop("kinds")
+    assert isinstance(kinds, dict)
+    assert kinds["mojibake"] == {
+        "severity": "warning",
+        "title": Kind.MOJIBAKE.title,
+        "mend": Kind.MOJIBAKE.mend,
+        "count": 50,
+    }
     assert value == {
         "files": [
             {

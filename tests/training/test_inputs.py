@@ -7,9 +7,15 @@ from dataclasses import replace
 
 import pytest
 
+from finetuning_exam.data.encoding.encode import Encoded
 from finetuning_exam.errors import UsageError
 from finetuning_exam.settings import TrainSettings
-from finetuning_exam.training.inputs import check_same_inputs, run_inputs
+from finetuning_exam.training.inputs import (
+    check_same_inputs,
+    hash_of_rows,
+    prepared_inputs,
+    run_inputs,
+)
 from finetuning_exam.training.run_folder import Json
 
 SETTINGS = TrainSettings(lora_target_modules=("q_proj", "v_proj"), learning_rate=1e-2)
@@ -105,3 +111,28 @@ def test_what_changes_no_training_is_free(changes: dict[str, object]) -> None:
 def test_what_the_earlier_run_did_not_write_down_is_not_compared(earlier: dict[str, Json]) -> None:
     """A run.json of an older version, or none, refuses nothing that it does not know."""
     check_same_inputs(earlier, _written(), WHERE)
+
+
+def test_other_weights_and_other_tokens_are_refused() -> None:
+    """A base that changed in its folder, or rows that encode differently, are no same run."""
+    inputs = run_inputs(SETTINGS, "ab" * 32, None)
+    earlier = prepared_inputs(inputs, "1", "2")
+    check_same_inputs(earlier, prepared_inputs(inputs, "1", "2"), WHERE)
+    with pytest.raises(UsageError) as caught:
+        check_same_inputs(earlier, prepared_inputs(inputs, "3", "4"), WHERE)
+    assert "the tokens of the rows '2' → '4'" in str(caught.value)
+    assert "the base's weights '1' → '3'" in str(caught.value)
+
+
+def test_the_hash_of_rows_sees_ids_labels_and_borders() -> None:
+    """Another id, another label and another border between rows each give another hash."""
+    row = Encoded((1, 2), (-100, 2), 1, 1)
+    rows = [
+        [row],
+        [Encoded((1, 3), (-100, 2), 1, 1)],
+        [Encoded((1, 2), (-100, -100), 1, 1)],
+        [row, row],
+        [Encoded((1, 2, 1, 2), (-100, 2, -100, 2), 1, 1)],
+    ]
+    assert len({hash_of_rows(it) for it in rows}) == len(rows)
+    assert hash_of_rows([row]) == hash_of_rows(iter([row]))

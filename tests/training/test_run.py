@@ -13,6 +13,7 @@ from rich.console import Console
 from tiny import Models, brisk, ignore, rows
 
 from finetuning_exam.data.encoding.encode import IGNORED
+from finetuning_exam.data.findings import Kind
 from finetuning_exam.data.records import Example, Turn
 from finetuning_exam.data.split import Split
 from finetuning_exam.errors import DataError
@@ -23,7 +24,7 @@ from finetuning_exam.report.terminal import exam_summary
 from finetuning_exam.training.record import DataRecord
 from finetuning_exam.training.run import examine, make_record, prepare, train
 
-DATA = DataRecord(("d.jsonl",), "0" * 64, None, None, 6, 2, 4, False, 0)
+DATA = DataRecord(("d.jsonl",), "0" * 64, None, None, 6, 2, 4, False, 0, "1" * 64)
 
 
 def _texts(n: int) -> tuple[Example, ...]:
@@ -107,7 +108,7 @@ def test_no_row_left_is_an_error(models: Models) -> None:
         with pytest.raises(DataError) as caught:
             prepare(settings, split)
         assert str(caught.value).startswith(f"No row is left to {use}.\nrows.jsonl:77: the answer")
-        assert str(caught.value).endswith("Shorten the answer, or raise --max_length.")
+        assert str(caught.value).endswith(Kind.ANSWER_TOO_LONG.mend)
 
 
 @pytest.mark.parametrize(("only", "spans"), [(True, 2), (False, 1)])

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
-from finetuning_exam.errors import DiskFullError, UsageError, UserError
+from finetuning_exam.errors import DataError, DiskFullError, UsageError, UserError
 
 if TYPE_CHECKING:
     from finetuning_exam.settings import CommonSettings
@@ -57,7 +57,8 @@ def run_command(command: str, arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except UserError as error:
-        _print_error(f"fte {command}: {error}")
+        separator = "\n" if isinstance(error, DataError) and error.is_list else " "
+        _print_error(f"fte {command}:{separator}{error}")
         return error.exit_code
     except OSError as error:  # a disk that is full, a folder that went away, no permission
         name = f"{error.filename}: " if error.filename else ""

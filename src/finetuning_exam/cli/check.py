@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from finetuning_exam.cli.arguments import Parsed
-from finetuning_exam.cli.console import make_console, say, say_sources, say_unused
+from finetuning_exam.cli.console import make_console, say, say_limit, say_sources, say_unused
 from finetuning_exam.data.check import Check, check_files
 from finetuning_exam.data.encoding.encode import (
     Encoder,
@@ -26,7 +26,7 @@ from finetuning_exam.data.findings import Finding, errors
 from finetuning_exam.data.fix import CleanCopy, clean_copy, left_out_lines
 from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import Split, split_examples
-from finetuning_exam.errors import UsageError
+from finetuning_exam.errors import UsageError, UserError
 from finetuning_exam.model.folder import canonical_name, check_local_model, find_model_folder
 from finetuning_exam.report.data_check import (
     Outlook,
@@ -63,19 +63,34 @@ def run(parsed: Parsed[CheckSettings]) -> int:
         UserError: a file or a flag cannot be used.
     """
     settings = parsed.settings
+    try:
+        return _run(parsed)
+    except UserError as error:
+        if settings.json:
+            print_json({"error": {"what": error.what, "mend": error.mend}})
+        raise
+
+
+def _run(parsed: Parsed[CheckSettings]) -> int:
+    settings = parsed.settings
     console = make_console()
     console.quiet = settings.json  # standard output is the JSON's alone
     fix = None if settings.fix is None else Path(settings.fix)
     if fix is not None:
         _check_fix(fix)
+    if settings.json and settings.show:
+        raise UsageError("--show has no effect with --json.", "Leave one of the two out.")
     check_local_model(settings.model_name_or_path)
     with console.status("reading"):
         check = check_files(settings)
+        if fix is not None:
+            _check_one_form(check)
         tokens = _tokens(settings, check)
     findings = (*check.findings, *tokens.findings)
     if settings.json:
         print_json(to_json(check, findings, tokens.outlook))
     say_unused(console, settings.config, parsed.unused_keys, "check")
+    say_limit(console, settings.max_length, tokens.limit)
     _tell(console, check, findings, tokens.outlook)
     _show(console, check.train.examples[: settings.show], tokens)
     if fix is not None:
@@ -92,7 +107,7 @@ def _tokens(settings: CheckSettings, check: Check) -> Tokens:
     template = choose_template(settings.template, tokenizer)
     loss_on: LossOn = "answers" if settings.completion_only_loss else "everything"
     encoder = make_encoder(tokenizer, template, loss_on=loss_on)
-    limit = min(settings.max_length, context_length(folder) or settings.max_length)
+    limit = min(settings.max_length, context_length(folder))
     train, exam = check.train.examples, check.exam.examples if check.exam else ()
     rows = encode_all(encoder, train, limit)
     exam_rows = encode_all(encoder, exam, limit)
@@ -170,12 +185,21 @@ def _check_fix(path: Path) -> None:
         raise UsageError(f"--fix {path}: JSON lines are written.", "Let its name end in .jsonl.")
 
 
+def _check_one_form(check: Check) -> None:
+    """Refuse a cleaned copy of files with different forms: it could not be read again."""
+    forms = dict.fromkeys(source.layout for source in check.train.sources)
+    if len(forms) > 1:
+        raise UsageError(
+            f"--fix: the files have records of different forms: {', '.join(forms)}.",
+            "Make a copy of each file by itself.",
+        )
+
+
 def _write_fix(console: Console, path: Path, copy: CleanCopy) -> None:
     reasons = _reasons(path)
     write_text(path, "".join(f"{line}\n" for line in copy.lines))
-    write_text(reasons, "".join(f"{line}\n" for line in left_out_lines(copy.left_out)))
-    say(
-        console,
-        f"{path}: {counted(len(copy.lines), 'record')} written; {len(copy.left_out):,} left out, "
-        f"with the reasons in {reasons}.",
-    )
+    said = f"{path}: {counted(len(copy.lines), 'record')} written"
+    if copy.left_out:
+        write_text(reasons, "".join(f"{line}\n" for line in left_out_lines(copy.left_out)))
+        said += f"; {len(copy.left_out):,} left out, with the reasons in {reasons}"
+    say(console, f"{said}.")

@@ -45,6 +45,15 @@ def say_sources(console: Console, check: Check) -> None:
             )
 
 
+def say_limit(console: Console, max_length: int, limit: int) -> None:
+    """Say that rows may be no longer than the model's context, where more was asked for."""
+    if max_length > limit:
+        say(
+            console,
+            f"--max_length {max_length:,} is more than the model's context: {limit:,} is used.",
+        )
+
+
 def say_unused(console: Console, config: str | None, keys: tuple[str, ...], command: str) -> None:
     """Say which keys of a YAML file belong to other commands."""
     if keys:

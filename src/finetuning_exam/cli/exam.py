@@ -78,10 +78,11 @@ def _trained(settings: ExamCommandSettings, console: Console) -> tuple[Example, 
     """The examples of the adapter's training files, where those can be read."""
     origin = adapter_origin(Path(settings.adapter_name_or_path))
     with suppress(UserError):
-        if origin.data_paths and (
-            examples := read_records(origin.data_paths, origin.fields).examples
-        ):
-            return examples
+        records = read_records(origin.data_paths, origin.fields)
+        if records.sha256 != origin.data_sha256:
+            say(console, f"Warning: {records.path} has changed since the training.")
+        if records.examples:
+            return records.examples
     say(console, "The training file cannot be read here: overlap with it is not known.")
     return ()
 
@@ -102,7 +103,9 @@ def _take(
     from finetuning_exam.data.encoding.encode import encode_all
     from finetuning_exam.evaluation.exam import ExamPlan, take_exam
 
-    encoded = encode_all(tuned.encoder, examples, tuned.base.context)
+    asked = adapter_origin(Path(settings.adapter_name_or_path)).max_length
+    longest = min(asked or tuned.base.context, tuned.base.context)
+    encoded = encode_all(tuned.encoder, examples, longest)
     refuse_errors(encoded.findings)
     for finding in encoded.findings:
         say(console, str(finding))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -19,21 +19,22 @@ from finetuning_exam.cli.console import (
     duration,
     make_console,
     say,
+    say_limit,
     say_sources,
     say_unused,
 )
 from finetuning_exam.data.check import Check, check_files
-from finetuning_exam.data.findings import errors
+from finetuning_exam.data.findings import Finding, errors
 from finetuning_exam.data.reading.hub import is_hub_name
 from finetuning_exam.data.reading.read import SKIP_BAD_ROWS, refuse_errors
 from finetuning_exam.data.split import Split, split_examples
 from finetuning_exam.errors import DataError, UsageError, WorseError
 from finetuning_exam.model.folder import RUN, check_local_model
-from finetuning_exam.report.data_check import finding_to_json, kinds_line, split_line
+from finetuning_exam.report.data_check import finding_to_json, kinds_lines, split_line
 from finetuning_exam.report.text import counted
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training import run_folder
-from finetuning_exam.training.inputs import check_same_inputs, run_inputs
+from finetuning_exam.training.inputs import check_same_inputs, prepared_inputs, run_inputs
 
 if TYPE_CHECKING:
     from finetuning_exam.evaluation.exam import Exam
@@ -107,6 +108,8 @@ def _read_data(settings: TrainSettings) -> Data:
         refuse_errors(check.findings, SKIP_BAD_ROWS)
     if not check.train.examples:
         raise DataError([f"{check.train.path}: no record can be used."])
+    if check.exam and not check.exam.examples:
+        raise DataError([f"{check.exam.path}: no record can be used."])
     exam = check.exam.examples if check.exam else None
     split = split_examples(
         check.train.examples, exam, settings.eval_fraction, settings.seed, check.links
@@ -120,8 +123,7 @@ def _tell_data(console: Console, data: Data) -> None:
     skipped = len(errors(check.findings))
     if skipped:
         say(console, f"Warning: {counted(skipped, 'error')}: these records are left out.")
-    if check.findings:
-        say(console, f"Data check: {kinds_line(check.findings)}")
+    _tell_findings(console, check.findings)
     say(console, split_line(split, check.exam))
     if not split.validation:
         say(console, "Without validation rows the last step is kept.")
@@ -134,6 +136,11 @@ def _tell_data(console: Console, data: Data) -> None:
             f"Warning: {counted(len(split.taught), 'exam question')} also in the training file: "
             f"left out, such as {first}.",
         )
+
+
+def _tell_findings(console: Console, findings: Sequence[Finding]) -> None:
+    for line in kinds_lines(findings):
+        say(console, f"  {line}")
 
 
 def _train_and_examine(
@@ -149,9 +156,9 @@ def _train_and_examine(
         with watch.part("load"):
             prepared = prepare(settings, data.split)
     _tell_plan(console, prepared)
-    if prepared.findings:
-        say(console, f"Tokens: {kinds_line(prepared.findings)}")
-    _begin_folder(console, settings, data, checkpoint)
+    say_limit(console, settings.max_length, min(settings.max_length, prepared.base.context))
+    _tell_findings(console, prepared.findings)
+    _begin_folder(console, prepared, _inputs(settings, data), checkpoint)
     findings = (*data.check.findings, *prepared.findings)
     run_folder.write_json(
         folder / run_folder.DATA_CHECK, [finding_to_json(finding) for finding in findings]
@@ -163,7 +170,7 @@ def _train_and_examine(
         exam = examine(prepared, lambda stage: status.update(f"exam: {stage}"))
     record = make_record(
         prepared,
-        _data_record(data.check, prepared.split),
+        _data_record(data.check, prepared),
         result,
         folder,
         parsed.command_line,
@@ -211,15 +218,20 @@ def _inputs(settings: TrainSettings, data: Data) -> dict[str, run_folder.Json]:
 
 
 def _begin_folder(
-    console: Console, settings: TrainSettings, data: Data, checkpoint: Path | None
+    console: Console,
+    prepared: Prepared,
+    inputs: dict[str, run_folder.Json],
+    checkpoint: Path | None,
 ) -> None:
     """Say what the run goes on from; a new run first removes an earlier run's files."""
-    folder = Path(settings.output_dir)
+    folder = Path(prepared.settings.output_dir)
+    inputs = prepared_inputs(inputs, prepared.base.sha256, prepared.rows_sha256)
     if checkpoint:
+        check_same_inputs(run_folder.read_run(checkpoint.parent), inputs, str(checkpoint))
         say(console, f"resuming from {checkpoint}")
     elif run_folder.clear_run(folder):
         say(console, f"{folder}: the earlier run there is replaced")
-    run_folder.begin(folder, _inputs(settings, data))
+    run_folder.begin(folder, inputs)
 
 
 def _tell_training(console: Console, result: TrainingResult, seconds: float) -> None:
@@ -235,10 +247,10 @@ def _tell_training(console: Console, result: TrainingResult, seconds: float) -> 
         say(console, "Warning: no step was better on the validation rows than the untrained model.")
 
 
-def _data_record(check: Check, split: Split) -> DataRecord:
+def _data_record(check: Check, prepared: Prepared) -> DataRecord:
     from finetuning_exam.training.record import DataRecord
 
-    train, exam = check.train, check.exam
+    train, exam, split = check.train, check.exam, prepared.split
     return DataRecord(
         paths=tuple(_absolute(source.path) for source in train.sources),
         sha256=train.sha256,
@@ -249,6 +261,7 @@ def _data_record(check: Check, split: Split) -> DataRecord:
         n_exam=len(split.exam),
         exam_is_training=split.exam_is_training,
         exam_rows_also_taught=len(split.taught),
+        rows_sha256=prepared.rows_sha256,
     )
 
 

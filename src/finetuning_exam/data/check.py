@@ -12,7 +12,7 @@ from finetuning_exam.data.near import near_duplicates, near_matches
 from finetuning_exam.data.reading.fields import shown
 from finetuning_exam.data.reading.read import Records, exam_file_of, read_records
 from finetuning_exam.data.records import Example
-from finetuning_exam.data.split import normalized, prompt_key
+from finetuning_exam.data.split import normalized, question_key
 from finetuning_exam.settings import DataSettings
 
 RARE = 5
@@ -92,7 +92,10 @@ def _text_findings(example: Example) -> Iterator[Finding]:
 
 
 def _duplicates(examples: Sequence[Example]) -> tuple[list[Finding], list[tuple[int, int]]]:
-    """Exact duplicates word for word, near ones by `near_duplicates`, each with an earlier row."""
+    """Exact duplicates word for word, near ones by `near_duplicates`, each with an earlier row.
+
+    A near duplicate is told once, with the row that is most like it, and linked to all it is near.
+    """
     first: dict[tuple[object, ...], int] = {}
     findings: list[Finding] = []
     links: list[tuple[int, int]] = []
@@ -106,9 +109,13 @@ def _duplicates(examples: Sequence[Example]) -> tuple[list[Finding], list[tuple[
         is_instance = where == example.where
         detail = "one of its instances is there twice" if is_instance else f"the same as {where}"
         findings.append(_at(example, Kind.EXACT_DUPLICATE, detail))
+    told = -1
     for match in near_duplicates([whole_text(examples[index]) for index in single]):
         earlier, index = single[match.first], single[match.second]
         links.append((earlier, index))
+        if index == told:
+            continue
+        told = index
         detail = f"{_alike(match.similarity)} {examples[earlier].where}"
         findings.append(_at(examples[index], Kind.NEAR_DUPLICATE, detail))
     return findings, links
@@ -126,7 +133,7 @@ def _conflicts(examples: Sequence[Example]) -> Iterator[Finding]:
     for example in examples:
         if example.is_plain_text:
             continue
-        answers = answered.setdefault(prompt_key(example), {})
+        answers = answered.setdefault(question_key(example), {})
         key = normalized(example.answer)
         if answers and key not in answers:
             earlier = next(iter(answers.values()))
@@ -137,18 +144,31 @@ def _conflicts(examples: Sequence[Example]) -> Iterator[Finding]:
 
 
 def _overlap(exam: Sequence[Example], train: Sequence[Example]) -> list[Finding]:
-    """Exam questions that stand in the training rows, and those that nearly do."""
+    """Exam rows whose question or group is trained on, and those whose question nearly is."""
     trained: dict[str, Example] = {}
+    groups: dict[str, Example] = {}
     for example in train:
-        trained.setdefault(prompt_key(example), example)
+        trained.setdefault(question_key(example), example)
+        if example.group:
+            groups.setdefault(example.group, example)
     findings: list[Finding] = []
     new: list[Example] = []
     for example in exam:
-        if same := trained.get(prompt_key(example)):
+        if same := trained.get(question_key(example)):
             detail = f"the question stands at {same.where} too"
+            findings.append(_at(example, Kind.OVERLAP, detail))
+        elif same := groups.get(example.group):
+            detail = f"its group {shown(example.group)} is also trained on, at {same.where}"
             findings.append(_at(example, Kind.OVERLAP, detail))
         else:
             new.append(example)
+    if not new:
+        by_group = any(question_key(example) not in trained for example in exam)
+        what = "question or its group" if by_group else "question"
+        detail = f"every {what} is also trained on, so the exam cannot tell anything"
+        return [
+            Finding(Kind.OVERLAP, detail, path) for path in dict.fromkeys(it.path for it in exam)
+        ]
     distinct = list(trained.values())
     for match in near_matches(
         [_question(example) for example in new], [_question(example) for example in distinct]

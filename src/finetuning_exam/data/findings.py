@@ -19,7 +19,11 @@ class Kind(Enum):
         self.title = title
         self.mend = mend
 
-    NOT_UTF8 = ("error", "not UTF-8", "Save the file as UTF-8.")
+    NOT_UTF8 = (
+        "error",
+        "not UTF-8",
+        "Save the file as UTF-8 (from Windows: iconv -f CP1252 -t UTF-8 FILE > NEW).",
+    )
     NOT_JSON = ("error", "not valid JSON", "Mend the line.")
     SEVERAL_OBJECTS = ("error", "several objects on one line", "Write one object a line.")
     NOT_FINITE = ("error", "NaN or Infinity", "JSON has neither; use a number, text or null.")
@@ -41,7 +45,13 @@ class Kind(Enum):
     BAD_QUOTES = ("error", "quotation marks that do not match", 'Write " inside a field as "".')
     CUT_FILE = ("error", "file cut off or damaged", "Get the file again.")
     BAD_TURNS = ("error", "conversation out of order", "Let user and assistant take turns.")
-    TOOL_TURN = ("error", "tool calls", "Tool calls are not supported; remove these records.")
+    TOOL_TURN = (
+        "error",
+        "tool calls",
+        "Tool calls are not supported: --skip_bad_rows goes on without these records, "
+        "fte check FILE --fix NEW.jsonl writes a copy without them.",
+    )
+    UNSUPPORTED = ("error", "something that is not supported", "Take it out of the records.")
     NOT_INSTRUCTIONS = (
         "error",
         "records for another kind of training",
@@ -55,14 +65,18 @@ class Kind(Enum):
     ANSWER_TOO_LONG = (
         "warning",
         "answer alone too long: the record is left out",
-        "Shorten the answer, or raise --max_length.",
+        "Shorten the answer; the limit is --max_length, at most the model's context.",
     )
     PROMPT_CUT = (
         "warning",
         "prompt too long: cut in its middle",
-        "Shorten the prompt, or raise --max_length.",
+        "Shorten the prompt; the limit is --max_length, at most the model's context.",
     )
-    EXACT_DUPLICATE = ("warning", "exact duplicate", "fte check --fix removes exact duplicates.")
+    EXACT_DUPLICATE = (
+        "warning",
+        "exact duplicate",
+        "fte check FILE --fix NEW.jsonl writes a copy without them.",
+    )
     NEAR_DUPLICATE = ("warning", "near duplicate", "Keep one of them, unless both are meant.")
     CONFLICTING_ANSWERS = (
         "warning",
@@ -71,8 +85,8 @@ class Kind(Enum):
     )
     OVERLAP = (
         "warning",
-        "exam question that is also trained on: left out of the exam",
-        "Remove it from one of the two files.",
+        "exam question that is also trained on",
+        "It is left out of the exam; remove it from one of the two files.",
     )
     NEAR_OVERLAP = (
         "warning",
@@ -106,7 +120,13 @@ class Kind(Enum):
     SIMILAR_TAGS = ("warning", "tags that differ only in case or space", "Write them alike.")
     RARE_TAG = ("note", "tag of fewer than five records", "Its results will say little.")
     UNBALANCED = ("warning", "one answer far more often than others", "Add records of the others.")
-    UNUSED_FIELD = ("note", "field that is not used", "Name it if it is meant to be read.")
+    FIELD_NAME = ("note", "field name read as a known one", "Rename it to be sure.")
+    UNUSED_FIELD = (
+        "note",
+        "field that is not used",
+        "Rename it, or name it with --prompt_field or --answer_field, if it is meant to be read.",
+    )
+    NAMED_TWICE = ("note", "file named more than once", "It is read once; name it once.")
 
 
 class Fault(ValueError):

@@ -67,12 +67,13 @@ class _Shingles:
 
 
 def near_duplicates(texts: Sequence[str]) -> tuple[Match, ...]:
-    """Each text that is almost the same as an earlier one, with the most similar one found.
+    """Each text that is almost the same as earlier ones, with all of those that were compared.
 
-    `first` is the index of the earlier text, `second` of the later; in the order of `second`, one
-    match for each. Texts equal but for case, punctuation and white space have the similarity 1
-    and are linked to their first occurrence: whoever counts exact duplicates leaves those out that
-    are exact by its own rule. What is alike through a third text follows by joining the matches.
+    `first` is the index of the earlier text, `second` of the later; in the order of `second`, the
+    most similar first, at most `MAX_COMPARED` for each. Texts equal but for case, punctuation and
+    white space have the similarity 1 and only their first occurrence as a match: whoever counts
+    exact duplicates leaves those out that are exact by its own rule. What is alike through a third
+    text, later ones too, follows by joining the matches.
     """
     normal = [_normal(text) for text in texts]
     first: dict[str, int] = {}
@@ -83,9 +84,9 @@ def near_duplicates(texts: Sequence[str]) -> tuple[Match, ...]:
     ]
     places = list(first.values())
     numbers = _numbers([texts[index] for index in places])
-    for one, other, similarity in _best(list(first), numbers, 0):
+    for one, other, similarity in _pairs(list(first), numbers, 0):
         matches.append(Match(places[one], places[other], similarity))
-    return tuple(sorted(matches, key=lambda match: match.second))
+    return tuple(sorted(matches, key=lambda match: match.second))  # stable: the best stay first
 
 
 def near_matches(texts: Sequence[str], known: Sequence[str]) -> tuple[Match, ...]:
@@ -100,14 +101,15 @@ def near_matches(texts: Sequence[str], known: Sequence[str]) -> tuple[Match, ...
     for index, text in enumerate(known):
         first.setdefault(_normal(text), index)
     normal = [_normal(text) for text in texts]
-    matches = [Match(index, first[text], 1.0) for index, text in enumerate(normal) if text in first]
+    best = {n: Match(n, first[text], 1.0) for n, text in enumerate(normal) if text in first}
     others = [index for index, text in enumerate(normal) if text not in first]
     places = list(first.values())
     numbers = _numbers([*(known[index] for index in places), *(texts[index] for index in others)])
     rows = [*first, *(normal[index] for index in others)]
-    for one, other, similarity in _best(rows, numbers, len(first)):
-        matches.append(Match(others[other - len(first)], places[one], similarity))
-    return tuple(sorted(matches, key=lambda match: match.first))
+    for one, other, similarity in _pairs(rows, numbers, len(first)):
+        index = others[other - len(first)]
+        best.setdefault(index, Match(index, places[one], similarity))
+    return tuple(best[index] for index in sorted(best))
 
 
 class _Characters(dict[int, str | None]):
@@ -139,8 +141,8 @@ def _numbers(texts: Sequence[str]) -> _U64:
     return np.array(keys, np.uint64)
 
 
-def _best(texts: list[str], numbers: _U64, n_known: int) -> Iterator[tuple[int, int, float]]:
-    """(earlier, later, similarity) for each text that is alike an earlier one, once for each.
+def _pairs(texts: list[str], numbers: _U64, n_known: int) -> Iterator[tuple[int, int, float]]:
+    """(earlier, later, similarity) of texts that are alike; of one later text, the best first.
 
     With `n_known` the earlier is one of the first so many texts, and the later is none of them.
     """
@@ -151,10 +153,8 @@ def _best(texts: list[str], numbers: _U64, n_known: int) -> Iterator[tuple[int, 
     one, other = one[tell], other[tell]
     similarity = _jaccard(shingles, one, other)
     near = np.flatnonzero(similarity >= THRESHOLD)
-    # Of each later text's partners the most similar is kept, of equals the earliest.
-    near = near[np.lexsort((one[near], -similarity[near], other[near]))]
-    _, firsts = np.unique(other[near], return_index=True)
-    for index in near[firsts].tolist():
+    # Of each later text's partners the most similar comes first, of equals the earliest.
+    for index in near[np.lexsort((one[near], -similarity[near], other[near]))].tolist():
         # Sets can be equal where texts are not (a phrase said twice): that is no full 1.
         yield int(one[index]), int(other[index]), min(float(similarity[index]), 0.999)
 

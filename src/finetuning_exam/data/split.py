@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import math
 import random
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from finetuning_exam.data.records import Example
+from finetuning_exam.data.encoding.chat import question
+from finetuning_exam.data.records import Example, Turn
 
 MIN_ROWS_FOR_VALIDATION = 40
 MIN_ROWS_FOR_HOLDOUT = 20
+_MARKS = frozenset(".?!")
+_FINAL_MARKS = re.compile(r"[.?!]+(?= |$)")
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
     """Examples by use. `exam_is_training` says that the exam is of rows that were trained on.
 
-    `taught` are the rows of an exam file that are left out because their question stands in the
-    training file too.
+    `taught` are the rows of an exam file that are left out because their question, or another
+    record of their group, stands in the training file too.
     """
 
     train: tuple[Example, ...]
@@ -37,11 +41,37 @@ def normalized(text: str) -> str:
 
 
 def prompt_key(example: Example) -> str:
-    """Examples with the same key ask the same thing; a plain text's key is the text itself."""
+    """Examples with the same key may ask the same thing, and are kept together.
+
+    Loose: beside `normalized`, final marks of words make no difference. A plain text's key is the
+    text itself.
+    """
+    return _key(example, lambda text: _FINAL_MARKS.sub("", normalized(text)) or normalized(text))
+
+
+def question_key(example: Example) -> str:
+    """Examples with the same key ask the same question, in whatever form the records are.
+
+    Strict: "ls -a" and "ls -A", "cd .." and "cd .", "x²" and "x2" are different questions. Only
+    white space, the case of a text's first letter and one mark after its last letter make no
+    difference. The same `question_key` means the same `prompt_key`.
+    """
+    return _key(example, _strict)
+
+
+def _key(example: Example, written: Callable[[str], str]) -> str:
+    """All that a model is given, turn by turn, as a chat template would have it: input joined."""
     if example.is_plain_text:
-        return normalized(example.answer)
-    turns = [f"{turn.role}: {normalized(turn.text)}" for turn in example.earlier]
-    return "\n".join([*turns, normalized(example.instruction), normalized(example.input)])
+        return f"text: {written(example.answer)}"
+    turns = [*example.earlier, Turn("user", question(example))]
+    return "\n".join(f"{turn.role}: {written(turn.text)}" for turn in turns)
+
+
+def _strict(text: str) -> str:
+    words = " ".join(unicodedata.normalize("NFC", text).split())
+    if words[-1:] in _MARKS and unicodedata.category(words[-2:-1] or " ")[0] in "LM":
+        words = words[:-1]
+    return words[:1].lower() + words[1:]
 
 
 def split_examples(
@@ -78,15 +108,18 @@ def split_examples(
 
 
 def overlap(exam: Sequence[Example], train: Sequence[Example]) -> tuple[Example, ...]:
-    """The exam's examples whose prompt stands in the training rows too."""
-    taught = {prompt_key(example) for example in train}
-    return tuple(example for example in exam if prompt_key(example) in taught)
+    """The exam's examples whose question or whose group stands in the training rows too."""
+    questions = {question_key(example) for example in train}
+    groups = {example.group for example in train if example.group}
+    return tuple(
+        example for example in exam if example.group in groups or question_key(example) in questions
+    )
 
 
 def leave_out_taught(
     exam: Sequence[Example], train: Sequence[Example]
 ) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
-    """The exam's examples that are new, and those whose prompt stands in the training rows too."""
+    """The exam's examples that are new, and the others, as `overlap` gives them."""
     taught = overlap(exam, train)
     left_out = frozenset(taught)
     return tuple(example for example in exam if example not in left_out), taught

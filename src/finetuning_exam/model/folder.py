@@ -29,6 +29,9 @@ class Origin:
     template: Template | None = None
     adapter_sha256: str | None = None
     data_paths: tuple[str, ...] = ()
+    data_sha256: str | None = None
+    max_length: int | None = None
+    """The longest row of its training, in tokens."""
     fields: FieldSettings = field(default_factory=FieldSettings)
     """How its training files were read."""
 
@@ -163,6 +166,8 @@ def adapter_origin(folder: Path) -> Origin:
             template,
             _text_in(run, "adapter", "sha256"),
             _texts_in(run, "data", "paths"),
+            _text_in(run, "data", "sha256"),
+            _max_length_in(run),
             _fields_in(run),
         )
     config = read_object(folder / ADAPTER_CONFIG)
@@ -173,6 +178,12 @@ def _text_in(run: dict[str, object], part: str, key: str) -> str | None:
     inner = run.get(part)
     value = inner.get(key) if isinstance(inner, dict) else None
     return value if isinstance(value, str) else None
+
+
+def _max_length_in(run: dict[str, object]) -> int | None:
+    settings = run.get("settings")
+    value = settings.get("max_length") if isinstance(settings, dict) else None
+    return value if isinstance(value, int) else None
 
 
 def _fields_in(run: dict[str, object]) -> FieldSettings:

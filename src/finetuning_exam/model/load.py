@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
@@ -18,9 +19,8 @@ from finetuning_exam.model.folder import (
     find_model_folder,
     weights_sha256,
 )
-from finetuning_exam.model.tokenizer import context_in, end_tokens
+from finetuning_exam.model.tokenizer import context_of, end_tokens, load_tokenizer
 
-_FALLBACK_CONTEXT = 2048
 _LOAD_ERRORS = (
     OSError,
     ValueError,
@@ -60,9 +60,7 @@ def load_base(name: str, compute: Compute) -> Base:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
+        tokenizer = cast(PreTrainedTokenizerBase, load_tokenizer(folder))
         model, notes = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=compute.dtype,
@@ -100,7 +98,7 @@ def load_base(name: str, compute: Compute) -> Base:
         tokenizer,
         weights_sha256(folder),
         model.num_parameters(),
-        _context(model),
+        context_of(model.config),
         stop_ids,
     )
 
@@ -108,8 +106,3 @@ def load_base(name: str, compute: Compute) -> Base:
 def _stop_ids(model: PreTrainedModel) -> tuple[int, ...]:
     """The end tokens a model's generation config names: one, several or none."""
     return end_tokens(getattr(model.generation_config, "eos_token_id", None))
-
-
-def _context(model: PreTrainedModel) -> int:
-    config = model.config.get_text_config()
-    return context_in(lambda name: getattr(config, name, None)) or _FALLBACK_CONTEXT

@@ -5,18 +5,31 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from finetuning_exam.data.encoding.tokens import Tokenizer
 from finetuning_exam.errors import ModelError
 
-_CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_sequence_length")
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+FALLBACK_CONTEXT = 2048
+"""Tokens, for a model whose config names no limit."""
+_CONTEXT_NAMES = (
+    "max_position_embeddings",
+    "n_positions",
+    "max_sequence_length",
+    "max_seq_len",
+)
+_WHOLE_IN_JSON = ("PreTrainedTokenizerFast", "TokenizersBackend")
+"""Tokenizer classes that add nothing of their own to what tokenizer.json says."""
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer in a model's folder, from its tokenizer.json where there is one.
+    """The tokenizer in a model's folder, as Transformers' AutoTokenizer loads it.
 
-    Without that file Transformers converts what is there, for which it loads torch. A tokenizer
+    Where the class says that tokenizer.json is all there is to it, torch is not loaded for that; a
+    class of a model family may add an end token, a prefix or a normalizer of its own. A tokenizer
     that brings code is refused.
 
     Raises:
@@ -30,7 +43,8 @@ def load_tokenizer(folder: Path) -> Tokenizer:
             "Use a tokenizer that Transformers has.",
         )
     try:
-        if (folder / "tokenizer.json").is_file():
+        is_whole = config.get("tokenizer_class") in _WHOLE_IN_JSON
+        if is_whole and (folder / "tokenizer.json").is_file():
             from transformers import PreTrainedTokenizerFast
 
             loaded = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
@@ -49,18 +63,35 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return cast(Tokenizer, loaded)
 
 
-def context_length(folder: Path) -> int | None:
-    """How many positions the model in a folder has, where its config.json says so.
+def context_length(folder: Path) -> int:
+    """How many positions the model in a folder has.
+
+    Where config.json does not say, the default of its model family counts, which loads torch.
 
     Raises:
-        ModelError: config.json is damaged.
+        ModelError: config.json is damaged or of no known family.
     """
     config = _read_object(folder / "config.json")
     text = config.get("text_config")
-    return context_in((text if isinstance(text, dict) else config).get)
+    named = _named_context((text if isinstance(text, dict) else config).get)
+    if named is not None:
+        return named
+    try:
+        from transformers import AutoConfig
+
+        whole = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # whatever the family's class makes of the file
+        raise ModelError(f"{folder}: its config.json cannot be used ({error}).") from error
+    return context_of(whole)
 
 
-def context_in(value_of: Callable[[str], object]) -> int | None:
+def context_of(config: PreTrainedConfig) -> int:
+    """How many positions a loaded config names, else `FALLBACK_CONTEXT`."""
+    text = config.get_text_config()
+    return _named_context(lambda name: getattr(text, name, None)) or FALLBACK_CONTEXT
+
+
+def _named_context(value_of: Callable[[str], object]) -> int | None:
     """The positions that a config of a text model names, under whichever name."""
     found = (value_of(name) for name in _CONTEXT_NAMES)
     return next((value for value in found if isinstance(value, int)), None)

@@ -19,6 +19,8 @@ from finetuning_exam.training.run_folder import Json
 
 MAX_SHOWN = 20
 """Findings of one kind that are shown; of the rest the number is."""
+MANY_ALIKE = 5
+"""From one more on, findings of a file that say the same share a line."""
 MAX_BARS = 12
 _NAME_WIDTH, _BAR_WIDTH = 30, 24
 _COLOURS: Mapping[Severity, str] = {"error": "red", "warning": "yellow", "note": "cyan"}
@@ -50,9 +52,10 @@ def findings_report(findings: Sequence[Finding]) -> RenderableType:
         heading = Text(f"{kind.severity}: ", style=f"bold {_COLOURS[kind.severity]}")
         heading.append(f"{kind.title} ({len(found):,})", style="bold")
         parts.append(heading)
-        parts += [_indented(str(finding)) for finding in found[:MAX_SHOWN]]
-        if len(found) > MAX_SHOWN:
-            parts.append(_indented(f"… and {len(found) - MAX_SHOWN:,} more."))
+        lines = _grouped(found)
+        parts += [_indented(line) for line, _ in lines[:MAX_SHOWN]]
+        if n_more := sum(size for _, size in lines[MAX_SHOWN:]):
+            parts.append(_indented(f"… and {n_more:,} more."))
         parts += [_indented(f"→ {kind.mend}"), Text()]
     return Group(*parts)
 
@@ -64,9 +67,9 @@ def summary(findings: Sequence[Finding]) -> str:
     return f"{', '.join(said) or 'Nothing found'}."
 
 
-def kinds_line(findings: Sequence[Finding]) -> str:
+def kinds_lines(findings: Sequence[Finding]) -> tuple[str, ...]:
     """Kinds with their numbers and first places, such as `exact duplicate: 3 (a.jsonl:7 …)`."""
-    return "; ".join(
+    return tuple(
         f"{kind.title}: {len(found):,} ({found[0].where}{' …' if len(found) > 1 else ''})"
         for kind, found in by_kind(findings)
     )
@@ -111,6 +114,15 @@ def to_json(check: Check, findings: Sequence[Finding], outlook: Outlook | None) 
     return {
         "files": files,
         "n_records": len(check.train.examples),
+        "kinds": {
+            kind.name.lower(): {
+                "severity": kind.severity,
+                "title": kind.title,
+                "mend": kind.mend,
+                "count": len(found),
+            }
+            for kind, found in by_kind(findings)
+        },
         "counts": {f"{it}s": counts[it] for it in _SEVERITIES},
         "findings": [finding_to_json(finding) for finding in findings],
         "tags": dict(tag_counts(check.train.examples)),
@@ -147,6 +159,22 @@ def outlook_to_json(outlook: Outlook) -> Json:
         "rows_per_step": outlook.rows_per_step,
         "steps_per_epoch": outlook.steps_per_epoch,
     }
+
+
+def _grouped(findings: Sequence[Finding]) -> list[tuple[str, int]]:
+    """A line for each finding, or one for many of a file that say the same, and how many it is."""
+    alike: dict[tuple[str, str], list[Finding]] = {}
+    for finding in findings:
+        alike.setdefault((finding.path, finding.detail), []).append(finding)
+    lines: list[tuple[str, int]] = []
+    for found in alike.values():
+        if len(found) <= MANY_ALIKE:
+            lines += [(str(finding), 1) for finding in found]
+            continue
+        others = ", ".join(f"{it.line:,}" for it in found[1:MANY_ALIKE])
+        n_more = len(found) - MANY_ALIKE
+        lines.append((f"{found[0]} The same in lines {others} and {n_more:,} more.", len(found)))
+    return lines
 
 
 def _lengths(outlook: Outlook) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+from array import array
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import cast
 
+from finetuning_exam.data.encoding.encode import Encoded
 from finetuning_exam.errors import UsageError
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training.run_folder import Json
@@ -12,6 +16,10 @@ from finetuning_exam.training.run_folder import Json
 FREE_TO_CHANGE = frozenset(
     {
         "config",
+        "format",
+        "prompt_field",
+        "answer_field",
+        "skip_bad_rows",
         "data",
         "eval_file",
         "output_dir",
@@ -25,13 +33,39 @@ FREE_TO_CHANGE = frozenset(
         "save_total_limit",
     }
 )
-"""Settings that do not change what is trained; files are compared by content, not by name."""
+"""Settings that do not change what is trained; files are compared by content, not by name.
+
+How records are read shows in the tokens of the rows, which are compared too.
+"""
+_NAMES = {
+    ("base", "sha256"): "the base's weights",
+    ("data", "rows_sha256"): "the tokens of the rows",
+}
 
 
 def run_inputs(settings: TrainSettings, sha256: str, exam_sha256: str | None) -> dict[str, Json]:
     """The settings of a run and the hashes of its files."""
     data: dict[str, Json] = {"sha256": sha256, "exam_sha256": exam_sha256}
     return {"settings": plain(asdict(settings)), "data": data}
+
+
+def prepared_inputs(inputs: dict[str, Json], base_sha256: str, rows_sha256: str) -> dict[str, Json]:
+    """The same with what is known once a run is prepared: the hashes of its base and its rows."""
+    data = inputs["data"]
+    known = data if isinstance(data, dict) else {}
+    return {
+        **inputs,
+        "data": {**known, "rows_sha256": rows_sha256},
+        "base": {"sha256": base_sha256},
+    }
+
+
+def hash_of_rows(rows: Iterable[Encoded]) -> str:
+    """SHA-256 over ids and labels: it sees every change of tokenizer, template, data and limits."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(array("q", (len(row.ids), *row.ids, *row.labels)).tobytes())
+    return digest.hexdigest()
 
 
 def check_same_inputs(earlier: dict[str, Json], now: dict[str, Json], where: str) -> None:
@@ -41,8 +75,8 @@ def check_same_inputs(earlier: dict[str, Json], now: dict[str, Json], where: str
         UsageError: a setting or a file differs; all differences are shown.
     """
     changed = [
-        f"{name} {was!r} → {new!r}"
-        for part in ("settings", "data")
+        f"{_NAMES.get((part, name), name)} {was!r} → {new!r}"
+        for part in now
         for name, was, new in _pairs(earlier.get(part), now[part])
         if name not in FREE_TO_CHANGE and was != new
     ]

@@ -28,6 +28,7 @@ class DataRecord:
     n_exam: int
     exam_is_training: bool
     exam_rows_also_taught: int
+    rows_sha256: str
 
     @property
     def path(self) -> str:

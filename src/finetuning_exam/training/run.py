@@ -33,6 +33,7 @@ from finetuning_exam.model.device import Compute, choose_compute
 from finetuning_exam.model.folder import ADAPTER_WEIGHTS, file_sha256
 from finetuning_exam.model.load import Base, load_base
 from finetuning_exam.settings import Template, TrainSettings
+from finetuning_exam.training.inputs import hash_of_rows
 from finetuning_exam.training.plan import TrainingPlan, make_plan
 from finetuning_exam.training.progress import MetricsFile, OnProgress
 from finetuning_exam.training.record import (
@@ -64,6 +65,11 @@ class Prepared:
     exam_rows: EncodedRows
     model: PeftModel
     plan: TrainingPlan
+
+    @property
+    def rows_sha256(self) -> str:
+        """The hash of all rows that train or choose the best step."""
+        return hash_of_rows((*self.train_rows, *self.validation_rows))
 
     @property
     def n_adapter_parameters(self) -> int:

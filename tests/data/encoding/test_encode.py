@@ -41,6 +41,23 @@ NO_END = (
     "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
     "{% if add_generation_prompt %}assistant: {% endif %}"
 )
+MARKS_ONLY = (
+    "{% for message in messages %}"
+    "<|im_start|>{{ message.role }}\n{{ message.content }}\n"
+    "{% endfor %}"
+)
+HEADER_ALWAYS = (
+    "{% for message in messages %}"
+    "<|im_start|>{{ message.role }}<|pad|>\n\n{{ message.content | trim }}<|im_end|>"
+    "{% endfor %}"
+    "{{ '<|im_start|>assistant<|pad|>\n\n' }}"
+)
+END_BEHIND_END = CHATML.replace("{% endif %}", "{% else %}{{ eos_token }}{% endif %}")
+BLANK_FIRST = (
+    "{% for message in messages %}{% if message.role == 'assistant' %}"
+    " {{ message.content }}{{ eos_token }}{% else %}[INST] {{ message.content }} [/INST]{% endif %}"
+    "{% endfor %}"
+)
 
 KINDS: dict[str, tuple[Template, Mapping[str, object]]] = {
     "plain": ("plain", {}),
@@ -58,8 +75,14 @@ KINDS: dict[str, tuple[Template, Mapping[str, object]]] = {
         {"chat_template": LLAMA_LIKE, "start": START, "writes_start": True},
     ),
     "chat without an end": ("chat", {"chat_template": NO_END}),
+    "chat, marks only": ("chat", {"chat_template": MARKS_ONLY}),
+    "chat, header always": ("chat", {"chat_template": HEADER_ALWAYS}),
+    "chat, end behind the end": ("chat", {"chat_template": END_BEHIND_END}),
+    "chat, blank first": ("chat", {"chat_template": BLANK_FIRST}),
 }
 PLAIN_KINDS = [name for name, (template, _) in KINDS.items() if template == "plain"]
+ENDLESS_KINDS = ["chat without an end", "chat, marks only"]
+"""Kinds that write no special token behind an answer."""
 
 Encoders = dict[tuple[str, LossOn], Encoder]
 LOSSES: tuple[LossOn, ...] = ("last_answer", "answers", "everything")
@@ -221,6 +244,62 @@ def test_chat_supervised_tokens_are_exactly_the_answer(encoders: Encoders, recor
     supervised = _supervised(encoder.encode(record).labels)
     assert _decode(encoder, supervised) == f"{record.answer}{TURN_END}"
     assert _decode(encoder, supervised[-1:]) == TURN_END
+
+
+@few
+@given(record=EXAMPLES)
+@with_example(record=TALK)
+@with_example(record=replace(TALK, answer="assistant", earlier=TALK.earlier[:1]))
+@with_example(record=replace(TALK, answer="end", earlier=TALK.earlier[:3]))
+def test_each_answer_is_supervised_with_exactly_one_end(
+    encoders: Encoders, kind: str, record: Example
+) -> None:
+    """Whatever a template writes around them, the supervised ids of each answer hold its text and
+    one special token, the last; only before the last answer may a template leave the end out.
+    """
+    encoder = encoders[kind, "answers"]
+    row = encoder.encode(record)
+    stretches = groupby(row.labels, key=lambda label: label != IGNORED)
+    trained = [tuple(stretch) for is_trained, stretch in stretches if is_trained]
+    said = [*(it.text for it in record.earlier if it.role == "assistant"), record.answer]
+    for ids, answer in zip(trained, said, strict=True):
+        n_ends = int(ids is trained[-1] or kind not in ENDLESS_KINDS)
+        text, ends = ids[: len(ids) - n_ends], ids[len(ids) - n_ends :]
+        assert _decode(encoder, text).strip() == answer.strip()
+        assert not encoder.special_ids.intersection(text)
+        assert encoder.special_ids.issuperset(ends)
+    assert trained[-1][-1] in encoder.stop_ids()
+    assert len(encoder.stop_ids()) == len({trained[-1][-1], encoder.eos_token_id})
+
+
+def test_a_header_that_the_generation_prompt_lacks_is_prompt(encoders: Encoders) -> None:
+    """Where a template ignores the generation prompt, the marker of the answer's role is given."""
+    encoder = encoders["chat, marks only", "last_answer"]
+    asked = Example("Hi", "", 1, "argument")
+    assert _decode(encoder, encoder.prompt_ids(asked)) == f"{TURN}user\nHi\n{TURN}assistant\n"
+    row = encoder.encode(replace(asked, answer="assistant"))
+    assert _spans(encoder, row.labels) == [f"assistant\n{END}"]
+
+
+def test_what_stands_behind_the_end_of_a_turn_is_not_trained(encoders: Encoders) -> None:
+    """The next turn's header, or the end of the text, behind the end of a turn is not learned."""
+    for kind in ("chat, header always", "chat, end behind the end"):
+        encoder = encoders[kind, "answers"]
+        assert [_token(encoder, it) for it in encoder.stop_ids()] == [END, TURN_END]
+        answers = ["It lists files.", "It is long.", "It shows hidden ones."]
+        row = encoder.encode(TALK)
+        assert _spans(encoder, row.labels) == [f"{answer}{TURN_END}" for answer in answers]
+
+
+def test_blanks_that_an_end_token_takes_in_stay_with_it(make_tokenizer: MakeTokenizer) -> None:
+    """A conversation has the ids of the template's text where a token swallows what follows."""
+    tokenizer = make_tokenizer(chat_template=END_BEHIND_END)
+    tokenizer.add_tokens([AddedToken(TURN_END, special=True, rstrip=True)], special_tokens=True)
+    encoder = make_encoder(tokenizer, "chat", loss_on="answers")
+    segments = render(TALK, "chat", tokenizer, encoder.shape)
+    whole = tokenizer.encode("".join(it.text for it in segments), add_special_tokens=False)
+    assert list(encoder.encode(TALK).ids) == whole
+    assert segments[1].text == f"It lists files.{TURN_END}\n"
 
 
 @few
@@ -413,7 +492,7 @@ def test_texts_with_special_tokens_are_all_named(encoders: Encoders) -> None:
             f"d.jsonl:2: the text holds the special token {TURN}.\n"
             f"d.jsonl:3: the text holds the special token {TURN_END}.\n"
             f"d.jsonl:4: the text holds the special token {END}.\n"
-            f"d.jsonl:5: the text holds the special token {START}. "
+            f"d.jsonl:5: the text holds the special token {START}.\n"
             "Take it out, or use --template plain, where it is only text."
         )
     refuse_special_tokens(encoders["plain", "last_answer"], records)

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
+from finetuning_exam.data.encoding.encode import make_encoder
 from finetuning_exam.data.encoding.template import (
     Rendered,
     Segment,
@@ -261,6 +262,7 @@ def test_a_template_that_refuses_system_turns_is_named(make_tokenizer: MakeToken
         "The chat template refuses system turns: No system role. "
         "Use --template plain, or take the system turns out."
     )
+    make_encoder(make_tokenizer(chat_template=strict + CHATML), "chat").encode(EXAMPLE)
     always = make_tokenizer(chat_template="{{ raise_exception('No') }}")
     with pytest.raises(ModelError, match=r"^The chat template fails: No\."):
         render(TALK, "chat", always)
@@ -283,6 +285,37 @@ def test_a_template_that_drops_a_turn_is_refused(
     assert str(caught.value) == (
         f"This chat template does not show the {name} as it is written. Use --template plain."
     )
+
+
+def test_a_dropped_system_turn_is_seen_whatever_the_question_says(
+    make_tokenizer: MakeTokenizer,
+) -> None:
+    """A template that drops system turns is refused for data with one, even where its text also
+    stands in the question, and stays usable for data without.
+    """
+    template = CHATML.replace("in messages", "in messages if message.role != 'system'")
+    encoder = make_encoder(make_tokenizer(chat_template=template), "chat")
+    assert encoder.encode(EXAMPLE).n_supervised
+    repeated = Example("Be brief. What is ls?", "A list.", 1, "d.jsonl", earlier=(SYSTEM,))
+    with pytest.raises(ModelError) as caught:
+        encoder.encode(repeated)
+    assert str(caught.value) == (
+        "This chat template does not show the system turn as it is written. Use --template plain."
+    )
+
+
+def test_an_answer_that_changes_what_stands_before_it_is_refused(
+    make_tokenizer: MakeTokenizer,
+) -> None:
+    """What a template writes before an answer must not depend on it: inference has none yet."""
+    template = CHATML.replace(
+        "{{ message.content }}",
+        "{% if 'lists' in message.content %}[list] {% endif %}{{ message.content }}",
+    )
+    tokenizer = make_tokenizer(chat_template=template)
+    assert len(render(WITH_INPUT, "chat", tokenizer)) == 2
+    with pytest.raises(ModelError, match="the prompt is not a prefix of the whole"):
+        render(EXAMPLE, "chat", tokenizer)
 
 
 # Limits of foreign code

@@ -313,17 +313,68 @@ def test_a_first_line_cut_off_is_a_fault_of_that_line() -> None:
 
 REFUSED = {
     "UTF-16": 'a: "ü"'.encode("utf-16"),
-    "UTF-16 without a mark": GOOD.decode().encode("utf-16-le"),
-    "big-endian": GOOD.decode().encode("utf-16-be"),
+    "UTF-16LE without a mark": GOOD.decode().encode("utf-16-le"),
+    "UTF-16BE": GOOD.decode().encode("utf-16-be"),
 }
 
 
-@pytest.mark.parametrize("content", REFUSED.values(), ids=REFUSED)
-def test_utf16_is_one_error(content: bytes) -> None:
-    """A file in UTF-16 is refused with the command that converts it."""
-    assert _refusal(content) == (
-        "d.jsonl: is UTF-16, not UTF-8. Save it as UTF-8: iconv -f UTF-16 -t UTF-8 FILE > NEW."
+@pytest.mark.parametrize(("name", "content"), REFUSED.items(), ids=REFUSED)
+def test_utf16_is_one_error(name: str, content: bytes) -> None:
+    """A file in UTF-16 is refused with the command that converts it, by its real name."""
+    encoding = name.split()[0]
+    assert _refusal(content, "d x.csv") == (
+        "d x.csv: is UTF-16, not UTF-8. "
+        f"Save it as UTF-8: iconv -f {encoding} -t UTF-8 'd x.csv' > new.csv."
     )
+
+
+CAFES = b'{"a": "caf\xe9"}\n' * 59 + b'{"a": "b"}\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "what"),
+    [
+        (
+            "d.jsonl",
+            CAFES,
+            "59 of 60 lines are not UTF-8; it is probably Windows-1252 "
+            "(iconv -f CP1252 -t UTF-8 d.jsonl > new.jsonl).",
+        ),
+        (
+            "d.csv",
+            b"a,b\n" + b"gr\xfc\xdfe,x\n" * 1200,
+            "1,200 of 1,200 lines are not UTF-8; it is probably Windows-1252 "
+            "(iconv -f CP1252 -t UTF-8 d.csv > new.csv).",
+        ),
+        (
+            "d.json.gz",
+            gzip.compress(b"[" + CAFES.replace(b"\n", b",\n")[:-2] + b"]"),
+            "59 of 60 lines are not UTF-8; it is probably Windows-1252 "
+            "(gzip -dc d.json.gz | iconv -f CP1252 -t UTF-8 > new.json).",
+        ),
+        (
+            "d.jsonl",
+            b'{"a": "' + "привет".encode("cp1251") + b'"}\n' + CAFES[:14] + b'{"a": "b"}\n',
+            "2 of 3 lines are not UTF-8. "
+            "Find out its encoding, then: iconv -f ENCODING -t UTF-8 d.jsonl > new.jsonl.",
+        ),
+    ],
+    ids=["JSON lines", "CSV", "array in gzip", "Cyrillic"],
+)
+def test_another_encoding_is_one_error(name: str, content: bytes, what: str) -> None:
+    """Where most lines are not UTF-8, the file is refused once, with the encoding it seems to have
+    and the command that converts it.
+    """
+    assert _refusal(content, name) == f"{name}: {what}"
+
+
+def test_few_lines_that_are_not_utf8_are_findings() -> None:
+    """In an otherwise fine file they are faults of their lines, as is a single line."""
+    good = b'{"a": "b"}\n'
+    assert _said(_read(CAFES[:14] * 2 + good * 2)) == [
+        f"d.jsonl:{number}: not UTF-8 (byte 0xe9 at byte 11)." for number in (1, 2)
+    ]
+    assert len(_said(_read(CAFES[:14]))) == 1
 
 
 def test_what_is_no_records_is_refused_with_the_way_out() -> None:
@@ -336,12 +387,55 @@ def test_what_is_no_records_is_refused_with_the_way_out() -> None:
         "A table needs a name that ends in .csv or .tsv."
     )
     assert _refusal(b"PK\x03\x04\0\0", "d.xlsx") == (
-        f"d.xlsx: is a zip archive or an Office file. Unpack or export it. {RECORDS}"
+        'd.xlsx: is an Excel file. Save it as "CSV UTF-8" in the spreadsheet.'
+    )
+    assert _refusal(b"PK\x03\x04\0\0", "d.zip") == (
+        f"d.zip: is a zip archive or an Office file. Unpack or export it. {RECORDS}"
     )
     assert _refusal(gzip.compress(gzip.compress(GOOD)), "d.gz").startswith(
         "d.gz: is compressed twice. "
     )
     assert _refusal(b"\x89BIN\0\xff\xfe", "d.bin") == f"d.bin: is binary, not text. {RECORDS}"
+
+
+TAR = b"d.jsonl".ljust(257, b"\0") + b"ustar\x0000"
+OTHERS = {
+    "tar": (TAR, "is a tar archive. Unpack it first: tar -xf 'd x.csv'."),
+    "tar.gz": (gzip.compress(TAR), "is a tar archive. Unpack it first: tar -xf 'd x.csv'."),
+    "xlsx": (
+        b"PK\x03\x04\x14xl/workbook.xml",
+        'is an Excel file. Save it as "CSV UTF-8" in the spreadsheet.',
+    ),
+    "xls": (
+        b"\xd0\xcf\x11\xe0\xa1",
+        'is a file of an old Excel or Office. Save it as "CSV UTF-8" in the spreadsheet.',
+    ),
+    "xz": (b"\xfd7zXZ\0", "is compressed with xz. Unpack it first: xz -d 'd x.csv'."),
+    "bzip2": (b"BZh9", "is compressed with bzip2. Unpack it first: bzip2 -d 'd x.csv'."),
+}
+
+
+@pytest.mark.parametrize(("content", "what"), OTHERS.values(), ids=OTHERS)
+def test_archives_and_spreadsheets_are_known_whatever_their_name(content: bytes, what: str) -> None:
+    """Each is one error with the command or the step that makes records of it."""
+    assert _refusal(content, "d x.csv") == f"d x.csv: {what}"
+
+
+@pytest.mark.parametrize("name", ["d.csv", "d.tsv", "d.csv.gz"])
+def test_json_lines_under_the_name_of_a_table_are_read(name: str) -> None:
+    """A .csv file whose first line is a JSON object holds JSON lines; a brace alone is a table."""
+    read = _read(b"\n " + GOOD + b"\n" + GOOD, name)
+    assert (read.container, len(read.rows)) == ("JSON lines", 2)
+    assert _read(b"{a},b\n1,2\n", name).rows[0].value == {"{a}": "1", "b": "2"}
+
+
+def test_a_list_of_turns_is_told_how_to_be_a_record() -> None:
+    """Turns alone on a line, without a field that holds them, are told what is missing."""
+    turns = b'[{"role": "user", "content": "a"}]\n'
+    assert _said(_read(turns * 2)) == [
+        f'd.jsonl:{number}: a list of turns where an object belongs: {{"messages": [ … ]}}.'
+        for number in (1, 2)
+    ]
 
 
 def test_records_under_any_name_are_read() -> None:

@@ -115,8 +115,10 @@ OUT_OF_ORDER = {
     "turn 2 of 'messages' is a system turn, which may only be the first": [ASK, SYSTEM, SAY],
     "turn 2 of 'messages' is a system turn, which may only be the first ": [SYSTEM] * 2
     + [ASK, SAY],
-    "turn 2 of 'messages' has the unknown role 'bot'": [ASK, {"role": "bot", "content": "a"}],
-    "turn 1 of 'messages' has the unknown role 'User'": [{"role": "User", "content": "a"}, SAY],
+    "turn 2 of 'messages' has the unknown role 'Bot'; roles are system, user and assistant": [
+        ASK,
+        {"role": "Bot", "content": "a"},
+    ],
     "turn 1 of 'messages' is a string where an object belongs": ["hello", "you"],
     "turn 2 of 'messages' has no role (fields: 'content', 'id')": [ASK, {"content": "a", "id": 1}],
     "turn 1 of 'messages' has no content (fields: 'role')": [{"role": "user"}, SAY],
@@ -163,11 +165,11 @@ OTHER_FAULTS = {
     ),
     "part 2 of the field 'content' of turn 1 of 'messages' has type 'image_url'; "
     "only text is supported": (
-        Kind.WRONG_TYPE,
+        Kind.UNSUPPORTED,
         [_with(ASK, content=[{"type": "text", "text": "q"}, {"type": "image_url"}]), SAY],
     ),
     "part 1 of the field 'content' of turn 1 of 'messages' has no type; only text is supported": (
-        Kind.WRONG_TYPE,
+        Kind.UNSUPPORTED,
         [_with(ASK, content=[{"text": "q"}]), SAY],
     ),
     "part 1 of the field 'content' of turn 1 of 'messages' is a string where an object belongs": (
@@ -235,7 +237,7 @@ def test_calls_of_tools_are_refused(key: str, call: object) -> None:
 def test_an_answer_that_is_not_to_be_trained_is_refused(key: str, mask: object, shown: str) -> None:
     """A mask that takes an answer out of training is never ignored in silence."""
     assert _complaint([ASK, _with(SAY, **{key: mask}), ASK, SAY]) == (
-        Kind.NOT_INSTRUCTIONS,
+        Kind.UNSUPPORTED,
         f"turn 2 of 'messages' has {key!r}: {shown}, but which turns are trained cannot be chosen",
     )
 
@@ -243,7 +245,7 @@ def test_an_answer_that_is_not_to_be_trained_is_refused(key: str, mask: object, 
 def test_a_question_that_is_to_be_trained_is_refused() -> None:
     """A mask that puts a question into training is never ignored in silence."""
     assert _complaint([_with(ASK, train=True), SAY]) == (
-        Kind.NOT_INSTRUCTIONS,
+        Kind.UNSUPPORTED,
         "turn 1 of 'messages' has 'train': true, but which turns are trained cannot be chosen",
     )
 
@@ -258,11 +260,11 @@ def test_masks_of_parts_and_thoughts_are_refused() -> None:
     """What a turn says beside its text and would change training is named."""
     detail = [{"begin_offset": 0, "end_offset": 8, "train": False}]
     assert _complaint([ASK, _with(SAY, train_detail=detail)]) == (
-        Kind.NOT_INSTRUCTIONS,
+        Kind.UNSUPPORTED,
         "turn 2 of 'messages' has 'train_detail', but which parts are trained cannot be chosen",
     )
     assert _complaint([ASK, _with(SAY, reasoning_content="Hm.")]) == (
-        Kind.NOT_INSTRUCTIONS,
+        Kind.UNSUPPORTED,
         "turn 2 of 'messages' has 'reasoning_content' beside its text, which is not read",
     )
 
@@ -270,7 +272,8 @@ def test_masks_of_parts_and_thoughts_are_refused() -> None:
 def test_a_long_role_is_shown_cut() -> None:
     """A message shows no more than forty characters of what stands where a role belongs."""
     _, detail = _complaint([{"role": "x" * 1000, "content": "q"}])
-    assert detail == f"turn 1 of 'messages' has the unknown role '{'x' * 40}…'"
+    roles = "roles are system, user and assistant"
+    assert detail == f"turn 1 of 'messages' has the unknown role '{'x' * 40}…'; {roles}"
 
 
 @given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=4), st.none() | TEXT)

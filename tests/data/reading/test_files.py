@@ -14,12 +14,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from finetuning_exam.data.reading.files import Stream, open_regular
+from finetuning_exam.data.reading.files import Stream
+from finetuning_exam.data.reading.opening import open_regular
 from finetuning_exam.errors import UsageError
 
 same_folder = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 NOISE = random.Random(1).randbytes(300_000).hex().encode()
-MEND = "Give the path of a file of JSON lines."
+MEND = "Give the path of a file of records: JSON lines, JSON, CSV, TSV or Parquet."
 
 
 @pytest.fixture(autouse=True)
@@ -167,6 +168,19 @@ def test_what_is_no_regular_file_is_never_opened() -> None:
         with pytest.raises(UsageError) as caught:
             Stream(path)
         assert str(caught.value) == f"{message} {MEND}"
+
+
+@pytest.mark.parametrize(
+    ("there", "asked"), [("train.jsonl", "trian.jsonl"), ("train.csv", "train.jsonl")]
+)
+def test_a_missing_file_is_told_with_its_neighbour(there: str, asked: str) -> None:
+    """A file of nearly that name, or of that name with another ending, is asked about."""
+    Path("data").mkdir()
+    Path("data", there).touch()
+    Path("data", "other.jsonl").touch()
+    with pytest.raises(UsageError) as caught:
+        Stream(f"data/{asked}")
+    assert str(caught.value) == f"data/{asked}: no such file. Did you mean data/{there}?"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")

@@ -630,15 +630,18 @@ NEEDED = "what is needed is one prompt with one answer, as text"
             {"input_ids": [1, 2], "labels": [1, 2]},
             "the fields 'input_ids' and 'labels' are for training on scores, steps or tokens",
         ),
-        (
-            {"instruction": "q", "output": "a", "images": ["x.png"]},
-            "the field 'images' is for training on more than text",
-        ),
     ],
 )
 def test_records_for_another_training_are_refused(row: Row, what: str) -> None:
-    """Preferences, verdicts, scores, tokens and images are refused by name, never read in part."""
+    """Preferences, verdicts, scores and tokens are refused by name, never read in part."""
     assert _complaint(row, _found(row)) == (Kind.NOT_INSTRUCTIONS, f"{what}; {NEEDED}")
+
+
+def test_images_are_refused() -> None:
+    """A record with images is not read without them."""
+    row: Row = {"instruction": "q", "output": "a", "images": ["x.png"]}
+    what = f"the field 'images' is for training on more than text; {NEEDED}"
+    assert _complaint(row, _found(row)) == (Kind.UNSUPPORTED, what)
 
 
 @pytest.mark.parametrize("prompt", ["q", [ASK]], ids=["text", "turns"])

@@ -238,7 +238,7 @@ REFUSED: dict[str, tuple[Row, Kind, str]] = {
     ),
     "Axolotl masks of turns": (
         {"conversations": [HUMAN, {**GPT, "train": False}, HUMAN, GPT]},
-        Kind.NOT_INSTRUCTIONS,
+        Kind.UNSUPPORTED,
         "turn 2 of 'conversations' has 'train': false, but which turns are trained cannot be "
         "chosen",
     ),
@@ -270,7 +270,7 @@ REFUSED: dict[str, tuple[Row, Kind, str]] = {
     ),
     "LlamaFactory multimodal": (
         {"instruction": "q", "output": "a", "images": ["cat.png"]},
-        Kind.NOT_INSTRUCTIONS,
+        Kind.UNSUPPORTED,
         f"the field 'images' is for training on more than text; {NEEDED}",
     ),
     "mlx-lm tools": (
@@ -305,13 +305,13 @@ REFUSED: dict[str, tuple[Row, Kind, str]] = {
     ),
     "OpenAI with images": (
         {"messages": [{"role": "user", "content": [{"type": "image_url"}]}, SAY]},
-        Kind.WRONG_TYPE,
+        Kind.UNSUPPORTED,
         "part 1 of the field 'content' of turn 1 of 'messages' has type 'image_url'; "
         "only text is supported",
     ),
     "OpenAI with weights": (
         {"messages": [ASK, {**SAY, "weight": 0}, ASK, {**SAY, "weight": 1}]},
-        Kind.NOT_INSTRUCTIONS,
+        Kind.UNSUPPORTED,
         "turn 2 of 'messages' has 'weight': 0, but which turns are trained cannot be chosen",
     ),
 }

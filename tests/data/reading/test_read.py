@@ -94,13 +94,118 @@ def test_the_layout_is_the_same_for_all_records() -> None:
     ]
 
 
-def test_a_named_field_that_is_nowhere_is_a_fault() -> None:
-    """A field named by a flag must be there."""
-    records = _read(ALPACA, FieldSettings(prompt_field="ask"))
-    assert records.examples == ()
+# The form of a whole file
+
+
+def _refusal(content: bytes, fields: FieldSettings = AUTO) -> str:
+    with pytest.raises(UsageError) as caught:
+        _read(content, fields)
+    return str(caught.value)
+
+
+def test_a_named_field_that_is_nowhere_ends_the_reading() -> None:
+    """A field named by a flag must be there; it is told once, with the nearest that is."""
+    there = "no record of d.jsonl has it (fields: 'frage', 'antwort'). "
+    content = b'{"frage": "a", "antwort": "b"}\n' * 3
+    assert _refusal(content, FieldSettings(prompt_field="farge", answer_field="antwort")) == (
+        f"--prompt_field farge: {there}Did you mean 'frage'?"
+    )
+    assert _refusal(content, FieldSettings(prompt_field="frage", answer_field="x y")) == (
+        f"--answer_field 'x y': {there}Give one of these."
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (
+            b'{"Frage": "a", "Antwort": "b"}',
+            "the form of the records is not recognised (fields: 'Frage', 'Antwort'). "
+            "Name them: --prompt_field Frage --answer_field Antwort.",
+        ),
+        (
+            b'{"id": 1, "user answer": "a", "user question": "b"}',
+            "the form of the records is not recognised (fields: 'id', 'user answer', "
+            "'user question'). "
+            "Name them: --prompt_field 'user question' --answer_field 'user answer'.",
+        ),
+        (
+            b'{"article": "a", "summary": "b"}',
+            "the form of the records is not recognised (fields: 'article', 'summary'). "
+            "Name them, such as: --prompt_field article --answer_field summary.",
+        ),
+        (
+            b'{"body": "a"}',
+            "the form of the records is not recognised (fields: 'body'). "
+            "If it is plain text: --format text --prompt_field body.",
+        ),
+        (
+            b"{}",
+            "the form of the records is not recognised (fields: none). "
+            'Write records such as {"instruction": "…", "output": "…"}.',
+        ),
+        (
+            b'{"input": "a", "output": "b"}',
+            "no record has the field 'instruction' (fields: 'input', 'output'). "
+            "Name it: --prompt_field input.",
+        ),
+        (
+            b'{"prompt": "a", "generation": "b"}',
+            "no record has the field 'completion' (fields: 'prompt', 'generation'). "
+            "Name it, such as: --answer_field generation.",
+        ),
+        (
+            b'{"question": "a"}',
+            "no record has the field 'answer' (fields: 'question'). "
+            "Add it, or name it with --answer_field.",
+        ),
+    ],
+)
+def test_an_unknown_form_is_told_once(content: bytes, what: str) -> None:
+    """Where no record has a field that each needs, the file is refused with the fields that are
+    there and flags that can be given as they stand.
+    """
+    assert _refusal((content + b"\n") * 3) == f"d.jsonl: {what}"
+
+
+def test_a_single_record_without_one_field_is_a_fault_of_that_record() -> None:
+    """So is a file in which another record has the field, or another fault."""
+    assert len(_said(_read(b'{"instruction": "a"}').findings)) == 1
+    assert len(_said(_read(b'{"instruction": "a"}\n' * 2 + ALPACA).findings)) == 2
+    assert len(_said(_read(b'{"x": "a"}\n{"instruction": 1, "output": "b"}').findings)) == 2
+
+
+def test_case_and_space_in_the_names_of_fields_make_no_difference() -> None:
+    """A name like a known one is read as it, and a note says so once a file."""
+    content = b'{"Instruction ": "a", "OUTPUT": "b", "Tag": "t"}\n'
+    records = _read(content * 2)
+    assert [(it.instruction, it.answer, it.tag) for it in records.examples] == [("a", "b", "t")] * 2
     assert _said(records.findings) == [
-        "d.jsonl:1: the field 'ask' is missing (fields: 'instruction', 'output')."
+        "d.jsonl:1: the field 'Instruction ' is read as 'instruction'.",
+        "d.jsonl:1: the field 'OUTPUT' is read as 'output'.",
+        "d.jsonl:1: the field 'Tag' is read as 'tag'.",
     ]
+    assert {it.kind for it in records.findings} == {Kind.FIELD_NAME}
+
+
+def test_a_doubtful_name_of_a_field_is_left_as_it_is() -> None:
+    """Beside the known name, beside another like it, and where a flag names it, it is itself."""
+    (found,) = _read(b'{"instruction": "a", "output": "b", "Output": "c"}').examples
+    assert found.answer == "b"
+    two = b'{"instruction": "a", "output": "b", "Tag": "c", "TAG": "d"}'
+    assert _said(_read(two).findings) == [
+        "d.jsonl:1: the field 'Tag' is not known; did you mean 'tag'?"
+    ]
+    named = FieldSettings(prompt_field="Question", answer_field="Answer")
+    (found,) = _read(b'{"Question": "a", "Answer": "b"}', named).examples
+    assert (found.instruction, found.answer) == ("a", "b")
+
+
+def test_case_and_space_in_roles_make_no_difference() -> None:
+    """`User` and `Assistant` are the roles that they name."""
+    content = CHAT.replace(b'"user"', b'"User "').replace(b'"assistant"', b'"ASSISTANT"')
+    (found,) = _read(content).examples
+    assert (found.instruction, found.answer) == ("e", "f")
 
 
 @pytest.mark.parametrize(
@@ -146,6 +251,18 @@ def test_a_field_nobody_reads_is_told_once() -> None:
     )
     notes = [it for it in _read(content).findings if it.kind is Kind.UNUSED_FIELD]
     assert _said(tuple(notes)) == ["d.jsonl:3: the field 'id' is not used (in 2 of 3 records)."]
+
+
+def test_a_field_of_a_turn_that_nobody_reads_is_told_once() -> None:
+    """Nothing that stands beside a turn's text is lost in silence; null says nothing."""
+    odd = CHAT.replace(b'"f"', b'"f", "name": "bob", "weight": 1, "x": null')
+    instances = b'{"instruction": "a", "instances": [{"input": "", "output": "b", "note": 1}]}\n'
+    assert _said(_read(CHAT + odd * 2).findings) == [
+        "d.jsonl:2: the field 'messages[].name' is not used (in 2 of 3 records)."
+    ]
+    assert _said(_read(instances * 2).findings) == [
+        "d.jsonl:1: the field 'instances[].note' is not used (in 2 of 2 records)."
+    ]
 
 
 def test_each_file_has_its_own_unused_fields() -> None:
@@ -200,9 +317,13 @@ def test_the_hash_of_files_is_of_their_bytes_and_order() -> None:
 
 
 def test_a_file_named_twice_is_read_once() -> None:
-    """The same path twice gives each record once."""
-    records = read_records([_write(ALPACA), "d.jsonl"], AUTO)
+    """The same path twice, however it is written, gives each record once, and a note says so."""
+    records = read_records([_write(ALPACA), "./d.jsonl", "d.jsonl"], AUTO)
     assert (len(records.examples), len(records.sources)) == (1, 1)
+    assert _said(records.findings) == [
+        "d.jsonl: the file is named 3 times (also as './d.jsonl', 'd.jsonl') and read once."
+    ]
+    assert records.findings[0].kind is Kind.NAMED_TWICE
 
 
 def test_faults_of_several_files_come_in_their_order() -> None:
@@ -247,7 +368,8 @@ def test_faults_of_one_kind_are_told_with_its_mend() -> None:
     """Where all faults are of one kind, its mend follows them."""
     assert _complaint(ALPACA + b"x\ny\n") == (
         "d.jsonl:2: not valid JSON (Expecting value at column 1).\n"
-        "d.jsonl:3: not valid JSON (Expecting value at column 1). Mend the line."
+        "d.jsonl:3: not valid JSON (Expecting value at column 1).\n"
+        "Mend the line."
     )
 
 
@@ -260,7 +382,7 @@ def test_faults_of_several_kinds_are_told_with_the_check() -> None:
         read_sound_records(paths, AUTO)
     assert str(caught.value) == (
         "my file:1: not valid JSON (Expecting value at column 1).\n"
-        "c:2: a list where an object belongs. Run fte check 'my file' c to see them by kind."
+        "c:2: a list where an object belongs.\nRun fte check 'my file' c to see them by kind."
     )
 
 
@@ -276,14 +398,15 @@ def test_another_way_on_follows_the_mend() -> None:
 @pytest.mark.parametrize(
     ("n", "last"),
     [
-        (20, "d.jsonl:20: not valid JSON (Expecting value at column 1). Mend the line."),
-        (21, "… and 1 more fault. Mend the line."),
-        (1025, "… and 1,005 more faults. Mend the line."),
+        (20, "d.jsonl:20: not valid JSON (Expecting value at column 1)."),
+        (21, "… and 1 more fault."),
+        (1025, "… and 1,005 more faults."),
     ],
 )
 def test_twenty_faults_are_shown_and_the_rest_counted(n: int, last: str) -> None:
     """A file full of faults shows twenty of them and the number of the others."""
-    shown = _complaint(b"x\n" * n + ALPACA).splitlines()
+    *shown, mend = _complaint(b"x\n" * n + ALPACA).splitlines()
+    assert mend == "Mend the line."
     assert len(shown) == min(n, 20) + (n > 20)
     assert shown[-1] == last
 
@@ -291,9 +414,9 @@ def test_twenty_faults_are_shown_and_the_rest_counted(n: int, last: str) -> None
 @pytest.mark.parametrize("name", ["a:b.jsonl", "a:1:b.jsonl", "my: data.jsonl", "a:7: b.jsonl"])
 def test_a_file_name_with_colons_is_told_whole(name: str) -> None:
     """Faults of a file whose name holds colons are told in order, with the whole name."""
-    content = b'{"instruction": "a"}\n' * 10 + b"[]"
+    content = ALPACA.replace(b'"b"', b"1") * 10 + b"[]"
     starts = [f"{name}:{number}: " for number in range(1, 12)]
-    shown = _complaint(content, name).splitlines()
+    *shown, _ = _complaint(content, name).splitlines()
     assert [line[: len(start)] for line, start in zip(shown, starts, strict=True)] == starts
 
 

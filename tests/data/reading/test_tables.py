@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import datetime
+import gzip
 import hashlib
 import io
 from pathlib import Path
@@ -112,7 +113,6 @@ HEADERS = {
     b"a,a\n1,2\n": "d.csv:1: the column 'a' occurs twice. ",
     b"\na,,b\n1,2,3\n": "d.csv:2: column 2 has no name. ",
     b'"a"b,c\n': "d.csv:1: text follows a closing quotation mark. ",
-    b"a\xff,c\n": "d.csv:1: not UTF-8 (byte 0xff at byte 2). ",
 }
 
 
@@ -125,14 +125,64 @@ def test_a_header_that_cannot_be_used_stops_the_reading(content: bytes) -> None:
     assert str(caught.value) == HEADERS[content] + mend
 
 
-def test_another_separator_is_recognised() -> None:
-    """Semicolons in a .csv file, as some spreadsheets write them, are named."""
-    with pytest.raises(UsageError) as caught:
-        _read(b"instruction;output\n1;2\n")
-    assert str(caught.value) == (
-        "d.csv:1: the columns are separated by ';'. "
-        "Write commas between them in a .csv file, tabs in a .tsv file."
-    )
+def test_a_header_that_is_not_utf8_is_named() -> None:
+    """The header's own mend would be no help there."""
+    with pytest.raises(UsageError, match=r"^d\.csv:1: not UTF-8 \(byte 0xff at byte 2\)\. Save "):
+        _read(b"a\xff,c\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "container"),
+    [
+        (b"a;b\n1,5;2\n", "d.csv", "CSV with semicolons"),
+        (b"sep=;\r\na;b\r\n1,5;2\r\n", "d.csv", "CSV with semicolons"),
+        (b'"SEP=;"\na;b\n1,5;2\n', "d.tsv", "CSV with semicolons"),
+        (b"\n;;\na;b;\n1,5;2;\n", "d.csv", "CSV with semicolons"),
+        (gzip.compress(b"a;b\n1,5;2\n"), "d.csv.gz", "CSV with semicolons"),
+        (b"a\tb\n1,5\t2\n", "d.csv", "TSV"),
+        (b"a|b\n1,5|2\n", "d.csv", "CSV with vertical bars"),
+        (b'a,b\n"1,5",2\n', "d.tsv", "CSV"),
+        (b'a,"b;c|d"\n"1,5",2\n', "d.csv", "CSV"),
+    ],
+)
+def test_the_header_shows_the_separator(content: bytes, name: str, container: str) -> None:
+    """Semicolons, tabs and vertical bars are read where they, and not the usual separator, split
+    the header; Excel's line `sep=;` is no header. The form of the file says which it was.
+    """
+    read = _read(content, name)
+    assert (read.container, read.findings) == (container, ())
+    assert [tuple(row.value.values()) for row in read.rows] == [("1,5", "2")]
+    assert read.rows[0].line == content.count(b"\n") or name.endswith(".gz")
+
+
+def test_a_doubtful_separator_is_named() -> None:
+    """Where two separators would do, or names occur twice, the file is refused."""
+    for header in (b"a;b|c", b"a;a"):
+        with pytest.raises(UsageError) as caught:
+            _read(header + b"\n1;2\n")
+        assert str(caught.value) == (
+            "d.csv:1: the columns are separated by ';'. "
+            "Write commas between them in a .csv file, tabs in a .tsv file."
+        )
+
+
+def test_rows_of_nothing_but_separators_are_blank() -> None:
+    """Spreadsheets write them below a table; the lines of the others stay true."""
+    assert _rows(b"a,b\n1,2\n,\r\n , \n3,4\n,,,\n") == [
+        (2, {"a": "1", "b": "2"}),
+        (5, {"a": "3", "b": "4"}),
+    ]
+
+
+def test_an_empty_last_column_needs_no_name() -> None:
+    """Columns at the end without a name are left out where every row has nothing in them."""
+    assert _rows(b"a,b,,\n1,2,,\n3,4,\n5,6\n") == [
+        (2, {"a": "1", "b": "2"}),
+        (3, {"a": "3", "b": "4"}),
+        (4, {"a": "5", "b": "6"}),
+    ]
+    with pytest.raises(UsageError, match=r"^d\.csv:3: column 3 has no name\. Name every column"):
+        _read(b"a,b,\n1,2,\n3,4,x\n")
 
 
 def test_carriage_returns_alone_are_named() -> None:
@@ -219,6 +269,6 @@ def test_an_empty_or_ambiguous_parquet_file_is_refused(monkeypatch: pytest.Monke
     with pytest.raises(UsageError, match=r"^d: the column 'a' occurs twice\."):
         read_file("d")
     _parquet(pyarrow.table({"a": ["x"]}))
-    monkeypatch.setattr("finetuning_exam.data.reading.tables.MAX_WHOLE_BYTES", 10)
+    monkeypatch.setattr("finetuning_exam.data.reading.parquet.MAX_WHOLE_BYTES", 10)
     with pytest.raises(UsageError, match=r"^d: holds more than 10 bytes"):
         read_file("d")

@@ -9,11 +9,13 @@ memory that a rendering takes before its length is seen.
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 from typing import Protocol
 
@@ -22,11 +24,14 @@ from finetuning_exam.errors import ModelError
 
 TEMPLATE_SECONDS = 2.0
 """Processor time that one rendering may take; it takes about a thousandth of a second."""
-_MARKER = "x"
 _GROWTH = 16
 _MARKS_PER_TURN = 64
 _PREAMBLE = 1 << 16
 _MEND = "Use --template plain."
+_SYSTEM = Turn("system", "System7qZvWx")
+_QUESTION = Turn("user", "Question7qZvWx")
+_ANSWER = Turn("assistant", "Answer7qZvWx")
+"""A conversation of words that no template writes of its own accord."""
 _NAMES = {"system": "system turn", "user": "question", "assistant": "assistant's answer"}
 
 
@@ -46,34 +51,76 @@ class _TooSlow(Exception):
     """A rendering has used up its time."""
 
 
-def chat_parts(example: Example, tokenizer: ChatTokenizer) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class ChatShape:
+    """What one look at a chat template tells of every conversation in it; see `chat_shape`."""
+
+    header: str
+    """What stands before an answer though the template's generation prompt does not show it."""
+    special: re.Pattern[str] | None
+    """The tokenizer's special tokens; the first one behind an answer ends it."""
+    shows_system: bool
+
+
+def chat_shape(tokenizer: ChatTokenizer, special: re.Pattern[str] | None) -> ChatShape:
+    """Look at a chat template once, with words that can only come from the conversation.
+
+    A template that refuses or drops system turns is no error as long as there are none.
+
+    Raises:
+        ModelError: the template cannot be used for a single question, as `chat_parts` says.
+    """
+    prompt = _render(tokenizer, [_QUESTION], asks=True)
+    whole = _render(tokenizer, [_QUESTION, _ANSWER], asks=False)
+    if _QUESTION.text not in prompt:
+        raise _not_shown(_QUESTION)
+    if not whole.startswith(prompt):
+        raise _no_prefix()
+    header, found, _ = whole[len(prompt) :].partition(_ANSWER.text)
+    if not found:
+        raise _not_shown(_ANSWER)
+    # Blanks alone are no header: they are the start of the answer, and of its first token.
+    return ChatShape(header if header.strip() else "", special, _shows_system(tokenizer))
+
+
+def _shows_system(tokenizer: ChatTokenizer) -> bool:
+    """Whether a system turn stands in the prompt, or is refused aloud."""
+    try:
+        text = _render(tokenizer, [_SYSTEM, _QUESTION], asks=True)
+    except ModelError:  # rendering a record with a system turn says why
+        return True
+    return _SYSTEM.text in text
+
+
+def chat_parts(example: Example, tokenizer: ChatTokenizer, shape: ChatShape) -> list[str]:
     """The text of a conversation, in turn what is given and what the assistant says.
 
-    Each assistant turn has two parts: the text up to its generation prompt, then the answer with
-    all that ends it. An absent answer gives an empty last part. What the model is given at
-    inference is a prefix of what it is trained on, turn by turn.
+    Each assistant turn has two parts: the text up to its answer, then the answer up to the first
+    special token behind it and the blanks after that, or all that the template writes where there
+    is none. An absent answer gives an empty last part. What the model is given at inference is a
+    prefix of what it is trained on, turn by turn.
 
     Raises:
         ModelError: the chat template fails, refuses or drops a turn, takes too long, renders too
             much, or writes a prompt that is no prefix of the whole.
     """
     turns = [*example.earlier, Turn("user", question(example))]
-    answered = [*turns, Turn("assistant", example.answer or _MARKER)]
+    answered = [*turns, Turn("assistant", example.answer) if example.answer else _ANSWER]
+    for turn in answered:
+        if turn.role == "system" and turn.text.strip() and not shape.shows_system:
+            raise _not_shown(turn)
     parts: list[str] = []
     done = ""
     for index, turn in enumerate(answered):
         if turn.role != "assistant":
             continue
-        prompt = _render(tokenizer, answered[:index], asks=True)
+        prompt = _render(tokenizer, answered[:index], asks=True) + shape.header
         whole = _render(tokenizer, answered[: index + 1], asks=False)
         if not (prompt.startswith(done) and whole.startswith(prompt)):
-            raise ModelError(
-                "With this chat template the prompt is not a prefix of the whole conversation, so "
-                "training and inference would see different prompts.",
-                _MEND,
-            )
-        parts += [prompt[len(done) :], whole[len(prompt) :]]
-        done = whole
+            raise _no_prefix()
+        said = _said(turn, whole[len(prompt) :], shape.special)
+        parts += [prompt[len(done) :], said]
+        done = prompt + said
     _check_shown(answered, parts)
     if not example.answer:
         parts[-1] = ""
@@ -85,17 +132,42 @@ def question(example: Example) -> str:
     return f"{example.instruction}\n\n{example.input}" if example.input else example.instruction
 
 
+def _said(turn: Turn, rest: str, special: re.Pattern[str] | None) -> str:
+    """An answer with what ends it, of the text that a template writes from there on."""
+    text = turn.text.strip()
+    start = len(rest) - len(rest.lstrip())
+    if not rest.startswith(text, start):
+        raise _no_prefix() if text in rest else _not_shown(turn)
+    end = special.search(rest, start + len(text)) if special else None
+    if end is None:
+        return rest
+    # A special token may take the blanks after it into itself, so they are not torn off.
+    behind = rest[end.end() :]
+    return rest[: len(rest) - len(behind.lstrip())]
+
+
 def _check_shown(turns: Sequence[Turn], parts: Sequence[str]) -> None:
-    """See that every turn stands in the part that it belongs to."""
+    """See that every turn that is given stands in the part that it belongs to."""
     place = 0
     for turn in turns:
-        is_answer = turn.role == "assistant"
-        if turn.text.strip() not in parts[place + is_answer]:
-            raise ModelError(
-                f"This chat template does not show the {_NAMES[turn.role]} as it is written.",
-                _MEND,
-            )
-        place += 2 * is_answer
+        if turn.role == "assistant":
+            place += 2
+        elif turn.text.strip() not in parts[place]:
+            raise _not_shown(turn)
+
+
+def _no_prefix() -> ModelError:
+    return ModelError(
+        "With this chat template the prompt is not a prefix of the whole conversation, so "
+        "training and inference would see different prompts.",
+        _MEND,
+    )
+
+
+def _not_shown(turn: Turn) -> ModelError:
+    return ModelError(
+        f"This chat template does not show the {_NAMES[turn.role]} as it is written.", _MEND
+    )
 
 
 def _render(tokenizer: ChatTokenizer, turns: Sequence[Turn], *, asks: bool) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from finetuning_exam.data.encoding.chat import ChatShape, chat_shape
 from finetuning_exam.data.encoding.fit import fewest_left_out, middle, without_oldest
 from finetuning_exam.data.encoding.template import Rendered, render
 from finetuning_exam.data.encoding.tokens import Tokenizer, encode_texts, fast_backend
@@ -70,6 +71,8 @@ class Encoder:
     special_ids: frozenset[int]
     special_texts: tuple[str, ...]
     special_pattern: re.Pattern[str] | None
+    shape: ChatShape | None
+    """What is known of the chat template, where that is the template."""
 
     def special_text_in(self, text: str) -> str | None:
         """The first special token that stands in a text, the longest where several begin."""
@@ -105,7 +108,7 @@ class Encoder:
 
     def encode_batch(self, examples: Sequence[Example]) -> list[Encoded]:
         """The rows of some examples, tokenized together; the same as one by one."""
-        rendered = [render(example, self.template, self.tokenizer) for example in examples]
+        rendered = [render(it, self.template, self.tokenizer, self.shape) for it in examples]
         pieces = iter(self._ids([segment.text for row in rendered for segment in row]))
         shared: dict[int, int] = {}  # one object for each id, not one for each time it occurs
         return [
@@ -163,9 +166,9 @@ class Encoder:
     def _end_answer(self, piece: list[int], *, is_bare: bool, is_last: bool) -> int:
         """End an answer's ids; returns how many of them are the answer with its end.
 
-        In a chat template an answer ends with the last special token of its turn; what follows is
-        given, and after the last answer dropped. Where there is none the row ends with the
-        end-of-text token, as do all answers of the plain template.
+        In a chat template an answer ends with the one special token behind it that its segment
+        has; blanks that follow are given, and after the last answer dropped. Where there is none
+        the row ends with the end-of-text token, as do all answers of the plain template.
         """
         if not is_bare:
             for place in range(len(piece) - 1, -1, -1):
@@ -200,7 +203,6 @@ def make_encoder(
             "The tokenizer has no end-of-text token, so answers could not end.",
             "Set eos_token in its tokenizer_config.json.",
         )
-    render(Example(instruction="a", answer="b", line=0, path=""), template, tokenizer)
     bos = tokenizer.bos_token_id
     probe = tokenizer.encode("a", add_special_tokens=True)
     start = (bos,) if bos is not None and probe[:1] == [bos] else ()
@@ -222,13 +224,15 @@ def make_encoder(
         frozenset(special),
         tuple(special.values()),
         pattern,
+        chat_shape(tokenizer, pattern) if template == "chat" else None,
     )
 
 
 def _labels(ids: tuple[int, ...], spans: Iterable[tuple[int, int]]) -> tuple[int, ...]:
     """The ids in the spans, all others ignored; the first is never supervised."""
-    labels: tuple[int, ...] = ()
+    labels: list[int] = []
     for start, end in spans:
         start = max(start, 1)
-        labels += (IGNORED,) * (start - len(labels)) + ids[start:end]
-    return labels + (IGNORED,) * (len(ids) - len(labels))
+        labels += [IGNORED] * (start - len(labels))
+        labels += ids[start:end]
+    return (*labels, *([IGNORED] * (len(ids) - len(labels))))

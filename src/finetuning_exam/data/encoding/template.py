@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from finetuning_exam.data.encoding.chat import ChatTokenizer, chat_parts
+from finetuning_exam.data.encoding.chat import ChatShape, ChatTokenizer, chat_parts, chat_shape
 from finetuning_exam.data.records import Example, Turn
 from finetuning_exam.errors import ModelError
 from finetuning_exam.settings import Template
@@ -49,15 +49,23 @@ def choose_template(wanted: Template, tokenizer: ChatTokenizer) -> Template:
     return wanted
 
 
-def render(example: Example, template: Template, tokenizer: ChatTokenizer) -> Rendered:
+def render(
+    example: Example,
+    template: Template,
+    tokenizer: ChatTokenizer,
+    shape: ChatShape | None = None,
+) -> Rendered:
     """A record as text in the chosen template (`plain` or `chat`); a plain text has none around it.
+
+    `shape` is what `chat_shape` says of the chat template; without it no special token is known,
+    so an answer has all that the template writes behind it.
 
     Raises:
         ModelError: the chat template cannot be used, as `chat_parts` says.
     """
     if template == "plain" or example.is_plain_text:
         return _plain(example)
-    parts = chat_parts(example, tokenizer)
+    parts = chat_parts(example, tokenizer, shape or chat_shape(tokenizer, None))
     return tuple(Segment(text, is_answer=index % 2 == 1) for index, text in enumerate(parts))
 
 

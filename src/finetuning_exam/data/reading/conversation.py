@@ -1,7 +1,8 @@
 """The turns of a conversation become its last question and answer, and what was said before.
 
 Read are lists of `{role, content}` (OpenAI, TRL, mlx-lm, ms-swift, Axolotl's chat_template), of
-`{from, value}` (ShareGPT) and of `{human, assistant}` (ms-swift's `conversation`).
+`{from, value}` (ShareGPT) and of `{human, assistant}` (ms-swift's `conversation`). A role may be
+written in capitals and with white space around it (`User`).
 """
 
 from __future__ import annotations
@@ -70,6 +71,27 @@ def read_turns(value: object, field: str) -> tuple[Said, ...]:
     return tuple(said)
 
 
+def unread_keys(turns: object) -> tuple[str, ...]:
+    """The fields in any turn of a list, or in any of its `instances`, that say something unread.
+
+    What is refused where it says something (masks, tool calls, thoughts) counts as read.
+    """
+    found: dict[str, None] = {}
+    for turn in turns if isinstance(turns, list) else ():
+        if not isinstance(turn, Mapping):
+            continue
+        if is_pair(turn):
+            read: tuple[str, ...] = ("human", "assistant")
+        elif "role" in turn or "from" in turn:
+            role = "role" if "role" in turn else "from"
+            text = "content" if "content" in turn else "value"
+            read = (role, text, "train_detail", *_TOOL_KEYS, *_THOUGHT_KEYS, *_MASK_KEYS)
+        else:
+            read = ("input", "output")
+        found |= {key: None for key, it in turn.items() if key not in read and it is not None}
+    return tuple(found)
+
+
 def is_pair(turn: Mapping[str, object]) -> bool:
     """Whether an object is a question and its answer at once, `{human, assistant}`."""
     return "human" in turn and not {"role", "from"} & turn.keys()
@@ -86,14 +108,18 @@ def _read_turn(turn: Mapping[str, object], where: str) -> Said:
     role_key = "role" if "role" in turn else "from"
     if role_key not in turn:
         raise Fault(Kind.BAD_TURNS, f"{where} has no role (fields: {listed(turn)})")
-    name = as_text(turn[role_key], f"the field {role_key!r} of {where}")
+    written = as_text(turn[role_key], f"the field {role_key!r} of {where}")
+    name = written if written in ROLES else written.strip().casefold()
     if name in TOOL_ROLES:
         raise Fault(Kind.TOOL_TURN, f"{where} has the role {name!r}")
     for key in _TOOL_KEYS:
         if turn.get(key):
             raise Fault(Kind.TOOL_TURN, f"{where} has {key!r}")
     if name not in ROLES:
-        raise Fault(Kind.BAD_TURNS, f"{where} has the unknown role {shown(name)}")
+        raise Fault(
+            Kind.BAD_TURNS,
+            f"{where} has the unknown role {shown(written)}; roles are system, user and assistant",
+        )
     role = ROLES[name]
     _refuse_masks(turn, role, where)
     text_key = "content" if "content" in turn else "value"
@@ -113,19 +139,17 @@ def _refuse_masks(turn: Mapping[str, object], role: Role, where: str) -> None:
         if mask is not None and mask != (role == "assistant"):
             value = str(mask).lower() if isinstance(mask, bool | int | float) else json_type(mask)
             raise Fault(
-                Kind.NOT_INSTRUCTIONS,
+                Kind.UNSUPPORTED,
                 f"{where} has {key!r}: {value}, but which turns are trained cannot be chosen",
             )
     if turn.get("train_detail"):
         raise Fault(
-            Kind.NOT_INSTRUCTIONS,
+            Kind.UNSUPPORTED,
             f"{where} has 'train_detail', but which parts are trained cannot be chosen",
         )
     for key in _THOUGHT_KEYS:
         if turn.get(key):
-            raise Fault(
-                Kind.NOT_INSTRUCTIONS, f"{where} has {key!r} beside its text, which is not read"
-            )
+            raise Fault(Kind.UNSUPPORTED, f"{where} has {key!r} beside its text, which is not read")
 
 
 def _content(value: object, what: str) -> str:
@@ -140,7 +164,7 @@ def _content(value: object, what: str) -> str:
         kind = part.get("type")
         if kind != "text":
             name = f"type {shown(kind)}" if isinstance(kind, str) else "no type"
-            raise Fault(Kind.WRONG_TYPE, f"{where} has {name}; only text is supported")
+            raise Fault(Kind.UNSUPPORTED, f"{where} has {name}; only text is supported")
         texts.append(as_text(part.get("text"), where))
     return "".join(texts)
 

@@ -148,18 +148,22 @@ def refuse_other_training(
     if has_turns or len(named) > 1:
         verdicts = [name for name in there if name in _VERDICTS and isinstance(value[name], bool)]
         _refuse(verdicts, "for training on good and bad answers")
-    _refuse([name for name in lists if name in _MEDIA], "for training on more than text")
+    _refuse(
+        [name for name in lists if name in _MEDIA],
+        "for training on more than text",
+        Kind.UNSUPPORTED,
+    )
     if not is_whole:
         others = [name for name in lists if name in _LISTS_OF_OTHERS]
         _refuse(others, "for training on scores, steps or tokens")
 
 
-def _refuse(names: Sequence[str], purpose: str) -> None:
+def _refuse(names: Sequence[str], purpose: str, kind: Kind = Kind.NOT_INSTRUCTIONS) -> None:
     if names:
         what = " and ".join(repr(name) for name in names)
         plural = "fields" if len(names) > 1 else "field"
         verb = "are" if len(names) > 1 else "is"
-        raise Fault(Kind.NOT_INSTRUCTIONS, f"the {plural} {what} {verb} {purpose}; {_NEEDED}")
+        raise Fault(kind, f"the {plural} {what} {verb} {purpose}; {_NEEDED}")
 
 
 def refuse_misspelt(value: Record, needed: Sequence[str], used: frozenset[str]) -> None:

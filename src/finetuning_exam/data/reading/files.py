@@ -5,8 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import os
-import stat
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,9 +12,19 @@ from types import TracebackType
 from typing import Literal, Protocol
 
 from finetuning_exam.data.findings import Finding, Kind
+from finetuning_exam.data.reading.opening import open_regular, unreadable
 from finetuning_exam.errors import DataError, UsageError
 
-Container = Literal["JSON lines", "JSON array", "CSV", "TSV", "Parquet", "hub dataset"]
+Container = Literal[
+    "JSON lines",
+    "JSON array",
+    "CSV",
+    "CSV with semicolons",
+    "CSV with vertical bars",
+    "TSV",
+    "Parquet",
+    "hub dataset",
+]
 
 CHUNK_BYTES = 1 << 16
 MAX_LINE_BYTES = 1 << 24
@@ -24,7 +32,6 @@ MAX_LINE_BYTES = 1 << 24
 MAX_WHOLE_BYTES = 1 << 30
 """What must be held in memory as a whole (a JSON array, a table) may be this long, decompressed."""
 
-PATH_MEND = "Give the path of a file of JSON lines."
 _BOM = b"\xef\xbb\xbf"
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 
@@ -240,31 +247,6 @@ def _zstd(file: _Readable) -> _Readable:
 
     stream: _Readable = pyarrow.input_stream(pyarrow.PythonFile(file, mode="r"), compression="zstd")
     return stream
-
-
-def open_regular(path: str) -> io.FileIO:
-    """A regular file, opened without a buffer; anything else is not opened at all.
-
-    Raises:
-        UsageError: it is missing, a folder, no regular file, or not readable.
-    """
-    try:
-        mode = os.stat(path).st_mode
-        if not stat.S_ISREG(mode):
-            kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
-            raise UsageError(f"{path}: is {kind}.", PATH_MEND)
-        return io.FileIO(path, "rb")
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no such file.", PATH_MEND) from None
-    except OSError as error:
-        raise unreadable(path, error) from error
-    except ValueError:  # a zero byte in the path
-        raise UsageError(f"{path!r}: is not the name of a file.", PATH_MEND) from None
-
-
-def unreadable(path: str, error: OSError) -> UsageError:
-    """The error for a file that the system does not let us read."""
-    return UsageError(f"{path}: cannot be read ({error.strerror or error}).", PATH_MEND)
 
 
 def no_records(path: str) -> DataError:

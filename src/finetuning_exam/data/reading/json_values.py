@@ -120,6 +120,9 @@ def as_object(value: object) -> dict[str, object]:
     Raises:
         Fault: it is anything else.
     """
+    if _is_turns(value):
+        detail = 'a list of turns where an object belongs: {"messages": [ … ]}'
+        raise Fault(Kind.NOT_AN_OBJECT, detail)
     if not _is_object(value):
         raise Fault(Kind.NOT_AN_OBJECT, f"{json_type(value)} where an object belongs")
     return value
@@ -160,6 +163,11 @@ def _extra(text: str, end: int, rest: int) -> Fault:
 
 def _is_object(value: object) -> TypeGuard[dict[str, object]]:
     return isinstance(value, dict)
+
+
+def _is_turns(value: object) -> bool:
+    first = value[0] if isinstance(value, list) and value else None
+    return isinstance(first, dict) and bool({"role", "from"} & first.keys())
 
 
 def _is_deep(value: object) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shlex
 from collections import Counter
@@ -12,9 +13,12 @@ from pathlib import Path
 
 from finetuning_exam.data.findings import Fault, Finding, Kind, errors
 from finetuning_exam.data.reading.containers import Row, read_file
-from finetuning_exam.data.reading.fields import shown
-from finetuning_exam.data.reading.files import PATH_MEND
+from finetuning_exam.data.reading.conversation import unread_keys
+from finetuning_exam.data.reading.field_names import read_names, refuse_unrecognised
+from finetuning_exam.data.reading.fields import listed, shown
 from finetuning_exam.data.reading.formats import Layout, Place, find_layout, to_examples
+from finetuning_exam.data.reading.hub import is_hub_name
+from finetuning_exam.data.reading.opening import PATH_MEND
 from finetuning_exam.data.records import Example
 from finetuning_exam.errors import DataError, UsageError
 from finetuning_exam.settings import FieldSettings
@@ -67,11 +71,12 @@ def read_records(
     """
     if not paths:
         raise UsageError("No data file is given.", PATH_MEND)
-    parts = [_read_one(path, fields, answer_required) for path in dict.fromkeys(paths)]
+    once, notes = _once(paths)
+    parts = [_read_one(path, fields, answer_required) for path in once]
     return Records(
         tuple(source for source, _, _ in parts),
         tuple(example for _, examples, _ in parts for example in examples),
-        tuple(finding for _, _, findings in parts for finding in findings),
+        tuple(finding for _, _, findings in parts for finding in findings) + tuple(notes),
     )
 
 
@@ -115,26 +120,52 @@ def exam_file_of(paths: Sequence[str], eval_file: str | None) -> str | None:
     return str(beside) if beside != train and beside.is_file() else None
 
 
+def _once(paths: Sequence[str]) -> tuple[list[str], list[Finding]]:
+    """Each file as it is named first, and a note where it is named again, as `./x` after `x`."""
+    first: dict[str, str] = {}
+    again: dict[str, list[str]] = {}
+    for path in paths:
+        name = path if is_hub_name(path) else os.path.abspath(path)
+        if name in first:
+            again.setdefault(first[name], []).append(path)
+        else:
+            first[name] = path
+    notes = [
+        Finding(
+            Kind.NAMED_TWICE,
+            f"the file is named {len(others) + 1:,} times (also as "
+            f"{listed(dict.fromkeys(others))}) and read once",
+            path,
+        )
+        for path, others in again.items()
+    ]
+    return list(first.values()), notes
+
+
 def _read_one(
     path: str, fields: FieldSettings, answer_required: bool
 ) -> tuple[Source, list[Example], list[Finding]]:
     found = read_file(path)
+    rows, notes = read_names(found.rows, fields, path)
     layout = find_layout(
-        (row.value for row in found.rows), fields.format, fields.prompt_field, fields.answer_field
+        (row.value for row in rows), fields.format, fields.prompt_field, fields.answer_field
     )
     examples: list[Example] = []
     sound: list[Row] = []
-    findings = list(found.findings)
-    for row in found.rows:
+    faults: list[Fault] = []
+    findings = [*found.findings, *notes]
+    for row in rows:
         place = Place(path, row.line, row.column)
         try:
             examples += to_examples(row.value, layout, place, answer_required=answer_required)
             sound.append(row)
         except Fault as fault:
+            faults.append(fault)
             findings.append(Finding(fault.kind, fault.detail, path, row.line, row.column))
+    refuse_unrecognised(rows, layout, fields, faults, path, answer_required=answer_required)
     findings += _unused_fields(sound, layout, path)
     findings.sort(key=lambda finding: (finding.line, finding.column))
-    source = Source(path, found.sha256, found.container, layout.words, len(found.rows))
+    source = Source(path, found.sha256, found.container, layout.words, len(rows))
     return source, examples, findings
 
 
@@ -143,10 +174,12 @@ def _unused_fields(rows: Sequence[Row], layout: Layout, path: str) -> list[Findi
     counts: Counter[str] = Counter()
     first: dict[str, Row] = {}
     for row in rows:
-        for key in row.value:
-            if key not in layout.used_fields:
-                counts[key] += 1
-                first.setdefault(key, row)
+        unread = [key for key in row.value if key not in layout.used_fields]
+        for name in {layout.prompt, layout.answer} & row.value.keys():
+            unread += [f"{name}[].{key}" for key in unread_keys(row.value[name])]
+        for key in unread:
+            counts[key] += 1
+            first.setdefault(key, row)
     return [
         Finding(
             Kind.UNUSED_FIELD,

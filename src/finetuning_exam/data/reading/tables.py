@@ -1,29 +1,37 @@
-"""Tables: CSV and TSV with a header row, and Parquet."""
+"""Tables in plain text with a header row: CSV and TSV, with the separator that the header shows.
+
+Spreadsheets write semicolons where the comma is the decimal mark, a first line `sep=;`, rows of
+nothing but separators, and a last column without a name; none of these is a fault.
+"""
 
 from __future__ import annotations
 
 import csv
-import hashlib
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
 
 from finetuning_exam.data.findings import Finding, Kind
 from finetuning_exam.data.reading.files import (
     MAX_LINE_BYTES,
-    MAX_WHOLE_BYTES,
-    FileRows,
+    Container,
     Row,
     Stream,
     cut,
-    no_records,
-    open_regular,
     undecodable,
-    unreadable,
 )
 from finetuning_exam.errors import UsageError
 
+_CONTAINERS: dict[str, Container] = {
+    ",": "CSV",
+    "\t": "TSV",
+    ";": "CSV with semicolons",
+    "|": "CSV with vertical bars",
+}
+_SEPARATORS = "".join(_CONTAINERS)
+_SEPARATOR_LINE = re.compile(r'"?sep=([,;|\t])"?[ \t\r]*', re.IGNORECASE)
+"""Excel's own first line."""
 _HEADER_MEND = "Name every column once in the first line, such as: instruction,output."
 _UNFINISHED = "unexpected end of data"
 _REST = "; the rest of the file was not read"
@@ -31,10 +39,11 @@ _REREAD_CHARACTERS = 10_000_000
 """What may be read in vain, and four times the file, to find where quotation marks match again."""
 
 
-def read_table(stream: Stream, separator: str) -> tuple[list[Row], list[Finding]]:
+def read_table(stream: Stream, usual: str) -> tuple[Container, list[Row], list[Finding]]:
     """The records of a CSV or TSV file; every value is a string, an empty cell an empty one.
 
-    A record with too many or too few cells, or with quotation marks that do not match, is a
+    `usual` is the separator for the file's name; another is taken where the header shows it. A
+    record with too many or too few cells, or with quotation marks that do not match, is a
     finding; the reading goes on with the next line.
 
     Raises:
@@ -49,10 +58,10 @@ def read_table(stream: Stream, separator: str) -> tuple[list[Row], list[Finding]
             f"{stream.path}: its lines end with a carriage return (\\r) alone.",
             "Save it with line feeds (\\n).",
         )
-    table = _Table(data, stream.path, separator, is_cut=bool(stream.damage))
+    table = _Table(data, stream.path, usual, is_cut=bool(stream.damage))
     with _long_fields():
         table.read()
-    return table.rows, [*table.findings, *cut(stream, number)]
+    return _CONTAINERS[table.separator], table.rows, [*table.findings, *cut(stream, number)]
 
 
 @contextmanager
@@ -78,13 +87,13 @@ class _Record:
 class _Table:
     """The reading of one CSV or TSV file; `surrogateescape` stands in for what is not UTF-8."""
 
-    def __init__(self, data: bytes, path: str, separator: str, *, is_cut: bool) -> None:
+    def __init__(self, data: bytes, path: str, usual: str, *, is_cut: bool) -> None:
         self.path = path
         self.rows: list[Row] = []
         self.findings: list[Finding] = []
         self._lines = data.decode("utf-8", "surrogateescape").split("\n")
         self._has_undecodable = not _is_utf8(data)
-        self._separator = separator
+        self._start, self.separator = _find_separator(self._lines, usual)
         self._is_cut = is_cut
         self._most_characters = 4 * len(data) + _REREAD_CHARACTERS
 
@@ -96,19 +105,23 @@ class _Table:
         """
         header: list[str] = []
         for record in self._records():
-            if record.start == record.end and not self._lines[record.start - 1].strip():
+            if record.start == record.end and self._is_empty(record.start - 1):
                 continue
             if header:
                 self._add(record, header)
             else:
                 header = self._header(record)
 
+    def _is_empty(self, index: int) -> bool:
+        """Whether a line holds nothing but separators and white space."""
+        return not self._lines[index].strip(self.separator + " \t\r")
+
     def _add(self, record: _Record, header: list[str]) -> None:
         kind, detail = Kind.BAD_QUOTES, record.fault
         line = record.start
         if (bad := self._undecodable(record)) is not None:
             kind, (line, detail) = Kind.NOT_UTF8, bad
-        elif not detail and len(record.cells) != len(header):
+        elif not detail and not self._fits(record, header):
             kind = Kind.WRONG_COLUMNS
             cells = f"{len(record.cells)} {'cell' if len(record.cells) == 1 else 'cells'}"
             columns = f"{len(header)} {'column' if len(header) == 1 else 'columns'}"
@@ -116,25 +129,44 @@ class _Table:
         if detail:
             self.findings.append(Finding(kind, detail, self.path, line))
         else:
-            self.rows.append(Row(record.start, 0, dict(zip(header, record.cells, strict=True))))
+            named: dict[str, object] = {
+                name: text for name, text in zip(header, record.cells, strict=False) if name
+            }
+            self.rows.append(Row(record.start, 0, named))
 
-    def _header(self, record: _Record) -> list[str]:
-        """The names of the columns.
+    def _fits(self, record: _Record, header: list[str]) -> bool:
+        """Whether a record has a cell for each name; those of nameless last columns are empty.
 
         Raises:
-            UsageError: one is empty or occurs twice, or the line cannot be read.
+            UsageError: one of these is not.
+        """
+        n_named = len(header) - header.count("")
+        for column, text in enumerate(record.cells[n_named : len(header)], start=n_named + 1):
+            if text.strip():
+                raise UsageError(
+                    f"{self.path}:{record.start}: column {column} has no name.", _HEADER_MEND
+                )
+        return n_named <= len(record.cells) <= len(header)
+
+    def _header(self, record: _Record) -> list[str]:
+        """The names of the columns, "" for the last ones where these have none.
+
+        Raises:
+            UsageError: another one is empty, one occurs twice, or the line cannot be read.
         """
         where, names = f"{self.path}:{record.start}", record.cells
-        bad = self._undecodable(record)
-        if bad is not None or record.fault:
-            raise UsageError(f"{where}: {bad[1] if bad else record.fault}.", _HEADER_MEND)
+        if (bad := self._undecodable(record)) is not None:
+            raise UsageError(f"{where}: {bad[1]}.", Kind.NOT_UTF8.mend)
+        if record.fault:
+            raise UsageError(f"{where}: {record.fault}.", _HEADER_MEND)
+        names = [*names[: _n_named(names)], *("" for _ in names[_n_named(names) :])]
         other = next((mark for mark in ";\t|," if len(names) == 1 and mark in names[0]), None)
         if other is not None:
             raise UsageError(
                 f"{where}: the columns are separated by {other!r}.",
                 "Write commas between them in a .csv file, tabs in a .tsv file.",
             )
-        for column, name in enumerate(names, start=1):
+        for column, name in enumerate(names[: _n_named(names)], start=1):
             if not name.strip():
                 raise UsageError(f"{where}: column {column} has no name.", _HEADER_MEND)
             if name in names[: column - 1]:
@@ -143,10 +175,10 @@ class _Table:
 
     def _records(self) -> Iterator[_Record]:
         """Records in order; after a faulty one the next line starts a record again."""
-        start, gone_through = 0, 0
+        start, gone_through = self._start, 0
         while start < len(self._lines):
             source = _Lines(self._lines, start, 0)
-            reader = csv.reader(source, delimiter=self._separator, strict=True)
+            reader = csv.reader(source, delimiter=self.separator, strict=True)
             try:
                 for cells in reader:
                     yield _Record(start + 1, source.next, cells)
@@ -175,6 +207,36 @@ class _Table:
                 before = line[: error.start + 1].encode("utf-8", "surrogateescape")
                 return number, undecodable(before[-1], len(before))
         return None
+
+
+def _find_separator(lines: Sequence[str], usual: str) -> tuple[int, str]:
+    """The index of the line to start at, and the separator that the header shows.
+
+    It is the usual one unless a single other splits the header into several names, each there
+    once, and the usual one does not.
+    """
+    index = next((it for it, line in enumerate(lines) if line.strip(_SEPARATORS + " \r")), 0)
+    if stated := _SEPARATOR_LINE.fullmatch(lines[index]):
+        return index + 1, stated[1]
+    if _splits(lines[index], usual):
+        return 0, usual
+    others = [it for it in _SEPARATORS if it != usual and _splits(lines[index], it)]
+    return 0, others[0] if len(others) == 1 else usual
+
+
+def _splits(line: str, separator: str) -> bool:
+    """Whether a header has several names with this separator, each there once."""
+    try:
+        cells = next(csv.reader([line], delimiter=separator, strict=True), [])
+    except csv.Error:  # a name goes on in the next line
+        return False
+    names = [name.strip() for name in cells[: _n_named(cells)]]
+    return len(names) > 1 and all(names) and len(set(names)) == len(names)
+
+
+def _n_named(names: Sequence[str]) -> int:
+    """How many columns there are without the last ones that have no name."""
+    return max((column for column, name in enumerate(names, start=1) if name.strip()), default=0)
 
 
 @dataclass(slots=True)
@@ -215,80 +277,3 @@ def _said(error: csv.Error) -> str:
     if "new-line" in said:
         return "a carriage return (\\r) alone stands outside quotation marks"
     return f"cannot be read ({said})"
-
-
-class _Batch(Protocol):
-    """What is used of pyarrow's RecordBatch."""
-
-    num_rows: int
-
-    def to_pylist(self) -> list[dict[str, object]]: ...
-    def slice(self, offset: int, length: int) -> _Batch: ...
-
-
-def read_parquet(path: str) -> FileRows:
-    """The rows of a Parquet file as Python objects, numbered from 1.
-
-    Raises:
-        UsageError: the file is damaged, or too large to be held in memory.
-        DataError: it has no rows.
-    """
-    import pyarrow.parquet
-
-    rows: list[Row] = []
-    findings: list[Finding] = []
-    with open_regular(path) as file:
-        try:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            file.seek(0)
-        except OSError as error:
-            raise unreadable(path, error) from error
-        try:
-            table = pyarrow.parquet.ParquetFile(pyarrow.PythonFile(file, mode="r"))
-            groups = [table.metadata.row_group(it) for it in range(table.num_row_groups)]
-            size = sum(group.total_byte_size for group in groups)
-            _refuse_large_or_ambiguous(path, size, table.schema_arrow.names)
-            for batch in table.iter_batches(batch_size=1024):
-                _add_batch(batch, path, rows, findings)
-        except UsageError:
-            raise
-        except Exception as error:  # a damaged file makes pyarrow raise almost anything
-            raise UsageError(
-                f"{path}: cannot be read as Parquet ({_first_line(error)}).", "Get the file again."
-            ) from error
-    if not rows and not findings:
-        raise no_records(path)
-    return FileRows(path, sha256, "Parquet", tuple(rows), tuple(findings))
-
-
-def _refuse_large_or_ambiguous(path: str, size: int, names: list[str]) -> None:
-    if size > MAX_WHOLE_BYTES:
-        raise UsageError(
-            f"{path}: holds more than {MAX_WHOLE_BYTES:,} bytes, which is too much for this "
-            "format.",
-            "Write it as JSON lines, one object a line.",
-        )
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise UsageError(f"{path}: the column {twice!r} occurs twice.", "Keep one of the two.")
-
-
-def _add_batch(batch: _Batch, path: str, rows: list[Row], findings: list[Finding]) -> None:
-    """Add the rows of a batch; one that holds text that is not UTF-8 becomes a finding."""
-    done = len(rows) + len(findings)
-    try:
-        values = batch.to_pylist()
-    except UnicodeDecodeError:
-        values = None
-    for index in range(batch.num_rows):
-        line = done + index + 1
-        try:
-            value = values[index] if values is not None else batch.slice(index, 1).to_pylist()[0]
-            rows.append(Row(line, 0, value))
-        except UnicodeDecodeError as error:
-            detail = undecodable(error.object[error.start], error.start + 1)
-            findings.append(Finding(Kind.NOT_UTF8, detail, path, line))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,94 @@
+"""The rows of a Parquet file."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Protocol
+
+from finetuning_exam.data.findings import Finding, Kind
+from finetuning_exam.data.reading.files import (
+    MAX_WHOLE_BYTES,
+    FileRows,
+    Row,
+    no_records,
+    undecodable,
+)
+from finetuning_exam.data.reading.opening import open_regular, unreadable
+from finetuning_exam.errors import UsageError
+
+
+class _Batch(Protocol):
+    """What is used of pyarrow's RecordBatch."""
+
+    num_rows: int
+
+    def to_pylist(self) -> list[dict[str, object]]: ...
+    def slice(self, offset: int, length: int) -> _Batch: ...
+
+
+def read_parquet(path: str) -> FileRows:
+    """The rows of a Parquet file as Python objects, numbered from 1.
+
+    Raises:
+        UsageError: the file is damaged, or too large to be held in memory.
+        DataError: it has no rows.
+    """
+    import pyarrow.parquet
+
+    rows: list[Row] = []
+    findings: list[Finding] = []
+    with open_regular(path) as file:
+        try:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(0)
+        except OSError as error:
+            raise unreadable(path, error) from error
+        try:
+            table = pyarrow.parquet.ParquetFile(pyarrow.PythonFile(file, mode="r"))
+            groups = [table.metadata.row_group(it) for it in range(table.num_row_groups)]
+            size = sum(group.total_byte_size for group in groups)
+            _refuse_large_or_ambiguous(path, size, table.schema_arrow.names)
+            for batch in table.iter_batches(batch_size=1024):
+                _add_batch(batch, path, rows, findings)
+        except UsageError:
+            raise
+        except Exception as error:  # a damaged file makes pyarrow raise almost anything
+            raise UsageError(
+                f"{path}: cannot be read as Parquet ({_first_line(error)}).", "Get the file again."
+            ) from error
+    if not rows and not findings:
+        raise no_records(path)
+    return FileRows(path, sha256, "Parquet", tuple(rows), tuple(findings))
+
+
+def _refuse_large_or_ambiguous(path: str, size: int, names: list[str]) -> None:
+    if size > MAX_WHOLE_BYTES:
+        raise UsageError(
+            f"{path}: holds more than {MAX_WHOLE_BYTES:,} bytes, which is too much for this "
+            "format.",
+            "Write it as JSON lines, one object a line.",
+        )
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"{path}: the column {twice!r} occurs twice.", "Keep one of the two.")
+
+
+def _add_batch(batch: _Batch, path: str, rows: list[Row], findings: list[Finding]) -> None:
+    """Add the rows of a batch; one that holds text that is not UTF-8 becomes a finding."""
+    done = len(rows) + len(findings)
+    try:
+        values = batch.to_pylist()
+    except UnicodeDecodeError:
+        values = None
+    for index in range(batch.num_rows):
+        line = done + index + 1
+        try:
+            value = values[index] if values is not None else batch.slice(index, 1).to_pylist()[0]
+            rows.append(Row(line, 0, value))
+        except UnicodeDecodeError as error:
+            detail = undecodable(error.object[error.start], error.start + 1)
+            findings.append(Finding(Kind.NOT_UTF8, detail, path, line))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
