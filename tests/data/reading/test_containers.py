@@ -297,7 +297,7 @@ def test_a_broken_pretty_printed_object_is_one_finding() -> None:
     fields = b",\n".join(b'"%d": 1' % number for number in range(20))
     read = _read(b"{\n" + fields + b",\n}\n")
     assert len(read.findings) == 1
-    assert read.findings[0].line == 22
+    assert read.findings[0].line in (21, 22)  # from Python 3.13 on the comma, before the bracket
     assert read.findings[0].detail.endswith("the rest of the file was not read")
 
 
