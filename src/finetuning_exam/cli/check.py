@@ -13,7 +13,7 @@ from rich.console import Console
 
 from finetuning_exam.cli.arguments import Parsed
 from finetuning_exam.cli.console import make_console, say, say_limit, say_sources, say_unused
-from finetuning_exam.data.check import Check, check_files
+from finetuning_exam.data.check import Check, check_files, split_checked
 from finetuning_exam.data.encoding.encode import (
     Encoder,
     LossOn,
@@ -25,7 +25,7 @@ from finetuning_exam.data.encoding.template import choose_template
 from finetuning_exam.data.findings import Finding, errors
 from finetuning_exam.data.fix import CleanCopy, clean_copy, left_out_lines
 from finetuning_exam.data.records import Example
-from finetuning_exam.data.split import Split, split_examples
+from finetuning_exam.data.split import Split
 from finetuning_exam.errors import UsageError, UserError
 from finetuning_exam.model.folder import canonical_name, check_local_model, find_model_folder
 from finetuning_exam.report.data_check import (
@@ -114,13 +114,7 @@ def _tokens(settings: CheckSettings, check: Check) -> Tokens:
     outlook = None
     if rows.rows:
         split = _kept(
-            split_examples(
-                train,
-                exam if check.exam else None,
-                settings.eval_fraction,
-                settings.seed,
-                check.links,
-            ),
+            split_checked(check, settings.eval_fraction, settings.seed),
             {*rows.examples, *exam_rows.examples},
         )
         outlook = Outlook(

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from finetuning_exam.cli.arguments import Parsed
 from finetuning_exam.cli.console import load_with_words, make_console, say, say_unused
-from finetuning_exam.data.reading.read import read_sound_records
+from finetuning_exam.data.reading.read import read_sound_records, refuse_errors
 from finetuning_exam.data.records import Example
 from finetuning_exam.errors import DataError
 from finetuning_exam.settings import CompareSettings
@@ -108,14 +108,14 @@ def _prompts(
     Raises:
         DataError: a record asks nothing, or holds a special token which a template would obey.
     """
-    from finetuning_exam.data.encoding.encode import refuse_special_tokens
+    from finetuning_exam.data.encoding.encode import special_token_findings
 
     texts = [
         f"{it.where}: a plain text, which asks nothing." for it in examples if it.is_plain_text
     ]
     if texts:
         raise DataError(texts, "Give questions.")
-    refuse_special_tokens(tuned.encoder, examples)
+    refuse_errors(special_token_findings(tuned.encoder, examples))
     context = tuned.base.context
     room = max(context - max_new_tokens, context // 2)
     prompts: list[tuple[int, ...]] = []

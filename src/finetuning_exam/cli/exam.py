@@ -14,7 +14,7 @@ from finetuning_exam.data.reading.read import read_records, read_sound_records, 
 from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import leave_out_taught
 from finetuning_exam.errors import DataError, UsageError, UserError, WorseError
-from finetuning_exam.model.folder import adapter_origin
+from finetuning_exam.model.folder import Origin, adapter_origin
 from finetuning_exam.report.text import counted
 from finetuning_exam.settings import ExamCommandSettings
 from finetuning_exam.training.run_folder import write_json
@@ -43,7 +43,8 @@ def run(parsed: Parsed[ExamCommandSettings]) -> int:
     tuned = load_with_words(
         console, settings, settings.adapter_name_or_path, settings.model_name_or_path
     )
-    new, taught = leave_out_taught(records.examples, _trained(settings, console))
+    origin = adapter_origin(Path(settings.adapter_name_or_path))
+    new, taught = leave_out_taught(records.examples, _trained(origin, console))
     if taught:
         left = "left out" if new else "all there is, so this exam cannot tell anything"
         say(
@@ -51,7 +52,9 @@ def run(parsed: Parsed[ExamCommandSettings]) -> int:
             f"Warning: {counted(len(taught), 'exam question')} also in the training file: {left}.",
         )
     with console.status("exam"):
-        exam = _take(console, settings, new or records.examples, tuned, is_held_out=bool(new))
+        exam = _take(
+            console, settings, new or records.examples, tuned, origin, is_held_out=bool(new)
+        )
     if output:
         from finetuning_exam.report.exam_json import exam_to_json
 
@@ -74,9 +77,8 @@ def _check_output(path: Path) -> None:
         )
 
 
-def _trained(settings: ExamCommandSettings, console: Console) -> tuple[Example, ...]:
+def _trained(origin: Origin, console: Console) -> tuple[Example, ...]:
     """The examples of the adapter's training files, where those can be read."""
-    origin = adapter_origin(Path(settings.adapter_name_or_path))
     with suppress(UserError):
         records = read_records(origin.data_paths, origin.fields)
         if records.sha256 != origin.data_sha256:
@@ -92,6 +94,7 @@ def _take(
     settings: ExamCommandSettings,
     examples: Sequence[Example],
     tuned: Tuned,
+    origin: Origin,
     *,
     is_held_out: bool,
 ) -> Exam:
@@ -103,8 +106,7 @@ def _take(
     from finetuning_exam.data.encoding.encode import encode_all
     from finetuning_exam.evaluation.exam import ExamPlan, take_exam
 
-    asked = adapter_origin(Path(settings.adapter_name_or_path)).max_length
-    longest = min(asked or tuned.base.context, tuned.base.context)
+    longest = min(origin.max_length or tuned.base.context, tuned.base.context)
     encoded = encode_all(tuned.encoder, examples, longest)
     refuse_errors(encoded.findings)
     for finding in encoded.findings:

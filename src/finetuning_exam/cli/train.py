@@ -23,11 +23,11 @@ from finetuning_exam.cli.console import (
     say_sources,
     say_unused,
 )
-from finetuning_exam.data.check import Check, check_files
+from finetuning_exam.data.check import Check, check_files, split_checked
 from finetuning_exam.data.findings import Finding, errors
 from finetuning_exam.data.reading.hub import is_hub_name
 from finetuning_exam.data.reading.read import SKIP_BAD_ROWS, refuse_errors
-from finetuning_exam.data.split import Split, split_examples
+from finetuning_exam.data.split import Split
 from finetuning_exam.errors import DataError, UsageError, WorseError
 from finetuning_exam.model.folder import RUN, check_local_model
 from finetuning_exam.report.data_check import finding_to_json, kinds_lines, split_line
@@ -110,11 +110,7 @@ def _read_data(settings: TrainSettings) -> Data:
         raise DataError([f"{check.train.path}: no record can be used."])
     if check.exam and not check.exam.examples:
         raise DataError([f"{check.exam.path}: no record can be used."])
-    exam = check.exam.examples if check.exam else None
-    split = split_examples(
-        check.train.examples, exam, settings.eval_fraction, settings.seed, check.links
-    )
-    return Data(check, split)
+    return Data(check, split_checked(check, settings.eval_fraction, settings.seed))
 
 
 def _tell_data(console: Console, data: Data) -> None:
@@ -156,7 +152,7 @@ def _train_and_examine(
         with watch.part("load"):
             prepared = prepare(settings, data.split)
     _tell_plan(console, prepared)
-    say_limit(console, settings.max_length, min(settings.max_length, prepared.base.context))
+    say_limit(console, settings.max_length, prepared.base.context)
     _tell_findings(console, prepared.findings)
     _begin_folder(console, prepared, _inputs(settings, data), checkpoint)
     findings = (*data.check.findings, *prepared.findings)

@@ -12,7 +12,7 @@ from finetuning_exam.data.near import near_duplicates, near_matches
 from finetuning_exam.data.reading.fields import shown
 from finetuning_exam.data.reading.read import Records, exam_file_of, read_records
 from finetuning_exam.data.records import Example
-from finetuning_exam.data.split import normalized, question_key
+from finetuning_exam.data.split import Split, normalized, question_key, split_examples
 from finetuning_exam.settings import DataSettings
 
 RARE = 5
@@ -45,6 +45,17 @@ def check_files(settings: DataSettings) -> Check:
     train = read_records(settings.data, settings)
     exam_file = exam_file_of(settings.data, settings.eval_file)
     return check_records(train, read_records([exam_file], settings) if exam_file else None)
+
+
+def split_checked(check: Check, fraction: float, seed: int) -> Split:
+    """Who trains, chooses the best step and sits the exam; near duplicates stay together."""
+    return split_examples(
+        check.train.examples,
+        check.exam.examples if check.exam else None,
+        fraction,
+        seed,
+        check.links,
+    )
 
 
 def check_records(train: Records, exam: Records | None) -> Check:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal
+from typing import Literal, get_args
 
 Severity = Literal["error", "warning", "note"]
-"""An error keeps a record from being used; a warning is worth a look; a note is only said."""
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
+"""The most serious first: an error keeps a record from being used, a warning is worth a look, a
+note is only said.
+"""
 
 
 class Kind(Enum):
@@ -177,6 +180,5 @@ def by_kind(findings: Sequence[Finding]) -> tuple[tuple[Kind, tuple[Finding, ...
     for finding in findings:
         grouped.setdefault(finding.kind, []).append(finding)
     order = list(Kind)
-    severities: tuple[Severity, ...] = ("error", "warning", "note")
-    kinds = sorted(grouped, key=lambda it: (severities.index(it.severity), order.index(it)))
+    kinds = sorted(grouped, key=lambda it: (SEVERITIES.index(it.severity), order.index(it)))
     return tuple((kind, tuple(grouped[kind])) for kind in kinds)

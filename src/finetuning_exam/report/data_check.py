@@ -11,7 +11,7 @@ from rich.text import Text
 
 from finetuning_exam.data.check import Check, answer_classes, tag_counts
 from finetuning_exam.data.encoding.lengths import Lengths
-from finetuning_exam.data.findings import Finding, Severity, by_kind
+from finetuning_exam.data.findings import SEVERITIES, Finding, Severity, by_kind
 from finetuning_exam.data.reading.read import Records
 from finetuning_exam.data.split import Split
 from finetuning_exam.report.text import counted, on_one_line, visible
@@ -24,7 +24,6 @@ MANY_ALIKE = 5
 MAX_BARS = 12
 _NAME_WIDTH, _BAR_WIDTH = 30, 24
 _COLOURS: Mapping[Severity, str] = {"error": "red", "warning": "yellow", "note": "cyan"}
-_SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,7 @@ def findings_report(findings: Sequence[Finding]) -> RenderableType:
 def summary(findings: Sequence[Finding]) -> str:
     """How many errors, warnings and notes there are, in one sentence."""
     counts = _counts(findings)
-    said = [counted(counts[severity], severity) for severity in _SEVERITIES if counts[severity]]
+    said = [counted(counts[severity], severity) for severity in SEVERITIES if counts[severity]]
     return f"{', '.join(said) or 'Nothing found'}."
 
 
@@ -123,7 +122,7 @@ def to_json(check: Check, findings: Sequence[Finding], outlook: Outlook | None) 
             }
             for kind, found in by_kind(findings)
         },
-        "counts": {f"{it}s": counts[it] for it in _SEVERITIES},
+        "counts": {f"{it}s": counts[it] for it in SEVERITIES},
         "findings": [finding_to_json(finding) for finding in findings],
         "tags": dict(tag_counts(check.train.examples)),
         "answer_classes": dict(answer_classes(check.train.examples)),

@@ -63,13 +63,10 @@ class Prepared:
     train_rows: tuple[Encoded, ...]
     validation_rows: tuple[Encoded, ...]
     exam_rows: EncodedRows
+    rows_sha256: str
+    """Of all rows that train or choose the best step."""
     model: PeftModel
     plan: TrainingPlan
-
-    @property
-    def rows_sha256(self) -> str:
-        """The hash of all rows that train or choose the best step."""
-        return hash_of_rows((*self.train_rows, *self.validation_rows))
 
     @property
     def n_adapter_parameters(self) -> int:
@@ -121,6 +118,7 @@ def prepare(settings: TrainSettings, split: Split) -> Prepared:
         train_rows=training.rows,
         validation_rows=validation.rows,
         exam_rows=exam,
+        rows_sha256=hash_of_rows((*training.rows, *validation.rows)),
         model=add_adapter(base, config, settings.seed),
         plan=make_plan(settings, len(training.rows), len(validation.rows), base.n_parameters),
     )

@@ -18,11 +18,11 @@ from finetuning_exam.data.encoding.encode import (
     LossOn,
     encode_all,
     make_encoder,
-    refuse_special_tokens,
     special_token_findings,
 )
 from finetuning_exam.data.encoding.template import prompt_func, render
 from finetuning_exam.data.findings import Kind
+from finetuning_exam.data.reading.read import refuse_errors
 from finetuning_exam.data.records import Example, Turn
 from finetuning_exam.errors import DataError, ModelError
 from finetuning_exam.settings import Template
@@ -487,7 +487,7 @@ def test_texts_with_special_tokens_are_all_named(encoders: Encoders) -> None:
     ]
     for name in ("chat", "chat, turns not named"):
         with pytest.raises(DataError) as caught:
-            refuse_special_tokens(encoders[name, "last_answer"], records)
+            refuse_errors(special_token_findings(encoders[name, "last_answer"], records))
         assert str(caught.value) == (
             f"d.jsonl:2: the text holds the special token {TURN}.\n"
             f"d.jsonl:3: the text holds the special token {TURN_END}.\n"
@@ -495,7 +495,7 @@ def test_texts_with_special_tokens_are_all_named(encoders: Encoders) -> None:
             f"d.jsonl:5: the text holds the special token {START}.\n"
             "Take it out, or use --template plain, where it is only text."
         )
-    refuse_special_tokens(encoders["plain", "last_answer"], records)
+    refuse_errors(special_token_findings(encoders["plain", "last_answer"], records))
 
 
 def test_special_tokens_are_findings_of_both_templates(encoders: Encoders) -> None:

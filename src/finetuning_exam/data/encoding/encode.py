@@ -14,7 +14,6 @@ from finetuning_exam.data.encoding.fit import (
 )
 from finetuning_exam.data.findings import Finding, Kind, errors
 from finetuning_exam.data.records import Example
-from finetuning_exam.errors import DataError
 
 __all__ = [
     "IGNORED",
@@ -24,7 +23,6 @@ __all__ = [
     "LossOn",
     "encode_all",
     "make_encoder",
-    "refuse_special_tokens",
     "special_token_findings",
 ]
 
@@ -81,16 +79,6 @@ def special_token_findings(encoder: Encoder, examples: Sequence[Example]) -> tup
         for it in examples
         if (found := next(filter(None, map(search, _texts(it))), None))
     )
-
-
-def refuse_special_tokens(encoder: Encoder, examples: Sequence[Example]) -> None:
-    """See that no text holds a special token which the chat template would obey.
-
-    Raises:
-        DataError: some do; each is named.
-    """
-    if obeyed := errors(special_token_findings(encoder, examples)):
-        raise DataError([str(finding) for finding in obeyed], Kind.SPECIAL_TOKEN.mend)
 
 
 def _texts(example: Example) -> tuple[str, ...]:

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from finetuning_exam.data.findings import Fault, Kind
-from finetuning_exam.data.reading.fields import as_list, as_text, json_type, listed, shown
+from finetuning_exam.data.reading.fields import as_list, as_text, listed, shown
+from finetuning_exam.data.reading.json_values import json_type
 from finetuning_exam.data.records import Turn
 
 Role = Literal["system", "user", "assistant"]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from finetuning_exam.data.findings import Fault, Kind
+from finetuning_exam.data.reading.json_values import json_type
 
 Record = Mapping[str, object]
 
@@ -30,19 +31,6 @@ _LISTS_OF_OTHERS = (
 )
 _MEDIA = ("images", "videos", "audios")
 _NEEDED = "what is needed is one prompt with one answer, as text"
-
-
-def json_type(value: object) -> str:
-    """What a value is, in the words of JSON."""
-    names = {
-        type(None): "null",
-        bool: "a boolean",
-        int: "a number",
-        float: "a number",
-        list: "a list",
-        str: "a string",
-    }
-    return names.get(type(value), "an object")
 
 
 def listed(names: Iterable[str]) -> str:

@@ -15,13 +15,13 @@ from finetuning_exam.data.reading.fields import (
     Record,
     as_list,
     as_text,
-    json_type,
     read_field,
     read_name,
     read_optional,
     refuse_misspelt,
     refuse_other_training,
 )
+from finetuning_exam.data.reading.json_values import json_type
 from finetuning_exam.data.reading.layouts import Layout, find_layout
 from finetuning_exam.data.records import Example, Turn
 
