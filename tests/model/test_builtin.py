@@ -7,7 +7,7 @@ import math
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from finetuning_exam.model.folder import find_model_folder
+from finetuning_exam.model.folder import file_sha256, find_model_folder
 
 FOLDER = find_model_folder("builtin")
 WEIGHTS = FOLDER / "model.safetensors"
@@ -18,6 +18,30 @@ def test_it_is_small_and_has_a_card() -> None:
     assert WEIGHTS.stat().st_size <= 15_000_000
     card = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert all(name in card for name in ("git-man", "wordnet-base", "xz -9", "licence"))
+
+
+def test_it_is_the_model_that_the_card_describes() -> None:
+    """The card names the hash of the weights."""
+    card = (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert f"`{file_sha256(WEIGHTS)}`" in card
+
+
+def test_its_texts_end() -> None:
+    """Left to itself it writes texts of which some end within 300 tokens, as in its corpus."""
+    model = AutoModelForCausalLM.from_pretrained(FOLDER, dtype=torch.float32)
+    torch.manual_seed(0)
+    start = torch.zeros(16, 1, dtype=torch.int64)
+    with torch.inference_mode():
+        ids = model.generate(
+            start,
+            attention_mask=torch.ones_like(start),
+            max_new_tokens=300,
+            do_sample=True,
+            eos_token_id=0,
+            pad_token_id=1,
+        )
+    n_ended = int((ids[:, 1:] == 0).any(dim=1).sum())
+    assert 1 <= n_ended < len(start)
 
 
 def test_plain_transformers_loads_it() -> None:
