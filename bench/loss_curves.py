@@ -1,0 +1,174 @@
+# ruff: noqa: T201 - a measurement says what it measured
+"""Is `fte train` the same training as stock TRL? The loss of every step, side by side.
+
+    uv run bench/loss_curves.py --plot curves.svg
+    uv run bench/loss_curves.py --model smollm2-135m --steps 20
+
+Both train the same adapter (drawn from the same seed right after seeding) on the same rows in the
+same order with the same recipe, each in a process of its own; TRL's ids and labels and the tokens
+of every step are compared, so that no two curves of different batches are shown. Beyond that TRL is
+as it comes, with its own gradient checkpointing, optimizer and loss. What is left is rounding, and
+what the optimizer makes of it over the steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import shapes
+from throughput import (
+    OURS,
+    Arm,
+    Run,
+    common_flags,
+    count_threads,
+    machine,
+    prepare,
+    recipe_of,
+    run_fte,
+    run_trl,
+    same_batches,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """Losses of each step in nats per supervised token, and how far ours are from theirs."""
+
+    ours: tuple[float, ...]
+    theirs: tuple[float, ...]
+
+    @property
+    def differences(self) -> tuple[float, ...]:
+        """Ours minus theirs, a step at a time."""
+        return tuple(one - other for one, other in zip(self.ours, self.theirs, strict=True))
+
+    @property
+    def largest(self) -> float:
+        """The largest absolute difference."""
+        return max(map(abs, self.differences))
+
+    @property
+    def mean(self) -> float:
+        """The mean absolute difference."""
+        return statistics.mean(map(abs, self.differences))
+
+    @property
+    def largest_at(self) -> int:
+        """The step of the largest difference, from 1."""
+        return 1 + [abs(it) for it in self.differences].index(self.largest)
+
+
+def curves_of(ours: Run, theirs: Run) -> Curves:
+    """The losses of two runs of the same batches.
+
+    Raises:
+        SystemExit: the batches were not the same; the first step that differs is named.
+    """
+    if not same_batches(ours, theirs):
+        pairs = zip(ours.steps, theirs.steps, strict=False)
+        unequal = (at for at, (one, other) in enumerate(pairs, 1) if one.tokens != other.tokens)
+        step = next(unequal, min(len(ours.steps), len(theirs.steps)) + 1)
+        sys.exit(f"fte train and TRL did not have the same rows in step {step}")
+    return Curves(
+        tuple(step.loss for step in ours.steps), tuple(step.loss for step in theirs.steps)
+    )
+
+
+def plot(curves: Curves, name: str, path: Path) -> None:
+    """Both losses above, their difference below."""
+    import matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "bench"}):
+        drawing = Figure(figsize=(7.5, 5), layout="constrained")
+        above, below = drawing.subplots(2, sharex=True, height_ratios=(2, 1))
+        steps = range(1, len(curves.ours) + 1)
+        above.plot(steps, curves.theirs, color="#9a9a9a", lw=3.2, label="stock TRL")
+        above.plot(steps, curves.ours, color=OURS, lw=1.1, label="fte train")
+        above.set_ylabel("loss (nats per token)")
+        above.set_title(f"Loss of every step, {name}", loc="left", fontsize=10.5)
+        above.legend(frameon=False)
+        below.axhline(0, color="#9a9a9a", lw=1)
+        below.plot(steps, curves.differences, color=OURS, lw=1.1)
+        below.set_ylabel("fte train − TRL")
+        below.set_xlabel(
+            f"optimizer step (largest difference {curves.largest:.1e}, mean {curves.mean:.1e})"
+        )
+        below.xaxis.set_major_locator(MaxNLocator(integer=True))
+        for axes in (above, below):
+            axes.spines[["top", "right"]].set_visible(False)
+        drawing.savefig(path, metadata={"Date": None})
+
+
+def to_json(curves: Curves, runs: Sequence[Run], flags: argparse.Namespace) -> str:
+    """Everything that was measured, and on what."""
+    ours, theirs = runs
+    whole = {
+        "settings": {
+            "model": flags.model,
+            "data": flags.data.name,
+            "steps": flags.steps,
+            "batch_size": flags.batch_size,
+            "recipe": asdict(recipe_of(flags)),
+            "fte_args": flags.fte_args,
+        },
+        "machine": machine(flags.threads),
+        "largest_difference": curves.largest,
+        "largest_at_step": curves.largest_at,
+        "mean_difference": curves.mean,
+        "dtype": {"fte": ours.dtype, "trl": theirs.dtype},
+        "tokens": [step.tokens for step in ours.steps],
+        "fte": curves.ours,
+        "trl": curves.theirs,
+    }
+    return json.dumps(whole, indent=1) + "\n"
+
+
+def main() -> None:
+    """Train twice and compare."""
+    parser = common_flags("The loss of every step of fte train and of stock TRL.")
+    parser.add_argument("--model", default="builtin", help=f"{', '.join(shapes.MODELS)}, a folder")
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--batch_size", type=int, default=2, help="rows of an optimizer step")
+    parser.add_argument("--rows", type=int, help="absent: as many as the steps take once")
+    flags = parser.parse_args()
+    if flags.model not in shapes.MODELS and not (Path(flags.model) / "config.json").is_file():
+        parser.error(f"--model {flags.model}: no folder of a model, nor one of its names")
+    flags.threads = count_threads()
+    recipe = recipe_of(flags)
+    with tempfile.TemporaryDirectory() as folder:
+        n_rows = flags.rows or flags.steps * flags.batch_size
+        place = prepare(flags.model, Path(folder), n_rows, recipe, flags)
+        theirs = Arm("TRL", is_ours=False, rows=flags.batch_size, accumulation=1)
+        ours = Arm("fte", is_ours=True, rows=flags.batch_size, accumulation=1)
+        extra = shlex.split(flags.fte_args)
+        runs = (
+            run_fte(place, ours, recipe, flags.steps, flags.threads, *extra),
+            run_trl(place, theirs, recipe, flags.steps, flags.threads, "--seed_adapter"),
+        )
+    curves = curves_of(*runs)
+    print(
+        f"{flags.model}: {flags.steps} steps of {flags.batch_size} rows, "
+        f"{runs[0].steps[-1].tokens:,} tokens, the same in every step\n"
+        f"TRL's loss: first step {curves.theirs[0]:.4f}, last {curves.theirs[-1]:.4f}\n"
+        f"largest difference {curves.largest:.2e} (step {curves.largest_at}), "
+        f"mean {curves.mean:.2e} nats per token"
+    )
+    if flags.json:
+        flags.json.write_text(to_json(curves, runs, flags), encoding="utf-8")
+    if flags.plot:
+        plot(curves, Path(flags.model).name, flags.plot)
+
+
+if __name__ == "__main__":
+    main()
