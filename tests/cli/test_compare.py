@@ -1,11 +1,16 @@
-"""What `fte compare` asks: prompts that are cut are told, and what cannot be asked is refused."""
+"""What `fte compare` asks: prompts that are cut are told, and what cannot be asked is refused; and
+whose answers it shows where.
+"""
 
 from __future__ import annotations
 
 import io
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from rich.console import Console
 from tiny import Models, rows
 
@@ -13,7 +18,15 @@ from finetuning_exam.cli import compare
 from finetuning_exam.data.encoding.encode import make_encoder
 from finetuning_exam.data.records import Example
 from finetuning_exam.errors import DataError
+from finetuning_exam.evaluation import generate
+from finetuning_exam.evaluation.decoding import Decoding
+from finetuning_exam.evaluation.generate import generate_answers
+from finetuning_exam.model.adapter import add_adapter, lora_config, save_adapter
+from finetuning_exam.model.device import choose_compute
+from finetuning_exam.model.load import load_base
 from finetuning_exam.model.tokenizer import load_tokenizer
+from finetuning_exam.model.tuned import Tuned, load_tuned
+from finetuning_exam.settings import CompareSettings
 
 
 def _ask(
@@ -55,3 +68,59 @@ def test_a_plain_text_cannot_be_asked(models: Models) -> None:
     with pytest.raises(DataError) as caught:
         _ask(models, text, context=200, max_new_tokens=80)
     assert str(caught.value) == "d.jsonl:4: a plain text, which asks nothing. Give questions."
+
+
+@pytest.fixture(scope="module")
+def tuned(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Tuned:
+    """A llama with an adapter of noise, loaded from its folder."""
+    base = load_base(str(models.folder()), choose_compute("cpu", "float32"))
+    model = add_adapter(base, lora_config(4, 8, 0.0, ("all-linear",)), seed=0)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.2)
+    folder: Path = tmp_path_factory.mktemp("adapter")
+    save_adapter(model, folder)
+    return load_tuned(folder, str(models.folder()), "cpu", "float32", "plain")
+
+
+def test_each_answer_stands_beside_its_question_and_model(models: Models, tuned: Tuned) -> None:
+    """Base and tuned answers are those of a fresh base and of the adapter, in the order asked,
+    with the reference.
+    """
+    examples = (*rows(5), replace(rows(6)[5], answer=""))
+    settings = CompareSettings(max_new_tokens=8, eval_batch_size=4)
+    found = compare._answer(Console(file=io.StringIO()), tuned, examples, settings)
+    base = load_base(str(models.folder()), choose_compute("cpu", "float32"))
+    prompts = [tuned.encoder.prompt_ids(example) for example in examples]
+    decoding = Decoding(8, tuned.encoder.stop_ids(), 0)
+    before = generate_answers(base.model, base.tokenizer, prompts, decoding, 1)
+    after = generate_answers(tuned.model, base.tokenizer, prompts, decoding, 1)
+    assert [(it.prompt, it.base, it.tuned, it.reference) for it in found] == [
+        (example.instruction, old.text, new.text, example.answer)
+        for example, old, new in zip(examples, before, after, strict=True)
+    ]
+    assert before != after
+
+
+def test_the_settings_of_the_draw_reach_it(tuned: Tuned, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sampling, its settings, the model's context and the batch size are passed on as given."""
+    seen: list[tuple[Decoding, int]] = []
+
+    def spy(model: object, tokenizer: object, prompts: object, *rest: object) -> object:
+        decoding, batch_size = rest
+        assert isinstance(decoding, Decoding)
+        assert isinstance(batch_size, int)
+        seen.append((decoding, batch_size))
+        return (), ()
+
+    monkeypatch.setattr(generate, "answer_both", spy)
+    settings = CompareSettings(
+        max_new_tokens=7, do_sample=True, temperature=0.8, top_p=0.9, seed=5, eval_batch_size=3
+    )
+    compare._answer(Console(file=io.StringIO()), tuned, (), settings)
+    encoder = tuned.encoder
+    wanted = Decoding(
+        7, encoder.stop_ids(), encoder.eos_token_id, True, 0.8, 0.9, seed=5, context=1024
+    )
+    assert seen == [(wanted, 3)]

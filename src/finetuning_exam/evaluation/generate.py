@@ -1,29 +1,31 @@
-"""Answers in the model's own words, many prompts in one left-padded batch with a cache."""
+"""Answers in the model's own words: many prompts in one left-padded batch with a cache, base and
+tuned model side by side.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import torch
-from transformers import GenerationConfig, PreTrainedModel
+from peft import PeftModel
+from torch import Tensor
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+)
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
+from finetuning_exam.evaluation.batch import Row, can_batch, write_answers
+from finetuning_exam.evaluation.decoding import Decoding, choose_tokens, random_numbers
+from finetuning_exam.evaluation.side_by_side import RowsNotApart, adapter_on_first_rows, can_mix
+from finetuning_exam.model.adapter import base_and_tuned
 
-@dataclass(frozen=True, slots=True)
-class Decoding:
-    """How answers are drawn. Without `do_sample` it is greedy and the rest has no effect."""
-
-    max_new_tokens: int
-    stop_ids: tuple[int, ...]
-    pad_id: int
-    do_sample: bool = False
-    temperature: float = 1.0
-    top_p: float = 1.0
-    seed: int = 0
-    context: int | None = None
-    """Positions of the model, which a prompt and its answer never exceed; absent: no limit."""
+MAX_POSITIONS = 16_384
+"""Positions (rows times length with the answer) of a batch: they bound the size of its cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,82 +36,149 @@ class Answer:
     stopped: bool
 
 
+def answer_both(
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[tuple[int, ...]],
+    decoding: Decoding,
+    batch_size: int,
+) -> tuple[tuple[Answer, ...], tuple[Answer, ...]]:
+    """Answers of base and of tuned model to every prompt (its ids), in the order given.
+
+    Both write in the same forward passes, of at most `batch_size` prompts, where model and adapter
+    allow it, else one after the other. No answer depends on the other prompts beyond rounding.
+    """
+    assert all(prompts), "a prompt without ids has nothing to answer"
+    if can_batch(model) and can_mix(model):
+        with suppress(RowsNotApart), _evaluating(model):
+            written = _write_both(model, prompts, decoding, batch_size)
+            base = tuple(_to_answer(tokenizer, ids, decoding) for ids, _ in written)
+            return base, tuple(_to_answer(tokenizer, ids, decoding) for _, ids in written)
+    return base_and_tuned(
+        model, lambda: generate_answers(model, tokenizer, prompts, decoding, batch_size)
+    )
+
+
 def generate_answers(
-    model: PreTrainedModel,
+    model: PreTrainedModel | PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[tuple[int, ...]],
     decoding: Decoding,
     batch_size: int,
 ) -> tuple[Answer, ...]:
-    """Answer every prompt (its ids), in the order given; prompts of like length share a batch."""
+    """Answers of one model, as it is, to every prompt (its ids), in the order given."""
     assert all(prompts), "a prompt without ids has nothing to answer"
-    found: dict[int, Answer] = {}
-    torch.manual_seed(decoding.seed)
-    for indices in _batches(prompts, decoding, batch_size):
-        batch = [prompts[index] for index in indices]
-        for index, ids in zip(indices, _generate(model, batch, decoding), strict=True):
-            found[index] = _to_answer(tokenizer, ids, decoding.stop_ids)
-    return tuple(found[index] for index in range(len(prompts)))
+    rows = [Row(prompt, number) for number, prompt in enumerate(prompts)]
+    written: dict[int, list[int]] = {}
+    with _evaluating(model):
+        if can_batch(model):
+            for indices in batches([len(it) for it in prompts], decoding, batch_size):
+                ids = write_answers(model, [rows[index] for index in indices], decoding)
+                written.update(zip(indices, ids, strict=True))
+        else:
+            written = {row.question: _write_alone(model, row, decoding) for row in rows}
+    return tuple(_to_answer(tokenizer, written[number], decoding) for number in range(len(prompts)))
 
 
-def _batches(
-    prompts: Sequence[tuple[int, ...]], decoding: Decoding, batch_size: int
+def _write_both(
+    model: PeftModel, prompts: Sequence[tuple[int, ...]], decoding: Decoding, batch_size: int
+) -> list[tuple[list[int], list[int]]]:
+    """New ids of base and tuned model for each prompt.
+
+    Raises:
+        RowsNotApart: a module of the model cannot tell rows apart.
+    """
+    written: dict[int, tuple[list[int], list[int]]] = {}
+    with adapter_on_first_rows(model) as tuned_rows:
+        for indices in batches([len(it) for it in prompts], decoding, batch_size, n_sides=2):
+            rows = [
+                Row(prompts[index], index, is_tuned)
+                for is_tuned in (True, False)
+                for index in indices
+            ]
+            ids = write_answers(model, rows, decoding, tuned_rows)
+            tuned, base = ids[: len(indices)], ids[len(indices) :]
+            written.update(zip(indices, zip(base, tuned, strict=True), strict=True))
+    return [written[index] for index in range(len(prompts))]
+
+
+def batches(
+    lengths: Sequence[int], decoding: Decoding, batch_size: int, n_sides: int = 1
 ) -> list[list[int]]:
     """Indices of prompts that are answered together, like lengths first.
 
-    A prompt that leaves too little room for `max_new_tokens` is answered alone, so that it cuts
-    short no answer but its own.
+    A prompt that leaves too little room for `max_new_tokens` shares its batch only with prompts of
+    the same length, so that it cuts short no answer but its own. A batch of more than one prompt
+    has at most `MAX_POSITIONS` positions.
     """
-    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-    limit = math.inf if decoding.context is None else decoding.context - decoding.max_new_tokens
-    roomy = [index for index in order if len(prompts[index]) <= limit]
-    batches = [roomy[start : start + batch_size] for start in range(0, len(roomy), batch_size)]
-    return batches + [[index] for index in order if len(prompts[index]) > limit]
+    found: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda index: lengths[index]):
+        length = lengths[index]
+        room = decoding.room(length)
+        last = found[-1] if found else []
+        n_positions = (len(last) + 1) * n_sides * (length + room)
+        is_cut = room < decoding.max_new_tokens
+        if (
+            not last
+            or len(last) == batch_size
+            or n_positions > MAX_POSITIONS
+            or (is_cut and lengths[last[-1]] != length)
+        ):
+            found.append([index])
+        else:
+            last.append(index)
+    return found
 
 
-def _generation_config(decoding: Decoding, width: int) -> GenerationConfig:
-    room = decoding.max_new_tokens if decoding.context is None else decoding.context - width
-    sampling = (
-        {
-            "do_sample": True,
-            "temperature": decoding.temperature,
-            "top_p": decoding.top_p,
-            "top_k": 0,
-        }
-        if decoding.do_sample
-        else {"do_sample": False}
-    )
-    return GenerationConfig(
-        max_new_tokens=max(1, min(decoding.max_new_tokens, room)),
-        eos_token_id=list(decoding.stop_ids),
-        pad_token_id=decoding.pad_id,
-        **sampling,
-    )
+@contextmanager
+def _evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Dropout is off while this is open, whatever the model's mode."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
 
 
-def _generate(
-    model: PreTrainedModel,
-    prompts: Sequence[tuple[int, ...]],
-    decoding: Decoding,
-) -> list[list[int]]:
-    """New ids for each prompt. Rows are padded on the left and told apart by the mask alone."""
-    width = max(len(ids) for ids in prompts)
-    device = next(model.parameters()).device
-    ids = torch.tensor([[decoding.pad_id] * (width - len(p)) + list(p) for p in prompts])
-    attention = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+class _Choice(LogitsProcessor):  # type: ignore[misc]
+    """Leaves of each row's logits only the token that is chosen for it."""
+
+    def __init__(self, row: Row, decoding: Decoding) -> None:
+        self._start = len(row.prompt)
+        self._decoding = decoding
+        n_new = decoding.room(len(row.prompt))
+        self._numbers = random_numbers(decoding.seed, [row.question], n_new)
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        place = input_ids.shape[1] - self._start
+        numbers = self._numbers[:, place].to(scores.device)
+        chosen = choose_tokens(scores.float(), numbers, self._decoding)
+        return torch.full_like(scores, -torch.inf).scatter(1, chosen[:, None], 0.0)
+
+
+def _write_alone(model: PreTrainedModel | PeftModel, row: Row, decoding: Decoding) -> list[int]:
+    """New ids of a single row, by the model's own `generate`."""
+    ids = torch.tensor([row.prompt], device=next(model.parameters()).device)
     with torch.inference_mode():
         output = model.generate(
-            input_ids=ids.to(device),
-            attention_mask=attention.to(device),
-            generation_config=_generation_config(decoding, width),
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            generation_config=GenerationConfig(
+                max_new_tokens=decoding.room(len(row.prompt)),
+                eos_token_id=list(decoding.stop_ids),
+                pad_token_id=decoding.pad_id,
+                do_sample=False,
+            ),
+            logits_processor=LogitsProcessorList([_Choice(row, decoding)]),
         )
-    new: list[list[int]] = output[:, width:].tolist()
+    new: list[int] = output[0, len(row.prompt) :].tolist()
     return new
 
 
 def _to_answer(
-    tokenizer: PreTrainedTokenizerBase, ids: list[int], stop_ids: tuple[int, ...]
+    tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], decoding: Decoding
 ) -> Answer:
-    end = next((index for index, token in enumerate(ids) if token in stop_ids), None)
-    text = tokenizer.decode(ids[:end], skip_special_tokens=True)
-    return Answer(text.strip(), end is not None)
+    stopped = bool(ids) and ids[-1] in decoding.stop_ids
+    text = tokenizer.decode(ids[:-1] if stopped else ids, skip_special_tokens=True)
+    return Answer(text.strip(), stopped)

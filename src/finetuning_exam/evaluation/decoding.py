@@ -1,0 +1,58 @@
+"""How answers are drawn: the settings of it, and the choice of each row's next token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How answers are drawn. Without `do_sample` it is greedy and the rest has no effect."""
+
+    max_new_tokens: int
+    stop_ids: tuple[int, ...]
+    pad_id: int
+    do_sample: bool = False
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int = 0
+    context: int | None = None
+    """Positions of the model, which a prompt and its answer never exceed; absent: no limit."""
+
+    def room(self, prompt_length: int) -> int:
+        """Tokens that an answer may have after a prompt of this length: at least one."""
+        if self.context is None:
+            return self.max_new_tokens
+        return max(1, min(self.max_new_tokens, self.context - prompt_length))
+
+
+def random_numbers(seed: int, questions: Sequence[int], n_tokens: int) -> Tensor:
+    """Numbers in [0, 1) that choose each row's tokens: (rows, n_tokens) float32.
+
+    They come from the seed and the row's question alone: not from the batch it is in, and base and
+    tuned model share them.
+    """
+    rows = [np.random.default_rng((seed, it)).random(n_tokens, np.float32) for it in questions]
+    return torch.from_numpy(np.stack(rows))
+
+
+def choose_tokens(logits: Tensor, numbers: Tensor, decoding: Decoding) -> Tensor:
+    """The next token of each row, (rows,), for logits of (rows, vocabulary) and numbers of (rows,).
+
+    A token is drawn where the sum of the probabilities up to it first exceeds the row's number.
+    """
+    if not decoding.do_sample:
+        return logits.argmax(dim=-1)
+    warpers = LogitsProcessorList([TemperatureLogitsWarper(decoding.temperature)])
+    if decoding.top_p < 1.0:
+        warpers.append(TopPLogitsWarper(decoding.top_p))
+    sums = warpers(None, logits).softmax(dim=-1).cumsum(dim=-1)
+    sums = sums / sums[:, -1:]  # rounding: the last must be 1, above every number
+    chosen = torch.searchsorted(sums, numbers[:, None], right=True).squeeze(1)
+    return chosen.clamp(max=logits.shape[-1] - 1)  # logits of NaN
