@@ -6,11 +6,13 @@ All are saved as folders, so that tests load them the way a user's folder is loa
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from peft import PeftModel, get_peft_model
 from tokenizers import Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
@@ -37,8 +39,11 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from finetuning_exam.data.encoding.encode import IGNORED, Encoded
 from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import Split
+from finetuning_exam.model.adapter import ALL_LINEAR, lora_config
+from finetuning_exam.model.likelihood import collate, supervised_nll
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training.progress import Progress
 from finetuning_exam.training.run import Prepared, prepare, train
@@ -197,6 +202,81 @@ def save_tokenizer(folder: Path, text: str = "plain") -> None:
     if text == "chat":
         tokenizer.chat_template = CHAT_TEMPLATE
     tokenizer.save_pretrained(folder)
+
+
+def adapted(
+    architecture: str = "llama",
+    *,
+    dropout: float = 0.0,
+    targets: Sequence[str] = (ALL_LINEAR,),
+    **options: object,
+) -> PeftModel:
+    """A random model in training mode, with an adapter; nothing of it is zero or one by default.
+
+    Norms and biases are drawn too, and so are the B matrices, without which A has no gradient.
+    """
+    torch.manual_seed(0)
+    whole = AutoModelForCausalLM.from_config(ARCHITECTURES[architecture].config(**options))
+    config = lora_config(4, 8, dropout, targets)
+    config.fan_in_fan_out = architecture == "gpt2"
+    model = get_peft_model(whole, config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim == 1 or "lora_B" in name:
+                parameter.add_(torch.randn_like(parameter), alpha=0.2)
+    return model.train()
+
+
+def encoded_rows(lengths: Sequence[int], seed: int = 0) -> tuple[Encoded, ...]:
+    """Rows of random ids, one of each length, supervised from a random place to the end."""
+    draw = random.Random(seed)
+    found: list[Encoded] = []
+    for length in lengths:
+        ids = tuple(draw.randrange(1, TOKENS) for _ in range(length))
+        prompt = draw.randint(1, max(1, length - 1))
+        found.append(Encoded(ids, (*[IGNORED] * prompt, *ids[prompt:]), prompt, 0))
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Result:
+    """Rows' losses, (rows,), and what the gradient of their weighted sum is, by parameter."""
+
+    nll: torch.Tensor
+    gradients: dict[str, torch.Tensor]
+
+
+def result_of(model: torch.nn.Module, nll: Callable[[], torch.Tensor]) -> Result:
+    """Losses of rows and the gradients of their sum, each row with a weight of its own."""
+    model.zero_grad()
+    found = nll()
+    weights = torch.linspace(0.5, 1.5, len(found))
+    (found @ weights / 50).backward()
+    grads = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    return Result(found.detach(), grads)
+
+
+def stock_result(model: torch.nn.Module, batch: Sequence[Encoded]) -> Result:
+    """Losses and gradients by the model's own forward pass."""
+    return result_of(model, lambda: supervised_nll(model, collate(batch, 0)))
+
+
+def assert_same_result(found: Result, expected: Result) -> None:
+    """The same losses to 1e-5, and every gradient to 1e-4 of its tensor's largest entry."""
+    torch.testing.assert_close(found.nll, expected.nll, rtol=1e-5, atol=0)
+    assert found.gradients.keys() == expected.gradients.keys()
+    assert_gradients_close(found.gradients, expected.gradients)
+
+
+def assert_gradients_close(
+    found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]
+) -> None:
+    """Every tensor differs from the expected one by at most 1e-4 of its largest entry."""
+    assert expected
+    for name, tensor in expected.items():
+        largest = tensor.abs().max().item()
+        assert largest > 0, f"the gradient of {name} is zero: it proves nothing"
+        torch.testing.assert_close(found[name], tensor, rtol=0, atol=1e-4 * largest, msg=name)
 
 
 _ANIMALS = ("cat", "dog", "cow", "hen", "pig", "owl", "bee", "ant", "fox", "bat")

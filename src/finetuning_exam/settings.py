@@ -21,6 +21,7 @@ Format = Literal[
     "auto", "instruction", "prompt_completion", "question_answer", "messages", "sharegpt", "text"
 ]
 Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
+FastPiece = Literal["rows", "attention", "lora", "elementwise", "loss"]
 
 ModelName = Annotated[str, tyro.conf.arg(aliases=["--model"])]
 OriginalModelName = Annotated[str | None, tyro.conf.arg(aliases=["--model"])]
@@ -145,8 +146,13 @@ class TrainSettings(RunSettings, DataSettings, ExamSettings):
     """Weight decay of AdamW."""
     max_grad_norm: Positive = 1.0
     """Gradients are scaled down to this norm."""
-    gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, slower."""
+    gradient_checkpointing: bool | Auto = "auto"
+    """Recompute activations in the backward pass: slower; auto: only where memory is short."""
+    fast_path: tuple[FastPiece | Literal["all", "none"], ...] = ("all",)
+    """Faster computations with the same results: all, none, or some of their names."""
+    micro_batch_tokens: Count | Auto = "auto"
+    """Most tokens computed at once with the fast path's rows; auto: 2048, less where memory is
+    short; it changes no result."""
     save_steps: Count | Auto = "auto"
     """Steps between validations, each with a checkpoint; auto: up to ten times in a run."""
     save_total_limit: Count = 2

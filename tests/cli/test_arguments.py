@@ -126,6 +126,36 @@ def test_booleans(arguments: Sequence[str], value: bool) -> None:
     assert _train(*arguments) == TrainSettings(completion_only_loss=value)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "value"),
+    [
+        ([], "auto"),
+        (["--gradient_checkpointing", "auto"], "auto"),
+        (["--gradient-checkpointing=auto"], "auto"),
+        (["--gradient_checkpointing"], True),
+        (["--gradient_checkpointing", "True"], True),
+        (["--gradient-checkpointing=true"], True),
+        (["--gradient_checkpointing", "false"], False),
+        (["--gradient_checkpointing=False"], False),
+        (["--no_gradient_checkpointing"], False),
+        (["--no-gradient-checkpointing"], False),
+    ],
+)
+def test_a_boolean_that_may_be_auto(arguments: Sequence[str], value: bool | str) -> None:
+    """It is written as any boolean, or with `auto` after it."""
+    found = parse(TrainSettings, "train", [*arguments, "mine.jsonl"]).settings
+    assert found.gradient_checkpointing == value
+    assert found.data == ("mine.jsonl",)
+
+
+@pytest.mark.parametrize(("written", "value"), [("true", True), ("off", False), ("auto", "auto")])
+def test_a_boolean_that_may_be_auto_in_yaml(written: str, value: bool | str) -> None:
+    """In a YAML file it is a boolean of YAML's, or `auto`."""
+    Path("c.yaml").write_text(f"gradient_checkpointing: {written}\n", encoding="utf-8")
+    found = parse(TrainSettings, "train", ["--config", "c.yaml"]).settings
+    assert found.gradient_checkpointing == value
+
+
 def test_a_bare_boolean_leaves_the_next_word_alone() -> None:
     """What follows a bare boolean and is not true or false is an argument of its own."""
     assert _compare("--do_sample", "What is true?") == CompareSettings(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 from tiny import Models, Run, brisk, rows, run_training
 
-from finetuning_exam.data.encoding.encode import encode_all, make_encoder
+from finetuning_exam.data.encoding.encode import Encoded, encode_all, make_encoder
 from finetuning_exam.data.records import Example, Turn
 from finetuning_exam.data.split import Split
 from finetuning_exam.evaluation.exam import Exam, ExamPlan, take_exam
@@ -19,6 +20,7 @@ from finetuning_exam.evaluation.generate import Decoding, generate_answers
 from finetuning_exam.evaluation.results import CHANCE
 from finetuning_exam.evaluation.score import choose, make_choices, score_rows
 from finetuning_exam.model.device import choose_compute
+from finetuning_exam.model.likelihood import RowNll, collate, stock_nll, supervised_nll
 from finetuning_exam.model.load import load_base
 from finetuning_exam.report.exam_json import exam_to_json
 from finetuning_exam.training.run import Prepared, prepare
@@ -40,17 +42,31 @@ def exam(run: Run) -> Exam:
     return _take(run.prepared, EXAMPLES, PLAN)
 
 
-def _take(prepared: Prepared, examples: tuple[Example, ...], plan: ExamPlan) -> Exam:
+def _take(
+    prepared: Prepared,
+    examples: tuple[Example, ...],
+    plan: ExamPlan,
+    row_nll: RowNll | None = None,
+) -> Exam:
+    """An exam; without `row_nll` by the stock forward pass."""
     encoded = encode_all(prepared.encoder, examples, plan.context)
-    return take_exam(prepared.model, prepared.base.tokenizer, prepared.encoder, encoded, plan)
+    return take_exam(
+        prepared.model,
+        prepared.base.tokenizer,
+        prepared.encoder,
+        encoded,
+        plan,
+        row_nll=row_nll,
+    )
 
 
-def test_an_adapter_that_does_nothing_makes_no_difference(models: Models) -> None:
+@pytest.mark.parametrize("is_fast", [False, True], ids=["stock", "fast"])
+def test_an_adapter_that_does_nothing_makes_no_difference(models: Models, is_fast: bool) -> None:
     """With B = 0 every figure of both sides is the same, the difference exactly zero, and the
     verdict neither improved nor worse.
     """
     prepared = prepare(brisk(models.folder()), Split(rows(4), (), ()))
-    exam = _take(prepared, EXAMPLES, PLAN)
+    exam = _take(prepared, EXAMPLES, PLAN, prepared.fast.row_nll if is_fast else None)
     assert exam.verdict == "no measurable difference"
     for difference in (exam.overall.nll_per_token, exam.forgetting):
         assert difference.difference == 0.0
@@ -75,7 +91,8 @@ def test_the_base_side_is_a_fresh_base(models: Models, run: Run, exam: Exam) -> 
     base = load_base(str(models.folder()), choose_compute("cpu", "float32"))
     encoder = make_encoder(base.tokenizer, "plain")
     encoded = [encoder.encode(example) for example in EXAMPLES]
-    fresh = score_rows(base.model, encoded, encoder.eos_token_id, PLAN.batch_size)
+    row_nll = stock_nll(base.model, encoder.eos_token_id)
+    fresh = score_rows(base.model, encoded, row_nll, PLAN.batch_size)
     assert tuple(row.base_score for row in exam.rows) == fresh
     answered = [i for i, row in enumerate(exam.rows) if row.base_answer is not None]
     decoding = Decoding(8, encoder.stop_ids(), encoder.eos_token_id, seed=0)
@@ -83,7 +100,7 @@ def test_the_base_side_is_a_fresh_base(models: Models, run: Run, exam: Exam) -> 
     answers = generate_answers(base.model, base.tokenizer, prompts, decoding, PLAN.batch_size)
     assert tuple(exam.rows[i].base_answer for i in answered) == answers
     choices = make_choices(EXAMPLES, PLAN.seed, answered)
-    right = choose(base.model, encoder, choices, encoder.eos_token_id, PLAN.batch_size)
+    right = choose(base.model, encoder, choices, row_nll, PLAN.batch_size)
     found = [exam.rows[choice.index].base_chose_right for choice in choices]
     assert tuple(found) == right
 
@@ -92,7 +109,8 @@ def test_the_tuned_side_has_the_adapter_on(run: Run, exam: Exam) -> None:
     """Tuned scores are the adapted model's, which learned these rows: the verdict is improved."""
     prepared = run.prepared
     encoded = [prepared.encoder.encode(example) for example in EXAMPLES]
-    expected = score_rows(prepared.model, encoded, prepared.encoder.eos_token_id, 8)
+    row_nll = stock_nll(prepared.model, prepared.encoder.eos_token_id)
+    expected = score_rows(prepared.model, encoded, row_nll, 8)
     assert tuple(row.tuned_score for row in exam.rows) == expected
     assert exam.verdict == "improved"
     assert exam.overall.nll_per_token.interval.high < 0
@@ -109,8 +127,6 @@ def test_a_worse_model_is_found_worse(models: Models) -> None:
 
 def _unlearn(prepared: Prepared) -> None:
     """Push the adapter up the gradient of the exam's loss: away from the right answers."""
-    from finetuning_exam.model.likelihood import collate, supervised_nll
-
     batch = collate([prepared.encoder.encode(example) for example in EXAMPLES], 0)
     optimizer = torch.optim.Adam(
         [p for p in prepared.model.parameters() if p.requires_grad], lr=1e-2, maximize=True
@@ -133,16 +149,48 @@ def test_training_rows_prove_nothing(run: Run) -> None:
 def test_the_exam_does_not_depend_on_its_batch_size(run: Run, exam: Exam, batch_size: int) -> None:
     """At every batch size the answers and choices are the same, and the scores but for rounding."""
     found = _take(run.prepared, EXAMPLES, replace(PLAN, batch_size=batch_size))
-    for ours, theirs in zip(found.rows, exam.rows, strict=True):
+    _assert_same_exam(found, exam)
+
+
+def _assert_same_exam(found: Exam, expected: Exam) -> None:
+    """The same answers, choices and verdict, and the same figures but for rounding."""
+    for ours, theirs in zip(found.rows, expected.rows, strict=True):
         assert (ours.base_answer, ours.tuned_answer) == (theirs.base_answer, theirs.tuned_answer)
         assert ours.base_chose_right == theirs.base_chose_right
         assert ours.tuned_chose_right == theirs.tuned_chose_right
         assert ours.base_score.nll == pytest.approx(theirs.base_score.nll, rel=1e-5)
         assert ours.tuned_score.nll == pytest.approx(theirs.tuned_score.nll, rel=1e-5)
-    assert found.verdict == exam.verdict
+    assert found.verdict == expected.verdict
     assert _numbers(exam_to_json(found)) == pytest.approx(
-        _numbers(exam_to_json(exam)), rel=1e-4, abs=1e-5
+        _numbers(exam_to_json(expected)), rel=1e-4, abs=1e-5
     )
+
+
+@pytest.mark.parametrize("batch_size", [1, 8])
+def test_the_exam_by_the_fast_path_is_the_stock_one(run: Run, exam: Exam, batch_size: int) -> None:
+    """With the likelihood of the fast path the exam has the same answers, choices and verdict, and
+    the same figures but for rounding.
+    """
+    fast = run.prepared.fast
+    assert fast.decoder is not None
+    found = _take(run.prepared, EXAMPLES, replace(PLAN, batch_size=batch_size), fast.row_nll)
+    _assert_same_exam(found, exam)
+
+
+def test_every_likelihood_of_an_exam_is_the_one_given(run: Run) -> None:
+    """Scores, choices and the general text are all judged by `row_nll`, for base and tuned."""
+    prepared = run.prepared
+    n_rows: list[int] = []
+
+    def flat(batch: Sequence[Encoded]) -> torch.Tensor:
+        n_rows.append(len(batch))
+        return torch.tensor([float(row.n_supervised) for row in batch])
+
+    exam = _take(prepared, rows(6), PLAN, flat)
+    assert exam.overall.nll_per_token.base == exam.overall.nll_per_token.tuned == 1.0
+    assert exam.forgetting.base == exam.forgetting.tuned == 1.0
+    assert exam.overall.choice_accuracy.base == exam.overall.choice_accuracy.tuned == 0.0
+    assert sum(n_rows) > 2 * (6 + 6 * 4), "both models: six rows, four options each, the text"
 
 
 def _numbers(value: object) -> list[float]:

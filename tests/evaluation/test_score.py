@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import Models, rows
 
-from finetuning_exam.data.encoding.encode import make_encoder
+from finetuning_exam.data.encoding.encode import Encoded, make_encoder
 from finetuning_exam.data.records import Example
 from finetuning_exam.evaluation.score import N_DISTRACTORS, choose, make_choices, score_rows
+from finetuning_exam.model.adapter import add_adapter, lora_config
 from finetuning_exam.model.device import choose_compute
+from finetuning_exam.model.fast.path import ALL_PIECES, choose_fast_path
+from finetuning_exam.model.likelihood import stock_nll
 from finetuning_exam.model.load import load_base
 
 TAGGED = (*rows(8, "a"), *rows(6, "b"), *rows(3, "c"))
@@ -83,14 +88,62 @@ def test_the_likeliest_answer_per_token_is_chosen(models: Models, batch_size: in
     base = load_base(str(models.folder()), choose_compute("cpu", "float32"))
     encoder = make_encoder(base.tokenizer, "plain")
     choices = make_choices(rows(12), 0)
-    found = choose(base.model, encoder, choices, 0, batch_size)
+    row_nll = stock_nll(base.model, 0)
+    found = choose(base.model, encoder, choices, row_nll, batch_size)
     expected = []
     for choice in choices:
         encoded = [encoder.encode(option) for option in choice.options]
-        per_token = [s.nll / s.n_tokens for s in score_rows(base.model, encoded, 0, 1)]
+        per_token = [s.nll / s.n_tokens for s in score_rows(base.model, encoded, row_nll, 1)]
         expected.append(per_token[0] < min(per_token[1:]))
     assert list(found) == expected
     assert len(set(expected)) == 2, "some right and some wrong, or this test tells nothing"
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma3", "bloom"])
+def test_choices_and_scores_are_the_same_by_the_fast_path(
+    models: Models, architecture: str
+) -> None:
+    """By the fast path rows of any batch size have the stock scores, and every choice is the same;
+    dropout is off, and the model's mode stays.
+    """
+    base = load_base(str(models.folder(architecture)), choose_compute("cpu", "float32"))
+    encoder = make_encoder(base.tokenizer, "plain")
+    model = add_adapter(base, lora_config(4, 8, 0.5, ("all-linear",)), seed=0)
+    fast = choose_fast_path(model, 0, frozenset(ALL_PIECES))
+    stock = stock_nll(model, 0)
+    encoded = [encoder.encode(example) for example in rows(12)]
+    choices = make_choices(rows(12), 0)
+    expected = score_rows(model, encoded, stock, 1)
+    chosen = choose(model, encoder, choices, stock, 4)
+    model.train()
+    for batch_size in (1, 5, 12):
+        found = score_rows(model, encoded, fast.row_nll, batch_size)
+        assert [score.nll for score in found] == pytest.approx(
+            [score.nll for score in expected], rel=1e-5
+        )
+        assert [(s.n_tokens, s.n_bytes) for s in found] == [
+            (s.n_tokens, s.n_bytes) for s in expected
+        ]
+        assert choose(model, encoder, choices, fast.row_nll, batch_size) == chosen
+    assert model.training
+
+
+def test_rows_of_like_length_share_a_forward_pass(models: Models) -> None:
+    """Rows come to the likelihood sorted by length, at most `batch_size` at once, each once."""
+    base = load_base(str(models.folder()), choose_compute("cpu", "float32"))
+    encoder = make_encoder(base.tokenizer, "plain")
+    encoded = [encoder.encode(example) for example in rows(7)]
+    seen: list[list[Encoded]] = []
+
+    def row_nll(batch: Sequence[Encoded]) -> torch.Tensor:
+        seen.append(list(batch))
+        return torch.tensor([float(sum(row.ids)) for row in batch])
+
+    scores = score_rows(base.model, encoded, row_nll, 3)
+    assert [len(batch) for batch in seen] == [3, 3, 1]
+    lengths = [len(row.ids) for batch in seen for row in batch]
+    assert lengths == sorted(len(row.ids) for row in encoded)
+    assert [score.nll for score in scores] == [float(sum(row.ids)) for row in encoded]
 
 
 def test_wrong_answers_come_from_all_examples() -> None:

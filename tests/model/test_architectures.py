@@ -17,11 +17,13 @@ from finetuning_exam.evaluation.score import score_rows
 from finetuning_exam.model.adapter import (
     adapted_modules,
     add_adapter,
+    base_and_tuned,
     linear_names,
     load_adapter,
     lora_config,
 )
 from finetuning_exam.model.device import choose_compute
+from finetuning_exam.model.likelihood import stock_nll
 from finetuning_exam.model.load import Base, load_base
 
 CPU = choose_compute("cpu", "float32")
@@ -102,10 +104,28 @@ def test_the_adapter_off_is_the_base(journey: Journey) -> None:
 def test_the_likelihood_of_a_row_does_not_depend_on_its_batch(journey: Journey) -> None:
     """A row scored among longer rows has the score that it has alone."""
     prepared = journey.run.prepared
-    alone = score_rows(journey.reloaded, prepared.train_rows, 0, 1)
-    together = score_rows(journey.reloaded, prepared.train_rows, 0, 12)
+    row_nll = stock_nll(journey.reloaded, 0)
+    alone = score_rows(journey.reloaded, prepared.train_rows, row_nll, 1)
+    together = score_rows(journey.reloaded, prepared.train_rows, row_nll, 12)
     assert len({len(row.ids) for row in prepared.train_rows}) > 3
     assert [s.nll for s in together] == pytest.approx([s.nll for s in alone], rel=2e-6)
+
+
+def test_the_path_it_was_trained_by_has_the_stock_likelihood(journey: Journey) -> None:
+    """After training the path that the run chose gives the trained rows, with the adapter on and
+    off, the likelihoods that the stock forward pass gives them in a model loaded again.
+    """
+    prepared = journey.run.prepared
+    by_path, by_stock = (
+        base_and_tuned(model, lambda m=model, nll=nll: score_rows(m, prepared.train_rows, nll, 12))
+        for model, nll in (
+            (prepared.model, prepared.fast.row_nll),
+            (journey.reloaded, stock_nll(journey.reloaded, 0)),
+        )
+    )
+    for ours, stock in zip(by_path, by_stock, strict=True):
+        assert [s.nll for s in ours] == pytest.approx([s.nll for s in stock], rel=1e-5)
+    assert by_path[0] != by_path[1]
 
 
 def test_batched_answers_are_those_of_a_plain_greedy_loop(journey: Journey) -> None:

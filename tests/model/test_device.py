@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
+from tiny import Models
 
 from finetuning_exam.errors import UsageError
 from finetuning_exam.model import device
-from finetuning_exam.model.device import Compute, choose_compute, usable_cores
+from finetuning_exam.model.device import (
+    Compute,
+    LayerSize,
+    bfloat16_speedup,
+    choose_compute,
+    layer_size,
+    usable_cores,
+)
 
 
 def test_cpu_computes_in_float32_with_a_thread_for_each_core() -> None:
@@ -90,6 +101,106 @@ def test_auto_takes_bfloat16_on_cuda_that_has_it(
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: has_bf16)
     assert choose_compute("auto", "auto").dtype_name == expected
     assert choose_compute("auto", "auto").device.type == "cuda"
+
+
+LAYER = LayerSize(96, 200)
+
+
+@pytest.mark.parametrize(
+    ("speedup", "is_on", "layer", "expected"),
+    [
+        (1.6, True, LAYER, "bfloat16"),
+        (1.5, True, LAYER, "bfloat16"),
+        (1.4, True, LAYER, "float32"),
+        (0.01, True, LAYER, "float32"),
+        (9.0, False, LAYER, "float32"),
+        (9.0, True, None, "float32"),
+    ],
+)
+def test_auto_takes_bfloat16_on_a_cpu_only_where_it_is_worth_it(
+    monkeypatch: pytest.MonkeyPatch,
+    speedup: float,
+    is_on: bool,
+    layer: LayerSize | None,
+    expected: str,
+) -> None:
+    """It has to be one and a half times as fast on the model's own layers, and switched on."""
+    monkeypatch.setattr(device, "BFLOAT16_ON_CPU", is_on)
+    monkeypatch.setattr(device, "bfloat16_speedup", lambda layer: speedup)
+    assert choose_compute("cpu", "auto", layer).dtype_name == expected
+    assert choose_compute("cpu", "float32", layer).dtype_name == "float32"
+
+
+class Computer:
+    """A clock and an MLP that takes `seconds` by the number of its weights and its format."""
+
+    def __init__(self, seconds: Callable[[int, torch.dtype], float]) -> None:
+        self.now = 0.0
+        self.computed: list[tuple[int, torch.dtype]] = []
+        self._seconds = seconds
+
+    def __call__(self) -> float:
+        """Seconds since the start."""
+        return self.now
+
+    def gated_mlp(self, x: torch.Tensor, *weights: torch.Tensor) -> None:
+        """Take the time that an MLP takes."""
+        size = sum(weight.numel() for weight in weights)
+        self.computed.append((size, x.dtype))
+        self.now += self._seconds(size, x.dtype)
+
+
+def test_the_speedup_is_that_of_the_model_s_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small products only tell whether to go on; the answer is the median of the layer's own."""
+
+    def seconds(size: int, dtype: torch.dtype) -> float:
+        is_layer = size == 3 * 96 * 200
+        held_up = 50.0 if len(computer.computed) % 6 == 2 else 0.0
+        return held_up + {True: 3.0, False: 2.0}[is_layer] / (1 + is_layer * (dtype.itemsize == 2))
+
+    computer = Computer(seconds)
+    monkeypatch.setattr(device, "_gated_mlp", computer.gated_mlp)
+    assert bfloat16_speedup(LAYER, computer) == 2.0
+
+
+def test_hopeless_bfloat16_is_seen_by_small_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is tens of times slower, no product of the model's size is tried."""
+    computer = Computer(lambda size, dtype: 1.0 if dtype == torch.float32 else 40.0)
+    monkeypatch.setattr(device, "_gated_mlp", computer.gated_mlp)
+    assert bfloat16_speedup(LAYER, computer) == 1 / 40
+    assert {size for size, _ in computer.computed} == {3 * 64 * 64}
+
+
+def test_the_speedup_is_measured_here() -> None:
+    """On this machine too a number comes out, of forward and backward passes that are computed."""
+    assert 0.0001 < bfloat16_speedup(LAYER) < 100
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"hidden_size": 8, "intermediate_size": 20}, LayerSize(8, 20)),
+        ({"n_embd": 8, "n_inner": None}, LayerSize(8, 32)),
+        ({"hidden_size": 8}, LayerSize(8, 32)),
+        ({"hidden_size": "8"}, None),
+        ({}, None),
+    ],
+)
+def test_the_size_of_a_layer_is_in_the_config(
+    tmp_path: Path, config: dict[str, object], expected: LayerSize | None
+) -> None:
+    """Width and width of the MLP, by either of their names; the MLP is four times as wide where
+    nothing is said.
+    """
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert layer_size(tmp_path) == expected
+
+
+def test_the_sizes_of_real_configs_are_found(models: Models, tmp_path: Path) -> None:
+    """Transformers' own files tell; a folder without one does not."""
+    assert layer_size(models.folder("llama")) == LayerSize(32, 64)
+    assert layer_size(models.folder("gpt2")) is not None
+    assert layer_size(tmp_path) is None
 
 
 def test_compute_names_its_format() -> None:

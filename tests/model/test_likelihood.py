@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -15,10 +16,11 @@ from tiny import END, Models, logits_of, rows
 
 from finetuning_exam.data.encoding.encode import IGNORED, Encoded, make_encoder
 from finetuning_exam.evaluation.exam import pad_token_id
-from finetuning_exam.evaluation.score import score_rows
+from finetuning_exam.evaluation.score import Score, score_rows
 from finetuning_exam.model.adapter import add_adapter, lora_config
 from finetuning_exam.model.device import choose_compute
-from finetuning_exam.model.likelihood import Batch, collate, supervised_nll
+from finetuning_exam.model.fast.path import ALL_PIECES, choose_fast_path
+from finetuning_exam.model.likelihood import Batch, collate, stock_nll, supervised_nll
 from finetuning_exam.model.load import Base, load_base
 
 CPU = choose_compute("cpu", "float32")
@@ -52,6 +54,13 @@ class WithoutLogitsToKeep(torch.nn.Module):
         return SimpleNamespace(logits=output.logits)
 
 
+def _scores(
+    model: torch.nn.Module, rows: Sequence[Encoded], batch_size: int, pad_id: int = 0
+) -> tuple[Score, ...]:
+    """Scores by the stock forward pass."""
+    return score_rows(model, rows, stock_nll(model, pad_id), batch_size)
+
+
 def _independent_nll(model: torch.nn.Module, row: Encoded) -> float:
     """Summed in float64 from the logits of the row alone, position by position."""
     logits = logits_of(model, row.ids).double().numpy()
@@ -80,6 +89,31 @@ def test_nll_equals_an_independent_float64_computation(
     assert found.shape == (5,)
     expected = [_independent_nll(base.model, row) for row in batch_rows]
     assert found.tolist() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen3", "gpt2", "phi"])
+def test_the_fast_path_has_the_independent_nll_too(models: Models, architecture: str) -> None:
+    """By the fast path, as far as an architecture has it, rows have the NLL that plain logits of
+    each row alone give in float64.
+    """
+    base = load_base(str(models.folder(architecture)), CPU)
+    encoder = make_encoder(base.tokenizer, "plain")
+    batch_rows = [encoder.encode(example) for example in rows(5)]
+    expected = [_independent_nll(base.model, row) for row in batch_rows]
+    model = add_adapter(base, lora_config(4, 8, 0.0, ("all-linear",)), seed=0)
+    fast = choose_fast_path(model, 0, frozenset(ALL_PIECES))
+    scores = score_rows(model, batch_rows, fast.row_nll, 5)
+    assert [score.nll for score in scores] == pytest.approx(expected, rel=1e-5)
+
+
+def test_stock_nll_pads_and_sums(base: Base, encoded: tuple[Encoded, ...]) -> None:
+    """`stock_nll` is `supervised_nll` of the padded rows, in the order given."""
+    with torch.inference_mode():
+        found = stock_nll(base.model, 7)(encoded[:5])
+        expected = supervised_nll(base.model, collate(encoded[:5], 7))
+    assert torch.equal(found, expected)
+    assert found.shape == (5,)
+    assert found.dtype == torch.float32
 
 
 def test_prompt_labels_count_when_they_are_supervised(base: Base) -> None:
@@ -113,7 +147,7 @@ def test_scores_do_not_depend_on_the_batch_size(
 ) -> None:
     """Scores come in the order of the rows and are the same at every batch size."""
     expected = [_independent_nll(base.model, row) for row in encoded]
-    scores = score_rows(base.model, encoded, 0, batch_size)
+    scores = _scores(base.model, encoded, batch_size)
     assert [score.nll for score in scores] == pytest.approx(expected, rel=1e-5)
     assert [score.n_tokens for score in scores] == [row.n_supervised for row in encoded]
     assert [score.n_bytes for score in scores] == [row.answer_bytes for row in encoded]
@@ -122,8 +156,8 @@ def test_scores_do_not_depend_on_the_batch_size(
 def test_the_padding_token_makes_no_difference(base: Base, encoded: tuple[Encoded, ...]) -> None:
     """Which id fills a batch changes no score: not even the end token's own."""
     end = base.tokenizer.eos_token_id
-    with_end = [score.nll for score in score_rows(base.model, encoded, end, 16)]
-    with_other = [score.nll for score in score_rows(base.model, encoded, 77, 16)]
+    with_end = [score.nll for score in _scores(base.model, encoded, 16, end)]
+    with_other = [score.nll for score in _scores(base.model, encoded, 16, 77)]
     assert with_end == with_other
 
 
@@ -163,11 +197,11 @@ def test_dropout_is_off_while_scoring(models: Models) -> None:
     encoder = make_encoder(base.tokenizer, "plain")
     batch_rows = [encoder.encode(example) for example in rows(4)]
     model.eval()
-    expected = score_rows(model, batch_rows, 0, 2)
+    expected = _scores(model, batch_rows, 2)
     assert not model.training
     model.train()
-    assert score_rows(model, batch_rows, 0, 2) == expected
-    assert score_rows(model, batch_rows, 0, 2) == expected
+    assert _scores(model, batch_rows, 2) == expected
+    assert _scores(model, batch_rows, 2) == expected
     assert model.training
     with torch.inference_mode():  # in training mode dropout does change the loss
         noisy = supervised_nll(model, collate(batch_rows, 0)).tolist()
@@ -176,17 +210,17 @@ def test_dropout_is_off_while_scoring(models: Models) -> None:
 
 def test_scores_are_repeated_exactly(base: Base, encoded: tuple[Encoded, ...]) -> None:
     """Two scorings of the same rows are identical to the last bit."""
-    assert score_rows(base.model, encoded, 0, 3) == score_rows(base.model, encoded, 0, 3)
+    assert _scores(base.model, encoded, 3) == _scores(base.model, encoded, 3)
 
 
 def test_no_rows_have_no_scores(base: Base) -> None:
     """Scoring nothing gives nothing."""
-    assert score_rows(base.model, [], 0, 4) == ()
+    assert _scores(base.model, [], 4) == ()
 
 
 def test_nll_per_token_is_the_sum_over_the_count(base: Base, encoded: tuple[Encoded, ...]) -> None:
     """Nats per token are the row's nats over its supervised tokens, end token included."""
-    score = score_rows(base.model, encoded[:1], 0, 1)[0]
+    score = _scores(base.model, encoded[:1], 1)[0]
     assert score.nll_per_token == score.nll / encoded[0].n_supervised
     assert encoded[0].n_supervised == len(encoded[0].ids) - encoded[0].prompt_length
 

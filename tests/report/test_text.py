@@ -18,6 +18,7 @@ from finetuning_exam.report.text import (
     p_value,
     percent,
     signed,
+    size,
     visible,
 )
 
@@ -52,6 +53,22 @@ def test_visible_text_can_be_written_and_does_not_act(text: str) -> None:
     assert "\x1b" not in shown
     assert "\u202e" not in shown
     assert visible(shown) == shown
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "text"),
+    [
+        (0, "0 MB"),
+        (640.4e6, "640 MB"),
+        (999.4e6, "999 MB"),
+        (999.6e6, "1.0 GB"),
+        (1.94e9, "1.9 GB"),
+        (12_345e9, "12,345.0 GB"),
+    ],
+)
+def test_sizes_are_in_decimal_units(n_bytes: float, text: str) -> None:
+    """Below a gigabyte whole megabytes, then gigabytes with one digit."""
+    assert size(n_bytes) == text
 
 
 def test_one_line_has_no_newline_or_tab() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -12,11 +13,14 @@ from finetuning_exam.errors import UsageError
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training.inputs import (
     check_same_inputs,
+    earlier_micro_batches,
     hash_of_rows,
     prepared_inputs,
     run_inputs,
+    steps_of,
 )
-from finetuning_exam.training.run_folder import Json
+from finetuning_exam.training.plan import MicroBatches
+from finetuning_exam.training.run_folder import Json, begin, read_run
 
 SETTINGS = TrainSettings(lora_target_modules=("q_proj", "v_proj"), learning_rate=1e-2)
 WHERE = "out/checkpoint-3"
@@ -116,12 +120,46 @@ def test_what_the_earlier_run_did_not_write_down_is_not_compared(earlier: dict[s
 def test_other_weights_and_other_tokens_are_refused() -> None:
     """A base that changed in its folder, or rows that encode differently, are no same run."""
     inputs = run_inputs(SETTINGS, "ab" * 32, None)
-    earlier = prepared_inputs(inputs, "1", "2")
-    check_same_inputs(earlier, prepared_inputs(inputs, "1", "2"), WHERE)
+    earlier = prepared_inputs(inputs, "1", "2", MicroBatches())
+    check_same_inputs(earlier, prepared_inputs(inputs, "1", "2", MicroBatches()), WHERE)
     with pytest.raises(UsageError) as caught:
-        check_same_inputs(earlier, prepared_inputs(inputs, "3", "4"), WHERE)
+        check_same_inputs(earlier, prepared_inputs(inputs, "3", "4", MicroBatches()), WHERE)
     assert "the tokens of the rows '2' → '4'" in str(caught.value)
     assert "the base's weights '1' → '3'" in str(caught.value)
+
+
+def test_micro_batches_come_back_from_an_unfinished_run(tmp_path: Path) -> None:
+    """What was chosen for a run by the memory then free is written down before its first step."""
+    chosen = MicroBatches(512, checkpointing=True)
+    inputs = prepared_inputs(run_inputs(SETTINGS, "ab", None), "1", "2", chosen)
+    begin(tmp_path, inputs)
+    assert earlier_micro_batches(read_run(tmp_path)) == chosen
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        None,
+        [],
+        {},
+        {"total_steps": 3},
+        {"micro_batches": 5},
+        {"micro_batches": {"tokens": 5}},
+        {"micro_batches": {"tokens": "5", "checkpointing": False}},
+        {"micro_batches": {"tokens": 5, "checkpointing": None}},
+    ],
+)
+def test_a_run_that_tells_no_micro_batches_has_none(plan: Json) -> None:
+    """A run.json of an older version leaves the choice to the run that goes on."""
+    assert earlier_micro_batches({"plan": plan}) is None
+    assert earlier_micro_batches({}) is None
+
+
+def test_the_steps_of_a_checkpoint_are_the_trainer_s(tmp_path: Path) -> None:
+    """They are in the trainer's own file, whatever its folder is called; without it, none."""
+    assert steps_of(tmp_path) == 0
+    (tmp_path / "trainer_state.json").write_text('{"global_step": 14}', encoding="utf-8")
+    assert steps_of(tmp_path) == 14
 
 
 def test_the_hash_of_rows_sees_ids_labels_and_borders() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from finetuning_exam.training.plan import (
     SMALL,
     SMALL_MODEL_PARAMETERS,
     VALIDATION_COST,
+    MicroBatches,
     TrainingPlan,
     make_plan,
 )
@@ -95,6 +97,22 @@ def test_a_number_given_wins_over_auto() -> None:
     for n_parameters in (TINY, BIG):
         plan = _plan(chosen, 32, n_parameters=n_parameters)
         assert (plan.learning_rate, plan.num_train_epochs, plan.total_steps) == (0.5, 7.0, 14)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, MicroBatches(2048, checkpointing=False)),
+        ({"micro_batch_tokens": 300}, MicroBatches(300, checkpointing=False)),
+        ({"gradient_checkpointing": True}, MicroBatches(2048, checkpointing=True)),
+        ({"gradient_checkpointing": False}, MicroBatches(2048, checkpointing=False)),
+    ],
+)
+def test_micro_batches_are_those_asked_for(
+    changes: dict[str, object], expected: MicroBatches
+) -> None:
+    """Before memory is looked at, `auto` is what a machine with enough of it gets."""
+    assert _plan(replace(TrainSettings(), **changes), 32).micro_batches == expected
 
 
 def test_max_steps_overrides_the_epochs() -> None:

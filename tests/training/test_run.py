@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
-from tiny import Models, brisk, ignore, rows
+from tiny import Models, brisk, ignore, rows, run_training
 
-from finetuning_exam.data.encoding.encode import IGNORED
+from finetuning_exam.data.encoding.encode import IGNORED, Encoded
 from finetuning_exam.data.findings import Kind
 from finetuning_exam.data.records import Example, Turn
 from finetuning_exam.data.split import Split
-from finetuning_exam.errors import DataError
+from finetuning_exam.errors import DataError, UsageError
+from finetuning_exam.model.fast.path import ALL_PIECES
 from finetuning_exam.report.card import model_card
 from finetuning_exam.report.exam_json import exam_to_json
 from finetuning_exam.report.html import render_report
@@ -122,3 +125,102 @@ def test_what_a_conversation_is_trained_on(models: Models, only: bool, spans: in
     assert sum(a == IGNORED != b for a, b in pairwise(labels)) == spans
     for row in (*prepared.validation_rows, *prepared.exam_rows.rows):
         assert set(row.labels[: row.prompt_length]) == {IGNORED}
+
+
+# The fast path of a run
+
+
+@pytest.mark.parametrize(
+    ("changes", "pieces", "notes"),
+    [
+        ({}, set(ALL_PIECES), ()),
+        ({"fast_path": ("rows", "loss")}, {"rows", "loss"}, ()),
+        ({"fast_path": ("none",)}, set(), ()),
+        (
+            {"lora_dropout": 0.1},
+            set(ALL_PIECES) - {"lora"},
+            ("without lora: adapters have dropout",),
+        ),
+    ],
+    ids=["default", "some", "none", "dropout"],
+)
+def test_a_run_has_the_pieces_that_were_asked_for(
+    models: Models, changes: dict[str, object], pieces: set[str], notes: tuple[str, ...]
+) -> None:
+    """`--fast_path` decides what a run has of the fast path, and what it lacks is noted."""
+    prepared = prepare(brisk(models.folder(), **changes), Split(rows(4), (), ()))
+    assert (prepared.fast.pieces, prepared.fast.notes) == (pieces, notes)
+    assert prepared.model is prepared.fast.model
+
+
+def test_an_unknown_architecture_is_noted(models: Models) -> None:
+    """A base whose layers are not known is named in a note of the run."""
+    prepared = prepare(brisk(models.folder("bloom")), Split(rows(4), (), ()))
+    assert prepared.fast.notes == (
+        "without attention, lora, elementwise: architecture bloom is not known",
+    )
+
+
+def test_a_wrong_fast_path_is_told_before_the_base_is_loaded(tmp_path: Path) -> None:
+    """`--fast_path all rows` is an error even where there is no base to load."""
+    settings = brisk(tmp_path / "nothing", fast_path=("all", "rows"))
+    with pytest.raises(UsageError, match=r"^--fast_path all rows: all and none stand alone\."):
+        prepare(settings, Split(rows(4), (), ()))
+
+
+def test_choosing_the_fast_path_does_not_change_the_run(models: Models, tmp_path: Path) -> None:
+    """The fresh adapter and its training do not depend on the probe: the pieces that a run has
+    leave the random numbers of dropout as they are.
+    """
+    adapters = []
+    for fast_path in (("none",), ("loss",)):
+        settings = brisk(models.folder(), fast_path=fast_path, lora_dropout=0.2, max_steps=2)
+        run = run_training(settings, tmp_path / fast_path[0], rows(8))
+        adapters.append({n: p for n, p in run.prepared.model.named_parameters() if "lora" in n})
+    for name, parameter in adapters[0].items():
+        torch.testing.assert_close(adapters[1][name], parameter, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_the_exam_of_a_run_is_by_its_path(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exam's scores are those of the run's own path, as training's are."""
+    prepared = prepare(
+        brisk(models.folder(), answered_examples=0), Split(rows(4), (), rows(10)[4:])
+    )
+    n_rows: list[int] = []
+    row_nll = prepared.fast.row_nll
+
+    def counted(batch: Sequence[Encoded]) -> torch.Tensor:
+        n_rows.append(len(batch))
+        return row_nll(batch)
+
+    monkeypatch.setattr(prepared.fast, "row_nll", counted)
+    exam = examine(prepared, lambda stage: None)
+    assert sum(n_rows) > 2 * 6
+    found = [row.tuned_score.nll for row in exam.rows]
+    with torch.no_grad():
+        expected = row_nll(prepared.exam_rows.rows).tolist()
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "phi"])
+def test_checkpointing_reaches_whatever_computes_the_layers(
+    models: Models, tmp_path: Path, architecture: str
+) -> None:
+    """`--gradient_checkpointing True` computes each layer's activations again in the backward
+    pass, by the fast path and by the model's own layers; off, each layer is computed once.
+    """
+    passes: dict[bool, int] = {}
+    for is_on in (False, True):
+        settings = brisk(models.folder(architecture), gradient_checkpointing=is_on, max_steps=1)
+        prepared = prepare(settings, Split(rows(4), (), ()))
+        body = prepared.model.get_base_model().base_model
+        norm = body.layers[1].input_layernorm
+        seen: list[bool] = []
+        norm.register_forward_pre_hook(
+            lambda module, inputs, seen=seen: seen.append(torch.is_grad_enabled())
+        )
+        if prepared.fast.decoder:  # norms are computed without their modules where all is fast
+            prepared.fast.decoder.pieces -= {"elementwise"}
+        train(prepared, tmp_path, ignore, None)
+        passes[is_on] = sum(seen)
+    assert passes == {False: 1, True: 2}

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import torch
+from datasets import Dataset
 from peft import PeftModel
 from safetensors.torch import load_file
 from tiny import BRISK, Models, brisk, ignore, rows, run_training
@@ -24,7 +25,8 @@ from finetuning_exam.errors import DivergedError, UserError
 from finetuning_exam.evaluation.score import score_rows
 from finetuning_exam.model.adapter import add_adapter, load_adapter, lora_config
 from finetuning_exam.model.device import Compute, choose_compute
-from finetuning_exam.model.likelihood import collate
+from finetuning_exam.model.fast.path import FastPath, choose_fast_path, wanted_pieces
+from finetuning_exam.model.likelihood import collate, stock_nll
 from finetuning_exam.model.load import load_base
 from finetuning_exam.settings import CompareSettings, TrainSettings
 from finetuning_exam.training.plan import TrainingPlan, make_plan
@@ -33,6 +35,8 @@ from finetuning_exam.training.run import prepare, train
 from finetuning_exam.training.sft import EncodedRowsTrainer, train_adapter, training_arguments
 
 CPU = choose_compute("cpu", "float32")
+BY_BOTH = pytest.mark.parametrize("fast_path", [("all",), ("none",)], ids=["fast", "stock"])
+"""By every piece of the fast path, and by none."""
 CONFIGS = Path(__file__).parents[2] / "configs"
 WEIGHTS = "adapter_model.safetensors"
 
@@ -66,10 +70,10 @@ def _plan(settings: TrainSettings, n_rows: int) -> TrainingPlan:
     return make_plan(settings, n_rows, n_validation_rows=0, n_parameters=7_000_000)
 
 
-def _adapted(models: Models, dropout: float = 0.0) -> PeftModel:
+def _adapted(models: Models) -> PeftModel:
     """A llama with a fresh adapter whose B is not zero, so that A has a gradient too."""
     base = load_base(str(models.folder()), CPU)
-    model = add_adapter(base, lora_config(4, 8, dropout, ("all-linear",)), seed=0)
+    model = add_adapter(base, lora_config(4, 8, 0.0, ("all-linear",)), seed=0)
     torch.manual_seed(3)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
@@ -82,14 +86,52 @@ def _encoded(models: Models, n: int) -> tuple[Encoded, ...]:
     return tuple(encoder.encode(example) for example in rows(n))
 
 
+def _path(model: PeftModel, settings: TrainSettings) -> FastPath:
+    return choose_fast_path(model, 0, wanted_pieces(settings.fast_path))
+
+
 def _trainer(
-    models: Models, settings: TrainSettings, train_rows: Sequence[Encoded], folder: Path
+    models: Models,
+    settings: TrainSettings,
+    train_rows: Sequence[Encoded],
+    folder: Path,
+    model: PeftModel | None = None,
 ) -> EncodedRowsTrainer:
+    """Our trainer; without a model of its own for `_adapted`."""
     base = load_base(str(models.folder()), CPU)
     settings = replace(settings, output_dir=str(folder))
     plan = _plan(settings, len(train_rows))
-    arguments = training_arguments(settings, plan, CPU, has_validation=False)
-    return EncodedRowsTrainer(_adapted(models), base.tokenizer, arguments, train_rows, (), 0, 4)
+    fast = _path(model or _adapted(models), settings)
+    arguments = training_arguments(
+        settings, plan, CPU, has_validation=False, splits_by_tokens="rows" in fast.pieces
+    )
+    return EncodedRowsTrainer(fast, base.tokenizer, arguments, train_rows, (), settings, plan)
+
+
+def _stock_trainer(
+    models: Models, settings: TrainSettings, train_rows: Sequence[Encoded], folder: Path
+) -> SFTTrainer:
+    """TRL's own trainer, unchanged, on the same rows with the same arguments."""
+    settings = replace(settings, output_dir=str(folder))
+    plan = _plan(settings, len(train_rows))
+    lines = [{"input_ids": list(row.ids), "labels": list(row.labels)} for row in train_rows]
+    return SFTTrainer(
+        model=_adapted(models),
+        args=training_arguments(settings, plan, CPU, has_validation=False),
+        train_dataset=Dataset.from_list(lines),
+        processing_class=load_base(str(models.folder()), CPU).tokenizer,
+        data_collator=_stock_inputs,
+    )
+
+
+def _stock_inputs(features: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+    rows_ = [Encoded(tuple(f["input_ids"]), tuple(f["labels"]), 0, 0) for f in features]
+    batch = collate(rows_, 0)
+    return {"input_ids": batch.ids, "attention_mask": batch.attention, "labels": batch.labels}
+
+
+def _parameters(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
 
 
 def _gradients(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -106,16 +148,18 @@ def _assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tenso
 # Loss and gradients
 
 
-def test_loss_and_gradients_are_the_stock_ones(models: Models, tmp_path: Path) -> None:
+@BY_BOTH
+def test_loss_and_gradients_are_the_stock_ones(
+    models: Models, tmp_path: Path, fast_path: tuple[str, ...]
+) -> None:
     """On the same rows our loss and its gradients equal Transformers' own `model(labels=…)`."""
-    batch = collate(_encoded(models, 5), 0)
-    trainer = _trainer(models, BRISK, _encoded(models, 5), tmp_path)
-    inputs = {"input_ids": batch.ids, "attention_mask": batch.attention, "labels": batch.labels}
-    ours = trainer.compute_loss(trainer.model, inputs)
+    encoded = _encoded(models, 5)
+    trainer = _trainer(models, replace(BRISK, fast_path=fast_path), encoded, tmp_path)
+    ours = trainer.compute_loss(trainer.model, {"rows": encoded})
     ours.backward()
     found = _gradients(trainer.model)
     stock_model = _adapted(models)
-    stock = stock_model(**inputs).loss
+    stock = stock_model(**_stock_inputs(_features(encoded))).loss
     stock.backward()
     assert ours.item() == pytest.approx(stock.item(), rel=1e-5)
     expected = _gradients(stock_model)
@@ -123,57 +167,46 @@ def test_loss_and_gradients_are_the_stock_ones(models: Models, tmp_path: Path) -
     assert all(gradient.any() for gradient in expected.values())
 
 
-def test_the_divisor_is_the_number_of_items_given(models: Models, tmp_path: Path) -> None:
+def _features(encoded: Sequence[Encoded]) -> list[dict[str, list[int]]]:
+    return [{"input_ids": list(row.ids), "labels": list(row.labels)} for row in encoded]
+
+
+@BY_BOTH
+def test_the_divisor_is_the_number_of_items_given(
+    models: Models, tmp_path: Path, fast_path: tuple[str, ...]
+) -> None:
     """With `num_items_in_batch` the loss is the summed NLL over that number, as in Transformers."""
-    batch = collate(_encoded(models, 4), 0)
-    trainer = _trainer(models, BRISK, _encoded(models, 4), tmp_path)
-    inputs = {"input_ids": batch.ids, "attention_mask": batch.attention, "labels": batch.labels}
-    ours = trainer.compute_loss(trainer.model, inputs, num_items_in_batch=torch.tensor(123))
-    stock = _adapted(models)(**inputs, num_items_in_batch=torch.tensor(123)).loss
+    encoded = _encoded(models, 4)
+    trainer = _trainer(models, replace(BRISK, fast_path=fast_path), encoded, tmp_path)
+    number = torch.tensor(123)
+    ours = trainer.compute_loss(trainer.model, {"rows": encoded}, num_items_in_batch=number)
+    stock = _adapted(models)(**_stock_inputs(_features(encoded)), num_items_in_batch=number).loss
     assert ours.item() == pytest.approx(stock.item(), rel=1e-5)
 
 
-def test_training_equals_the_stock_trainer(models: Models, tmp_path: Path) -> None:
-    """Three steps with accumulation end in the adapter that the unchanged SFTTrainer ends in."""
-    settings = replace(
-        BRISK, max_steps=3, per_device_train_batch_size=2, gradient_accumulation_steps=2
-    )
-    encoded = _encoded(models, 12)
-    ours = _trainer(models, settings, encoded, tmp_path / "ours")
-    ours.train()
-    stock = SFTTrainer(
-        model=_adapted(models),
-        args=training_arguments(
-            replace(settings, output_dir=str(tmp_path / "stock")),
-            _plan(settings, 12),
-            CPU,
-            has_validation=False,
-        ),
-        train_dataset=ours.train_dataset,
-        processing_class=ours.processing_class,
-        data_collator=ours.data_collator,
-    )
-    stock.train()
-    before = {n: p.detach() for n, p in _adapted(models).named_parameters() if p.requires_grad}
-    found = {n: p.detach() for n, p in ours.model.named_parameters() if p.requires_grad}
-    expected = {n: p.detach() for n, p in stock.model.named_parameters() if p.requires_grad}
-    _assert_same(found, expected)
-    assert not any(torch.equal(expected[name], before[name]) for name in expected)
+ACCUMULATED = replace(
+    BRISK, max_steps=3, per_device_train_batch_size=4, gradient_accumulation_steps=2
+)
+"""Three steps: with twelve rows the second is the incomplete last one of an epoch."""
 
 
-def _last_gradient(
-    models: Models, folder: Path, n_rows: int, batch_size: int, accumulation: int, steps: int
-) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """The unclipped gradient of the last optimizer step, and the adapter after it."""
-    settings = replace(
-        BRISK,
-        per_device_train_batch_size=batch_size,
-        gradient_accumulation_steps=accumulation,
-        max_steps=steps,
-        learning_rate=1e-3,
-        max_grad_norm=1e9,
-    )
-    trainer = _trainer(models, settings, _encoded(models, n_rows), folder)
+@dataclass(frozen=True)
+class Trained:
+    """Adapter and counted tokens after a training, and the gradient of its last step."""
+
+    adapter: dict[str, torch.Tensor]
+    tokens: int
+    gradient: dict[str, torch.Tensor]
+
+
+def _trained(trainer: SFTTrainer) -> Trained:
+    gradient = _watch_gradients(trainer.model)
+    trainer.train()
+    return Trained(_parameters(trainer.model), trainer.state.num_input_tokens_seen, gradient)
+
+
+def _watch_gradients(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """A dict that will hold the gradient of each parameter after the last micro-batch."""
     last: dict[str, torch.Tensor] = {}
 
     def keep(name: str, parameter: torch.nn.Parameter) -> None:
@@ -182,15 +215,142 @@ def _last_gradient(
             lambda p: last.__setitem__(name, p.grad.clone())
         )
 
-    for name, parameter in trainer.model.named_parameters():
+    for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             keep(name, parameter)
-    trainer.train()
+    return last
+
+
+@pytest.fixture(scope="module")
+def stock(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """What the unchanged SFTTrainer makes of twelve rows."""
+    folder = tmp_path_factory.mktemp("stock")
+    return _trained(_stock_trainer(models, ACCUMULATED, _encoded(models, 12), folder))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"fast_path": ("none",)}, id="none"),
+        pytest.param({"fast_path": ("all",)}, id="all"),
+        pytest.param({"fast_path": ("all",), "micro_batch_tokens": 100}, id="small parts"),
+        pytest.param({"fast_path": ("all",), "micro_batch_tokens": 1}, id="row by row"),
+        pytest.param({"fast_path": ("rows",), "micro_batch_tokens": 100}, id="rows alone"),
+        pytest.param(
+            {"fast_path": ("attention", "lora", "elementwise", "loss")}, id="all but rows"
+        ),
+        pytest.param(
+            {
+                "fast_path": ("all",),
+                "micro_batch_tokens": 100,
+                "per_device_train_batch_size": 2,
+                "gradient_accumulation_steps": 4,
+            },
+            id="other split",
+        ),
+    ],
+)
+def test_training_equals_the_stock_trainer(
+    models: Models, tmp_path: Path, stock: Trained, changes: dict[str, object]
+) -> None:
+    """Three steps of eight rows, one of them incomplete, end in the adapter, the gradient and the
+    number of tokens that the unchanged SFTTrainer ends in, however the rows are put together.
+    """
+    settings = replace(ACCUMULATED, **changes)
+    found = _trained(_trainer(models, settings, _encoded(models, 12), tmp_path))
+    _assert_same(found.adapter, stock.adapter)
+    _assert_same(found.gradient, stock.gradient)
+    assert found.tokens == stock.tokens
+    before = _parameters(_adapted(models))
+    assert not any(torch.equal(stock.adapter[name], before[name]) for name in before)
+
+
+def test_a_model_that_is_not_what_it_says_trains_as_it_is(models: Models, tmp_path: Path) -> None:
+    """A llama whose layers compute something else trains by its own forward pass, with whatever
+    of the fast path still holds, to the adapter that it has without the fast path.
+    """
+    results: list[dict[str, torch.Tensor]] = []
+    for fast_path in (("all",), ("none",)):
+        model = _adapted(models)
+        for layer in model.get_base_model().model.layers:
+            layer.mlp.act_fn = torch.nn.Tanh()
+        settings = replace(ACCUMULATED, fast_path=fast_path, micro_batch_tokens=100)
+        folder = tmp_path / fast_path[0]
+        trainer = _trainer(models, settings, _encoded(models, 12), folder, model)
+        assert trainer._fast.pieces == (set() if fast_path == ("none",) else {"rows", "loss"})
+        results.append(_trained(trainer).adapter)
+    _assert_same(results[0], results[1])
+    plain = _trained(_trainer(models, ACCUMULATED, _encoded(models, 12), tmp_path / "plain"))
+    assert any(not torch.allclose(results[0][n], p, atol=1e-4) for n, p in plain.adapter.items())
+
+
+def test_an_optimizer_batch_is_split_by_tokens(models: Models, tmp_path: Path) -> None:
+    """With `rows` on, the rows of an optimizer batch come to the loss in parts within the budget,
+    all of them once in an epoch, and divided by the same number; with it off they come as they
+    are.
+    """
+    encoded = _encoded(models, 12)
+    budget = 100
+    for pieces, sizes in ((("rows",), None), (("none",), [4, 4, 4])):
+        settings = replace(ACCUMULATED, max_steps=2, fast_path=pieces, micro_batch_tokens=budget)
+        trainer = _trainer(models, settings, encoded, tmp_path / pieces[0])
+        seen: list[tuple[tuple[Encoded, ...], int]] = []
+        stock_loss = trainer.compute_loss
+
+        def compute_loss(
+            model: torch.nn.Module,
+            inputs: dict[str, tuple[Encoded, ...]],
+            num_items_in_batch: torch.Tensor,
+            seen: list[tuple[tuple[Encoded, ...], int]] = seen,
+            stock_loss: Callable[..., torch.Tensor] = stock_loss,
+        ) -> torch.Tensor:
+            seen.append((inputs["rows"], int(num_items_in_batch)))
+            return stock_loss(model, inputs, num_items_in_batch=num_items_in_batch)
+
+        trainer.compute_loss = compute_loss
+        trainer.train()
+        ids = sorted(row.ids for part, _ in seen for row in part)
+        assert ids == sorted(row.ids for row in encoded)
+        by_divisor: dict[int, int] = {}
+        for part, divisor in seen:
+            n_supervised = sum(row.n_supervised for row in part)
+            by_divisor[divisor] = by_divisor.get(divisor, 0) + n_supervised
+        assert len(by_divisor) == 2, "two optimizer steps, each with a divisor of its own"
+        assert all(divisor == total for divisor, total in by_divisor.items())
+        if sizes is None:
+            assert max(sum(len(row.ids) for row in part) for part, _ in seen) <= budget
+            assert max(len(part) for part, _ in seen) > 1
+        else:
+            assert [len(part) for part, _ in seen] == sizes
+
+
+def _trained_in(
+    models: Models,
+    folder: Path,
+    n_rows: int,
+    batches: tuple[int, int],
+    steps: int,
+    fast_path: tuple[str, ...],
+) -> Trained:
+    """A training without clipping, in batches of rows × accumulation."""
+    batch_size, accumulation = batches
+    settings = replace(
+        BRISK,
+        per_device_train_batch_size=batch_size,
+        gradient_accumulation_steps=accumulation,
+        max_steps=steps,
+        learning_rate=1e-3,
+        max_grad_norm=1e9,
+        fast_path=fast_path,
+        micro_batch_tokens=80,
+    )
+    trainer = _trainer(models, settings, _encoded(models, n_rows), folder)
+    found = _trained(trainer)
     assert trainer.state.global_step == steps
-    adapter = {n: p.detach() for n, p in trainer.model.named_parameters() if p.requires_grad}
-    return last, adapter
+    return found
 
 
+@BY_BOTH
 @pytest.mark.parametrize(
     ("n_rows", "steps"),
     [
@@ -200,21 +360,24 @@ def _last_gradient(
     ],
 )
 def test_accumulation_changes_nothing(
-    models: Models, tmp_path: Path, n_rows: int, steps: int
+    models: Models, tmp_path: Path, n_rows: int, steps: int, fast_path: tuple[str, ...]
 ) -> None:
     """Batch 4 × accumulation 1, 2 × 2 and 1 × 4 have the same gradient and the same adapter, with
     rows of unequal lengths, and in the incomplete last window of an epoch.
     """
-    gradient, adapter = _last_gradient(models, tmp_path / "a", n_rows, 4, 1, steps)
-    for batch_size, accumulation in ((1, 4), (2, 2)):
-        other_gradient, other_adapter = _last_gradient(
-            models, tmp_path / f"b{batch_size}", n_rows, batch_size, accumulation, steps
-        )
-        _assert_same(other_gradient, gradient)
-        _assert_same(other_adapter, adapter)
+    one, *others = (
+        _trained_in(models, tmp_path / str(n), n_rows, (n, 4 // n), steps, fast_path)
+        for n in (4, 1, 2)
+    )
+    for other in others:
+        _assert_same(other.gradient, one.gradient)
+        _assert_same(other.adapter, one.adapter)
 
 
-def test_logged_loss_is_that_of_the_step(models: Models, tmp_path: Path) -> None:
+@BY_BOTH
+def test_logged_loss_is_that_of_the_step(
+    models: Models, tmp_path: Path, fast_path: tuple[str, ...]
+) -> None:
     """The logged and the shown loss of a step are nats per supervised token over all its rows."""
     shown: list[float | None] = []
     settings = brisk(
@@ -222,12 +385,14 @@ def test_logged_loss_is_that_of_the_step(models: Models, tmp_path: Path) -> None
         max_steps=1,
         per_device_train_batch_size=2,
         gradient_accumulation_steps=3,
+        fast_path=fast_path,
+        micro_batch_tokens=80,
     )
     run = run_training(
         settings, tmp_path, rows(6), on_progress=lambda progress: shown.append(progress.loss)
     )
     base = load_base(str(models.folder()), CPU)
-    scores = score_rows(base.model, run.prepared.train_rows, 0, 6)
+    scores = score_rows(base.model, run.prepared.train_rows, stock_nll(base.model, 0), 6)
     expected = sum(s.nll for s in scores) / sum(s.n_tokens for s in scores)
     assert shown[0] is None
     assert shown[-1] == pytest.approx(expected, rel=1e-5)
@@ -235,9 +400,13 @@ def test_logged_loss_is_that_of_the_step(models: Models, tmp_path: Path) -> None
     assert logged == pytest.approx([expected], rel=1e-4)
 
 
-def test_tokens_are_counted_without_padding(models: Models, tmp_path: Path) -> None:
+@BY_BOTH
+def test_tokens_are_counted_without_padding(
+    models: Models, tmp_path: Path, fast_path: tuple[str, ...]
+) -> None:
     """The tokens of a run are those of its rows, not of the padded batches."""
-    run = run_training(brisk(models.folder(), max_steps=3), tmp_path, rows(12))
+    settings = brisk(models.folder(), max_steps=3, fast_path=fast_path, micro_batch_tokens=80)
+    run = run_training(settings, tmp_path, rows(12))
     assert run.result.tokens == sum(len(row.ids) for row in run.prepared.train_rows)
 
 
@@ -267,14 +436,17 @@ def test_a_run_of_one_step_trains(models: Models, tmp_path: Path) -> None:
 # What cannot be trained on
 
 
-def test_rows_without_a_label_are_an_error(models: Models, tmp_path: Path) -> None:
+@BY_BOTH
+def test_rows_without_a_label_are_an_error(
+    models: Models, tmp_path: Path, fast_path: tuple[str, ...]
+) -> None:
     """Training on rows that supervise nothing raises, it does not report a loss of 0.0."""
     base = load_base(str(models.folder()), CPU)
     silent = [replace(row, labels=(IGNORED,) * len(row.ids)) for row in _encoded(models, 4)]
-    settings = replace(BRISK, output_dir=str(tmp_path))
+    settings = replace(BRISK, output_dir=str(tmp_path), fast_path=fast_path)
     with pytest.raises(UserError):
         train_adapter(
-            _adapted(models),
+            _path(_adapted(models), settings),
             base.tokenizer,
             silent,
             (),
@@ -283,7 +455,6 @@ def test_rows_without_a_label_are_an_error(models: Models, tmp_path: Path) -> No
             CPU,
             MetricsFile(tmp_path / "metrics.jsonl"),
             ignore,
-            pad_id=0,
         )
 
 
@@ -298,9 +469,13 @@ def test_every_row_supervises_its_end(models: Models, template: str) -> None:
         assert row.n_supervised >= 2
 
 
-def test_a_loss_that_is_not_a_number_ends_the_run(models: Models, tmp_path: Path) -> None:
+@BY_BOTH
+def test_a_loss_that_is_not_a_number_ends_the_run(
+    models: Models, tmp_path: Path, fast_path: tuple[str, ...]
+) -> None:
     """A NaN loss raises DivergedError with exit code 5 at its step and saves no adapter."""
-    prepared = prepare(brisk(models.folder(), output_dir=str(tmp_path)), Split(rows(8), (), ()))
+    settings = brisk(models.folder(), output_dir=str(tmp_path), fast_path=fast_path)
+    prepared = prepare(settings, Split(rows(8), (), ()))
     with torch.no_grad():
         prepared.base.model.get_output_embeddings().weight[7, 7] = math.nan
     with pytest.raises(DivergedError) as caught:
@@ -312,19 +487,23 @@ def test_a_loss_that_is_not_a_number_ends_the_run(models: Models, tmp_path: Path
     assert not (tmp_path / WEIGHTS).exists()
 
 
-def test_a_learning_rate_out_of_all_reason_diverges(models: Models, tmp_path: Path) -> None:
+@BY_BOTH
+def test_a_learning_rate_out_of_all_reason_diverges(
+    models: Models, tmp_path: Path, fast_path: tuple[str, ...]
+) -> None:
     """Weights that overflow in a step are noticed in the next one."""
-    settings = brisk(models.folder(), learning_rate=1e30, max_steps=4)
+    settings = brisk(models.folder(), learning_rate=1e30, max_steps=4, fast_path=fast_path)
     with pytest.raises(DivergedError, match=r"at step 2 is nan"):
         run_training(settings, tmp_path, rows(16))
 
 
+@BY_BOTH
 @pytest.mark.parametrize("n_validation", [0, 4])
 def test_divergence_in_the_last_step_is_noticed(
-    models: Models, tmp_path: Path, n_validation: int
+    models: Models, tmp_path: Path, n_validation: int, fast_path: tuple[str, ...]
 ) -> None:
     """Weights that overflow in the last step, after which no loss is taken, raise too."""
-    settings = brisk(models.folder(), learning_rate=1e30, max_steps=1)
+    settings = brisk(models.folder(), learning_rate=1e30, max_steps=1, fast_path=fast_path)
     with pytest.raises(DivergedError):
         run_training(settings, tmp_path, rows(8), rows(12)[8 : 8 + n_validation])
 
@@ -406,6 +585,29 @@ def test_every_setting_reaches_the_trainer(
     found = getattr(_arguments(TrainSettings(output_dir=str(tmp_path), **change)), name)
     assert found == value
     assert without != value
+
+
+def test_where_rows_are_split_by_tokens_the_trainer_gets_them_at_once(tmp_path: Path) -> None:
+    """With `splits_by_tokens` TRL's batch is the whole optimizer batch, without accumulation, and
+    nothing else changes.
+    """
+    settings = replace(
+        TrainSettings(output_dir=str(tmp_path)),
+        per_device_train_batch_size=3,
+        gradient_accumulation_steps=5,
+    )
+    plan = _plan(settings, 100)
+    apart, at_once = (
+        training_arguments(
+            settings, plan, CPU, has_validation=True, splits_by_tokens=is_on
+        ).to_dict()
+        for is_on in (False, True)
+    )
+    changed = {name: (apart[name], at_once[name]) for name in apart if apart[name] != at_once[name]}
+    assert changed == {
+        "per_device_train_batch_size": (3, 15),
+        "gradient_accumulation_steps": (5, 1),
+    }
 
 
 def test_without_validation_the_last_step_is_kept(tmp_path: Path) -> None:
@@ -497,7 +699,7 @@ def test_the_best_step_is_kept(models: Models, tmp_path: Path) -> None:
     assert run.result.first_validation_loss == losses[0]
     reloaded = load_adapter(load_base(str(models.folder()), CPU), tmp_path)
     for model in (reloaded, run.prepared.model):
-        scores = score_rows(model, run.prepared.validation_rows, 0, 3)
+        scores = score_rows(model, run.prepared.validation_rows, stock_nll(model, 0), 3)
         found = sum(s.nll for s in scores) / sum(s.n_tokens for s in scores)
         assert found == pytest.approx(losses[best], rel=1e-6)
 
@@ -561,12 +763,22 @@ def test_metrics_have_the_promised_columns(models: Models, tmp_path: Path) -> No
 # Repeating and resuming
 
 
+@BY_BOTH
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
-def test_the_same_seed_gives_the_same_bytes(models: Models, tmp_path: Path, dropout: float) -> None:
+def test_the_same_seed_gives_the_same_bytes(
+    models: Models, tmp_path: Path, dropout: float, fast_path: tuple[str, ...]
+) -> None:
     """Two runs with one seed write the same adapter file, byte for byte; another seed another."""
     hashes = []
     for number, seed in enumerate((7, 7, 8)):
-        settings = brisk(models.folder(), seed=seed, lora_dropout=dropout, max_steps=3)
+        settings = brisk(
+            models.folder(),
+            seed=seed,
+            lora_dropout=dropout,
+            max_steps=3,
+            fast_path=fast_path,
+            micro_batch_tokens=80,
+        )
         folder = tmp_path / str(number)
         run_training(settings, folder, rows(12))
         torch.rand(number + 1)  # the state of the global generator must not matter
@@ -575,21 +787,32 @@ def test_the_same_seed_gives_the_same_bytes(models: Models, tmp_path: Path, drop
     assert hashes[2] != hashes[0]
 
 
-def test_dropout_takes_part_in_training(models: Models, tmp_path: Path) -> None:
+@BY_BOTH
+def test_dropout_takes_part_in_training(
+    models: Models, tmp_path: Path, fast_path: tuple[str, ...]
+) -> None:
     """`--lora_dropout` changes the adapter that comes out."""
     for dropout in (0.0, 0.5):
-        settings = brisk(models.folder(), lora_dropout=dropout, max_steps=2)
+        settings = brisk(models.folder(), lora_dropout=dropout, max_steps=2, fast_path=fast_path)
         run_training(settings, tmp_path / str(dropout), rows(8))
     assert _sha256(tmp_path / "0.0") != _sha256(tmp_path / "0.5")
 
 
-def test_a_resumed_training_ends_the_same(models: Models, tmp_path: Path) -> None:
+@BY_BOTH
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_a_resumed_training_ends_the_same(
+    models: Models, tmp_path: Path, dropout: float, fast_path: tuple[str, ...]
+) -> None:
     """A training killed after its second checkpoint and resumed writes the bytes of one that was
-    not, across the border of an epoch and with dropout.
+    not, across the border of an epoch, with accumulation and with dropout.
     """
     settings = brisk(
         models.folder(),
-        lora_dropout=0.1,
+        lora_dropout=dropout,
+        per_device_train_batch_size=2,
+        gradient_accumulation_steps=2,
+        fast_path=fast_path,
+        micro_batch_tokens=80,
         lr_scheduler_type="cosine",
         max_steps=9,
         save_steps=2,

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import errno
-import io
-import logging
 import os
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
+from finetuning_exam.cli.environment import prepare_environment
 from finetuning_exam.errors import DataError, DiskFullError, UsageError, UserError
 
 if TYPE_CHECKING:
@@ -47,7 +45,7 @@ def run_command(command: str, arguments: Sequence[str]) -> int:
             raise UsageError(
                 f"fte has no command {command!r}.{_nearest(command)}", "See fte --help."
             )
-        _prepare_environment(command)
+        prepare_environment(command)
         from finetuning_exam.cli.arguments import KINDS, Parsed, parse
 
         parsed = parse(KINDS[command], command, arguments)
@@ -90,21 +88,3 @@ def _nearest(command: str) -> str:
 
     found = get_close_matches(command, _PURPOSES, n=1)
     return f" Did you mean {found[0]}?" if found else ""
-
-
-def _prepare_environment(command: str) -> None:
-    """What must be set before a library of the hub or torch is imported."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a character it cannot show is no reason to end
-            stream.reconfigure(errors="backslashreplace")
-    if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="surrogateescape")
-    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    # Its threads do not go with the processes that torch may fork; the check has no torch.
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true" if command == "check" else "false")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    # Threads that spin for long while they wait bring a shared machine to a crawl.
-    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of its font cache
-    # Notices from one library to another, which a user can do nothing about.
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft)\b")

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Generic, TypeVar, get_type_hints
+from typing import Generic, TypeVar, get_args, get_type_hints
 
 import tyro
 
@@ -87,8 +87,13 @@ def _from_flags(
 
 
 def _with_bare_booleans(kind: type[CommonSettings], arguments: Sequence[str]) -> list[str]:
-    """Flags with `True` or `false` after them, as Transformers writes them, as tyro reads them."""
-    booleans = {name for name, hint in get_type_hints(kind).items() if hint is bool}
+    """Flags with `True` or `false` after them, as Transformers writes them, as tyro reads them.
+
+    Where a setting may be `auto` too, tyro wants a value, capitalized.
+    """
+    hints = get_type_hints(kind)
+    booleans = {name for name, hint in hints.items() if hint is bool}
+    with_auto = {name for name, hint in hints.items() if bool in get_args(hint)}
     words: list[str] = []
     rest = list(arguments)
     while rest:
@@ -100,6 +105,14 @@ def _with_bare_booleans(kind: type[CommonSettings], arguments: Sequence[str]) ->
             words.append(f"--no_{name}" if value.lower() == "false" else f"--{name}")
             if equals and value.lower() not in ("true", "false"):
                 raise UsageError(f"--{name}: {value!r} is not true or false.")
+        elif flag.startswith("--") and name in with_auto:
+            if not equals:
+                is_given = rest and rest[0].lower() in ("true", "false", "auto")
+                value = rest.pop(0) if is_given else "true"
+            is_boolean = value.lower() in ("true", "false")
+            words += [f"--{name}", value.capitalize() if is_boolean else value]
+        elif flag.startswith("--no") and name.removeprefix("no_") in with_auto:
+            words += [f"--{name.removeprefix('no_')}", "False"]
         else:
             words.append(f"{flag}{equals}{value}")
     return words
@@ -144,7 +157,9 @@ def _validated(kind: type[Settings], values: dict[str, object], prefix: str) -> 
 
     hints = get_type_hints(kind)
     for name in (name for name, value in values.items() if isinstance(value, bool)):
-        if hints[name] is not bool:  # pydantic would take true for the number 1
+        if hints[name] is not bool and bool not in get_args(
+            hints[name]
+        ):  # pydantic would take true for the number 1
             raise UsageError(f"{prefix}{name}: true or false is no value for it.")
     try:
         return TypeAdapter(kind).validate_python(values)

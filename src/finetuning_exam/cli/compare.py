@@ -70,9 +70,9 @@ def _answer(
     console: Console, tuned: Tuned, examples: Sequence[Example], settings: CompareSettings
 ) -> list[Comparison]:
     """Both models' answers to the same prompts with the same seed."""
+    from finetuning_exam.evaluation.decoding import Decoding
     from finetuning_exam.evaluation.exam import pad_token_id
-    from finetuning_exam.evaluation.generate import Decoding, generate_answers
-    from finetuning_exam.model.adapter import base_and_tuned
+    from finetuning_exam.evaluation.generate import answer_both
     from finetuning_exam.report.terminal import Comparison
 
     prompts = _prompts(console, tuned, examples, settings.max_new_tokens)
@@ -86,11 +86,8 @@ def _answer(
         top_p=settings.top_p,
         seed=settings.seed,
     )
-    before, after = base_and_tuned(
-        tuned.model,
-        lambda: generate_answers(
-            tuned.model, tuned.base.tokenizer, prompts, decoding, settings.eval_batch_size
-        ),
+    before, after = answer_both(
+        tuned.model, tuned.base.tokenizer, prompts, decoding, settings.eval_batch_size
     )
     return [
         Comparison(example.instruction, old.text, new.text, example.answer)

@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from finetuning_exam.cli.loading import rare_collections
 from finetuning_exam.model.folder import (
     adapter_origin,
     check_adapter_folder,
@@ -20,6 +20,8 @@ from finetuning_exam.settings import RunSettings
 from finetuning_exam.training.progress import Progress as TrainingProgress
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
+
     from finetuning_exam.data.check import Check
     from finetuning_exam.model.tuned import Tuned
 
@@ -73,7 +75,8 @@ def load_with_words(
     name = base_name or adapter_origin(folder).base_name
     check_local_model(name)
     with console.status("loading the model"):
-        from finetuning_exam.model.tuned import load_tuned
+        with rare_collections():
+            from finetuning_exam.model.tuned import load_tuned
 
         tuned = load_tuned(folder, name, settings.device, settings.dtype, settings.template)
     say(
@@ -88,6 +91,8 @@ class ProgressView:
     """Shows a training live in a terminal, or as a line at every validation elsewhere."""
 
     def __init__(self, console: Console) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn
+
         self._console = console
         self._bar = Progress(
             TextColumn("{task.description}"),

@@ -104,7 +104,8 @@ def _take(
         DataError: none is left.
     """
     from finetuning_exam.data.encoding.encode import encode_all
-    from finetuning_exam.evaluation.exam import ExamPlan, take_exam
+    from finetuning_exam.evaluation.exam import ExamPlan, pad_token_id, take_exam
+    from finetuning_exam.model.fast.path import choose_fast_path, wanted_pieces
 
     longest = min(origin.max_length or tuned.base.context, tuned.base.context)
     encoded = encode_all(tuned.encoder, examples, longest)
@@ -121,4 +122,8 @@ def _take(
         context=tuned.base.context,
         is_held_out=is_held_out,
     )
-    return take_exam(tuned.model, tuned.base.tokenizer, tuned.encoder, encoded, plan)
+    pad_id = pad_token_id(tuned.base.tokenizer, tuned.encoder)
+    fast = choose_fast_path(tuned.model, pad_id, wanted_pieces(("all",)))
+    return take_exam(
+        tuned.model, tuned.base.tokenizer, tuned.encoder, encoded, plan, row_nll=fast.row_nll
+    )

@@ -23,6 +23,8 @@ from finetuning_exam.cli.console import (
     say_sources,
     say_unused,
 )
+from finetuning_exam.cli.forecast import tell_cost, tell_plan
+from finetuning_exam.cli.loading import rare_collections
 from finetuning_exam.data.check import Check, check_files, split_checked
 from finetuning_exam.data.findings import Finding, errors
 from finetuning_exam.data.reading.hub import is_hub_name
@@ -34,7 +36,13 @@ from finetuning_exam.report.data_check import finding_to_json, kinds_lines, spli
 from finetuning_exam.report.text import counted
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training import run_folder
-from finetuning_exam.training.inputs import check_same_inputs, prepared_inputs, run_inputs
+from finetuning_exam.training.inputs import (
+    check_same_inputs,
+    earlier_micro_batches,
+    prepared_inputs,
+    run_inputs,
+    steps_of,
+)
 
 if TYPE_CHECKING:
     from finetuning_exam.evaluation.exam import Exam
@@ -146,14 +154,20 @@ def _train_and_examine(
     settings = parsed.settings
     folder = Path(settings.output_dir)
     with console.status("loading the model"):
-        from finetuning_exam.training.run import examine, make_record, prepare, train
+        with rare_collections():
+            from finetuning_exam.training.run import examine, make_record, predict, prepare, train
 
         watch = Stopwatch()
         with watch.part("load"):
-            prepared = prepare(settings, data.split)
-    _tell_plan(console, prepared)
+            earlier = run_folder.read_run(checkpoint.parent) if checkpoint else {}
+            prepared = prepare(settings, data.split, earlier_micro_batches(earlier))
+    tell_plan(console, prepared)
     say_limit(console, settings.max_length, prepared.base.context)
     _tell_findings(console, prepared.findings)
+    with watch.part("estimate"), console.status("estimating time and memory"):
+        predicted = predict(prepared, steps_of(checkpoint) if checkpoint else 0)
+    can_stop = bool(data.split.validation) and settings.early_stopping_patience is not None
+    tell_cost(console, prepared.memory, predicted, can_stop=can_stop)
     _begin_folder(console, prepared, _inputs(settings, data), checkpoint)
     findings = (*data.check.findings, *prepared.findings)
     run_folder.write_json(
@@ -171,31 +185,9 @@ def _train_and_examine(
         folder,
         parsed.command_line,
         watch.seconds,
+        predicted,
     )
     return exam, record
-
-
-def _tell_plan(console: Console, prepared: Prepared) -> None:
-    from finetuning_exam.model.adapter import adapted_modules
-
-    base, compute, plan = prepared.base, prepared.compute, prepared.plan
-    settings = prepared.settings
-    rows = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
-    say(
-        console,
-        f"{base.name}: {base.n_parameters / 1e6:.1f} M parameters on {compute.device.type} "
-        f"({compute.dtype_name}, {compute.threads} threads), {prepared.template} template",
-    )
-    say(
-        console,
-        f"LoRA r {settings.lora_r} on {adapted_modules(prepared.model)} modules, "
-        f"{prepared.n_adapter_parameters / 1e6:.2f} M parameters to train",
-    )
-    say(
-        console,
-        f"{plan.total_steps} steps of {rows} rows ({plan.num_train_epochs:.3g} epochs), "
-        f"learning rate {plan.learning_rate:g}",
-    )
 
 
 def _checkpoint(settings: TrainSettings, data: Data) -> Path | None:
@@ -221,7 +213,9 @@ def _begin_folder(
 ) -> None:
     """Say what the run goes on from; a new run first removes an earlier run's files."""
     folder = Path(prepared.settings.output_dir)
-    inputs = prepared_inputs(inputs, prepared.base.sha256, prepared.rows_sha256)
+    inputs = prepared_inputs(
+        inputs, prepared.base.sha256, prepared.rows_sha256, prepared.plan.micro_batches
+    )
     if checkpoint:
         check_same_inputs(run_folder.read_run(checkpoint.parent), inputs, str(checkpoint))
         say(console, f"resuming from {checkpoint}")

@@ -13,7 +13,8 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from finetuning_exam.data.encoding.encode import Encoded, EncodedRows, Encoder
 from finetuning_exam.data.records import Example
-from finetuning_exam.evaluation.generate import Answer, Decoding, generate_answers
+from finetuning_exam.evaluation.decoding import Decoding
+from finetuning_exam.evaluation.generate import Answer, answer_both
 from finetuning_exam.evaluation.results import ExamRow, Results, cluster, compare_scores, summarize
 from finetuning_exam.evaluation.score import (
     Choice,
@@ -27,6 +28,7 @@ from finetuning_exam.evaluation.stats import (
     verdict,
 )
 from finetuning_exam.model.adapter import base_and_tuned
+from finetuning_exam.model.likelihood import RowNll, stock_nll
 
 Stage = Literal["scoring", "answering", "choosing"]
 OnStage = Callable[[Stage], None]
@@ -63,18 +65,20 @@ def take_exam(
     questions: EncodedRows,
     plan: ExamPlan,
     on_stage: OnStage = lambda stage: None,
+    row_nll: RowNll | None = None,
 ) -> Exam:
     """Examine a model with its adapter on against the same model with it off.
 
     Both see the same ids in the same batches with the same seed. All examples are scored; a
     seeded sample of at most `plan.answered_examples` is also answered and put as multiple choice,
-    except for plain texts, which ask nothing.
+    except for plain texts, which ask nothing. `row_nll` is the model's likelihood; absent: its
+    stock forward pass.
     """
     rows, examples = questions.rows, questions.examples
-    pad_id = pad_token_id(tokenizer, encoder)
+    row_nll = row_nll or stock_nll(model, pad_token_id(tokenizer, encoder))
     on_stage("scoring")
     base_scores, tuned_scores = base_and_tuned(
-        model, lambda: score_rows(model, rows, pad_id, plan.batch_size)
+        model, lambda: score_rows(model, rows, row_nll, plan.batch_size)
     )
     examined = [
         ExamRow(example, base, tuned)
@@ -85,7 +89,7 @@ def take_exam(
     base_answers, tuned_answers = _answers(model, tokenizer, encoder, rows, sample, plan)
     on_stage("choosing")
     choices = make_choices(examples, plan.seed, sample)
-    chosen = _chosen(model, encoder, rows, choices, pad_id, plan)
+    chosen = _chosen(model, encoder, rows, choices, row_nll, plan)
     for place, index in enumerate(sample):
         base_chose, tuned_chose = chosen.get(index, (None, None))
         row = examined[index]
@@ -98,7 +102,7 @@ def take_exam(
             base_chose,
             tuned_chose,
         )
-    return _conclude(examined, _forgetting(model, encoder, pad_id, plan), plan)
+    return _conclude(examined, _forgetting(model, encoder, row_nll, plan), plan)
 
 
 def pad_token_id(tokenizer: PreTrainedTokenizerBase, encoder: Encoder) -> int:
@@ -134,9 +138,7 @@ def _answers(
         pad_id=pad_token_id(tokenizer, encoder),
         seed=plan.seed,
     )
-    return base_and_tuned(
-        model, lambda: generate_answers(model, tokenizer, prompts, decoding, plan.batch_size)
-    )
+    return answer_both(model, tokenizer, prompts, decoding, plan.batch_size)
 
 
 def _prompt(row: Encoded) -> tuple[int, ...]:
@@ -148,7 +150,7 @@ def _chosen(
     encoder: Encoder,
     rows: Sequence[Encoded],
     choices: Sequence[Choice],
-    pad_id: int,
+    row_nll: RowNll,
     plan: ExamPlan,
 ) -> dict[int, tuple[bool, bool]]:
     """Whether base and tuned chose right, by index of the example.
@@ -163,7 +165,7 @@ def _chosen(
         and all(len(encoder.encode(it).ids) <= plan.context for it in choice.options)
     ]
     base, tuned = base_and_tuned(
-        model, lambda: choose(model, encoder, asked, pad_id, plan.batch_size)
+        model, lambda: choose(model, encoder, asked, row_nll, plan.batch_size)
     )
     return {
         choice.index: right
@@ -172,13 +174,13 @@ def _chosen(
 
 
 def _forgetting(
-    model: PeftModel, encoder: Encoder, pad_id: int, plan: ExamPlan
+    model: PeftModel, encoder: Encoder, row_nll: RowNll, plan: ExamPlan
 ) -> PairedDifference:
     """Both models on the package's sample of general text, one row a paragraph."""
     text = (files("finetuning_exam.evaluation") / "general_text.txt").read_text(encoding="utf-8")
     parts = [part.strip() for part in text.split("\n\n")]
     rows = [encoder.encode_text(part).first(plan.context) for part in parts if part]
-    base, tuned = base_and_tuned(model, lambda: score_rows(model, rows, pad_id, plan.batch_size))
+    base, tuned = base_and_tuned(model, lambda: score_rows(model, rows, row_nll, plan.batch_size))
     return compare_scores(base, tuned, plan.seed)
 
 

@@ -6,8 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sacrebleu import sentence_chrf
-
 from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import prompt_key
 from finetuning_exam.evaluation.generate import Answer
@@ -128,6 +126,8 @@ def _is_exact(answer: Answer, reference: str) -> float:
 
 def _chrf(answer: Answer, reference: str) -> float:
     """ChrF of one answer, 0 to 100 (Popović 2015), as sacrebleu computes it."""
+    from sacrebleu import sentence_chrf
+
     return float(sentence_chrf(answer.text, [reference]).score)
 
 

@@ -13,7 +13,7 @@ import torch
 from finetuning_exam.data.encoding.encode import Encoded, Encoder
 from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import normalized
-from finetuning_exam.model.likelihood import collate, supervised_nll
+from finetuning_exam.model.likelihood import RowNll
 
 N_DISTRACTORS = 3
 
@@ -41,14 +41,16 @@ class Choice:
 
 
 def score_rows(
-    model: torch.nn.Module, rows: Sequence[Encoded], pad_id: int, batch_size: int
+    model: torch.nn.Module,
+    rows: Sequence[Encoded],
+    row_nll: RowNll,
+    batch_size: int,
 ) -> tuple[Score, ...]:
     """Score every row, in the order given; rows of like length share a forward pass.
 
     Dropout is off whatever the model's mode. A row's score does not depend on its batch beyond
-    float32 rounding.
+    float32 rounding. `row_nll` is the model's likelihood.
     """
-    device = next(model.parameters()).device
     order = sorted(range(len(rows)), key=lambda index: len(rows[index].ids))
     found: dict[int, Score] = {}
     was_training = model.training
@@ -56,8 +58,7 @@ def score_rows(
     with torch.inference_mode():
         for start in range(0, len(order), batch_size):
             indices = order[start : start + batch_size]
-            batch = collate([rows[index] for index in indices], pad_id).to(device)
-            nlls = supervised_nll(model, batch).tolist()
+            nlls = row_nll([rows[index] for index in indices]).tolist()
             for index, nll in zip(indices, nlls, strict=True):
                 row = rows[index]
                 found[index] = Score(nll, row.n_supervised, row.answer_bytes)
@@ -99,12 +100,12 @@ def choose(
     model: torch.nn.Module,
     encoder: Encoder,
     choices: Sequence[Choice],
-    pad_id: int,
+    row_nll: RowNll,
     batch_size: int,
 ) -> tuple[bool, ...]:
     """Whether the right answer is likelier, per token, than every wrong one; a tie is wrong."""
     rows = [encoder.encode(option) for choice in choices for option in choice.options]
-    scores = score_rows(model, rows, pad_id, batch_size)
+    scores = score_rows(model, rows, row_nll, batch_size)
     width = N_DISTRACTORS + 1
     results: list[bool] = []
     for start in range(0, len(scores), width):

@@ -9,7 +9,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 Verdict = Literal["improved", "no measurable difference", "worse", "too few examples to tell"]
 
@@ -99,7 +98,9 @@ def mcnemar_p_value(base: Sequence[bool], tuned: Sequence[bool]) -> float:
     lost = sum(before and not after for before, after in zip(base, tuned, strict=True))
     if gained + lost == 0:
         return 1.0
-    return float(stats.binomtest(gained, gained + lost, 0.5).pvalue)
+    from scipy.stats import binomtest
+
+    return float(binomtest(gained, gained + lost, 0.5).pvalue)
 
 
 def _ratio_interval(

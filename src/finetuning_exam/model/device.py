@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import os
+import statistics
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from torch import Tensor
+from torch.nn.functional import silu
 
 from finetuning_exam.errors import UsageError
+from finetuning_exam.model.folder import read_object
 from finetuning_exam.settings import Device, Dtype
+
+BFLOAT16_ON_CPU = False
+"""Whether `--dtype auto` may be bfloat16 on a CPU that is faster with it."""
+WORTHWHILE_SPEEDUP = 1.5
+_HOPELESS = 0.2
+_TINY = 64
+_TOKENS = 256
+_REPEATS = 5
 
 _DTYPES = {
     "float32": torch.float32,
@@ -31,8 +46,28 @@ class Compute:
         return str(self.dtype).removeprefix("torch.")
 
 
-def choose_compute(device: Device, dtype: Dtype) -> Compute:
+@dataclass(frozen=True, slots=True)
+class LayerSize:
+    """What a layer's cost goes by: the width of the model and of its MLP."""
+
+    width: int
+    inner: int
+
+
+def layer_size(folder: Path) -> LayerSize | None:
+    """The size of a model's layers by its config.json; None: it does not tell."""
+    config = read_object(folder / "config.json")
+    width = config.get("hidden_size") or config.get("n_embd")
+    inner = config.get("intermediate_size") or config.get("n_inner")
+    if not isinstance(width, int):
+        return None
+    return LayerSize(width, inner if isinstance(inner, int) else 4 * width)
+
+
+def choose_compute(device: Device, dtype: Dtype, layer: LayerSize | None = None) -> Compute:
     """The device asked for, or the best that works; one CPU thread for each core we may use.
+
+    `auto` on a CPU may try out both formats on a layer of the model, where its size is given.
 
     Raises:
         UsageError: the device that was asked for does not work here.
@@ -45,7 +80,7 @@ def choose_compute(device: Device, dtype: Dtype) -> Compute:
     )
     if not _works(name):
         raise UsageError(f"--device {name}: not available here.", "Use --device auto.")
-    chosen = _auto_dtype(name) if dtype == "auto" else _DTYPES[dtype]
+    chosen = _auto_dtype(name, layer) if dtype == "auto" else _DTYPES[dtype]
     return Compute(torch.device(name), chosen, torch.get_num_threads())
 
 
@@ -78,7 +113,47 @@ def _works(name: str) -> bool:
         return False
 
 
-def _auto_dtype(name: str) -> torch.dtype:
+def _auto_dtype(name: str, layer: LayerSize | None) -> torch.dtype:
     if name == "cuda" and torch.cuda.is_bf16_supported():
         return torch.bfloat16
+    if name == "cpu" and BFLOAT16_ON_CPU and layer is not None:
+        faster = bfloat16_speedup(layer) >= WORTHWHILE_SPEEDUP
+        return torch.bfloat16 if faster else torch.float32
     return torch.float32
+
+
+def bfloat16_speedup(layer: LayerSize, clock: Callable[[], float] = time.perf_counter) -> float:
+    """How many times faster a layer's MLP is in bfloat16 on this CPU, forward and backward.
+
+    It begins with small products: where bfloat16 has no instructions of its own it is up to five
+    hundred times slower, and these alone tell.
+    """
+    small = _speedup(LayerSize(_TINY, _TINY), _TINY, clock)
+    return small if small < _HOPELESS else _speedup(layer, _TOKENS, clock)
+
+
+def _speedup(layer: LayerSize, tokens: int, clock: Callable[[], float]) -> float:
+    seconds: dict[torch.dtype, float] = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        weights = [
+            torch.full(shape, 0.01, dtype=dtype)
+            for shape in (
+                (layer.inner, layer.width),
+                (layer.inner, layer.width),
+                (layer.width, layer.inner),
+            )
+        ]
+        x = torch.full((tokens, layer.width), 0.01, dtype=dtype, requires_grad=True)
+        found: list[float] = []
+        for _ in range(1 + _REPEATS):
+            started = clock()
+            _gated_mlp(x, *weights)
+            found.append(clock() - started)
+        seconds[dtype] = statistics.median(found[1:])
+    return seconds[torch.float32] / max(seconds[torch.bfloat16], 1e-9)
+
+
+def _gated_mlp(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> None:
+    """An MLP of the Llama kind with frozen weights, and the gradient of its input."""
+    y = (silu(x @ gate.t()) * (x @ up.t())) @ down.t()
+    torch.autograd.grad(y, x, y.detach())

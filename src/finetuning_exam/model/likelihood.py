@@ -5,7 +5,7 @@ validation and exam share.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from finetuning_exam.data.encoding.encode import IGNORED, Encoded
+
+RowNll = Callable[[Sequence[Encoded]], Tensor]
+"""Summed negative log-likelihood of each row's supervised tokens, in nats: (rows,) float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,12 @@ def supervised_nll(model: torch.nn.Module, batch: Batch) -> Tensor:
         logits.float().flatten(0, 1), kept.flatten(), ignore_index=IGNORED, reduction="none"
     )
     return losses.view(kept.shape).sum(dim=1)
+
+
+def stock_nll(model: torch.nn.Module, pad_id: int) -> RowNll:
+    """`supervised_nll` of rows padded to one length, on the model's device."""
+    device = next(model.parameters()).device
+    return lambda rows: supervised_nll(model, collate(rows, pad_id).to(device))
 
 
 def _keeps_logits(model: torch.nn.Module) -> bool:

@@ -10,8 +10,8 @@ from peft import PeftModel
 from finetuning_exam.data.encoding.encode import Encoder, make_encoder
 from finetuning_exam.data.encoding.template import choose_template
 from finetuning_exam.model.adapter import load_adapter
-from finetuning_exam.model.device import Compute, choose_compute
-from finetuning_exam.model.folder import adapter_origin
+from finetuning_exam.model.device import Compute, choose_compute, layer_size
+from finetuning_exam.model.folder import adapter_origin, find_model_folder
 from finetuning_exam.model.load import Base, load_base
 from finetuning_exam.settings import Device, Dtype, Template
 
@@ -37,8 +37,9 @@ def load_tuned(
         ModelError, AdapterError, UsageError: as the parts do.
     """
     origin = adapter_origin(adapter)
-    compute = choose_compute(device, dtype)
-    base = load_base(base_name or origin.base_name, compute)
+    name = base_name or origin.base_name
+    compute = choose_compute(device, dtype, layer_size(find_model_folder(name)))
+    base = load_base(name, compute)
     wanted = origin.template if template == "auto" and origin.template else template
     encoder = make_encoder(
         base.tokenizer,

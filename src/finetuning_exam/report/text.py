@@ -48,6 +48,13 @@ def counted(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
+def size(n_bytes: float) -> str:
+    """Bytes in decimal units: `640 MB`, `1.9 GB`."""
+    if n_bytes < 999.5e6:
+        return f"{n_bytes / 1e6:,.0f} MB"
+    return f"{n_bytes / 1e9:,.1f} GB"
+
+
 def signed(value: float | None, digits: int = 3) -> str:
     """A change: the figure with its sign, except for what rounds to zero."""
     text = number(value, digits)

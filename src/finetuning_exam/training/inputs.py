@@ -6,11 +6,14 @@ import hashlib
 from array import array
 from collections.abc import Iterable
 from dataclasses import asdict
+from pathlib import Path
 from typing import cast
 
 from finetuning_exam.data.encoding.encode import Encoded
 from finetuning_exam.errors import UsageError
+from finetuning_exam.model.folder import read_object
 from finetuning_exam.settings import TrainSettings
+from finetuning_exam.training.plan import MicroBatches
 from finetuning_exam.training.run_folder import Json
 
 FREE_TO_CHANGE = frozenset(
@@ -49,15 +52,38 @@ def run_inputs(settings: TrainSettings, sha256: str, exam_sha256: str | None) ->
     return {"settings": plain(asdict(settings)), "data": data}
 
 
-def prepared_inputs(inputs: dict[str, Json], base_sha256: str, rows_sha256: str) -> dict[str, Json]:
-    """The same with what is known once a run is prepared: the hashes of its base and its rows."""
+def prepared_inputs(
+    inputs: dict[str, Json], base_sha256: str, rows_sha256: str, micro_batches: MicroBatches
+) -> dict[str, Json]:
+    """The same with what is known once a run is prepared: the hashes of its base and its rows, and
+    the micro-batches that were chosen for it.
+    """
     data = inputs["data"]
     known = data if isinstance(data, dict) else {}
     return {
         **inputs,
         "data": {**known, "rows_sha256": rows_sha256},
         "base": {"sha256": base_sha256},
+        "plan": {"micro_batches": plain(asdict(micro_batches))},
     }
+
+
+def earlier_micro_batches(earlier: dict[str, Json]) -> MicroBatches | None:
+    """The micro-batches that a run was begun with; None where its run.json does not tell."""
+    plan = earlier.get("plan")
+    found = plan.get("micro_batches") if isinstance(plan, dict) else None
+    if not isinstance(found, dict):
+        return None
+    tokens, checkpointing = found.get("tokens"), found.get("checkpointing")
+    if not isinstance(tokens, int) or not isinstance(checkpointing, bool):
+        return None
+    return MicroBatches(tokens, checkpointing)
+
+
+def steps_of(checkpoint: Path) -> int:
+    """The optimizer steps that a checkpoint has behind it."""
+    steps = read_object(checkpoint / "trainer_state.json").get("global_step")
+    return steps if isinstance(steps, int) else 0
 
 
 def hash_of_rows(rows: Iterable[Encoded]) -> str:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from finetuning_exam.settings import DataSettings, TrainSettings
 
 SMALL_MODEL_PARAMETERS = 50_000_000
+MICRO_BATCH_TOKENS = 2048
+"""Tokens computed at once where memory allows it."""
 MAX_VALIDATIONS = 10
 VALIDATION_COST = 0.4
 """Most validation rows per training row; scoring a row costs about half of training on it."""
@@ -37,6 +39,27 @@ LARGE = SizeDefaults(learning_rate=2e-4, rows_seen=0, min_epochs=3, max_epochs=3
 
 
 @dataclass(frozen=True, slots=True)
+class MicroBatches:
+    """How an optimizer batch is computed: most tokens at once with the fast path's rows, and
+    whether activations are computed again in the backward pass. Results change by rounding only.
+    """
+
+    tokens: int = MICRO_BATCH_TOKENS
+    checkpointing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Time and memory of a run, predicted before its first step or measured; a prediction is of
+    all steps, without early stopping. The peak is of the whole process, or of a GPU's tensors.
+    """
+
+    train_seconds: float
+    exam_seconds: float
+    peak_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingPlan:
     """Resolved numbers of a run; all steps are optimizer steps."""
 
@@ -46,12 +69,16 @@ class TrainingPlan:
     total_steps: int
     warmup_steps: int
     save_steps: int
+    micro_batches: MicroBatches = MicroBatches()
 
 
 def make_plan(
     settings: TrainSettings, n_rows: int, n_validation_rows: int, n_parameters: int
 ) -> TrainingPlan:
-    """Resolve `auto` by the base's size and count the steps for `n_rows` training rows."""
+    """Resolve `auto` by the base's size and count the steps for `n_rows` training rows.
+
+    Micro-batches are those of a machine with memory enough.
+    """
     size = SMALL if n_parameters < SMALL_MODEL_PARAMETERS else LARGE
     learning_rate = (
         size.learning_rate if settings.learning_rate == "auto" else settings.learning_rate
@@ -74,6 +101,12 @@ def make_plan(
         total,
         _warmup_steps(settings, total),
         save_steps,
+        MicroBatches(
+            MICRO_BATCH_TOKENS
+            if settings.micro_batch_tokens == "auto"
+            else settings.micro_batch_tokens,
+            settings.gradient_checkpointing is True,
+        ),
     )
 
 

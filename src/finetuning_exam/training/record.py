@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training.inputs import plain
-from finetuning_exam.training.plan import TrainingPlan
+from finetuning_exam.training.plan import Cost, TrainingPlan
 from finetuning_exam.training.run_folder import TOOL, Json
 from finetuning_exam.training.sft import TrainingResult
 
@@ -72,6 +72,8 @@ class RunRecord:
     threads: int
     result: TrainingResult
     seconds: dict[str, float]
+    predicted: Cost | None = None
+    measured: Cost | None = None
 
     def to_json(self) -> Json:
         """The record as run.json holds it, with the versions of Python and of the libraries."""

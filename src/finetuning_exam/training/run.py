@@ -29,12 +29,15 @@ from finetuning_exam.model.adapter import (
     lora_config,
     save_adapter,
 )
-from finetuning_exam.model.device import Compute, choose_compute
-from finetuning_exam.model.folder import ADAPTER_WEIGHTS, file_sha256
+from finetuning_exam.model.device import Compute, choose_compute, layer_size
+from finetuning_exam.model.fast.path import FastPath, choose_fast_path, wanted_pieces
+from finetuning_exam.model.folder import ADAPTER_WEIGHTS, file_sha256, find_model_folder
 from finetuning_exam.model.load import Base, load_base
+from finetuning_exam.model.memory import free_memory, held_memory, peak_memory
 from finetuning_exam.settings import Template, TrainSettings
+from finetuning_exam.training.estimate import MemoryPlan, largest_pass, plan_memory
 from finetuning_exam.training.inputs import hash_of_rows
-from finetuning_exam.training.plan import TrainingPlan, make_plan
+from finetuning_exam.training.plan import Cost, MicroBatches, TrainingPlan, make_plan
 from finetuning_exam.training.progress import MetricsFile, OnProgress
 from finetuning_exam.training.record import (
     AdapterRecord,
@@ -44,6 +47,18 @@ from finetuning_exam.training.record import (
 )
 from finetuning_exam.training.run_folder import METRICS
 from finetuning_exam.training.sft import TrainingResult, train_adapter
+from finetuning_exam.training.timing import (
+    exam_seconds,
+    n_tokens,
+    n_validations,
+    scored_tokens,
+    scoring_seconds_per_token,
+    training_seconds,
+)
+from finetuning_exam.training.workload import draw_batches, longest_rows, size_of
+
+DRAWN_BATCHES = 100
+"""Batches that are looked at to see how large they get."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +80,14 @@ class Prepared:
     exam_rows: EncodedRows
     rows_sha256: str
     """Of all rows that train or choose the best step."""
-    model: PeftModel
+    fast: FastPath
     plan: TrainingPlan
+    memory: MemoryPlan
+
+    @property
+    def model(self) -> PeftModel:
+        """The base with its adapter."""
+        return self.fast.model
 
     @property
     def n_adapter_parameters(self) -> int:
@@ -74,15 +95,18 @@ class Prepared:
         return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
 
 
-def prepare(settings: TrainSettings, split: Split) -> Prepared:
-    """Load the base, encode the rows, add the adapter and count the steps.
+def prepare(settings: TrainSettings, split: Split, earlier: MicroBatches | None = None) -> Prepared:
+    """Load the base, encode the rows, add the adapter, count the steps, and see that they fit into
+    the memory that is free. A run that is resumed keeps the micro-batches it had earlier.
 
     Raises:
         ModelError, DataError, UsageError: as the parts do.
         DataError: rows have errors that are not to be skipped, or no row is left to train on or
             to examine.
     """
-    compute = choose_compute(settings.device, settings.dtype)
+    pieces = wanted_pieces(settings.fast_path)
+    folder = find_model_folder(settings.model_name_or_path)
+    compute = choose_compute(settings.device, settings.dtype, layer_size(folder))
     base = load_base(settings.model_name_or_path, compute)
     template = choose_template(settings.template, base.tokenizer)
     # Validation and exam look at the last answer only, whatever training does.
@@ -105,6 +129,13 @@ def prepare(settings: TrainSettings, split: Split) -> Prepared:
     config = lora_config(
         settings.lora_r, settings.lora_alpha, settings.lora_dropout, settings.lora_target_modules
     )
+    fast = choose_fast_path(
+        add_adapter(base, config, settings.seed), pad_token_id(base.tokenizer, encoder), pieces
+    )
+    plan = make_plan(settings, len(training.rows), len(validation.rows), base.n_parameters)
+    memory = plan_memory(fast, settings, training.rows, free_memory(compute.device), earlier)
+    if fast.decoder:
+        fast.decoder.checkpointing = memory.micro_batches.checkpointing
     return Prepared(
         settings=settings,
         split=replace(
@@ -119,8 +150,9 @@ def prepare(settings: TrainSettings, split: Split) -> Prepared:
         validation_rows=validation.rows,
         exam_rows=exam,
         rows_sha256=hash_of_rows((*training.rows, *validation.rows)),
-        model=add_adapter(base, config, settings.seed),
-        plan=make_plan(settings, len(training.rows), len(validation.rows), base.n_parameters),
+        fast=fast,
+        plan=replace(plan, micro_batches=memory.micro_batches),
+        memory=memory,
     )
 
 
@@ -135,6 +167,32 @@ def _check_left(examples: Sequence[Example], encoded: EncodedRows, use: str) -> 
         raise DataError([f"No row is left to {use}.", *faults], Kind.ANSWER_TOO_LONG.mend)
 
 
+def predict(prepared: Prepared, done_steps: int = 0) -> Cost:
+    """Time and memory of the run from a step on, from a few passes on its own rows."""
+    settings, plan, fast = prepared.settings, prepared.plan, prepared.fast
+    device = prepared.compute.device
+    held, peak = held_memory(device), peak_memory(device)
+    batches = draw_batches(prepared.train_rows, settings, plan.total_steps)[done_steps:]
+    largest = largest_pass(prepared.memory, fast, settings, batches[:DRAWN_BATCHES])
+    scored = (*prepared.validation_rows, *prepared.exam_rows.rows)
+    scoring = prepared.memory.footprint.scoring(
+        size_of(longest_rows(scored, settings.eval_batch_size), fast.pieces)
+    )
+    validations = n_validations(plan, done_steps) * n_tokens(prepared.validation_rows)
+    n_scored = validations + scored_tokens(prepared.exam_rows.rows, settings)
+    rate = scoring_seconds_per_token(fast, scored, settings.eval_batch_size, n_scored)
+    training = training_seconds(fast, settings, plan, batches)
+    exam = exam_seconds(
+        fast,
+        prepared.base.tokenizer,
+        prepared.exam_rows.rows,
+        settings,
+        prepared.base.context,
+        rate,
+    )
+    return Cost(training + rate * validations, exam, round(max(peak, held + max(largest, scoring))))
+
+
 def train(
     prepared: Prepared, folder: Path, on_progress: OnProgress, checkpoint: Path | None
 ) -> TrainingResult:
@@ -145,7 +203,7 @@ def train(
     """
     tokenizer = prepared.base.tokenizer
     result = train_adapter(
-        prepared.model,
+        prepared.fast,
         tokenizer,
         prepared.train_rows,
         prepared.validation_rows,
@@ -154,7 +212,6 @@ def train(
         prepared.compute,
         MetricsFile(folder / METRICS),
         on_progress,
-        pad_id=pad_token_id(tokenizer, prepared.encoder),
         checkpoint=checkpoint,
     )
     save_adapter(prepared.model, folder)
@@ -180,6 +237,7 @@ def examine(prepared: Prepared, on_stage: Callable[[Stage], None]) -> Exam:
         prepared.exam_rows,
         plan,
         on_stage,
+        prepared.fast.row_nll,
     )
 
 
@@ -190,6 +248,7 @@ def make_record(
     folder: Path,
     command: str,
     seconds: dict[str, float],
+    predicted: Cost | None = None,
 ) -> RunRecord:
     """What run.json will say."""
     base, compute = prepared.base, prepared.compute
@@ -212,4 +271,8 @@ def make_record(
         threads=compute.threads,
         result=result,
         seconds=seconds,
+        predicted=predicted,
+        measured=Cost(
+            seconds.get("train", 0.0), seconds.get("exam", 0.0), peak_memory(compute.device)
+        ),
     )

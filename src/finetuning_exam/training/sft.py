@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset
-from peft import PeftModel
 from torch import Tensor
 from transformers import (
     EarlyStoppingCallback,
@@ -21,15 +20,19 @@ from transformers import (
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
-from finetuning_exam.data.encoding.encode import Encoded
+from finetuning_exam.data.encoding.encode import IGNORED, Encoded
 from finetuning_exam.errors import DivergedError
 from finetuning_exam.evaluation.score import score_rows
 from finetuning_exam.model.device import Compute
-from finetuning_exam.model.likelihood import Batch, collate, supervised_nll
+from finetuning_exam.model.fast.packing import split_by_tokens
+from finetuning_exam.model.fast.path import FastPath
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training.plan import TrainingPlan
 from finetuning_exam.training.progress import Meter, MetricsFile, OnProgress
 from finetuning_exam.training.reporter import VALIDATION_LOSS, Reporter
+
+Inputs = Tensor | tuple[Encoded, ...]
+"""What the collator hands to the trainer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +59,17 @@ def training_arguments(
     *,
     has_validation: bool,
     is_resumed: bool = False,
+    splits_by_tokens: bool = False,
 ) -> SFTConfig:
-    """Our settings as TRL's, with every default of theirs that would bite set by name."""
+    """Our settings as TRL's, with every default of theirs that would bite set by name.
+
+    Where micro-batches are made by their tokens, the trainer is given an optimizer batch at once.
+    """
+    rows, passes = settings.per_device_train_batch_size, settings.gradient_accumulation_steps
     arguments = SFTConfig(
         output_dir=settings.output_dir,
-        per_device_train_batch_size=settings.per_device_train_batch_size,
-        gradient_accumulation_steps=settings.gradient_accumulation_steps,
+        per_device_train_batch_size=rows * passes if splits_by_tokens else rows,
+        gradient_accumulation_steps=1 if splits_by_tokens else passes,
         learning_rate=plan.learning_rate,
         num_train_epochs=plan.num_train_epochs,
         max_steps=plan.total_steps,
@@ -85,7 +93,7 @@ def training_arguments(
         load_best_model_at_end=settings.load_best_model_at_end and has_validation,
         metric_for_best_model=VALIDATION_LOSS if has_validation else None,
         greater_is_better=False,
-        gradient_checkpointing=settings.gradient_checkpointing,
+        gradient_checkpointing=plan.micro_batches.checkpointing,
         bf16=False,  # the number format is the base's own; no autocast on top
         fp16=False,
         use_cpu=compute.device.type == "cpu",
@@ -103,7 +111,7 @@ def training_arguments(
 
 
 def train_adapter(
-    model: PeftModel,
+    fast: FastPath,
     tokenizer: PreTrainedTokenizerBase,
     train_rows: Sequence[Encoded],
     validation_rows: Sequence[Encoded],
@@ -113,7 +121,6 @@ def train_adapter(
     metrics: MetricsFile,
     on_progress: OnProgress,
     *,
-    pad_id: int,
     checkpoint: Path | None = None,
 ) -> TrainingResult:
     """Train the adapter in place; afterwards the model holds the step that is kept.
@@ -127,9 +134,10 @@ def train_adapter(
         compute,
         has_validation=bool(validation_rows),
         is_resumed=checkpoint is not None,
+        splits_by_tokens="rows" in fast.pieces,
     )
     trainer = EncodedRowsTrainer(
-        model, tokenizer, arguments, train_rows, validation_rows, pad_id, settings.eval_batch_size
+        fast, tokenizer, arguments, train_rows, validation_rows, settings, plan
     )
     reporter = Reporter(trainer.meter, metrics, on_progress)
     trainer.remove_callback(PrinterCallback)
@@ -138,9 +146,9 @@ def train_adapter(
     if validation_rows and settings.early_stopping_patience is not None:
         trainer.add_callback(EarlyStoppingCallback(settings.early_stopping_patience))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    model.eval()
+    fast.model.eval()
     # The last step may have broken the adapter, and no loss was taken after it.
-    probe = score_rows(model, train_rows[:1], pad_id, batch_size=1)[0]
+    probe = score_rows(fast.model, train_rows[:1], fast.row_nll, batch_size=1)[0]
     _check_finite(probe.nll_per_token, "loss of the trained adapter")
     state = trainer.state
     best = state.best_global_step if arguments.load_best_model_at_end else None
@@ -165,20 +173,21 @@ class EncodedRowsTrainer(SFTTrainer):
 
     def __init__(
         self,
-        model: PeftModel,
+        fast: FastPath,
         tokenizer: PreTrainedTokenizerBase,
         arguments: SFTConfig,
         train_rows: Sequence[Encoded],
         validation_rows: Sequence[Encoded],
-        pad_id: int,
-        eval_batch_size: int,
+        settings: TrainSettings,
+        plan: TrainingPlan,
     ) -> None:
         self.meter = Meter()
+        self._micro_batch_tokens = plan.micro_batches.tokens
+        self._fast = fast
         self._validation_rows = tuple(validation_rows)
-        self._pad_id = pad_id
-        self._eval_batch_size = eval_batch_size
+        self._settings = settings
         super().__init__(
-            model=model,
+            model=fast.model,
             args=arguments,
             train_dataset=_dataset(train_rows),
             eval_dataset=_dataset(validation_rows) if validation_rows else None,
@@ -187,10 +196,33 @@ class EncodedRowsTrainer(SFTTrainer):
         )
         self.model_accepts_loss_kwargs = True  # our loss divides by num_items_in_batch itself
 
+    def training_step(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Inputs],
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor:
+        """Forward and backward pass; an optimizer batch in micro-batches of like length."""
+        rows = inputs["rows"]
+        assert isinstance(rows, tuple)
+        if "rows" in self._fast.pieces:
+            parts = split_by_tokens(rows, self._micro_batch_tokens)
+        else:
+            parts = [rows]
+        if num_items_in_batch is None:
+            num_items_in_batch = sum(row.n_supervised for row in rows)
+        losses = [
+            super(EncodedRowsTrainer, self).training_step(
+                model, {"rows": part}, num_items_in_batch=num_items_in_batch
+            )
+            for part in parts
+        ]
+        return torch.stack(losses).sum()
+
     def compute_loss(
         self,
         model: torch.nn.Module,
-        inputs: dict[str, Tensor],
+        inputs: dict[str, Inputs],
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
@@ -199,14 +231,14 @@ class EncodedRowsTrainer(SFTTrainer):
         Raises:
             DivergedError: the loss is not finite.
         """
-        batch = Batch(inputs["input_ids"], inputs["labels"], inputs["attention_mask"])
-        total = supervised_nll(model, batch).sum()
+        rows = inputs["rows"]
+        assert isinstance(rows, tuple)
         if num_items_in_batch is None:
-            num_items_in_batch = (batch.labels != -100).sum()
-        loss: Tensor = total / num_items_in_batch
+            num_items_in_batch = sum(row.n_supervised for row in rows)
+        loss = self._fast.row_nll(rows).sum() / num_items_in_batch
         value = float(loss.detach())
         _check_finite(value, f"training loss at step {self.state.global_step + 1}")
-        self.meter.add(int(batch.attention.sum()), value)
+        self.meter.add(sum(len(row.ids) for row in rows), value)
         return loss
 
     def evaluate(
@@ -217,7 +249,9 @@ class EncodedRowsTrainer(SFTTrainer):
     ) -> dict[str, float]:
         """Validation loss by the exam's own scorer: nats per supervised token over all rows."""
         started = time.perf_counter()
-        scores = score_rows(self.model, self._validation_rows, self._pad_id, self._eval_batch_size)
+        scores = score_rows(
+            self.model, self._validation_rows, self._fast.row_nll, self._settings.eval_batch_size
+        )
         nll = math.fsum(score.nll for score in scores)
         metrics = {VALIDATION_LOSS: nll / sum(score.n_tokens for score in scores)}
         name = f"validation loss after step {self.state.global_step}"
@@ -235,13 +269,16 @@ class EncodedRowsTrainer(SFTTrainer):
         super(SFTTrainer, self)._save_checkpoint(model, trial)
         self.meter.pause(time.perf_counter() - started)
 
-    def _collate(self, features: list[dict[str, list[int]]]) -> dict[str, Tensor]:
-        rows = [Encoded(tuple(f["input_ids"]), tuple(f["labels"]), 0, 0) for f in features]
-        batch = collate(rows, self._pad_id)
+    def _collate(self, features: list[dict[str, list[int]]]) -> dict[str, Inputs]:
+        """The rows themselves; the tensors beside them are what Transformers counts tokens by."""
+        rows = tuple(Encoded(tuple(f["input_ids"]), tuple(f["labels"]), 0, 0) for f in features)
+        ids = torch.tensor([token for row in rows for token in row.ids])
         return {
-            "input_ids": batch.ids,
-            "labels": batch.labels,
-            "attention_mask": batch.attention,
+            "rows": rows,
+            "input_ids": ids,
+            "attention_mask": torch.ones_like(ids),
+            # The first token of a row is predicted by nothing.
+            "labels": torch.tensor([x for row in rows for x in (IGNORED, *row.labels[1:])]),
         }
 
 

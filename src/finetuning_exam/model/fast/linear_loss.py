@@ -1,0 +1,65 @@
+"""Output head and cross-entropy in one, a block of rows at a time: no row of logits is kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+BLOCK_ROWS = 256
+"""Rows of logits that exist at once."""
+
+
+class LinearCrossEntropy(Function):
+    """Negative log-likelihood of each target under softmax(hidden Wᵀ · scale), in nats.
+
+    hidden: (rows, width); weight: (vocabulary, width), frozen; targets: (rows,) int64. Gives
+    (rows,) float32. The gradient of `hidden` is computed in the forward pass, for a unit gradient
+    of each row, and only multiplied in the backward pass (as in Liger Kernel, Hsu et al. 2024).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, scale: float, workspace: Tensor
+    ) -> Tensor:
+        nll = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
+        d_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        for start in range(0, len(hidden), BLOCK_ROWS):
+            rows = slice(start, min(start + BLOCK_ROWS, len(hidden)))
+            logits = torch.mm(hidden[rows], weight.t(), out=workspace[: rows.stop - start])
+            if scale != 1.0:
+                logits.mul_(scale)
+            target = targets[rows, None]
+            found = logits.gather(1, target).float()
+            highest = logits.amax(dim=1, keepdim=True).float()
+            p = torch.ops.aten._softmax.out(logits, 1, False, out=logits)
+            # log Σ exp: the likeliest entry's logit and probability tell it, and never underflow
+            likeliest = p.amax(dim=1, keepdim=True).float()
+            nll[rows] = (highest - likeliest.log() - found).squeeze(1)
+            if d_hidden is not None:
+                p.scatter_add_(1, target, torch.full_like(target, -1, dtype=p.dtype))
+                torch.mm(p, weight, out=d_hidden[rows])
+        if d_hidden is not None:
+            ctx.save_for_backward(d_hidden.mul_(scale) if scale != 1.0 else d_hidden)
+        return nll
+
+    @staticmethod
+    def backward(ctx: Any, d_nll: Tensor) -> tuple[Tensor | None, ...]:
+        (d_hidden,) = ctx.saved_tensors
+        return d_hidden * d_nll.unsqueeze(1).to(d_hidden.dtype), None, None, None, None
+
+
+def make_workspace(weight: Tensor) -> Tensor:
+    """Room for a block of logits; kept from call to call, since fresh pages cost time."""
+    with torch.inference_mode(False):  # made while scoring, it must serve a training too
+        return torch.empty(BLOCK_ROWS, len(weight), dtype=weight.dtype, device=weight.device)
+
+
+def linear_cross_entropy(
+    hidden: Tensor, weight: Tensor, targets: Tensor, scale: float, workspace: Tensor
+) -> Tensor:
+    """`LinearCrossEntropy`: (rows,) float32 from hidden (rows, width) and targets (rows,)."""
+    nll: Tensor = LinearCrossEntropy.apply(hidden, weight, targets, scale, workspace)
+    return nll

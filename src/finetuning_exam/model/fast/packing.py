@@ -1,0 +1,77 @@
+"""Rows of a batch one after another, without padding, and the split of a batch by tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from finetuning_exam.data.encoding.encode import IGNORED, Encoded
+from finetuning_exam.model.fast.attention import Group, make_groups
+
+
+@dataclass(frozen=True, slots=True)
+class PackedRows:
+    """Rows one after another, shortest first. Index tensors are int64.
+
+    ids, positions: (tokens,); a position counts from the start of its own row. `predicting`
+    (supervised,) are the tokens whose next token is supervised, `targets` those next tokens, and
+    `row_of_target` the row each belongs to, in the order the rows were given.
+    """
+
+    ids: Tensor
+    positions: Tensor
+    groups: tuple[Group, ...]
+    predicting: Tensor
+    targets: Tensor
+    row_of_target: Tensor
+    n_rows: int
+
+
+def pack(rows: Sequence[Encoded], device: torch.device) -> PackedRows:
+    """Lay rows out one after another."""
+    order = sorted(range(len(rows)), key=lambda index: len(rows[index].ids))
+    ids: list[int] = []
+    positions: list[int] = []
+    predicting: list[int] = []
+    row_of_target: list[int] = []
+    for index in order:
+        row = rows[index]
+        found = [at for at, label in enumerate(row.labels[1:]) if label != IGNORED]
+        predicting += [len(ids) + at for at in found]
+        row_of_target += [index] * len(found)
+        ids += row.ids
+        positions += range(len(row.ids))
+    where = torch.tensor(predicting, dtype=torch.int64, device=device)
+    tokens = torch.tensor(ids, dtype=torch.int64, device=device)
+    return PackedRows(
+        ids=tokens,
+        positions=torch.tensor(positions, dtype=torch.int64, device=device),
+        groups=make_groups([len(rows[index].ids) for index in order], device),
+        predicting=where,
+        targets=tokens[where + 1],
+        row_of_target=torch.tensor(row_of_target, dtype=torch.int64, device=device),
+        n_rows=len(rows),
+    )
+
+
+def split_by_tokens(rows: Sequence[Encoded], budget: int) -> list[tuple[Encoded, ...]]:
+    """Rows of like length together, in as few parts of at most `budget` tokens as that allows.
+
+    A row longer than the budget is a part by itself. Every row is in exactly one part.
+    """
+    ordered = sorted(rows, key=lambda row: len(row.ids))
+    total = sum(len(row.ids) for row in ordered)
+    share = total / max(1, -(-total // budget))  # even parts: none is left with a few tokens
+    parts: list[list[Encoded]] = []
+    used = 0
+    for row in ordered:
+        length = len(row.ids)
+        if not parts or used + length > budget or used + length / 2 > share:
+            parts.append([])
+            used = 0
+        parts[-1].append(row)
+        used += length
+    return [tuple(part) for part in parts]

@@ -1,0 +1,259 @@
+"""How much memory a training will take, found on the model itself, and how to make it fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from finetuning_exam.data.encoding.encode import IGNORED, Encoded
+from finetuning_exam.model.fast.linear_loss import BLOCK_ROWS
+from finetuning_exam.model.fast.path import FastPath
+from finetuning_exam.settings import TrainSettings
+from finetuning_exam.training.plan import MICRO_BATCH_TOKENS, MicroBatches
+from finetuning_exam.training.workload import (
+    Rows,
+    Size,
+    longest_rows,
+    passes,
+    rows_per_step,
+    size_of,
+)
+
+USABLE = 0.9
+"""Share of the free memory that a training may be expected to take."""
+SLACK = 1.1
+"""What the allocator holds over what is used, measured on the shapes of docs/experiments.md."""
+_ADAPTER_COPIES = 4
+"""Gradients, AdamW's two moments, and its temporaries."""
+_LOGIT_COPIES = 2
+"""Tensors of the size of the logits that the stock loss needs beside what it keeps."""
+_PROBE_LENGTHS = (12, 40)
+
+
+@dataclass(frozen=True, slots=True)
+class Activations:
+    """Bytes that a forward pass keeps for its backward pass, by what they grow with."""
+
+    per_token: float
+    per_pair: float
+    per_logit: float
+
+    def bytes(self, size: Size) -> float:
+        """All that is kept of a pass."""
+        return (
+            self.per_token * size.tokens + self.per_pair * size.pairs + self.per_logit * size.logits
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """The memory that the passes of one model take, from a few tokens computed on it.
+
+    `kept` is without checkpointing; `checkpoints`, where it is used, is with it. `fixed` is held
+    in any pass of a training: gradients, AdamW's moments and temporaries, the block of logits.
+    """
+
+    kept: Activations
+    checkpoints: Activations | None
+    n_layers: int
+    bytes_per_logit: int
+    fixed: int
+    slack: float
+
+    def training(self, size: Size) -> float:
+        """The most bytes that a forward and a backward pass take."""
+        kept = self.kept.bytes(size)
+        a_layer = kept / self.n_layers  # gradients on the way, or what is computed again
+        if self.checkpoints:
+            kept = self.checkpoints.bytes(size) + a_layer
+        return self.slack * (kept + a_layer + self.bytes_per_logit * size.logits) + self.fixed
+
+    def scoring(self, size: Size) -> float:
+        """The most bytes that a forward pass alone takes."""
+        a_layer = self.kept.bytes(size) / self.n_layers
+        return self.slack * (2 * a_layer + self.bytes_per_logit * size.logits)
+
+
+def measure_footprint(fast: FastPath, *, checkpointing: bool) -> Footprint:
+    """Compute a few tokens and see what autograd keeps. The model is left as it was."""
+    model = fast.model
+    config = model.get_base_model().config.get_text_config(decoder=True)
+    vocabulary: int = model.get_input_embeddings().num_embeddings
+    has_block = "loss" in fast.pieces
+    n_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    with untouched(fast):
+        # What is made once is not measured.
+        torch.autograd.backward(fast.row_nll(_probe(8, 1)).sum())
+        kept = measure_activations(fast)
+        checkpoints = None
+        if checkpointing:
+            with checkpointing_on(fast):
+                checkpoints = measure_activations(fast)
+    return Footprint(
+        kept,
+        checkpoints,
+        config.num_hidden_layers,
+        0 if has_block else _LOGIT_COPIES * 4 * vocabulary,
+        _ADAPTER_COPIES * 4 * n_trained
+        + (BLOCK_ROWS * vocabulary * model.dtype.itemsize if has_block else 0),
+        SLACK if next(model.parameters()).device.type == "cpu" else 1.0,
+    )
+
+
+def measure_activations(fast: FastPath) -> Activations:
+    """What autograd keeps of three little passes, solved for tokens, pairs and logits."""
+    short, long = _PROBE_LENGTHS
+    probes = [_probe(short, 1), _probe(long, 1), _probe(short, short - 1)]
+    sizes = [size_of(rows, fast.pieces) for rows in probes]
+    kept = [float(_kept_bytes(fast, rows)) for rows in probes]
+    per_logit = (kept[2] - kept[0]) / (sizes[2].logits - sizes[0].logits)
+    rest = [it - per_logit * size.logits for it, size in zip(kept[:2], sizes, strict=False)]
+    # rest = per_token · tokens + per_pair · pairs, twice
+    (t0, p0), (t1, p1) = ((size.tokens, size.pairs) for size in sizes[:2])
+    per_pair = max(0.0, (rest[1] * t0 - rest[0] * t1) / (p1 * t0 - p0 * t1))
+    return Activations((rest[1] - per_pair * p1) / t1, per_pair, max(0.0, per_logit))
+
+
+def _probe(length: int, n_supervised: int) -> Rows:
+    """Two rows, of which one is shorter by a token, so that filling is there too."""
+    found = []
+    for n in (length, length - 1):
+        ids = tuple(range(2, 2 + n))
+        first = n - n_supervised + (n < length and n_supervised > 1)
+        found.append(Encoded(ids, (IGNORED,) * first + ids[first:], first, 0))
+    return tuple(found)
+
+
+def _kept_bytes(fast: FastPath, rows: Rows) -> int:
+    """Bytes of the distinct tensors, parameters left out, that a forward pass keeps."""
+    parameters = {p.untyped_storage().data_ptr() for p in fast.model.parameters()}
+    found: dict[int, int] = {}
+
+    def pack(x: Tensor) -> Tensor:
+        storage = x.untyped_storage()
+        if storage.data_ptr() not in parameters:
+            found[storage.data_ptr()] = storage.nbytes()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        nll = fast.row_nll(rows).sum()
+    del nll
+    return sum(found.values())
+
+
+@contextmanager
+def untouched(fast: FastPath) -> Iterator[None]:
+    """Training passes may run while this is open; gradients, mode and random state come back."""
+    model = fast.model
+    was_training = model.training
+    devices = [torch.cuda.current_device()] if next(model.parameters()).is_cuda else []
+    try:
+        with torch.random.fork_rng(devices):
+            model.train()
+            yield
+    finally:
+        model.train(was_training)
+        model.zero_grad(set_to_none=True)
+
+
+@contextmanager
+def checkpointing_on(fast: FastPath) -> Iterator[None]:
+    """Checkpointing is on while this is open, the way it is on in a training."""
+    if fast.decoder:
+        before = fast.decoder.checkpointing
+        fast.decoder.checkpointing = True
+        try:
+            yield
+        finally:
+            fast.decoder.checkpointing = before
+        return
+    model: Any = fast.model.get_base_model()
+    # Transformers gave it a new name and warns of the old one.
+    name = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
+    getattr(model, f"{name}_checkpointing_enable")({"use_reentrant": False})
+    try:
+        yield
+    finally:
+        getattr(model, f"{name}_checkpointing_disable")()
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """How passes are computed, what they take, and whether that fits into the `free` bytes.
+
+    `wanted` is what would be chosen with memory enough.
+    """
+
+    wanted: MicroBatches
+    micro_batches: MicroBatches
+    footprint: Footprint
+    free: int
+    fits: bool
+
+
+def plan_memory(
+    fast: FastPath,
+    settings: TrainSettings,
+    rows: Sequence[Encoded],
+    free: int,
+    earlier: MicroBatches | None = None,
+) -> MemoryPlan:
+    """Resolve `auto`: tokens are halved until the longest rows fit into the free memory, but not
+    below the longest row; when that does not help, the same with checkpointing. Where nothing
+    fits it is the smallest. What an earlier part of the same run had stays.
+    """
+    batch = longest_rows(rows, rows_per_step(settings))
+    footprint: Footprint | None = None
+    candidates = list(_candidates(settings, fast, len(batch[-1].ids), earlier))
+    for micro in candidates:
+        if footprint is None or micro.checkpointing != bool(footprint.checkpoints):
+            footprint = measure_footprint(fast, checkpointing=micro.checkpointing)
+        plan = MemoryPlan(candidates[0], micro, footprint, free, fits=True)
+        if largest_pass(plan, fast, settings, [batch]) <= USABLE * free:
+            return plan
+    return replace(plan, fits=False)
+
+
+def largest_pass(
+    plan: MemoryPlan, fast: FastPath, settings: TrainSettings, batches: Sequence[Rows]
+) -> float:
+    """The bytes of the largest of the passes that these optimizer batches are computed in."""
+    found = [
+        plan.footprint.training(size_of(part, fast.pieces))
+        for batch in batches
+        for part in passes(batch, settings, plan.micro_batches, fast.pieces)
+    ]
+    return max(found, default=0.0)
+
+
+def _candidates(
+    settings: TrainSettings, fast: FastPath, longest: int, earlier: MicroBatches | None
+) -> Iterator[MicroBatches]:
+    """What may be chosen, best first."""
+    if earlier:
+        yield earlier
+        return
+    choices = [settings.gradient_checkpointing is True]
+    if settings.gradient_checkpointing == "auto" and _can_checkpoint(fast):
+        choices = [False, True]
+    for is_checkpointing in choices:
+        tokens = settings.micro_batch_tokens
+        if tokens != "auto":
+            yield MicroBatches(tokens, is_checkpointing)
+            continue
+        yield MicroBatches(MICRO_BATCH_TOKENS, is_checkpointing)
+        smaller = MICRO_BATCH_TOKENS // 2
+        while "rows" in fast.pieces and smaller >= longest:
+            yield MicroBatches(smaller, is_checkpointing)
+            smaller //= 2
+
+
+def _can_checkpoint(fast: FastPath) -> bool:
+    return fast.decoder is not None or bool(
+        fast.model.get_base_model().supports_gradient_checkpointing
+    )
