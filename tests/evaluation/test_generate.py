@@ -360,16 +360,26 @@ def test_a_model_without_a_common_cache_answers_like_two_models() -> None:
     _assert_like_two_models(_randomized(copy.deepcopy(base), lora), base)
 
 
+def _shapes(model: PeftModel) -> list[tuple[int, ...]]:
+    """The shapes of the ids of all forward passes while both answer with six tokens."""
+    shapes: list[tuple[int, ...]] = []
+    model.get_base_model().register_forward_pre_hook(
+        lambda module, args, options: shapes.append(tuple(options["input_ids"].shape)),
+        with_kwargs=True,
+    )
+    answer_both(model, Numbers(), PROMPTS, Decoding(6, (511,), 0), 5)
+    return shapes
+
+
 def test_both_write_in_the_same_passes() -> None:
     """Base and tuned rows share every forward pass: there are no more of them than for one."""
-    model = adapted().eval()
-    shapes: list[torch.Size] = []
-    model.get_base_model().register_forward_pre_hook(
-        lambda module, args, options: shapes.append(options["input_ids"].shape), with_kwargs=True
-    )
-    decoding = Decoding(6, (511,), 0)
-    answer_both(model, Numbers(), PROMPTS, decoding, 5)
-    assert shapes == [(10, 7)] + [(10, 1)] * 5 + [(6, 22)] + [(6, 1)] * 5
+    assert _shapes(adapted()) == [(10, 7)] + [(10, 1)] * 5 + [(6, 22)] + [(6, 1)] * 5
+
+
+def test_the_positions_of_both_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six rows of 4 + 6 positions fill sixty: a fourth prompt of the same length has to wait."""
+    monkeypatch.setattr(generate, "MAX_POSITIONS", 60)
+    assert _shapes(adapted())[0] == (6, 4)
 
 
 @pytest.mark.parametrize("in_batches", [True, False])
