@@ -4,8 +4,8 @@
     uv run python bench/plain_trl.py MODEL rows.jsonl --output_dir out --max_steps 6
 
 Everything is TRL's default (so gradient checkpointing is on) except the recipe that is given, what
-a CPU forces, and a log line for each step. --record FILE keeps what was trained on and when each
-step ended.
+a CPU forces, float32 (without --bf16), and a log line for each step. --record FILE keeps what was
+trained on and when each step ended.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ def main() -> None:
     parser.add_argument("--lora_target_modules", nargs="+", default=["q_proj", "v_proj"])
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--record", type=Path)
+    parser.add_argument("--bf16", action="store_true", help="autocast, which is TRL's default")
     parser.add_argument(
         "--seed_adapter",
         action="store_true",
@@ -104,7 +105,7 @@ def main() -> None:
             max_length=flags.max_length,
             seed=flags.seed,
             logging_steps=1,
-            bf16=False,
+            bf16=flags.bf16,
             use_cpu=True,
             report_to="none",
         ),

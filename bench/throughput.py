@@ -258,7 +258,7 @@ def run_trl(place: Place, arm: Arm, recipe: Recipe, steps: int, threads: int, *e
         child.peak_rss,
         child.wall_s,
         found["threads"],
-        "float32",
+        "bfloat16 (autocast)" if "--bf16" in extra else "float32",
         ended,
     )
 
@@ -414,7 +414,8 @@ def measure(name: str, place: Place, recipe: Recipe, flags: argparse.Namespace) 
         print(f"{at} matrix rate: {rooflines[-1]['total'] / 1e9:.1f} GFLOP/s", flush=True)
         for arm, done in runs.items():
             steps = flags.max_steps or STEPS[name][arm.batch]
-            train, extra = (run_fte, shlex.split(flags.fte_args)) if arm.is_ours else (run_trl, [])
+            train = run_fte if arm.is_ours else run_trl
+            extra = shlex.split(flags.fte_args if arm.is_ours else flags.trl_args)
             run = train(place, arm, recipe, steps, threads, *extra)
             if run.threads != threads:
                 sys.exit(f"{arm.name} ran on {run.threads} threads, not on {threads}")
@@ -481,7 +482,7 @@ def _notes(result: Measured) -> Iterator[str]:
         yield "  LoRA-MFU above 100%: the machine was slower while its matrix rate was taken"
     for arm, runs in result.runs:
         if formats := {run.dtype for run in runs} - {"float32"}:
-            yield f"  {arm.name} computes in {', '.join(formats)}, plain TRL in float32"
+            yield f"  {arm.name} computes in {', '.join(sorted(formats))}"
         by_clock = [run.seen_tokens_per_second for run in runs if run.seen_tokens_per_second]
         if by_clock and abs(statistics.median(by_clock) / result.speed(arm.name) - 1) > CLOCK_SHARE:
             yield f"  {arm.name}: {figure(statistics.median(by_clock))} tokens/s by the wall clock"
@@ -534,6 +535,7 @@ def to_json(results: Sequence[Measured], recipe: Recipe, flags: argparse.Namespa
             "repetitions": flags.repeat,
             "warm_up_steps": WARM_UP_STEPS,
             "fte_args": flags.fte_args,
+            "trl_args": flags.trl_args,
             "load_before": flags.load_before,
         },
         "machine": machine(flags.threads),
@@ -618,6 +620,7 @@ def common_flags(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--max_length", type=int, default=1024)
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--fte_args", default="", help="more flags for fte train, in one string")
+    parser.add_argument("--trl_args", default="", help="more flags for bench/plain_trl.py")
     parser.add_argument("--json", type=Path, help="write everything here")
     parser.add_argument("--plot", type=Path, help="draw it here (SVG)")
     return parser

@@ -14,7 +14,7 @@ from finetuning_exam.cli import main
 from finetuning_exam.cli.forecast import tell_cost
 from finetuning_exam.training import run
 from finetuning_exam.training.estimate import Activations, Footprint, MemoryPlan
-from finetuning_exam.training.inputs import earlier_micro_batches
+from finetuning_exam.training.inputs import earlier_choices
 from finetuning_exam.training.plan import Cost, MicroBatches
 from finetuning_exam.training.run_folder import Json, read_run
 
@@ -101,7 +101,7 @@ def test_a_resumed_run_keeps_the_micro_batches_it_began_with(
     assert "resuming from" in resumed
     assert "Warning: the longest" not in resumed
     train(10**12)
-    found = [earlier_micro_batches(it) for it in begun]
+    found = [earlier_choices(it).micro_batches for it in begun]
     assert found[0] == found[1]
     assert found[0] is not None
     assert found[0].checkpointing

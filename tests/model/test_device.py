@@ -107,25 +107,23 @@ LAYER = LayerSize(96, 200)
 
 
 @pytest.mark.parametrize(
-    ("speedup", "is_on", "layer", "expected"),
+    ("speedup", "layer", "expected"),
     [
-        (1.6, True, LAYER, "bfloat16"),
-        (1.5, True, LAYER, "bfloat16"),
-        (1.4, True, LAYER, "float32"),
-        (0.01, True, LAYER, "float32"),
-        (9.0, False, LAYER, "float32"),
-        (9.0, True, None, "float32"),
+        (1.6, LayerSize(512, 96), "bfloat16"),
+        (1.5, LayerSize(512, 96), "bfloat16"),
+        (1.4, LayerSize(512, 96), "float32"),
+        (0.01, LayerSize(512, 96), "float32"),
+        (9.0, LayerSize(511, 2048), "float32"),
+        (9.0, None, "float32"),
     ],
 )
 def test_auto_takes_bfloat16_on_a_cpu_only_where_it_is_worth_it(
     monkeypatch: pytest.MonkeyPatch,
     speedup: float,
-    is_on: bool,
     layer: LayerSize | None,
     expected: str,
 ) -> None:
-    """It has to be one and a half times as fast on the model's own layers, and switched on."""
-    monkeypatch.setattr(device, "BFLOAT16_ON_CPU", is_on)
+    """It has to be one and a half times as fast on the model's own layers, which are wide."""
     monkeypatch.setattr(device, "bfloat16_speedup", lambda layer: speedup)
     assert choose_compute("cpu", "auto", layer).dtype_name == expected
     assert choose_compute("cpu", "float32", layer).dtype_name == "float32"

@@ -199,12 +199,16 @@ def test_a_folder_without_an_adapter_is_told(missing: str) -> None:
 
 def test_the_origin_is_what_the_run_says() -> None:
     """run.json wins over adapter_config.json, for the base's name and hash and the template."""
-    run = {"base": {"name": "/models/m", "sha256": "ab"}, "template": "chat"}
+    run: dict[str, object] = {"base": {"name": "/models/m", "sha256": "ab"}, "template": "chat"}
     path = _adapter(Path("out"), {"base_model_name_or_path": "other"}, run)
     assert adapter_origin(path) == Origin("/models/m", "ab", "chat")
+    run |= {"device": "cpu", "dtype": "bfloat16"}
+    (path / "run.json").write_text(json.dumps(run), encoding="utf-8")
+    assert adapter_origin(path).cpu_dtype == "bfloat16"
+    run["device"] = "cuda"
     run["template"] = "plain"
     (path / "run.json").write_text(json.dumps(run), encoding="utf-8")
-    assert adapter_origin(path).template == "plain"
+    assert adapter_origin(path) == Origin("/models/m", "ab", "plain")
 
 
 @pytest.mark.parametrize("run", [None, {"state": "unfinished"}, [], {"base": {"name": "x"}}])

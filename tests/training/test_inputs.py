@@ -10,10 +10,11 @@ import pytest
 
 from finetuning_exam.data.encoding.encode import Encoded
 from finetuning_exam.errors import UsageError
-from finetuning_exam.settings import TrainSettings
+from finetuning_exam.settings import Dtype, TrainSettings
 from finetuning_exam.training.inputs import (
+    Chosen,
     check_same_inputs,
-    earlier_micro_batches,
+    earlier_choices,
     hash_of_rows,
     prepared_inputs,
     run_inputs,
@@ -117,23 +118,30 @@ def test_what_the_earlier_run_did_not_write_down_is_not_compared(earlier: dict[s
     check_same_inputs(earlier, _written(), WHERE)
 
 
+def _prepared(inputs: dict[str, Json], base: str, rows: str) -> dict[str, Json]:
+    return prepared_inputs(inputs, base, rows, MicroBatches(), "cpu", "float32")
+
+
 def test_other_weights_and_other_tokens_are_refused() -> None:
     """A base that changed in its folder, or rows that encode differently, are no same run."""
     inputs = run_inputs(SETTINGS, "ab" * 32, None)
-    earlier = prepared_inputs(inputs, "1", "2", MicroBatches())
-    check_same_inputs(earlier, prepared_inputs(inputs, "1", "2", MicroBatches()), WHERE)
+    earlier = _prepared(inputs, "1", "2")
+    check_same_inputs(earlier, _prepared(inputs, "1", "2"), WHERE)
     with pytest.raises(UsageError) as caught:
-        check_same_inputs(earlier, prepared_inputs(inputs, "3", "4", MicroBatches()), WHERE)
+        check_same_inputs(earlier, _prepared(inputs, "3", "4"), WHERE)
     assert "the tokens of the rows '2' → '4'" in str(caught.value)
     assert "the base's weights '1' → '3'" in str(caught.value)
 
 
-def test_micro_batches_come_back_from_an_unfinished_run(tmp_path: Path) -> None:
-    """What was chosen for a run by the memory then free is written down before its first step."""
+@pytest.mark.parametrize(("device", "cpu_dtype"), [("cpu", "bfloat16"), ("cuda", None)])
+def test_choices_come_back_from_an_unfinished_run(
+    tmp_path: Path, device: str, cpu_dtype: Dtype | None
+) -> None:
+    """What was chosen by the memory and speed then found is written down before the first step."""
     chosen = MicroBatches(512, checkpointing=True)
-    inputs = prepared_inputs(run_inputs(SETTINGS, "ab", None), "1", "2", chosen)
-    begin(tmp_path, inputs)
-    assert earlier_micro_batches(read_run(tmp_path)) == chosen
+    inputs = run_inputs(SETTINGS, "ab", None)
+    begin(tmp_path, prepared_inputs(inputs, "1", "2", chosen, device, "bfloat16"))
+    assert earlier_choices(read_run(tmp_path)) == Chosen(chosen, cpu_dtype)
 
 
 @pytest.mark.parametrize(
@@ -151,8 +159,8 @@ def test_micro_batches_come_back_from_an_unfinished_run(tmp_path: Path) -> None:
 )
 def test_a_run_that_tells_no_micro_batches_has_none(plan: Json) -> None:
     """A run.json of an older version leaves the choice to the run that goes on."""
-    assert earlier_micro_batches({"plan": plan}) is None
-    assert earlier_micro_batches({}) is None
+    assert earlier_choices({"plan": plan}) == Chosen()
+    assert earlier_choices({}) == Chosen()
 
 
 def test_the_steps_of_a_checkpoint_are_the_trainer_s(tmp_path: Path) -> None:

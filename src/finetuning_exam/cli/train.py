@@ -38,7 +38,7 @@ from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training import run_folder
 from finetuning_exam.training.inputs import (
     check_same_inputs,
-    earlier_micro_batches,
+    earlier_choices,
     prepared_inputs,
     run_inputs,
     steps_of,
@@ -160,7 +160,7 @@ def _train_and_examine(
         watch = Stopwatch()
         with watch.part("load"):
             earlier = run_folder.read_run(checkpoint.parent) if checkpoint else {}
-            prepared = prepare(settings, data.split, earlier_micro_batches(earlier))
+            prepared = prepare(settings, data.split, earlier_choices(earlier))
     tell_plan(console, prepared)
     say_limit(console, settings.max_length, prepared.base.context)
     _tell_findings(console, prepared.findings)
@@ -214,7 +214,12 @@ def _begin_folder(
     """Say what the run goes on from; a new run first removes an earlier run's files."""
     folder = Path(prepared.settings.output_dir)
     inputs = prepared_inputs(
-        inputs, prepared.base.sha256, prepared.rows_sha256, prepared.plan.micro_batches
+        inputs,
+        prepared.base.sha256,
+        prepared.rows_sha256,
+        prepared.plan.micro_batches,
+        prepared.compute.device.type,
+        prepared.compute.dtype_name,
     )
     if checkpoint:
         check_same_inputs(run_folder.read_run(checkpoint.parent), inputs, str(checkpoint))

@@ -17,9 +17,12 @@ from finetuning_exam.errors import UsageError
 from finetuning_exam.model.folder import read_object
 from finetuning_exam.settings import Device, Dtype
 
-BFLOAT16_ON_CPU = False
-"""Whether `--dtype auto` may be bfloat16 on a CPU that is faster with it."""
 WORTHWHILE_SPEEDUP = 1.5
+"""How much faster a layer's products must be on a CPU before `--dtype auto` is bfloat16."""
+NARROWEST_IN_BFLOAT16 = 512
+"""Width below which `--dtype auto` stays float32 on a CPU: there the products are not what takes
+the time (docs/experiments.md).
+"""
 _HOPELESS = 0.2
 _TINY = 64
 _TOKENS = 256
@@ -64,10 +67,16 @@ def layer_size(folder: Path) -> LayerSize | None:
     return LayerSize(width, inner if isinstance(inner, int) else 4 * width)
 
 
-def choose_compute(device: Device, dtype: Dtype, layer: LayerSize | None = None) -> Compute:
+def choose_compute(
+    device: Device,
+    dtype: Dtype,
+    layer: LayerSize | None = None,
+    earlier_on_cpu: Dtype | None = None,
+) -> Compute:
     """The device asked for, or the best that works; one CPU thread for each core we may use.
 
-    `auto` on a CPU may try out both formats on a layer of the model, where its size is given.
+    `auto` on a CPU is what it was earlier in the same run; else both formats are tried out on a
+    layer of the model, where its size is given.
 
     Raises:
         UsageError: the device that was asked for does not work here.
@@ -80,6 +89,8 @@ def choose_compute(device: Device, dtype: Dtype, layer: LayerSize | None = None)
     )
     if not _works(name):
         raise UsageError(f"--device {name}: not available here.", "Use --device auto.")
+    if dtype == "auto" and name == "cpu" and earlier_on_cpu:
+        dtype = earlier_on_cpu
     chosen = _auto_dtype(name, layer) if dtype == "auto" else _DTYPES[dtype]
     return Compute(torch.device(name), chosen, torch.get_num_threads())
 
@@ -116,9 +127,9 @@ def _works(name: str) -> bool:
 def _auto_dtype(name: str, layer: LayerSize | None) -> torch.dtype:
     if name == "cuda" and torch.cuda.is_bf16_supported():
         return torch.bfloat16
-    if name == "cpu" and BFLOAT16_ON_CPU and layer is not None:
-        faster = bfloat16_speedup(layer) >= WORTHWHILE_SPEEDUP
-        return torch.bfloat16 if faster else torch.float32
+    if name == "cpu" and layer and layer.width >= NARROWEST_IN_BFLOAT16:
+        is_faster = bfloat16_speedup(layer) >= WORTHWHILE_SPEEDUP
+        return torch.bfloat16 if is_faster else torch.float32
     return torch.float32
 
 

@@ -6,13 +6,14 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import get_args
 
 from finetuning_exam.errors import ModelError, UsageError
-from finetuning_exam.settings import BUILTIN_MODEL, FieldSettings, Format, Template
+from finetuning_exam.settings import BUILTIN_MODEL, Dtype, FieldSettings, Format, Template
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
@@ -27,6 +28,8 @@ class Origin:
     base_name: str
     base_sha256: str | None = None
     template: Template | None = None
+    cpu_dtype: Dtype | None = None
+    """Number format of its training, where that was on a CPU."""
     adapter_sha256: str | None = None
     data_paths: tuple[str, ...] = ()
     data_sha256: str | None = None
@@ -164,6 +167,7 @@ def adapter_origin(folder: Path) -> Origin:
             str(base["name"]),
             str(base["sha256"]),
             template,
+            cpu_dtype(run),
             _text_in(run, "adapter", "sha256"),
             _texts_in(run, "data", "paths"),
             _text_in(run, "data", "sha256"),
@@ -172,6 +176,13 @@ def adapter_origin(folder: Path) -> Origin:
         )
     config = read_object(folder / ADAPTER_CONFIG)
     return Origin(str(config.get("base_model_name_or_path") or BUILTIN_MODEL))
+
+
+def cpu_dtype(run: Mapping[str, object]) -> Dtype | None:
+    """The number format of a run on a CPU by its run.json; None: it was elsewhere, or not told."""
+    if run.get("device") != "cpu":
+        return None
+    return next((it for it in get_args(Dtype) if it == run.get("dtype")), None)
 
 
 def _text_in(run: dict[str, object], part: str, key: str) -> str | None:

@@ -38,7 +38,8 @@ def load_tuned(
     """
     origin = adapter_origin(adapter)
     name = base_name or origin.base_name
-    compute = choose_compute(device, dtype, layer_size(find_model_folder(name)))
+    layer = layer_size(find_model_folder(name))
+    compute = choose_compute(device, dtype, layer, origin.cpu_dtype)
     base = load_base(name, compute)
     wanted = origin.template if template == "auto" and origin.template else template
     encoder = make_encoder(

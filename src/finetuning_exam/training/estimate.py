@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from finetuning_exam.data.encoding.encode import IGNORED, Encoded
-from finetuning_exam.model.fast.linear_loss import BLOCK_ROWS
+from finetuning_exam.model.fast.linear_loss import block_bytes
 from finetuning_exam.model.fast.path import FastPath
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training.plan import MICRO_BATCH_TOKENS, MicroBatches
@@ -100,7 +100,7 @@ def measure_footprint(fast: FastPath, *, checkpointing: bool) -> Footprint:
         config.num_hidden_layers,
         0 if has_block else _LOGIT_COPIES * 4 * vocabulary,
         _ADAPTER_COPIES * 4 * n_trained
-        + (BLOCK_ROWS * vocabulary * model.dtype.itemsize if has_block else 0),
+        + (block_bytes(model.get_output_embeddings().weight) if has_block else 0),
         SLACK if next(model.parameters()).device.type == "cpu" else 1.0,
     )
 

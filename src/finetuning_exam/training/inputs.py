@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
 
 from finetuning_exam.data.encoding.encode import Encoded
 from finetuning_exam.errors import UsageError
-from finetuning_exam.model.folder import read_object
-from finetuning_exam.settings import TrainSettings
+from finetuning_exam.model.folder import cpu_dtype, read_object
+from finetuning_exam.settings import Dtype, TrainSettings
 from finetuning_exam.training.plan import MicroBatches
 from finetuning_exam.training.run_folder import Json
 
@@ -52,11 +52,24 @@ def run_inputs(settings: TrainSettings, sha256: str, exam_sha256: str | None) ->
     return {"settings": plain(asdict(settings)), "data": data}
 
 
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What a run chose by measurement when it began, and has to keep to stay the same run."""
+
+    micro_batches: MicroBatches | None = None
+    cpu_dtype: Dtype | None = None
+
+
 def prepared_inputs(
-    inputs: dict[str, Json], base_sha256: str, rows_sha256: str, micro_batches: MicroBatches
+    inputs: dict[str, Json],
+    base_sha256: str,
+    rows_sha256: str,
+    micro_batches: MicroBatches,
+    device: str,
+    dtype: str,
 ) -> dict[str, Json]:
     """The same with what is known once a run is prepared: the hashes of its base and its rows, and
-    the micro-batches that were chosen for it.
+    what was chosen for it.
     """
     data = inputs["data"]
     known = data if isinstance(data, dict) else {}
@@ -65,11 +78,17 @@ def prepared_inputs(
         "data": {**known, "rows_sha256": rows_sha256},
         "base": {"sha256": base_sha256},
         "plan": {"micro_batches": plain(asdict(micro_batches))},
+        "device": device,
+        "dtype": dtype,
     }
 
 
-def earlier_micro_batches(earlier: dict[str, Json]) -> MicroBatches | None:
-    """The micro-batches that a run was begun with; None where its run.json does not tell."""
+def earlier_choices(earlier: dict[str, Json]) -> Chosen:
+    """What a run was begun with, as far as its run.json tells."""
+    return Chosen(_micro_batches(earlier), cpu_dtype(earlier))
+
+
+def _micro_batches(earlier: dict[str, Json]) -> MicroBatches | None:
     plan = earlier.get("plan")
     found = plan.get("micro_batches") if isinstance(plan, dict) else None
     if not isinstance(found, dict):

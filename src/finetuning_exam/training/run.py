@@ -36,8 +36,8 @@ from finetuning_exam.model.load import Base, load_base
 from finetuning_exam.model.memory import free_memory, held_memory, peak_memory
 from finetuning_exam.settings import Template, TrainSettings
 from finetuning_exam.training.estimate import MemoryPlan, largest_pass, plan_memory
-from finetuning_exam.training.inputs import hash_of_rows
-from finetuning_exam.training.plan import Cost, MicroBatches, TrainingPlan, make_plan
+from finetuning_exam.training.inputs import Chosen, hash_of_rows
+from finetuning_exam.training.plan import Cost, TrainingPlan, make_plan
 from finetuning_exam.training.progress import MetricsFile, OnProgress
 from finetuning_exam.training.record import (
     AdapterRecord,
@@ -95,9 +95,9 @@ class Prepared:
         return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
 
 
-def prepare(settings: TrainSettings, split: Split, earlier: MicroBatches | None = None) -> Prepared:
+def prepare(settings: TrainSettings, split: Split, earlier: Chosen | None = None) -> Prepared:
     """Load the base, encode the rows, add the adapter, count the steps, and see that they fit into
-    the memory that is free. A run that is resumed keeps the micro-batches it had earlier.
+    the memory that is free. A run that is resumed keeps what it chose earlier.
 
     Raises:
         ModelError, DataError, UsageError: as the parts do.
@@ -106,7 +106,8 @@ def prepare(settings: TrainSettings, split: Split, earlier: MicroBatches | None 
     """
     pieces = wanted_pieces(settings.fast_path)
     folder = find_model_folder(settings.model_name_or_path)
-    compute = choose_compute(settings.device, settings.dtype, layer_size(folder))
+    earlier = earlier or Chosen()
+    compute = choose_compute(settings.device, settings.dtype, layer_size(folder), earlier.cpu_dtype)
     base = load_base(settings.model_name_or_path, compute)
     template = choose_template(settings.template, base.tokenizer)
     # Validation and exam look at the last answer only, whatever training does.
@@ -133,7 +134,9 @@ def prepare(settings: TrainSettings, split: Split, earlier: MicroBatches | None 
         add_adapter(base, config, settings.seed), pad_token_id(base.tokenizer, encoder), pieces
     )
     plan = make_plan(settings, len(training.rows), len(validation.rows), base.n_parameters)
-    memory = plan_memory(fast, settings, training.rows, free_memory(compute.device), earlier)
+    memory = plan_memory(
+        fast, settings, training.rows, free_memory(compute.device), earlier.micro_batches
+    )
     if fast.decoder:
         fast.decoder.checkpointing = memory.micro_batches.checkpointing
     return Prepared(

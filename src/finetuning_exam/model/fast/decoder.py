@@ -88,6 +88,7 @@ class Decoder:
     def hidden(self, batch: PackedRows) -> Tensor:
         """The last hidden states at the predicting positions: (supervised, width)."""
         x = self._embed(batch.ids) * getattr(self._config, "embedding_multiplier", 1.0)
+        x = x.float()  # sums over all layers: the only thing kept in float32 in a bfloat16 model
         rotations: dict[str, Rotations] = {}
         layers = self._body.layers
         for index, layer in enumerate(layers):
@@ -165,7 +166,7 @@ class Decoder:
     def _norm(self, norm: Any, x: Tensor) -> Tensor:
         if "elementwise" not in self.pieces:
             out: Tensor = norm(x)
-            return out
+            return out.to(norm.weight.dtype)
         is_gemma = type(norm).__name__.startswith("Gemma")  # its weight is stored less one
         weight = norm.weight + 1.0 if is_gemma else norm.weight
         eps = norm.eps if hasattr(norm, "eps") else norm.variance_epsilon

@@ -16,20 +16,21 @@ BLOCK_ROWS = 128
 class RMSNorm(Function):
     """y = x / rms(x) · weight over the last dimension (Zhang & Sennrich 2019); frozen weight.
 
-    x: (…, width), contiguous. The root mean square is computed in float32 whatever the dtype.
+    x: (…, width), contiguous; y has the weight's dtype. The root mean square is computed in
+    float32 whatever the dtype.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         scale = _inverse_rms(x, eps)
         ctx.save_for_backward(x, weight, scale)
-        return (x * scale).mul_(weight).to(x.dtype)
+        return (x * scale).mul_(weight).to(weight.dtype)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None, None]:
         x, weight, scale = ctx.saved_tensors
         width = x.shape[-1]
-        dx = dy * weight  # the gradient of x · scale
+        dx = dy.to(x.dtype) * weight  # the gradient of x · scale
         shared = (dx * x).sum(dim=-1, keepdim=True).mul_(scale.pow(3).div_(-width))
         return dx.mul_(scale).addcmul_(x, shared).to(x.dtype), None, None
 

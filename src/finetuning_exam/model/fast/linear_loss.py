@@ -18,6 +18,7 @@ class LinearCrossEntropy(Function):
     hidden: (rows, width); weight: (vocabulary, width), frozen; targets: (rows,) int64. Gives
     (rows,) float32. The gradient of `hidden` is computed in the forward pass, for a unit gradient
     of each row, and only multiplied in the backward pass (as in Liger Kernel, Hsu et al. 2024).
+    Probabilities are float32 whatever the dtype.
     """
 
     @staticmethod
@@ -28,19 +29,23 @@ class LinearCrossEntropy(Function):
         d_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         for start in range(0, len(hidden), BLOCK_ROWS):
             rows = slice(start, min(start + BLOCK_ROWS, len(hidden)))
-            logits = torch.mm(hidden[rows], weight.t(), out=workspace[: rows.stop - start])
+            room = workspace[: rows.stop - start]
+            if weight.dtype == room.dtype:
+                logits = torch.mm(hidden[rows], weight.t(), out=room)
+            else:
+                logits = room.copy_(torch.mm(hidden[rows], weight.t()))
             if scale != 1.0:
                 logits.mul_(scale)
             target = targets[rows, None]
-            found = logits.gather(1, target).float()
-            highest = logits.amax(dim=1, keepdim=True).float()
+            found = logits.gather(1, target)
+            highest = logits.amax(dim=1, keepdim=True)
             p = torch.ops.aten._softmax.out(logits, 1, False, out=logits)
             # log Σ exp: the likeliest entry's logit and probability tell it, and never underflow
-            likeliest = p.amax(dim=1, keepdim=True).float()
+            likeliest = p.amax(dim=1, keepdim=True)
             nll[rows] = (highest - likeliest.log() - found).squeeze(1)
             if d_hidden is not None:
                 p.scatter_add_(1, target, torch.full_like(target, -1, dtype=p.dtype))
-                torch.mm(p, weight, out=d_hidden[rows])
+                torch.mm(p.to(weight.dtype), weight, out=d_hidden[rows])
         if d_hidden is not None:
             ctx.save_for_backward(d_hidden.mul_(scale) if scale != 1.0 else d_hidden)
         return nll
@@ -52,9 +57,16 @@ class LinearCrossEntropy(Function):
 
 
 def make_workspace(weight: Tensor) -> Tensor:
-    """Room for a block of logits; kept from call to call, since fresh pages cost time."""
+    """Room for a block of float32 logits; kept from call to call, since fresh pages cost time."""
+    dtype = torch.promote_types(weight.dtype, torch.float32)
     with torch.inference_mode(False):  # made while scoring, it must serve a training too
-        return torch.empty(BLOCK_ROWS, len(weight), dtype=weight.dtype, device=weight.device)
+        return torch.empty(BLOCK_ROWS, len(weight), dtype=dtype, device=weight.device)
+
+
+def block_bytes(weight: Tensor) -> int:
+    """Memory of a block of logits: the room, and the product before it is float32."""
+    size = weight.dtype.itemsize
+    return BLOCK_ROWS * len(weight) * (size if size >= 4 else 4 + size)
 
 
 def linear_cross_entropy(
