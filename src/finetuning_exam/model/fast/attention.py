@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-BLOCK = 64
+BLOCK = 128
 """Positions whose scores are computed together; the keys after the block are left out."""
 MAX_PADDING = 0.25
 """Most padding in a group of rows, as a share of its positions; it costs attention only."""
