@@ -15,7 +15,7 @@ from finetuning_exam.data.encoding.encode import Encoded, EncodedRows, Encoder
 from finetuning_exam.data.records import Example
 from finetuning_exam.evaluation.decoding import Decoding
 from finetuning_exam.evaluation.generate import Answer, answer_both
-from finetuning_exam.evaluation.results import ExamRow, Results, cluster, compare_scores, summarize
+from finetuning_exam.evaluation.results import ExamRow, Results, clusters, compare_scores, summarize
 from finetuning_exam.evaluation.score import (
     Choice,
     choose,
@@ -25,6 +25,7 @@ from finetuning_exam.evaluation.score import (
 from finetuning_exam.evaluation.stats import (
     PairedDifference,
     Verdict,
+    family_confidence,
     verdict,
 )
 from finetuning_exam.model.adapter import base_and_tuned
@@ -185,17 +186,20 @@ def _forgetting(
 
 
 def _conclude(rows: Sequence[ExamRow], forgetting: PairedDifference, plan: ExamPlan) -> Exam:
-    overall = summarize(rows, plan.seed)
-    n_clusters = len({cluster(row.example) for row in rows})
+    names = clusters([row.example for row in rows])
+    overall = summarize(rows, names, plan.seed)
     tags = sorted({row.example.tag for row in rows} - {""})
-    by_tag = tuple(
-        (tag, summarize([row for row in rows if row.example.tag == tag], plan.seed)) for tag in tags
-    )
+    confidence = family_confidence(len(tags))  # several tags: one of them differs by chance
+    by_tag = []
+    for tag in tags:
+        chosen = [index for index, row in enumerate(rows) if row.example.tag == tag]
+        of_tag = [rows[index] for index in chosen], [names[index] for index in chosen]
+        by_tag.append((tag, summarize(*of_tag, plan.seed, confidence)))
     return Exam(
-        verdict(overall.nll_per_token, n_clusters, is_held_out=plan.is_held_out),
+        verdict(overall.nll_per_token, overall.n_clusters, is_held_out=plan.is_held_out),
         plan.is_held_out,
         overall,
-        by_tag,
+        tuple(by_tag),
         forgetting,
         tuple(rows),
     )

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from finetuning_exam.data.records import Example
-from finetuning_exam.data.split import prompt_key
+from finetuning_exam.data.split import normalized, prompt_key
 from finetuning_exam.evaluation.generate import Answer
 from finetuning_exam.evaluation.score import N_DISTRACTORS, Score
-from finetuning_exam.evaluation.stats import PairedDifference, mcnemar_p_value, paired_difference
+from finetuning_exam.evaluation.stats import (
+    CONFIDENCE,
+    PairedDifference,
+    mcnemar_p_value,
+    paired_difference,
+)
 
 CHANCE = 1 / (N_DISTRACTORS + 1)
+MOST_WORDINGS = 8
+MOST_WORDINGS_SHARE = 0.05
+"""An answer of more examples than either is a label, not a fact in several wordings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +44,26 @@ class ChoiceAccuracy:
 
 
 @dataclass(frozen=True, slots=True)
+class Shares(Pair):
+    """A share of all answers, with the p-value of tuned against base."""
+
+    p_value: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Results:
-    """The figures of one set of examples. chrF is the mean over answers, 0 to 100."""
+    """The figures of one set of examples. chrF is the mean over answers, 0 to 100.
+
+    `n_clusters` is how many pieces of evidence the examples are; see `clusters`.
+    """
 
     n_examples: int
+    n_clusters: int
     n_answered: int
     nll_per_token: PairedDifference
     bits_per_byte: Pair
-    exact_match: Pair
-    chrf: Pair
+    exact_match: Shares
+    chrf: PairedDifference
     choice_accuracy: ChoiceAccuracy
     stopped: Pair
 
@@ -61,34 +81,56 @@ class ExamRow:
     tuned_chose_right: bool | None = None
 
 
-def summarize(rows: Sequence[ExamRow], seed: int) -> Results:
-    """All figures of a set of rows; the interval is drawn from `seed`."""
+def summarize(
+    rows: Sequence[ExamRow], names: Sequence[str], seed: int, confidence: float = CONFIDENCE
+) -> Results:
+    """All figures of a set of rows, which belong to clusters by name; intervals are drawn from
+    `seed`.
+    """
     base = [row.base_score for row in rows]
     tuned = [row.tuned_score for row in rows]
-    answered = [row for row in rows if row.base_answer is not None]
-    asked = [row for row in rows if row.base_chose_right is not None]
-    base_right = [bool(row.base_chose_right) for row in asked]
-    tuned_right = [bool(row.tuned_chose_right) for row in asked]
+    answered = [(row, name) for row, name in zip(rows, names, strict=True) if row.base_answer]
+    answers = [row for row, _ in answered]
+    answer_names = [name for _, name in answered]
+    base_chrf, tuned_chrf = _each_answer(answers, _chrf)
     return Results(
         n_examples=len(rows),
+        n_clusters=len(set(names)),
         n_answered=len(answered),
-        nll_per_token=compare_scores(base, tuned, seed, [cluster(row.example) for row in rows]),
+        nll_per_token=compare_scores(base, tuned, seed, names, confidence),
         bits_per_byte=Pair(_bits_per_byte(base), _bits_per_byte(tuned)),
-        exact_match=Pair(*(_mean(side) for side in _each_answer(answered, _is_exact))),
-        chrf=Pair(*(_mean(side) for side in _each_answer(answered, _chrf))),
-        choice_accuracy=ChoiceAccuracy(
-            _mean(base_right),
-            _mean(tuned_right),
-            CHANCE,
-            mcnemar_p_value(base_right, tuned_right),
-            len(asked),
+        exact_match=_exact_match(answers, answer_names),
+        chrf=paired_difference(
+            base_chrf, tuned_chrf, [1] * len(answers), seed, answer_names, confidence
         ),
-        stopped=Pair(*(_mean(side) for side in _each_answer(answered, _has_stopped))),
+        choice_accuracy=_choice_accuracy(rows, names),
+        stopped=Pair(*(_mean(side) for side in _each_answer(answers, _has_stopped))),
     )
 
 
+def _exact_match(rows: Sequence[ExamRow], names: Sequence[str]) -> Shares:
+    base, tuned = _each_answer(rows, _is_exact)
+    p_value = mcnemar_p_value([x > 0 for x in base], [x > 0 for x in tuned], names)
+    return Shares(_mean(base), _mean(tuned), p_value)
+
+
+def _choice_accuracy(rows: Sequence[ExamRow], names: Sequence[str]) -> ChoiceAccuracy:
+    asked = [
+        (bool(row.base_chose_right), bool(row.tuned_chose_right), name)
+        for row, name in zip(rows, names, strict=True)
+        if row.base_chose_right is not None
+    ]
+    base, tuned = [it[0] for it in asked], [it[1] for it in asked]
+    p_value = mcnemar_p_value(base, tuned, [it[2] for it in asked])
+    return ChoiceAccuracy(_mean(base), _mean(tuned), CHANCE, p_value, len(asked))
+
+
 def compare_scores(
-    base: Sequence[Score], tuned: Sequence[Score], seed: int, clusters: Sequence[str] | None = None
+    base: Sequence[Score],
+    tuned: Sequence[Score],
+    seed: int,
+    clusters: Sequence[str] | None = None,
+    confidence: float = CONFIDENCE,
 ) -> PairedDifference:
     """Base against tuned in nats per token, from the scores of the same rows in the same order."""
     return paired_difference(
@@ -97,12 +139,48 @@ def compare_scores(
         [score.n_tokens for score in base],
         seed,
         clusters,
+        confidence,
     )
 
 
-def cluster(example: Example) -> str:
-    """Examples of one group, or with the same question, are one piece of evidence."""
-    return f"group {example.group}" if example.group else f"prompt {prompt_key(example)}"
+def clusters(examples: Sequence[Example]) -> list[str]:
+    """A name for each example; examples with the same name are one piece of evidence.
+
+    These are examples of one group, with the same question, or with the same answer: several
+    wordings of one fact. An answer that is given to many examples is a label, as in
+    classification, and joins none.
+    """
+    n_of_answer = Counter(normalized(it.answer) for it in examples)
+    most = max(MOST_WORDINGS, MOST_WORDINGS_SHARE * len(examples))
+    union = _Union(len(examples))
+    first: dict[str, int] = {}
+    for index, example in enumerate(examples):
+        answer = normalized(example.answer)
+        keys = [f"prompt {prompt_key(example)}"]
+        keys += [f"group {example.group}"] if example.group else []
+        keys += [f"answer {answer}"] if n_of_answer[answer] <= most else []
+        for key in keys:
+            union.join(first.setdefault(key, index), index)
+    return [str(union.root(index)) for index in range(len(examples))]
+
+
+class _Union:
+    """Disjoint sets of the numbers below `n` (Tarjan 1975)."""
+
+    def __init__(self, n: int) -> None:
+        self._parent = list(range(n))
+
+    def root(self, index: int) -> int:
+        """The smallest number of the set."""
+        while self._parent[index] != index:
+            self._parent[index] = self._parent[self._parent[index]]
+            index = self._parent[index]
+        return index
+
+    def join(self, one: int, other: int) -> None:
+        """Make one set of two."""
+        low, high = sorted((self.root(one), self.root(other)))
+        self._parent[high] = low
 
 
 def _bits_per_byte(scores: Sequence[Score]) -> float:

@@ -16,6 +16,10 @@ from finetuning_exam.data.split import normalized
 from finetuning_exam.model.likelihood import RowNll
 
 N_DISTRACTORS = 3
+LIKE_LENGTH = 8
+"""Wrong answers are drawn from this many whose length is nearest to the right one's."""
+PREMISE = "Answer."
+"""A question that asks nothing: how likely an answer is whatever is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +75,10 @@ def make_choices(
 ) -> tuple[Choice, ...]:
     """Multiple-choice questions: the asked examples (absent: all) against three other answers.
 
-    The wrong answers are drawn from all examples of the same tag with different answers. An
-    example whose tag has too few different answers is left out, and so is a plain text, which
-    neither asks nor answers anything.
+    The wrong answers are drawn from those of the same tag, different from the right one and
+    nearest to it in length, since a model may prefer short answers or long ones. An example whose
+    tag has too few different answers is left out, and so is a plain text, which neither asks nor
+    answers anything.
     """
     answers: dict[str, dict[str, str]] = {}
     for example in examples:
@@ -90,7 +95,8 @@ def make_choices(
         others = [key for key in same_tag if key != normalized(example.answer)]
         if len(others) < N_DISTRACTORS:
             continue
-        wrong = [same_tag[key] for key in draw.sample(others, N_DISTRACTORS)]
+        others.sort(key=lambda key: abs(len(same_tag[key]) - len(example.answer)))
+        wrong = [same_tag[key] for key in draw.sample(others[:LIKE_LENGTH], N_DISTRACTORS)]
         options = (replace(example, answer=text) for text in wrong)
         choices.append(Choice(index, (example, *options)))
     return tuple(choices)
@@ -103,12 +109,25 @@ def choose(
     row_nll: RowNll,
     batch_size: int,
 ) -> tuple[bool, ...]:
-    """Whether the right answer is likelier, per token, than every wrong one; a tie is wrong."""
-    rows = [encoder.encode(option) for choice in choices for option in choice.options]
+    """Whether the question makes the right answer likelier, per token, than every wrong one.
+
+    What counts is how much more likely an answer is after its question than after `PREMISE`
+    (domain conditional PMI, Holtzman et al. 2021): else common answers would win. A tie is wrong.
+    """
+    options = [option for choice in choices for option in choice.options]
+    prior = {
+        option.answer: Example(PREMISE, option.answer, option.line, option.path)
+        for option in options
+    }
+    rows = encoder.encode_batch([*options, *prior.values()])
     scores = score_rows(model, rows, row_nll, batch_size)
+    unasked = dict(zip(prior, scores[len(options) :], strict=True))
+    gains = [
+        score.nll_per_token - unasked[option.answer].nll_per_token
+        for option, score in zip(options, scores, strict=False)
+    ]
     width = N_DISTRACTORS + 1
-    results: list[bool] = []
-    for start in range(0, len(scores), width):
-        right, *wrong = (score.nll_per_token for score in scores[start : start + width])
-        results.append(right < min(wrong))
-    return tuple(results)
+    return tuple(
+        gains[start] < min(gains[start + 1 : start + width])
+        for start in range(0, len(gains), width)
+    )

@@ -25,23 +25,36 @@ MIN_EXAMPLES_FOR_NO_DIFFERENCE = 20
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A 95% confidence interval; NaN bounds where there are too few examples for one."""
+    """A confidence interval; NaN bounds where there are too few examples for one."""
 
     low: float
     high: float
 
 
 @dataclass(frozen=True, slots=True)
+class SignTest:
+    """Pieces of evidence whose figure fell and rose, and the two-sided p-value of the counts."""
+
+    n_lower: int
+    n_higher: int
+    p_value: float
+
+
+@dataclass(frozen=True, slots=True)
 class PairedDifference:
-    """Base against tuned in nats per token: sums over all examples, divided by all tokens."""
+    """Base against tuned: sums over all examples, divided by all tokens (or by all examples).
+
+    `signs` looks at the same differences by their signs alone, one for each cluster.
+    """
 
     base: float
     tuned: float
     interval: Interval
+    signs: SignTest = SignTest(0, 0, 1.0)
 
     @property
     def difference(self) -> float:
-        """Tuned minus base; negative is better."""
+        """Tuned minus base."""
         return self.tuned - self.base
 
 
@@ -51,27 +64,55 @@ def paired_difference(
     n_tokens: Sequence[int],
     seed: int,
     clusters: Sequence[str] | None = None,
+    confidence: float = CONFIDENCE,
 ) -> PairedDifference:
     """Compare two models on the same examples by their summed NLL and token counts.
 
-    Examples with the same name in `clusters` belong together and are resampled as one.
+    Any other figure does too: with ones for tokens it is the mean over examples. Examples with
+    the same name in `clusters` belong together and are resampled as one.
 
     The interval is the studentized bootstrap (Efron and Tibshirani 1993, chapter 12) of the ratio
     Σ(tuned − base) / Σ tokens over resampled examples. On small exams it keeps its level where
     percentile methods do not (docs/decisions/0004-the-exam.md).
     """
     total = sum(n_tokens)
-    names = list(clusters) if clusters is not None else [str(i) for i in range(len(n_tokens))]
-    place = {name: index for index, name in enumerate(dict.fromkeys(names))}
-    tokens, differences = np.zeros(len(place)), np.zeros(len(place))
-    for name, n, before, after in zip(names, n_tokens, base, tuned, strict=True):
-        tokens[place[name]] += n
-        differences[place[name]] += after - before
+    if not total:
+        return PairedDifference(math.nan, math.nan, Interval(math.nan, math.nan))
+    changes = [after - before for before, after in zip(base, tuned, strict=True)]
+    differences = _sums(changes, clusters)
     return PairedDifference(
         math.fsum(base) / total,
         math.fsum(tuned) / total,
-        _ratio_interval(differences, tokens, seed),
+        _ratio_interval(differences, _sums(n_tokens, clusters), seed, confidence),
+        sign_test(differences.tolist()),
     )
+
+
+def family_confidence(n_intervals: int) -> float:
+    """Confidence of each of several intervals that shall hold together (Bonferroni)."""
+    return 1 - (1 - CONFIDENCE) / max(1, n_intervals)
+
+
+def _sums(values: Sequence[float], clusters: Sequence[str] | None) -> NDArray[np.float64]:
+    """The sum of each cluster, in order of first appearance: (clusters,)."""
+    if clusters is None:
+        return np.asarray(values, dtype=np.float64)
+    place = {name: index for index, name in enumerate(dict.fromkeys(clusters))}
+    where = [place[name] for name in clusters]
+    if len(where) != len(values):
+        raise ValueError("zip: clusters and values differ in length")
+    return np.bincount(where, values, minlength=len(place)).astype(np.float64)
+
+
+def sign_test(changes: Sequence[float]) -> SignTest:
+    """Exact two-sided sign test (Dixon and Mood 1946); what did not change says nothing."""
+    lower = sum(change < 0 for change in changes)
+    higher = sum(change > 0 for change in changes)
+    if lower + higher == 0:
+        return SignTest(0, 0, 1.0)
+    from scipy.stats import binomtest
+
+    return SignTest(lower, higher, float(binomtest(lower, lower + higher, 0.5).pvalue))
 
 
 def verdict(difference: PairedDifference, n_examples: int, *, is_held_out: bool = True) -> Verdict:
@@ -92,19 +133,19 @@ def verdict(difference: PairedDifference, n_examples: int, *, is_held_out: bool 
     return "no measurable difference"
 
 
-def mcnemar_p_value(base: Sequence[bool], tuned: Sequence[bool]) -> float:
-    """Two-sided exact McNemar test (1947) of whether right answers are gained as often as lost."""
-    gained = sum(after and not before for before, after in zip(base, tuned, strict=True))
-    lost = sum(before and not after for before, after in zip(base, tuned, strict=True))
-    if gained + lost == 0:
-        return 1.0
-    from scipy.stats import binomtest
+def mcnemar_p_value(
+    base: Sequence[bool], tuned: Sequence[bool], clusters: Sequence[str] | None = None
+) -> float:
+    """Two-sided exact McNemar test (1947) of whether right answers are gained as often as lost.
 
-    return float(binomtest(gained, gained + lost, 0.5).pvalue)
+    A cluster counts once, by whether it gained more than it lost.
+    """
+    changes = [float(after) - float(before) for before, after in zip(base, tuned, strict=True)]
+    return sign_test(_sums(changes, clusters).tolist()).p_value
 
 
 def _ratio_interval(
-    differences: NDArray[np.float64], tokens: NDArray[np.float64], seed: int
+    differences: NDArray[np.float64], tokens: NDArray[np.float64], seed: int, confidence: float
 ) -> Interval:
     n_examples = len(differences)
     if n_examples < MIN_EXAMPLES_FOR_INTERVAL:
@@ -120,7 +161,7 @@ def _ratio_interval(
         ratios, errors = _ratio_and_error(differences[chosen], tokens[chosen])
         # A resample of like examples has no spread of its own; it is given a small one.
         deviations.append((ratios - ratio) / np.maximum(errors, _MIN_SPREAD * error))
-    tail = (1 - CONFIDENCE) / 2
+    tail = (1 - confidence) / 2
     low, high = np.quantile(np.concatenate(deviations), [tail, 1 - tail])
     # A ratio of sums lies between the smallest and the largest ratio of one example.
     per_token = differences / tokens

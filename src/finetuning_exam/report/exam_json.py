@@ -27,11 +27,15 @@ def _results(results: Results) -> dict[str, Json]:
     choice = results.choice_accuracy
     return {
         "n_examples": results.n_examples,
+        "n_clusters": results.n_clusters,
         "n_answered": results.n_answered,
         "nll_per_token": _difference(results.nll_per_token),
         "bits_per_byte": _pair(results.bits_per_byte),
-        "exact_match": _pair(results.exact_match),
-        "chrf": _pair(results.chrf),
+        "exact_match": {
+            **_pair(results.exact_match),
+            "p_value": _number(results.exact_match.p_value),
+        },
+        "chrf": _difference(results.chrf),
         "choice_accuracy": {
             "base": _number(choice.base),
             "tuned": _number(choice.tuned),
@@ -44,12 +48,14 @@ def _results(results: Results) -> dict[str, Json]:
 
 
 def _difference(difference: PairedDifference) -> dict[str, Json]:
+    signs = difference.signs
     return {
         "base": _number(difference.base),
         "tuned": _number(difference.tuned),
         "difference": _number(difference.difference),
         "ci_low": _number(difference.interval.low),
         "ci_high": _number(difference.interval.high),
+        "signs": {"lower": signs.n_lower, "higher": signs.n_higher, "p_value": signs.p_value},
     }
 
 

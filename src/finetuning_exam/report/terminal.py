@@ -106,7 +106,7 @@ def _lines(columns: Sequence[Results]) -> list[tuple[str, list[str]]]:
             [_pair(Pair(r.choice_accuracy.base, r.choice_accuracy.tuned), ".0%") for r in columns],
         ),
         ("answers word for word", [_pair(r.exact_match, ".0%") for r in columns]),
-        ("chrF (0–100)", [_pair(r.chrf, ".1f") for r in columns]),
+        ("chrF (0–100)", [_pair(Pair(r.chrf.base, r.chrf.tuned), ".1f") for r in columns]),
         ("ended by themselves", [_pair(r.stopped, ".0%") for r in columns]),
     ]
 

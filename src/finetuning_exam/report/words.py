@@ -9,6 +9,8 @@ from finetuning_exam.evaluation.stats import PairedDifference
 
 SIGNIFICANCE = 0.05
 MIN_QUESTIONS = 20
+SERIOUS_FORGETTING = math.log(1.25)
+"""A rise of general text's NLL per token: its perplexity is up by a quarter."""
 CEILING = 0.95
 """A base that answers more than this right leaves no room to rise."""
 
@@ -24,6 +26,11 @@ def learned_form_only(exam: Exam) -> bool:
     return exam.verdict == "improved" and could_rise and not has_risen
 
 
+def forgot_seriously(exam: Exam) -> bool:
+    """Whether general text became a lot less likely, and more than chance explains."""
+    return exam.forgetting.interval.low > SERIOUS_FORGETTING
+
+
 def headline(exam: Exam) -> str:
     """The verdict and, in one sentence, what it means."""
     if not exam.is_held_out:
@@ -31,10 +38,17 @@ def headline(exam: Exam) -> str:
             "Too few examples to tell. No row could be held out, so the exam was taken on the "
             "training rows and says nothing about new questions."
         )
+    cost = f"; {forgetting_words(exam)}" if forgot_seriously(exam) else ""
     if learned_form_only(exam):
         return (
-            "Improved, but only in form: the held-out answers became likelier, yet the right one "
-            "is told apart from wrong ones no better than before."
+            "Improved, but it learned the form, not the answers: the held-out answers became "
+            "likelier, yet the right one is told apart from wrong ones no better than before"
+            f"{cost}."
+        )
+    if exam.verdict == "improved" and cost:
+        return (
+            "Improved, but it forgot: held-out answers became likelier, and more than chance "
+            f"explains{cost}."
         )
     return {
         "improved": "Improved: held-out answers became likelier, and more than chance explains.",
