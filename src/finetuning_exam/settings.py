@@ -82,6 +82,8 @@ class ExamSettings:
     """How many examples are also answered and put as multiple choice; the rest are only scored."""
     eval_batch_size: Count = 16
     """Rows per forward pass when scoring and generating; it changes no result."""
+    general_file: str | None = None
+    """Text by which forgetting is measured, never trained on; absent: a sample of the tool's."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -401,16 +401,17 @@ def test_a_prompt_without_ids_is_our_own_mistake(run: Run) -> None:
 
 # exam.json
 
+DIFFERENCE = {"base", "tuned", "difference", "ci_low", "ci_high", "signs"}
 REQUIRED = {
     "verdict": None,
     "n_examples": None,
-    "nll_per_token": {"base", "tuned", "difference", "ci_low", "ci_high"},
+    "nll_per_token": DIFFERENCE,
     "bits_per_byte": {"base", "tuned"},
-    "exact_match": {"base", "tuned"},
-    "chrf": {"base", "tuned"},
+    "exact_match": {"base", "tuned", "p_value"},
+    "chrf": DIFFERENCE,
     "choice_accuracy": {"base", "tuned", "chance", "p_value"},
     "stopped": {"base", "tuned"},
-    "forgetting": {"base", "tuned", "difference", "ci_low", "ci_high"},
+    "forgetting": DIFFERENCE,
     "by_tag": {"a", "b"},
     "examples": None,
 }
@@ -451,7 +452,7 @@ def test_exam_json_is_valid_without_nan(run: Run, n: int) -> None:
     exam = _take(run.prepared, rows(n), replace(PLAN, answered_examples=0))
     text = json.dumps(exam_to_json(exam), allow_nan=False)
     found = json.loads(text)
-    assert found["exact_match"] == {"base": None, "tuned": None}
+    assert found["exact_match"] == {"base": None, "tuned": None, "p_value": 1.0}
     assert found["choice_accuracy"]["base"] is None
     assert (found["nll_per_token"]["ci_low"] is None) == (n < 6)
 

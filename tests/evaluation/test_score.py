@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 import pytest
 import torch
@@ -11,9 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import Models, rows
 
-from finetuning_exam.data.encoding.encode import Encoded, make_encoder
+from finetuning_exam.data.encoding.encode import IGNORED, Encoded, Encoder, make_encoder
 from finetuning_exam.data.records import Example
-from finetuning_exam.evaluation.score import N_DISTRACTORS, choose, make_choices, score_rows
+from finetuning_exam.evaluation.score import (
+    LIKE_LENGTH,
+    N_DISTRACTORS,
+    PREMISE,
+    choose,
+    make_choices,
+    score_rows,
+)
 from finetuning_exam.model.adapter import add_adapter, lora_config
 from finetuning_exam.model.device import choose_compute
 from finetuning_exam.model.fast.path import ALL_PIECES, choose_fast_path
@@ -83,8 +91,12 @@ def test_an_example_is_asked_if_three_other_answers_exist(answers: list[str], se
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 16])
-def test_the_likeliest_answer_per_token_is_chosen(models: Models, batch_size: int) -> None:
-    """A question counts as right exactly if the right answer has the lowest NLL per token."""
+def test_the_answer_that_the_question_helps_most_is_chosen(
+    models: Models, batch_size: int
+) -> None:
+    """A question counts as right exactly if it lowers the NLL per token of the right answer more
+    than that of any wrong one, against the same answers to the premise.
+    """
     base = load_base(str(models.folder()), choose_compute("cpu", "float32"))
     encoder = make_encoder(base.tokenizer, "plain")
     choices = make_choices(rows(12), 0)
@@ -92,11 +104,64 @@ def test_the_likeliest_answer_per_token_is_chosen(models: Models, batch_size: in
     found = choose(base.model, encoder, choices, row_nll, batch_size)
     expected = []
     for choice in choices:
-        encoded = [encoder.encode(option) for option in choice.options]
-        per_token = [s.nll / s.n_tokens for s in score_rows(base.model, encoded, row_nll, 1)]
-        expected.append(per_token[0] < min(per_token[1:]))
+        gains = []
+        for option in choice.options:
+            pair = [option, replace(option, instruction=PREMISE, input="")]
+            asked, unasked = score_rows(
+                base.model, [encoder.encode(it) for it in pair], row_nll, 1
+            )
+            gains.append(asked.nll_per_token - unasked.nll_per_token)
+        expected.append(gains[0] < min(gains[1:]))
     assert list(found) == expected
     assert len(set(expected)) == 2, "some right and some wrong, or this test tells nothing"
+
+
+def test_an_answer_that_is_common_anyway_does_not_win() -> None:
+    """A model that likes one answer whatever is asked, and knows the right ones a little, chooses
+    the right ones.
+    """
+    examples = [
+        Example(instruction=f"q{i}", answer=answer, line=i + 1, path="p")
+        for i, answer in enumerate(["yes", "red", "two", "cat"])
+    ]
+    ids = {"yes": 1, "red": 2, "two": 3, "cat": 4}
+
+    class Words:
+        def encode_batch(self, asked: Sequence[Example]) -> list[Encoded]:
+            return [
+                Encoded(
+                    (9 if it.instruction == PREMISE else int(it.instruction[1:]), ids[it.answer]),
+                    (IGNORED, ids[it.answer]),
+                    1,
+                    1,
+                )
+                for it in asked
+            ]
+
+    def row_nll(batch: Sequence[Encoded]) -> torch.Tensor:
+        common = {1: 0.5}
+        return torch.tensor(
+            [
+                common.get(row.ids[1], 5.0) - (0.2 if row.ids[0] + 1 == row.ids[1] else 0.0)
+                for row in batch
+            ]
+        )
+
+    found = choose(
+        torch.nn.Identity(), cast(Encoder, Words()), make_choices(examples, 0), row_nll, 4
+    )
+    assert found == (True, True, True, True)
+
+
+def test_wrong_answers_are_of_like_length() -> None:
+    """Wrong answers come from the eight whose length is nearest to the right one's."""
+    examples = [
+        Example(instruction=f"q{i}", answer="x" * (i + 1), line=i + 1, path="p") for i in range(40)
+    ]
+    for seed in range(10):
+        for choice in make_choices(examples, seed):
+            right, *wrong = (len(option.answer) for option in choice.options)
+            assert max(abs(right - it) for it in wrong) <= LIKE_LENGTH
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma3", "bloom"])

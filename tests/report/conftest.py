@@ -11,7 +11,7 @@ import pytest
 from finetuning_exam.data.records import Example
 from finetuning_exam.evaluation.exam import Exam
 from finetuning_exam.evaluation.generate import Answer
-from finetuning_exam.evaluation.results import ChoiceAccuracy, ExamRow, Pair, Results
+from finetuning_exam.evaluation.results import ChoiceAccuracy, ExamRow, Pair, Results, Shares
 from finetuning_exam.evaluation.score import Score
 from finetuning_exam.evaluation.stats import Interval, PairedDifference
 from finetuning_exam.settings import TrainSettings
@@ -38,10 +38,11 @@ def _results(n_examples: int) -> Results:
     return Results(
         n_examples,
         n_examples,
+        n_examples,
         PairedDifference(5.0, 3.5, Interval(-1.75, -1.25)),
         Pair(2.0, 1.4),
-        Pair(0.0, 0.25),
-        Pair(12.3, 45.6),
+        Shares(0.0, 0.25, 0.001),
+        PairedDifference(12.3, 45.6, Interval(30.0, 36.5)),
         ChoiceAccuracy(0.3, 0.8, 0.25, 0.0001, n_examples),
         Pair(0.1, math.nan),
     )
@@ -80,9 +81,10 @@ def unmeasured_exam(exam: Exam) -> Exam:
     """Four training rows: nothing held out, nothing answered, no interval."""
     nan = math.nan
     unknown = PairedDifference(5.0, 4.0, Interval(nan, nan))
+    absent = PairedDifference(nan, nan, Interval(nan, nan))
     nothing = Pair(nan, nan)
     choice = ChoiceAccuracy(nan, nan, 0.25, 1.0, 0)
-    overall = Results(4, 0, unknown, Pair(2.0, 1.0), nothing, nothing, choice, nothing)
+    overall = Results(4, 4, 0, unknown, Pair(2.0, 1.0), Shares(nan, nan), absent, choice, nothing)
     rows = tuple(
         replace(row, base_answer=None, tuned_answer=None, base_chose_right=None)
         for row in exam.rows

@@ -8,7 +8,8 @@ import pytest
 
 from finetuning_exam.evaluation.exam import Exam
 from finetuning_exam.evaluation.results import ChoiceAccuracy
-from finetuning_exam.report.words import headline, learned_form_only
+from finetuning_exam.evaluation.stats import Interval, PairedDifference
+from finetuning_exam.report.words import forgot_seriously, headline, learned_form_only
 
 
 def _with_choice(exam: Exam, base: float, tuned: float, p_value: float, n: int) -> Exam:
@@ -34,7 +35,9 @@ def test_only_the_form_was_learned(
     """It is said if multiple choice, with at least 20 questions and room to rise, did not rise."""
     found = _with_choice(exam, base, tuned, p_value, n)
     assert learned_form_only(found) == expected
-    assert headline(found).startswith("Improved, but only in form:" if expected else "Improved: ")
+    assert headline(found).startswith(
+        "Improved, but it learned the form, not the answers:" if expected else "Improved: "
+    )
 
 
 def test_only_an_improvement_is_of_form(exam: Exam) -> None:
@@ -42,3 +45,21 @@ def test_only_an_improvement_is_of_form(exam: Exam) -> None:
     found = _with_choice(replace(exam, verdict="worse"), 0.3, 0.3, 1.0, 40)
     assert not learned_form_only(found)
     assert headline(found).startswith("Worse: ")
+
+
+@pytest.mark.parametrize(
+    ("low", "is_serious"), [(0.23, True), (0.22, False), (-0.1, False), (float("nan"), False)]
+)
+def test_serious_forgetting_is_in_the_headline(exam: Exam, low: float, is_serious: bool) -> None:
+    """An improvement that certainly cost a quarter of general text's perplexity says so first."""
+    found = replace(exam, forgetting=PairedDifference(3.0, 3.5, Interval(low, 0.7)))
+    assert forgot_seriously(found) == is_serious
+    assert headline(found).startswith("Improved, but it forgot: ") == is_serious
+    assert ("perplexity +65%" in headline(found)) == is_serious
+
+
+def test_form_and_forgetting_are_both_said(form_only_exam: Exam) -> None:
+    """What was learned only in form may have cost something all the same."""
+    found = replace(form_only_exam, forgetting=PairedDifference(3.0, 3.5, Interval(0.4, 0.6)))
+    assert "the form, not the answers" in headline(found)
+    assert "perplexity +65%" in headline(found)

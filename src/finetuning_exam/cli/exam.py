@@ -16,6 +16,7 @@ from finetuning_exam.data.split import leave_out_taught
 from finetuning_exam.errors import DataError, UsageError, UserError, WorseError
 from finetuning_exam.model.folder import Origin, adapter_origin
 from finetuning_exam.report.text import counted
+from finetuning_exam.evaluation.general import read_general_text
 from finetuning_exam.settings import ExamCommandSettings
 from finetuning_exam.training.run_folder import write_json
 
@@ -39,6 +40,7 @@ def run(parsed: Parsed[ExamCommandSettings]) -> int:
     output = Path(settings.output_file) if settings.output_file else None
     if output:
         _check_output(output)
+    read_general_text(settings.general_file)  # an error there is told before the work
     say(console, f"{records.path}: {counted(len(records.examples), 'record')}")
     tuned = load_with_words(
         console, settings, settings.adapter_name_or_path, settings.model_name_or_path
@@ -121,6 +123,7 @@ def _take(
         max_new_tokens=settings.max_new_tokens,
         context=tuned.base.context,
         is_held_out=is_held_out,
+        general=read_general_text(settings.general_file),
     )
     pad_id = pad_token_id(tuned.base.tokenizer, tuned.encoder)
     fast = choose_fast_path(tuned.model, pad_id, wanted_pieces(("all",)))

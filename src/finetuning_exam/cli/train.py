@@ -34,6 +34,7 @@ from finetuning_exam.errors import DataError, UsageError, WorseError
 from finetuning_exam.model.folder import RUN, check_local_model
 from finetuning_exam.report.data_check import finding_to_json, kinds_lines, split_line
 from finetuning_exam.report.text import counted
+from finetuning_exam.evaluation.general import read_general_text
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training import run_folder
 from finetuning_exam.training.inputs import (
@@ -83,6 +84,7 @@ def run(parsed: Parsed[TrainSettings]) -> int:
     console = make_console()
     folder = Path(settings.output_dir)
     _check_trackers(settings)
+    read_general_text(settings.general_file)  # an error there is told before the work
     data = _read_data(settings)
     run_folder.check_output_dir(folder)
     checkpoint = _checkpoint(settings, data)

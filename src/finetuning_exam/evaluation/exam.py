@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 from typing import Literal
 
 from peft import PeftModel
@@ -14,6 +13,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from finetuning_exam.data.encoding.encode import Encoded, EncodedRows, Encoder
 from finetuning_exam.data.records import Example
 from finetuning_exam.evaluation.decoding import Decoding
+from finetuning_exam.evaluation.general import read_general_text
 from finetuning_exam.evaluation.generate import Answer, answer_both
 from finetuning_exam.evaluation.results import ExamRow, Results, clusters, compare_scores, summarize
 from finetuning_exam.evaluation.score import (
@@ -57,6 +57,8 @@ class ExamPlan:
     max_new_tokens: int | None
     context: int
     is_held_out: bool = True
+    general: tuple[str, ...] | None = None
+    """Paragraphs by which forgetting is measured; absent: the package's sample."""
 
 
 def take_exam(
@@ -177,10 +179,10 @@ def _chosen(
 def _forgetting(
     model: PeftModel, encoder: Encoder, row_nll: RowNll, plan: ExamPlan
 ) -> PairedDifference:
-    """Both models on the package's sample of general text, one row a paragraph."""
-    text = (files("finetuning_exam.evaluation") / "general_text.txt").read_text(encoding="utf-8")
-    parts = [part.strip() for part in text.split("\n\n")]
-    rows = [encoder.encode_text(part).first(plan.context) for part in parts if part]
+    """Both models on general text, one row a paragraph."""
+    parts = read_general_text(None) if plan.general is None else plan.general
+    rows = [encoder.encode_text(part).first(plan.context) for part in parts]
+    rows = [row for row in rows if row.n_supervised]  # of one token nothing is predicted
     base, tuned = base_and_tuned(model, lambda: score_rows(model, rows, row_nll, plan.batch_size))
     return compare_scores(base, tuned, plan.seed)
 

@@ -157,7 +157,8 @@ def _data(run: RunRecord) -> str:
         lines.append("- The exam was taken on the training rows: nothing was held out")
     elif data.exam_rows_also_taught:
         lines.append(
-            f"- {data.exam_rows_also_taught:,} exam questions are also in the training file"
+            f"- {data.exam_rows_also_taught:,} questions of the exam file are also in the training "
+            "file; they were left out"
         )
     return "\n".join(lines)
 

@@ -21,6 +21,7 @@ from finetuning_exam.report.plots import difference_plot, loss_plot, loss_words,
 from finetuning_exam.report.text import (
     ABSENT,
     Measure,
+    counted,
     interval_text,
     measures,
     number,
@@ -33,6 +34,7 @@ from finetuning_exam.report.words import (
     CEILING,
     SIGNIFICANCE,
     forgetting_words,
+    forgot_seriously,
     headline,
     learned_form_only,
 )
@@ -151,7 +153,8 @@ def _page(exam: Exam, run: RunRecord, metrics: tuple[dict[str, float], ...]) -> 
 def _tone(exam: Exam) -> Literal["improved", "worse", "unsure"]:
     if exam.verdict == "worse":
         return "worse"
-    return "improved" if exam.verdict == "improved" and not learned_form_only(exam) else "unsure"
+    has_doubts = learned_form_only(exam) or forgot_seriously(exam)
+    return "improved" if exam.verdict == "improved" and not has_doubts else "unsure"
 
 
 def _setting(value: object) -> str:
@@ -218,11 +221,23 @@ def _notes(exam: Exam, run: RunRecord) -> list[str]:
         )
     if math.isnan(overall.nll_per_token.interval.low):
         notes.append("There are too few examples for a confidence interval.")
+    if overall.n_clusters < overall.n_examples:
+        notes.append(
+            f"The {overall.n_examples:,} examples count as {overall.n_clusters:,} pieces of "
+            "evidence: those with the same question, answer or group belong together."
+        )
+    signs = overall.nll_per_token.signs
+    if signs.n_lower + signs.n_higher:
+        notes.append(
+            f"By sign alone: the right answers became likelier in {signs.n_lower:,} pieces of "
+            f"evidence and less likely in {signs.n_higher:,} (sign test, "
+            f"{p_value(signs.p_value)})."
+        )
     notes += _choice_notes(exam)
     if exam.is_held_out and data.exam_rows_also_taught:
         notes.append(
-            f"{data.exam_rows_also_taught:,} of {data.n_exam:,} exam questions are also in the "
-            "training file, so the result looks better than it is."
+            f"{counted(data.exam_rows_also_taught, 'question')} of the exam file also in the "
+            "training file: left out of this exam."
         )
     if exam.forgetting.interval.low > 0:
         notes.append(f"Something was forgotten: {forgetting_words(exam)}.")

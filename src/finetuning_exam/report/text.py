@@ -102,7 +102,7 @@ def measures(results: Results) -> tuple[Measure, ...]:
             "lower",
             number(nll.base),
             number(nll.tuned),
-            signed(nll.difference),
+            _with_interval(signed(nll.difference), interval_text(nll.interval)),
         ),
         Measure(
             "Bits per byte",
@@ -111,28 +111,38 @@ def measures(results: Results) -> tuple[Measure, ...]:
             number(bits.tuned),
             signed(bits.tuned - bits.base),
         ),
-        _shares("Exact match", results.exact_match.base, results.exact_match.tuned),
+        _shares(
+            "Exact match",
+            results.exact_match.base,
+            results.exact_match.tuned,
+            results.exact_match.p_value,
+        ),
         Measure(
             "chrF (0 to 100)",
             "higher",
             number(chrf.base, 1),
             number(chrf.tuned, 1),
-            signed(chrf.tuned - chrf.base, 1),
+            _with_interval(signed(chrf.difference, 1), interval_text(chrf.interval, 1)),
         ),
-        _shares(f"Multiple choice (chance {percent(choice.chance, 0)})", choice.base, choice.tuned),
+        _shares(
+            f"Multiple choice (chance {percent(choice.chance, 0)})",
+            choice.base,
+            choice.tuned,
+            choice.p_value,
+        ),
         _shares("Answers that stopped by themselves", results.stopped.base, results.stopped.tuned),
     )
 
 
-def _shares(name: str, base: float, tuned: float) -> Measure:
+def _shares(name: str, base: float, tuned: float, p: float | None = None) -> Measure:
     change = signed(100 * (tuned - base), 1)
-    return Measure(
-        name,
-        "higher",
-        percent(base),
-        percent(tuned),
-        change if change == ABSENT else f"{change} points",
-    )
+    if change != ABSENT:
+        change += " points" if p is None else f" points ({p_value(p)})"
+    return Measure(name, "higher", percent(base), percent(tuned), change)
+
+
+def _with_interval(change: str, interval: str) -> str:
+    return change if interval == ABSENT else f"{change} ({interval})"
 
 
 def _without_minus_zero(text: str) -> str:

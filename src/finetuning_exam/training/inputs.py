@@ -32,6 +32,7 @@ FREE_TO_CHANGE = frozenset(
         "answered_examples",
         "max_new_tokens",
         "eval_batch_size",
+        "general_file",
         "logging_steps",
         "save_total_limit",
     }

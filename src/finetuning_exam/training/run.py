@@ -22,6 +22,7 @@ from finetuning_exam.data.reading.read import SKIP_BAD_ROWS, refuse_errors
 from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import Split
 from finetuning_exam.errors import DataError
+from finetuning_exam.evaluation.general import read_general_text
 from finetuning_exam.evaluation.exam import Exam, ExamPlan, Stage, pad_token_id, take_exam
 from finetuning_exam.model.adapter import (
     adapted_modules,
@@ -232,6 +233,7 @@ def examine(prepared: Prepared, on_stage: Callable[[Stage], None]) -> Exam:
         max_new_tokens=settings.max_new_tokens,
         context=prepared.base.context,
         is_held_out=not prepared.split.exam_is_training,
+        general=read_general_text(settings.general_file),
     )
     return take_exam(
         prepared.model,
