@@ -198,7 +198,11 @@ class CompareSettings(RunSettings, FieldSettings):
     prompt: tyro.conf.Positional[tuple[str, ...]] = ()
     """Questions to ask; without any and without --prompts they are asked for."""
     prompts: str | None = None
-    """File of questions, of any form that fte check reads; a reference answer is shown too."""
+    """File of questions, of any form that fte check reads; where it has references, answers are
+    scored by them.
+    """
+    html: str | None = None
+    """Write the comparison to this file too, as a page of its own."""
     adapter_name_or_path: AdapterPath = "output"
     """Folder of the adapter."""
     model_name_or_path: OriginalModelName = None

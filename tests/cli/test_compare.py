@@ -21,8 +21,10 @@ from finetuning_exam.errors import DataError
 from finetuning_exam.evaluation import generate
 from finetuning_exam.evaluation.decoding import Decoding
 from finetuning_exam.evaluation.generate import generate_answers
+from finetuning_exam.evaluation.score import score_rows
 from finetuning_exam.model.adapter import add_adapter, lora_config, save_adapter
 from finetuning_exam.model.device import choose_compute
+from finetuning_exam.model.likelihood import stock_nll
 from finetuning_exam.model.load import load_base
 from finetuning_exam.model.tokenizer import load_tokenizer
 from finetuning_exam.model.tuned import Tuned, load_tuned
@@ -96,11 +98,31 @@ def test_each_answer_stands_beside_its_question_and_model(models: Models, tuned:
     decoding = Decoding(8, tuned.encoder.stop_ids(), 0)
     before = generate_answers(base.model, base.tokenizer, prompts, decoding, 1)
     after = generate_answers(tuned.model, base.tokenizer, prompts, decoding, 1)
-    assert [(it.prompt, it.base, it.tuned, it.reference) for it in found] == [
+    assert [(it.prompt, it.base.text, it.tuned.text, it.reference) for it in found] == [
         (example.instruction, old.text, new.text, example.answer)
         for example, old, new in zip(examples, before, after, strict=True)
     ]
     assert before != after
+    assert [(it.base.stopped, it.tuned.stopped) for it in found] == [
+        (old.stopped, new.stopped) for old, new in zip(before, after, strict=True)
+    ]
+
+
+def test_references_are_scored_by_both(tuned: Tuned) -> None:
+    """A reference's NLL per token is that of a fresh base and of the tuned model; a question
+    without one has none.
+    """
+    examples = (*rows(3), replace(rows(4)[3], answer=""))
+    settings = CompareSettings(max_new_tokens=2, eval_batch_size=2)
+    found = compare._answer(Console(file=io.StringIO()), tuned, examples, settings)
+    encoded = [tuned.encoder.encode(example) for example in examples[:3]]
+    with tuned.model.disable_adapter():
+        base = score_rows(tuned.model, encoded, stock_nll(tuned.model, 0), 1)
+    after = score_rows(tuned.model, encoded, stock_nll(tuned.model, 0), 1)
+    for it, old, new in zip(found, base, after, strict=False):
+        assert it.base.nll_per_token == pytest.approx(old.nll_per_token, rel=1e-5)
+        assert it.tuned.nll_per_token == pytest.approx(new.nll_per_token, rel=1e-5)
+    assert (found[3].base.nll_per_token, found[3].tuned.nll_per_token) == (None, None)
 
 
 def test_the_settings_of_the_draw_reach_it(tuned: Tuned, monkeypatch: pytest.MonkeyPatch) -> None:

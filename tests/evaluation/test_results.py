@@ -15,9 +15,7 @@ def _example(question: str, answer: str, group: str = "") -> Example:
 
 def _sets(examples: list[Example]) -> set[frozenset[int]]:
     names = clusters(examples)
-    return {
-        frozenset(index for index, it in enumerate(names) if it == name) for name in set(names)
-    }
+    return {frozenset(index for index, it in enumerate(names) if it == name) for name in set(names)}
 
 
 def test_wordings_of_one_fact_are_one_cluster() -> None:

@@ -91,9 +91,7 @@ def test_an_example_is_asked_if_three_other_answers_exist(answers: list[str], se
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 16])
-def test_the_answer_that_the_question_helps_most_is_chosen(
-    models: Models, batch_size: int
-) -> None:
+def test_the_answer_that_the_question_helps_most_is_chosen(models: Models, batch_size: int) -> None:
     """A question counts as right exactly if it lowers the NLL per token of the right answer more
     than that of any wrong one, against the same answers to the premise.
     """
@@ -107,9 +105,7 @@ def test_the_answer_that_the_question_helps_most_is_chosen(
         gains = []
         for option in choice.options:
             pair = [option, replace(option, instruction=PREMISE, input="")]
-            asked, unasked = score_rows(
-                base.model, [encoder.encode(it) for it in pair], row_nll, 1
-            )
+            asked, unasked = score_rows(base.model, [encoder.encode(it) for it in pair], row_nll, 1)
             gains.append(asked.nll_per_token - unasked.nll_per_token)
         expected.append(gains[0] < min(gains[1:]))
     assert list(found) == expected

@@ -297,9 +297,7 @@ def test_the_sign_test_is_that_of_scipy(changes: list[float]) -> None:
 
 def test_signs_are_of_clusters() -> None:
     """A cluster's examples are summed before its sign is taken."""
-    found = paired_difference(
-        [5.0] * 4, [4.0, 5.5, 5.5, 5.5], [1] * 4, 0, ["a", "a", "b", "b"]
-    )
+    found = paired_difference([5.0] * 4, [4.0, 5.5, 5.5, 5.5], [1] * 4, 0, ["a", "a", "b", "b"])
     assert (found.signs.n_lower, found.signs.n_higher) == (1, 1)
 
 

@@ -16,7 +16,9 @@ from finetuning_exam.evaluation.exam import Exam
 from finetuning_exam.evaluation.generate import Answer
 from finetuning_exam.evaluation.results import ExamRow, Results
 from finetuning_exam.evaluation.stats import Interval, PairedDifference
-from finetuning_exam.report.html import N_CHARACTERS_SHOWN, compare_words, render_report
+from finetuning_exam.report.diff import compare_words
+from finetuning_exam.report.html import render_report
+from finetuning_exam.report.page import N_CHARACTERS_SHOWN
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training.record import RunRecord
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from finetuning_exam.cli.arguments import Parsed
 from finetuning_exam.cli.console import load_with_words, make_console, say, say_unused
+from finetuning_exam.cli.converse import converse
 from finetuning_exam.data.reading.read import read_sound_records, refuse_errors
 from finetuning_exam.data.records import Example
-from finetuning_exam.errors import DataError
+from finetuning_exam.errors import DataError, UsageError
 from finetuning_exam.settings import CompareSettings
+from finetuning_exam.training.run_folder import write_text
 
 if TYPE_CHECKING:
+    from finetuning_exam.evaluation.decoding import Decoding
     from finetuning_exam.model.tuned import Tuned
-    from finetuning_exam.report.terminal import Comparison
+    from finetuning_exam.report.comparison import Comparison
 
 
 def run(parsed: Parsed[CompareSettings]) -> int:
@@ -31,13 +35,27 @@ def run(parsed: Parsed[CompareSettings]) -> int:
     if not settings.do_sample and (settings.temperature != 1.0 or settings.top_p != 1.0):
         say(console, "temperature and top_p have no effect without --do_sample.")
     examples = _asked(settings)
+    if settings.html and not examples:
+        raise UsageError("--html: needs questions.", "Give some, or --prompts FILE.")
+    _check_page(settings.html)
     tuned = load_with_words(
         console, settings, settings.adapter_name_or_path, settings.model_name_or_path
     )
-    if examples:
-        _show(console, _answer(console, tuned, examples, settings))
-    else:
-        _converse(console, tuned, settings)
+    if not examples:
+        converse(
+            console,
+            tuned,
+            _decoding(tuned, settings),
+            lambda text, n: _prompts(
+                console, tuned, [_typed(text, "question", n)], settings.max_new_tokens
+            )[0],
+        )
+        return 0
+    comparisons = _answer(console, tuned, examples, settings)
+    _show(console, comparisons)
+    if settings.html:
+        _write_page(settings, tuned, comparisons, parsed.command_line)
+        say(console, f"The comparison is in {settings.html}.")
     return 0
 
 
@@ -70,13 +88,34 @@ def _answer(
     console: Console, tuned: Tuned, examples: Sequence[Example], settings: CompareSettings
 ) -> list[Comparison]:
     """Both models' answers to the same prompts with the same seed."""
-    from finetuning_exam.evaluation.decoding import Decoding
-    from finetuning_exam.evaluation.exam import pad_token_id
     from finetuning_exam.evaluation.generate import answer_both
-    from finetuning_exam.report.terminal import Comparison
+    from finetuning_exam.report.comparison import Answered, Comparison
 
     prompts = _prompts(console, tuned, examples, settings.max_new_tokens)
-    decoding = Decoding(
+    before, after = answer_both(
+        tuned.model,
+        tuned.base.tokenizer,
+        prompts,
+        _decoding(tuned, settings),
+        settings.eval_batch_size,
+    )
+    nlls = _score(tuned, examples, settings.eval_batch_size)
+    return [
+        Comparison(
+            example.instruction,
+            Answered(old.text, old.stopped, old_nll),
+            Answered(new.text, new.stopped, new_nll),
+            example.answer,
+        )
+        for example, old, new, (old_nll, new_nll) in zip(examples, before, after, nlls, strict=True)
+    ]
+
+
+def _decoding(tuned: Tuned, settings: CompareSettings) -> Decoding:
+    from finetuning_exam.evaluation.decoding import Decoding
+    from finetuning_exam.evaluation.exam import pad_token_id
+
+    return Decoding(
         max_new_tokens=settings.max_new_tokens,
         context=tuned.base.context,
         stop_ids=tuned.encoder.stop_ids(),
@@ -86,13 +125,33 @@ def _answer(
         top_p=settings.top_p,
         seed=settings.seed,
     )
-    before, after = answer_both(
-        tuned.model, tuned.base.tokenizer, prompts, decoding, settings.eval_batch_size
+
+
+def _score(
+    tuned: Tuned, examples: Sequence[Example], batch_size: int
+) -> list[tuple[float | None, float | None]]:
+    """NLL per token of each reference by base and by tuned; None where there is none, or where it
+    does not fit beside its question.
+    """
+    from finetuning_exam.evaluation.exam import pad_token_id
+    from finetuning_exam.evaluation.score import score_rows
+    from finetuning_exam.model.adapter import base_and_tuned
+    from finetuning_exam.model.likelihood import stock_nll
+
+    rows = {
+        index: row
+        for index, example in enumerate(examples)
+        if example.answer and len((row := tuned.encoder.encode(example)).ids) <= tuned.base.context
+    }
+    row_nll = stock_nll(tuned.model, pad_token_id(tuned.base.tokenizer, tuned.encoder))
+    base, after = base_and_tuned(
+        tuned.model, lambda: score_rows(tuned.model, tuple(rows.values()), row_nll, batch_size)
     )
-    return [
-        Comparison(example.instruction, old.text, new.text, example.answer)
-        for example, old, new in zip(examples, before, after, strict=True)
-    ]
+    found: dict[int, tuple[float, float]] = {
+        index: (old.nll_per_token, new.nll_per_token)
+        for index, old, new in zip(rows, base, after, strict=True)
+    }
+    return [found.get(index, (None, None)) for index in range(len(examples))]
 
 
 def _prompts(
@@ -130,25 +189,37 @@ def _prompts(
 
 
 def _show(console: Console, comparisons: Sequence[Comparison]) -> None:
+    from finetuning_exam.report.comparison import summary
     from finetuning_exam.report.terminal import comparisons_table
 
     console.print(comparisons_table(comparisons))
+    figures = summary(comparisons)
+    if figures:
+        say(console, figures)
 
 
-def _converse(console: Console, tuned: Tuned, settings: CompareSettings) -> None:
-    """Ask for questions until there are no more (an empty line or the end of input)."""
-    say(console, "Type a question; an empty line ends.")
-    number = 0
-    while True:
-        try:
-            text = console.input("> ").strip()
-        except EOFError:
-            return
-        if not text:
-            return
-        number += 1
-        try:
-            asked = [_typed(text, "question", number)]
-            _show(console, _answer(console, tuned, asked, settings))
-        except DataError as error:
-            say(console, str(error))
+def _check_page(html: str | None) -> None:
+    """Refuse, before the work, a page that could not be written.
+
+    Raises:
+        UsageError: its path is a folder, in none, or a file that is no page.
+    """
+    if html is None:
+        return
+    path = Path(html)
+    if path.is_dir() or not path.parent.is_dir():
+        raise UsageError(f"--html {html}: is a folder or in none.", "Give a file's path.")
+    if path.exists() and "<html" not in path.read_text(encoding="utf-8", errors="replace")[:200]:
+        raise UsageError(
+            f"--html {html}: is there and is no page.", "Give another path, or remove it."
+        )
+
+
+def _write_page(
+    settings: CompareSettings, tuned: Tuned, comparisons: Sequence[Comparison], command: str
+) -> None:
+    from finetuning_exam.report.comparison import render_comparison
+
+    assert settings.html is not None
+    page = render_comparison(comparisons, settings.adapter_name_or_path, tuned.base.name, command)
+    write_text(Path(settings.html), page)

@@ -31,10 +31,10 @@ from finetuning_exam.data.reading.hub import is_hub_name
 from finetuning_exam.data.reading.read import SKIP_BAD_ROWS, refuse_errors
 from finetuning_exam.data.split import Split
 from finetuning_exam.errors import DataError, UsageError, WorseError
+from finetuning_exam.evaluation.general import read_general_text
 from finetuning_exam.model.folder import RUN, check_local_model
 from finetuning_exam.report.data_check import finding_to_json, kinds_lines, split_line
 from finetuning_exam.report.text import counted
-from finetuning_exam.evaluation.general import read_general_text
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training import run_folder
 from finetuning_exam.training.inputs import (

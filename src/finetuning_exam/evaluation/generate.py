@@ -4,7 +4,7 @@ tuned model side by side.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -16,6 +16,7 @@ from transformers import (
     LogitsProcessor,
     LogitsProcessorList,
     PreTrainedModel,
+    TextStreamer,
 )
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
@@ -23,6 +24,8 @@ from finetuning_exam.evaluation.batch import Row, can_batch, write_answers
 from finetuning_exam.evaluation.decoding import Decoding, choose_tokens, random_numbers
 from finetuning_exam.evaluation.side_by_side import RowsNotApart, adapter_on_first_rows, can_mix
 from finetuning_exam.model.adapter import base_and_tuned
+
+OnText = Callable[[str], None]
 
 MAX_POSITIONS = 16_384
 """Positions (rows times length with the answer) of a batch: they bound the size of its cache."""
@@ -57,6 +60,34 @@ def answer_both(
     return base_and_tuned(
         model, lambda: generate_answers(model, tokenizer, prompts, decoding, batch_size)
     )
+
+
+def stream_answer(
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: tuple[int, ...],
+    decoding: Decoding,
+    on_text: OnText,
+) -> Answer:
+    """The answer of the model as it is to one prompt, the same as in a batch; `on_text` gets each
+    piece of its text as soon as it is certain.
+    """
+    with _evaluating(model):
+        ids = _write_alone(model, Row(prompt, 0), decoding, _Pieces(tokenizer, on_text))
+    return _to_answer(tokenizer, ids, decoding)
+
+
+class _Pieces(TextStreamer):  # type: ignore[misc]
+    """Hands the text of an answer on, whole words at a time."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, on_text: OnText) -> None:
+        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
+        self._on_text = on_text
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        """A piece of text that later tokens do not change."""
+        if text:
+            self._on_text(text)
 
 
 def generate_answers(
@@ -157,7 +188,12 @@ class _Choice(LogitsProcessor):  # type: ignore[misc]
         return torch.full_like(scores, -torch.inf).scatter(1, chosen[:, None], 0.0)
 
 
-def _write_alone(model: PreTrainedModel | PeftModel, row: Row, decoding: Decoding) -> list[int]:
+def _write_alone(
+    model: PreTrainedModel | PeftModel,
+    row: Row,
+    decoding: Decoding,
+    streamer: TextStreamer | None = None,
+) -> list[int]:
     """New ids of a single row, by the model's own `generate`."""
     ids = torch.tensor([row.prompt], device=next(model.parameters()).device)
     with torch.inference_mode():
@@ -171,6 +207,7 @@ def _write_alone(model: PreTrainedModel | PeftModel, row: Row, decoding: Decodin
                 do_sample=False,
             ),
             logits_processor=LogitsProcessorList([_Choice(row, decoding)]),
+            streamer=streamer,
         )
     new: list[int] = output[0, len(row.prompt) :].tolist()
     return new

@@ -198,15 +198,24 @@ def _each_answer(
     return base, tuned
 
 
-def _is_exact(answer: Answer, reference: str) -> float:
-    return float(answer.text.split() == reference.split())
+def is_exact(text: str, reference: str) -> bool:
+    """Whether an answer is the reference word for word; white space makes no difference."""
+    return text.split() == reference.split()
 
 
-def _chrf(answer: Answer, reference: str) -> float:
+def chrf(text: str, reference: str) -> float:
     """ChrF of one answer, 0 to 100 (Popović 2015), as sacrebleu computes it."""
     from sacrebleu import sentence_chrf
 
-    return float(sentence_chrf(answer.text, [reference]).score)
+    return float(sentence_chrf(text, [reference]).score)
+
+
+def _is_exact(answer: Answer, reference: str) -> float:
+    return float(is_exact(answer.text, reference))
+
+
+def _chrf(answer: Answer, reference: str) -> float:
+    return chrf(answer.text, reference)
 
 
 def _has_stopped(answer: Answer, _reference: str) -> float:

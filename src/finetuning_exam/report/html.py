@@ -7,28 +7,26 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from typing import Literal
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from finetuning_exam.evaluation.exam import Exam
 from finetuning_exam.evaluation.generate import Answer
 from finetuning_exam.evaluation.results import ExamRow, Results
 from finetuning_exam.evaluation.score import Score
+from finetuning_exam.report.diff import Span, compare_words
+from finetuning_exam.report.page import AnswerView, make_environment, shorten
 from finetuning_exam.report.plots import difference_plot, loss_plot, loss_words, share_words
 from finetuning_exam.report.text import (
     ABSENT,
     Measure,
     counted,
-    interval_text,
     measures,
     number,
     p_value,
     percent,
     signed,
-    visible,
 )
 from finetuning_exam.report.words import (
     CEILING,
@@ -41,24 +39,6 @@ from finetuning_exam.report.words import (
 from finetuning_exam.training.record import RunRecord, library_versions
 
 N_EXAMPLES_SHOWN = 10
-N_CHARACTERS_SHOWN = 2000
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A piece of a text; `is_new` where the reference does not have it."""
-
-    text: str
-    is_new: bool
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerView:
-    """One of the texts of an example; `note` says what the text itself does not."""
-
-    title: str
-    spans: tuple[Span, ...]
-    note: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,29 +77,8 @@ class Page:
 
 def render_report(exam: Exam, run: RunRecord, metrics: tuple[dict[str, float], ...]) -> str:
     """The whole report as an HTML page; every text from data or model is escaped."""
-    environment = Environment(
-        loader=PackageLoader("finetuning_exam", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_finalize,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {
-        "number": number,
-        "signed": signed,
-        "percent": percent,
-        "p_value": p_value,
-        "interval": interval_text,
-    }
-    template = environment.get_template("report.html.jinja")
+    template = make_environment().get_template("report.html.jinja")
     return template.render(exam=exam, run=run, page=_page(exam, run, metrics))
-
-
-def _finalize(value: object) -> object:
-    """The last thing before escaping: no text reaches the page with characters that act."""
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _page(exam: Exam, run: RunRecord, metrics: tuple[dict[str, float], ...]) -> Page:
@@ -170,24 +129,6 @@ def pick_examples(rows: Sequence[ExamRow]) -> tuple[list[ExamRow], list[ExamRow]
     improved = [row for row in ordered if _difference(row) < 0][:N_EXAMPLES_SHOWN]
     harmed = [row for row in reversed(ordered) if _difference(row) > 0][:N_EXAMPLES_SHOWN]
     return improved, harmed
-
-
-def compare_words(text: str, reference: str) -> tuple[Span, ...]:
-    """The text in pieces, word by word against the reference; the pieces joined are the text."""
-    words = re.findall(r"\S+\s*|^\s+", text)
-    bare = [word.strip() for word in words]
-    matcher = SequenceMatcher(None, bare, reference.split(), autojunk=False)
-    spans: list[Span] = []
-    done = 0
-    for start, _, length in matcher.get_matching_blocks():
-        new, same = words[done:start], words[start : start + length]
-        if new:
-            piece = "".join(new)
-            spans.append(Span(piece.rstrip(), True))
-            spans.append(Span(piece[len(piece.rstrip()) :], False))
-        spans.append(Span("".join(same), False))
-        done = start + length
-    return tuple(span for span in spans if span.text)
 
 
 def _meaning(exam: Exam) -> str:
@@ -275,12 +216,12 @@ def _difference(row: ExamRow) -> float:
 def _example(row: ExamRow) -> ExampleView:
     example = row.example
     prompt = f"{example.instruction}\n\n{example.input}" if example.input else example.instruction
-    reference = AnswerView("Reference", (Span(_shorten(example.answer), False),), "")
+    reference = AnswerView("Reference", (Span(shorten(example.answer), False),), "")
     return ExampleView(
         signed(_difference(row), 2),
         example.where,
         example.tag,
-        _shorten(prompt),
+        shorten(prompt),
         (
             reference,
             _answer("Base", row.base_answer, row.base_score, example.answer),
@@ -296,11 +237,4 @@ def _answer(title: str, answer: Answer | None, score: Score, reference: str) -> 
     end = "" if answer.stopped else "did not stop by itself"
     if not answer.text.strip():
         return AnswerView(title, (), end or "an empty answer")
-    return AnswerView(title, compare_words(_shorten(answer.text), reference), end)
-
-
-def _shorten(text: str) -> str:
-    left_out = len(text) - N_CHARACTERS_SHOWN
-    if left_out <= 0:
-        return text
-    return f"{text[:N_CHARACTERS_SHOWN]} … ({left_out:,} more characters: see exam.json)"
+    return AnswerView(title, compare_words(shorten(answer.text), reference), end)

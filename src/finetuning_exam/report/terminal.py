@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -13,21 +12,13 @@ from rich.text import Text
 
 from finetuning_exam.evaluation.exam import Exam
 from finetuning_exam.evaluation.results import ExamRow, Pair, Results
+from finetuning_exam.report.comparison import Answered, Comparison, marked, score_note
 from finetuning_exam.report.text import visible
 from finetuning_exam.report.words import difference_words, forgetting_words, headline
 
 _COLOURS = {"improved": "green", "worse": "red"}
 N_SHOWN = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """One question with both answers, and the reference where there is one."""
-
-    prompt: str
-    base: str
-    tuned: str
-    reference: str = ""
+_NOTHING = "(nothing)"
 
 
 def exam_summary(exam: Exam) -> RenderableType:
@@ -56,11 +47,25 @@ def comparisons_table(comparisons: Sequence[Comparison]) -> RenderableType:
     has_reference = any(comparison.reference for comparison in comparisons)
     if has_reference:
         table.add_column("Reference", ratio=4, overflow="fold")
-    for comparison in comparisons:
-        cells = [comparison.prompt, comparison.base, comparison.tuned]
-        cells += [comparison.reference] if has_reference else []
-        table.add_row(*(Text(visible(cell) or "(nothing)") for cell in cells))
+    for it in comparisons:
+        cells = [Text(visible(it.prompt))]
+        cells += [_answer_cell(it, answered) for answered in (it.base, it.tuned)]
+        cells += [Text(visible(it.reference) or _NOTHING)] if has_reference else []
+        table.add_row(*cells)
     return table
+
+
+def _answer_cell(comparison: Comparison, answered: Answered) -> Text:
+    """An answer with what is marked underlined, and its scores on a line of their own."""
+    cell = Text()
+    for span in marked(comparison, answered):
+        cell.append(visible(span.text), style="underline" if span.is_new else "")
+    if not answered.text:
+        cell.append(_NOTHING)
+    note = score_note(answered, comparison.reference)
+    if note:
+        cell.append(f"\n{note}", style="not bold dim italic")
+    return cell
 
 
 def spread(rows: Sequence[ExamRow]) -> list[ExamRow]:
@@ -71,12 +76,12 @@ def spread(rows: Sequence[ExamRow]) -> list[ExamRow]:
 
 
 def _comparison(row: ExamRow) -> Comparison:
-    return Comparison(
-        row.example.instruction,
-        row.base_answer.text if row.base_answer else "",
-        row.tuned_answer.text if row.tuned_answer else "",
-        row.example.answer,
+    sides = (row.base_answer, row.base_score), (row.tuned_answer, row.tuned_score)
+    base, tuned = (
+        Answered(answer.text, answer.stopped, score.nll_per_token) if answer else Answered("")
+        for answer, score in sides
     )
+    return Comparison(row.example.instruction, base, tuned, row.example.answer)
 
 
 def _figures(exam: Exam) -> Table:

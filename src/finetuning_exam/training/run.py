@@ -22,8 +22,8 @@ from finetuning_exam.data.reading.read import SKIP_BAD_ROWS, refuse_errors
 from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import Split
 from finetuning_exam.errors import DataError
-from finetuning_exam.evaluation.general import read_general_text
 from finetuning_exam.evaluation.exam import Exam, ExamPlan, Stage, pad_token_id, take_exam
+from finetuning_exam.evaluation.general import read_general_text
 from finetuning_exam.model.adapter import (
     adapted_modules,
     add_adapter,
