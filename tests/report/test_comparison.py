@@ -1,4 +1,4 @@
-"""Answers side by side as a page, with what differs marked and scores where there are references."""
+"""Answers side by side as a page: what differs is marked, references give scores."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KNOWN = Comparison(
 
 
 def test_what_the_reference_does_not_say_is_marked() -> None:
-    """With a reference both answers are marked against it, without one the tuned against the base."""
+    """With a reference both are marked against it, without one the tuned against the base."""
     assert [it.text for it in marked(KNOWN, KNOWN.base) if it.is_new] == ["dir"]
     assert not any(it.is_new for it in marked(KNOWN, KNOWN.tuned))
     free = Comparison("q", KNOWN.base, KNOWN.tuned)

@@ -35,8 +35,8 @@ def headline(exam: Exam) -> str:
     """The verdict and, in one sentence, what it means."""
     if not exam.is_held_out:
         return (
-            "Too few examples to tell. No row could be held out, so the exam was taken on the "
-            "training rows and says nothing about new questions."
+            "Too few examples to tell. The exam was taken on rows that were trained on, so it says "
+            "nothing about new questions."
         )
     cost = f"; {forgetting_words(exam)}" if forgot_seriously(exam) else ""
     if learned_form_only(exam):
