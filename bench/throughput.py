@@ -479,7 +479,7 @@ def _notes(result: Measured) -> Iterator[str]:
     ]
     yield f"  P = {result.machine_rate / 1e9:.1f} GFLOP/s ({', '.join(halves)})"
     if max(result.mfu(arm.name) for arm, _ in result.runs) > 1:
-        yield "  LoRA-MFU above 100%: the machine was slower while its matrix rate was taken"
+        yield "  LoRA-MFU above 100%: P is the rate of float32, and bfloat16 may be faster"
     for arm, runs in result.runs:
         if formats := {run.dtype for run in runs} - {"float32"}:
             yield f"  {arm.name} computes in {', '.join(sorted(formats))}"
