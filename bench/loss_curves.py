@@ -8,7 +8,8 @@ Both train the same adapter (drawn from the same seed right after seeding) on th
 same order with the same recipe, each in a process of its own; TRL's ids and labels and the tokens
 of every step are compared, so that no two curves of different batches are shown. Beyond that TRL is
 as it comes, with its own gradient checkpointing, optimizer and loss. What is left is rounding, and
-what the optimizer makes of it over the steps.
+what the optimizer makes of it over the steps. How much that is, a third run tells: TRL once more
+with one thread, which adds in another order.
 """
 
 from __future__ import annotations
@@ -24,19 +25,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import shapes
-from throughput import (
-    OURS,
+from runs import (
     Arm,
     Run,
     common_flags,
     count_threads,
-    machine,
     prepare,
     recipe_of,
     run_fte,
     run_trl,
     same_batches,
 )
+from throughput_report import OURS, machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,10 @@ class Curves:
 
     ours: tuple[float, ...]
     theirs: tuple[float, ...]
+
+    def first(self, n: int) -> Curves:
+        """The first `n` steps."""
+        return Curves(self.ours[:n], self.theirs[:n])
 
     @property
     def differences(self) -> tuple[float, ...]:
@@ -83,8 +87,8 @@ def curves_of(ours: Run, theirs: Run) -> Curves:
     )
 
 
-def plot(curves: Curves, name: str, path: Path) -> None:
-    """Both losses above, their difference below."""
+def plot(curves: Curves, noise: Curves | None, name: str, path: Path) -> None:
+    """Both losses above, their difference below, and that of TRL to itself."""
     import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -99,8 +103,12 @@ def plot(curves: Curves, name: str, path: Path) -> None:
         above.set_title(f"Loss of every step, {name}", loc="left", fontsize=10.5)
         above.legend(frameon=False)
         below.axhline(0, color="#9a9a9a", lw=1)
-        below.plot(steps, curves.differences, color=OURS, lw=1.1)
-        below.set_ylabel("fte train − TRL")
+        if noise:
+            below.plot(steps, noise.differences, color="#9a9a9a", lw=1.1, label="TRL, one thread")
+        below.plot(steps, curves.differences, color=OURS, lw=1.1, label="fte train")
+        below.set_yscale("symlog", linthresh=1e-6)
+        below.set_ylabel("difference to TRL")
+        below.legend(frameon=False, loc="upper left")
         below.set_xlabel(
             f"optimizer step (largest difference {curves.largest:.1e}, mean {curves.mean:.1e})"
         )
@@ -110,7 +118,9 @@ def plot(curves: Curves, name: str, path: Path) -> None:
         drawing.savefig(path, metadata={"Date": None})
 
 
-def to_json(curves: Curves, runs: Sequence[Run], flags: argparse.Namespace) -> str:
+def to_json(
+    curves: Curves, noise: Curves | None, runs: Sequence[Run], flags: argparse.Namespace
+) -> str:
     """Everything that was measured, and on what."""
     ours, theirs = runs
     whole = {
@@ -130,12 +140,13 @@ def to_json(curves: Curves, runs: Sequence[Run], flags: argparse.Namespace) -> s
         "tokens": [step.tokens for step in ours.steps],
         "fte": curves.ours,
         "trl": curves.theirs,
+        "trl_one_thread": noise.ours if noise else None,
     }
     return json.dumps(whole, indent=1) + "\n"
 
 
 def main() -> None:
-    """Train twice and compare."""
+    """Train and compare."""
     parser = common_flags("The loss of every step of fte train and of stock TRL.")
     parser.add_argument("--model", default="builtin", help=f"{', '.join(shapes.MODELS)}, a folder")
     parser.add_argument("--steps", type=int, default=200)
@@ -156,18 +167,28 @@ def main() -> None:
             run_fte(place, ours, recipe, flags.steps, flags.threads, *extra),
             run_trl(place, theirs, recipe, flags.steps, flags.threads, "--seed_adapter"),
         )
+        noise = None
+        if flags.threads > 1:
+            alone = run_trl(place, theirs, recipe, flags.steps, 1, "--seed_adapter")
+            noise = curves_of(alone, runs[1])
     curves = curves_of(*runs)
     print(
         f"{flags.model}: {flags.steps} steps of {flags.batch_size} rows, "
         f"{runs[0].steps[-1].tokens:,} tokens, the same in every step\n"
         f"TRL's loss: first step {curves.theirs[0]:.4f}, last {curves.theirs[-1]:.4f}\n"
         f"largest difference {curves.largest:.2e} (step {curves.largest_at}), "
-        f"mean {curves.mean:.2e} nats per token"
+        f"mean {curves.mean:.2e} nats per token; first 50 steps {curves.first(50).largest:.2e}"
     )
+    if noise:
+        print(
+            f"TRL with one thread against TRL with {flags.threads}: largest difference "
+            f"{noise.largest:.2e} (step {noise.largest_at}), mean {noise.mean:.2e}; "
+            f"first 50 steps {noise.first(50).largest:.2e}"
+        )
     if flags.json:
-        flags.json.write_text(to_json(curves, runs, flags), encoding="utf-8")
+        flags.json.write_text(to_json(curves, noise, runs, flags), encoding="utf-8")
     if flags.plot:
-        plot(curves, Path(flags.model).name, flags.plot)
+        plot(curves, noise, Path(flags.model).name, flags.plot)
 
 
 if __name__ == "__main__":

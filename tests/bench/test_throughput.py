@@ -9,10 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import throughput
+import runs
+import throughput_report
 from loss_curves import curves_of
 from roofline import Rate, combine
-from throughput import ARMS, Measured, Run, Step
+from runs import ARMS, Run, Step
+from throughput_report import Measured
 
 from finetuning_exam.data.encoding.encode import IGNORED, Encoded
 
@@ -34,14 +36,14 @@ STEPS = _steps((10, 100), (12, 200), (13, 300), (16, 500))
 
 def test_the_first_two_steps_are_not_counted() -> None:
     """Speed is the tokens after the second step over the seconds after it."""
-    assert throughput.tokens_per_second(STEPS) == (500 - 200) / (16 - 12)
+    assert runs.tokens_per_second(STEPS) == (500 - 200) / (16 - 12)
 
 
 def test_of_two_steps_one_is_counted() -> None:
     """Where there are fewer than three steps, all but the first count; of one, none could."""
-    assert throughput.tokens_per_second(STEPS[:2]) == (200 - 100) / (12 - 10)
+    assert runs.tokens_per_second(STEPS[:2]) == (200 - 100) / (12 - 10)
     with pytest.raises(SystemExit, match="at least two steps"):
-        throughput.tokens_per_second(STEPS[:1])
+        runs.tokens_per_second(STEPS[:1])
 
 
 def test_steps_of_metrics() -> None:
@@ -51,14 +53,14 @@ def test_steps_of_metrics() -> None:
         {"step": 1, "eval_loss": 3.1},
         {"step": 2, "loss": 2.5, "tokens": 300, "tokens_per_second": 75.0},
     ]
-    own, seen = throughput.steps_of_metrics(rows, [11.0, 11.5, 13.0])
+    own, seen = runs.steps_of_metrics(rows, [11.0, 11.5, 13.0])
     assert own == (Step(2.0, 100, 3.0), Step(4.0, 300, 2.5))
     assert seen == (Step(11.0, 100, 3.0), Step(13.0, 300, 2.5))
 
 
 def test_the_same_rows_in_both() -> None:
     """Equal ids and labels pass."""
-    throughput.check_same_rows(ROWS, IDS, LABELS)
+    runs.check_same_rows(ROWS, IDS, LABELS)
 
 
 @pytest.mark.parametrize(
@@ -75,14 +77,14 @@ def test_other_rows_end_the_benchmark(
 ) -> None:
     """A row missing, of other length, otherwise supervised or with another id is named."""
     with pytest.raises(SystemExit, match=said):
-        throughput.check_same_rows(ROWS, ids, labels)
+        runs.check_same_rows(ROWS, ids, labels)
 
 
 def test_a_command_that_fails_ends_the_benchmark(tmp_path: Path) -> None:
     """The end of its log and its exit code are shown."""
     command = [sys.executable, "-c", "print(6 * 7); raise SystemExit(3)"]
     with pytest.raises(SystemExit, match=r"^42\s+.*: ended with 3$"):
-        throughput.run_child(command, tmp_path, 1, None)
+        runs.run_child(command, tmp_path, 1, None)
 
 
 def _measured() -> Measured:
@@ -105,7 +107,7 @@ def test_an_arm_is_the_median_of_its_repetitions() -> None:
 
 def test_the_table() -> None:
     """A line for each arm that was run, with its ratios to plain TRL, in 80 columns."""
-    lines = throughput.table([_measured()]).splitlines()
+    lines = throughput_report.table([_measured()]).splitlines()
     assert max(map(len, lines)) <= 80
     row = next(line for line in lines if " fte 2 " in line).split()
     assert row[3:] == ["300", "300–300", "3.00", "6.00", "30%", "2.00", "20.0"]
@@ -115,7 +117,7 @@ def test_the_table() -> None:
 def test_there_is_no_ratio_to_an_arm_that_was_not_run() -> None:
     """A dash stands in its column."""
     measured = _measured()
-    lines = throughput.table([replace(measured, runs=measured.runs[1:])]).splitlines()
+    lines = throughput_report.table([replace(measured, runs=measured.runs[1:])]).splitlines()
     row = next(line for line in lines if " fte 2 " in line).split()
     assert row[5:7] == ["–", "6.00"]
 
@@ -125,19 +127,19 @@ def test_the_table_tells_what_is_not_alike() -> None:
     measured = _measured()
     odd = replace(_run(300.0, STEPS[:3]), dtype="bfloat16", seen_tokens_per_second=200.0)
     runs = ((ARMS[0], (_run(100.0, STEPS),)), (ARMS[2], (odd,)))
-    said = throughput.table([replace(measured, runs=runs, flops_per_token=5e9)])
+    said = throughput_report.table([replace(measured, runs=runs, flops_per_token=5e9)])
     assert "LoRA-MFU above 100%" in said
     assert "fte 2 computes in bfloat16" in said
     assert "fte 2: 200 tokens/s by the wall clock" in said
     assert "TRL 1×2 and fte 2 did not have the same rows in the same steps" in said
-    plain = throughput.table([measured])
+    plain = throughput_report.table([measured])
     assert "did not have the same" not in plain
     assert "above 100%" not in plain
 
 
 def test_the_plot(tmp_path: Path) -> None:
     """Every arm that was run has its bar, named, with its speed and LoRA-MFU in words."""
-    throughput.plot([_measured()], tmp_path / "plot.svg")
+    throughput_report.plot([_measured()], tmp_path / "plot.svg")
     drawn = (tmp_path / "plot.svg").read_text(encoding="utf-8")
     said = ["smollm2-135m", "plain TRL, batch 8 × 1", "fte train, batch of 2", "300 · MFU 30%"]
     assert [text for text in said if f">{text}<" not in drawn] == []
