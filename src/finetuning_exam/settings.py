@@ -56,8 +56,7 @@ class RunSettings(CommonSettings):
     """Where to compute; auto takes CUDA or MPS when they work, else the CPU."""
     dtype: Dtype = "auto"
     """Number format of the base; auto: bfloat16 on CUDA that has it and on a CPU that is faster
-    with it, by a short trial, else float32.
-    """
+    with it, by a short trial, else float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
