@@ -198,8 +198,7 @@ class CompareSettings(RunSettings, FieldSettings):
     """Questions to ask; without any and without --prompts they are asked for."""
     prompts: str | None = None
     """File of questions, of any form that fte check reads; where it has references, answers are
-    scored by them.
-    """
+    scored by them."""
     html: str | None = None
     """Write the comparison to this file too, as a page of its own."""
     adapter_name_or_path: AdapterPath = "output"

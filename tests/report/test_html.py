@@ -176,7 +176,7 @@ def test_an_exam_on_training_rows_is_said(unmeasured_exam: Exam, run: RunRecord)
     """Nothing was held out, nothing answered and there is no interval: all three are said."""
     run = replace(run, data=replace(run.data, exam_is_training=True, exam_rows_also_taught=4))
     words = Outline(render_report(unmeasured_exam, run, ())).words()
-    assert "are also in the training file" not in words
+    assert "also in the training file" not in words
     assert "The exam was taken on the training rows: these figures show what was memorised" in words
     assert "There are too few examples for a confidence interval." in words
     assert "−1.000 nats per token (no interval: too few examples; below zero" in words
@@ -191,7 +191,7 @@ def test_shared_questions_and_forgetting_are_said(exam: Exam, run: RunRecord) ->
     forgetting = PairedDifference(3.0, 3.2, Interval(0.1, 0.3))
     shared = replace(run, data=replace(run.data, exam_rows_also_taught=3))
     words = Outline(render_report(replace(exam, forgetting=forgetting), shared, ())).words()
-    assert "3 of 40 exam questions are also in the training file" in words
+    assert "3 questions of the exam file also in the training file: left out" in words
     assert "Something was forgotten: general text became less likely: perplexity +22%." in words
 
 

@@ -105,6 +105,10 @@ def test_a_small_p_value_is_never_shown_as_zero() -> None:
 def test_measures_show_base_tuned_and_change(exam: Exam) -> None:
     """Every figure of the exam has its line; NaN stays a dash in the change as well."""
     lines = {line.name: (line.base, line.tuned, line.change) for line in measures(exam.overall)}
-    assert lines["NLL per token (nats)"] == ("5.000", "3.500", "−1.500")
-    assert lines["Multiple choice (chance 25%)"] == ("30.0%", "80.0%", "+50.0 points")
+    assert lines["NLL per token (nats)"] == ("5.000", "3.500", "−1.500 (−1.750 to −1.250)")
+    assert lines["Multiple choice (chance 25%)"] == (
+        "30.0%",
+        "80.0%",
+        "+50.0 points (p < 0.001)",
+    )
     assert lines["Answers that stopped by themselves"] == ("10.0%", "–", "–")
