@@ -9,7 +9,7 @@ same order with the same recipe, each in a process of its own; TRL's ids and lab
 of every step are compared, so that no two curves of different batches are shown. Beyond that TRL is
 as it comes, with its own gradient checkpointing, optimizer and loss. What is left is rounding, and
 what the optimizer makes of it over the steps. How much that is, a third run tells: TRL once more
-with one thread, which adds in another order.
+with the same batches a row at a time, which adds in another order.
 """
 
 from __future__ import annotations
@@ -104,7 +104,9 @@ def plot(curves: Curves, noise: Curves | None, name: str, path: Path) -> None:
         above.legend(frameon=False)
         below.axhline(0, color="#9a9a9a", lw=1)
         if noise:
-            below.plot(steps, noise.differences, color="#9a9a9a", lw=1.1, label="TRL, one thread")
+            below.plot(
+                steps, noise.differences, color="#9a9a9a", lw=1.1, label="TRL, a row at a time"
+            )
         below.plot(steps, curves.differences, color=OURS, lw=1.1, label="fte train")
         below.set_yscale("symlog", linthresh=1e-6)
         below.set_ylabel("difference to TRL")
@@ -140,7 +142,7 @@ def to_json(
         "tokens": [step.tokens for step in ours.steps],
         "fte": curves.ours,
         "trl": curves.theirs,
-        "trl_one_thread": noise.ours if noise else None,
+        "trl_a_row_at_a_time": noise.ours if noise else None,
     }
     return json.dumps(whole, indent=1) + "\n"
 
@@ -168,9 +170,10 @@ def main() -> None:
             run_trl(place, theirs, recipe, flags.steps, flags.threads, "--seed_adapter"),
         )
         noise = None
-        if flags.threads > 1:
-            alone = run_trl(place, theirs, recipe, flags.steps, 1, "--seed_adapter")
-            noise = curves_of(alone, runs[1])
+        if flags.batch_size > 1:
+            by_row = Arm("TRL", is_ours=False, rows=1, accumulation=flags.batch_size)
+            other = run_trl(place, by_row, recipe, flags.steps, flags.threads, "--seed_adapter")
+            noise = curves_of(other, runs[1])
     curves = curves_of(*runs)
     print(
         f"{flags.model}: {flags.steps} steps of {flags.batch_size} rows, "
@@ -181,7 +184,7 @@ def main() -> None:
     )
     if noise:
         print(
-            f"TRL with one thread against TRL with {flags.threads}: largest difference "
+            "TRL a row at a time against TRL: largest difference "
             f"{noise.largest:.2e} (step {noise.largest_at}), mean {noise.mean:.2e}; "
             f"first 50 steps {noise.first(50).largest:.2e}"
         )
