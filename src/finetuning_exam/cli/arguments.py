@@ -157,9 +157,7 @@ def _validated(kind: type[Settings], values: dict[str, object], prefix: str) -> 
 
     hints = get_type_hints(kind)
     for name in (name for name, value in values.items() if isinstance(value, bool)):
-        if hints[name] is not bool and bool not in get_args(
-            hints[name]
-        ):  # pydantic would take true for the number 1
+        if bool not in (hints[name], *get_args(hints[name])):  # pydantic would take true for 1
             raise UsageError(f"{prefix}{name}: true or false is no value for it.")
     try:
         return TypeAdapter(kind).validate_python(values)

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from finetuning_exam.model.fast.attention import Group, causal_attention
 from finetuning_exam.model.fast.elementwise import GatedGelu, GatedSilu, RotateHeads, rms_norm
-from finetuning_exam.model.fast.linear_loss import linear_cross_entropy, make_workspace
+from finetuning_exam.model.fast.linear_loss import LinearLoss
 from finetuning_exam.model.fast.lora import Projection, project
 from finetuning_exam.model.fast.packing import PackedRows
 from finetuning_exam.settings import FastPiece
@@ -64,8 +64,7 @@ class Decoder:
         self._body = whole.base_model
         self._embed = whole.get_input_embeddings()
         self._head = whole.get_output_embeddings()
-        self._logit_scale = 1.0 / getattr(self._config, "logits_scaling", 1.0)
-        self._workspace: Tensor | None = None
+        self._loss = LinearLoss(whole)
 
     @property
     def device(self) -> torch.device:
@@ -77,12 +76,8 @@ class Decoder:
         """Negative log-likelihood of each target in nats: (supervised,) float32."""
         hidden = self.hidden(batch)
         if "loss" in self.pieces and type(self._head) is nn.Linear and self._head.bias is None:
-            if self._workspace is None:
-                self._workspace = make_workspace(self._head.weight)
-            return linear_cross_entropy(
-                hidden, self._head.weight, batch.targets, self._logit_scale, self._workspace
-            )
-        logits = self._head(hidden).float() * self._logit_scale
+            return self._loss(hidden, batch.targets)
+        logits = self._head(hidden).float() * self._loss.logit_scale
         return cross_entropy(logits, batch.targets, reduction="none")
 
     def hidden(self, batch: PackedRows) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
+from transformers import PreTrainedModel
 
 BLOCK_ROWS = 256
 """Rows of logits that exist at once."""
@@ -75,3 +76,22 @@ def linear_cross_entropy(
     """`LinearCrossEntropy`: (rows,) float32 from hidden (rows, width) and targets (rows,)."""
     nll: Tensor = LinearCrossEntropy.apply(hidden, weight, targets, scale, workspace)
     return nll
+
+
+class LinearLoss:
+    """`linear_cross_entropy` of one output head, with a workspace that is made once.
+
+    `logit_scale` is the model's own (Granite divides its logits).
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._head = model.get_output_embeddings()
+        self.logit_scale = 1.0 / getattr(model.config, "logits_scaling", 1.0)
+        self._workspace: Tensor | None = None
+
+    def __call__(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Negative log-likelihood of each target: (rows,) float32 from hidden (rows, width)."""
+        weight = self._head.weight
+        if self._workspace is None:
+            self._workspace = make_workspace(weight)
+        return linear_cross_entropy(hidden, weight, targets, self.logit_scale, self._workspace)

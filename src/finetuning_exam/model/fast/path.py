@@ -12,7 +12,7 @@ from torch import Tensor
 from finetuning_exam.data.encoding.encode import IGNORED, Encoded
 from finetuning_exam.errors import UsageError
 from finetuning_exam.model.fast.decoder import MODEL_TYPES, Decoder
-from finetuning_exam.model.fast.linear_loss import linear_cross_entropy, make_workspace
+from finetuning_exam.model.fast.linear_loss import LinearLoss
 from finetuning_exam.model.fast.packing import pack
 from finetuning_exam.model.likelihood import collate, supervised_nll
 from finetuning_exam.settings import FastPiece
@@ -41,7 +41,7 @@ class FastPath:
         self.notes = notes
         self._pad_id = pad_id
         self._whole = model.get_base_model()
-        self._workspace: Tensor | None = None
+        self._loss = LinearLoss(self._whole)
         self.decoder = (
             Decoder(model, pieces, checkpointing=checkpointing) if pieces & _INSIDE else None
         )
@@ -59,13 +59,7 @@ class FastPath:
             input_ids=padded.ids, attention_mask=padded.attention, use_cache=False
         )
         row, at = (padded.labels[:, 1:] != IGNORED).nonzero(as_tuple=True)
-        head = self._whole.get_output_embeddings()
-        if self._workspace is None:
-            self._workspace = make_workspace(head.weight)
-        hidden = body.last_hidden_state[row, at]
-        targets = padded.ids[row, at + 1]
-        scale = 1.0 / getattr(self._whole.config, "logits_scaling", 1.0)
-        nll = linear_cross_entropy(hidden, head.weight, targets, scale, self._workspace)
+        nll = self._loss(body.last_hidden_state[row, at], padded.ids[row, at + 1])
         return nll.new_zeros(len(rows)).index_add(0, row, nll)
 
 
