@@ -8,8 +8,8 @@ Exams are drawn, not taken: every example has 5 to 60 tokens and a difference in
 `shift` plus noise of standard deviation 1, so that shifts are in units of the examples' own spread.
 The noise is normal, heavy-tailed (Student's t with 3 degrees of freedom) or skewed (exponential),
 always of mean 0. An exam without a shift that takes a side is a wrong verdict; an exam with one
-that is called improved has found it. With --wordings several examples share their noise, as
-several wordings of one fact do.
+that is called improved has found it. The last column has each example in several wordings
+(--wordings), which share their noise.
 """
 
 from __future__ import annotations
@@ -34,15 +34,14 @@ NOISES: dict[str, Draw] = {
 
 
 def take(noise: Draw, n: int, shift: float, seed: int, wordings: int = 1) -> str:
-    """The verdict of one drawn exam of `n` examples, `wordings` of each fact."""
+    """The verdict of one drawn exam of `n` facts in as many wordings each."""
     draw = np.random.default_rng([seed, n])
-    n_facts = -(-n // wordings)
-    tokens = draw.integers(5, 60, n)
-    shared = np.repeat(noise(draw, n_facts), wordings)[:n]
-    changes = tokens * (shift + shared)
-    names = [str(index // wordings) for index in range(n)]
-    found = paired_difference([0.0] * n, changes.tolist(), tokens.tolist(), seed, names)
-    return verdict(found, n_facts)
+    n_examples = n * wordings
+    tokens = draw.integers(5, 60, n_examples)
+    changes = tokens * (shift + np.repeat(noise(draw, n), wordings))
+    names = [str(index // wordings) for index in range(n_examples)]
+    found = paired_difference([0.0] * n_examples, changes.tolist(), tokens.tolist(), seed, names)
+    return verdict(found, n)
 
 
 def wrong_share(noise: Draw, n: int, exams: int, wordings: int = 1) -> float:

@@ -401,7 +401,7 @@ def test_a_prompt_without_ids_is_our_own_mistake(run: Run) -> None:
 
 # exam.json
 
-DIFFERENCE = {"base", "tuned", "difference", "ci_low", "ci_high", "signs"}
+DIFFERENCE = {"base", "tuned", "difference", "ci_low", "ci_high", "p_value", "signs"}
 REQUIRED = {
     "verdict": None,
     "n_examples": None,

@@ -55,6 +55,7 @@ def _difference(difference: PairedDifference) -> dict[str, Json]:
         "difference": _number(difference.difference),
         "ci_low": _number(difference.interval.low),
         "ci_high": _number(difference.interval.high),
+        "p_value": _number(difference.p_value),
         "signs": {"lower": signs.n_lower, "higher": signs.n_higher, "p_value": signs.p_value},
     }
 

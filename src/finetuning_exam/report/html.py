@@ -15,6 +15,7 @@ from finetuning_exam.evaluation.exam import Exam
 from finetuning_exam.evaluation.generate import Answer
 from finetuning_exam.evaluation.results import ExamRow, Results
 from finetuning_exam.evaluation.score import Score
+from finetuning_exam.evaluation.stats import is_chance
 from finetuning_exam.report.diff import Span, compare_words
 from finetuning_exam.report.page import AnswerView, make_environment, shorten
 from finetuning_exam.report.plots import difference_plot, loss_plot, loss_words, share_words
@@ -167,7 +168,13 @@ def _notes(exam: Exam, run: RunRecord) -> list[str]:
             f"The {overall.n_examples:,} examples count as {overall.n_clusters:,} pieces of "
             "evidence: those with the same question, answer or group belong together."
         )
-    signs = overall.nll_per_token.signs
+    change = overall.nll_per_token
+    if change.interval.leaves_zero_out and is_chance(change):
+        notes.append(
+            "No side is taken although the interval leaves zero out: with signs drawn at random, "
+            f"so large a difference comes about too often ({p_value(change.p_value)})."
+        )
+    signs = change.signs
     if signs.n_lower + signs.n_higher:
         notes.append(
             f"By sign alone: the right answers became likelier in {signs.n_lower:,} pieces of "
