@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import replace
@@ -41,6 +42,8 @@ def converse(console: Console, tuned: Tuned, decoding: Decoding, to_ids: ToIds) 
             text = console.input("> ").strip()
         except EOFError:
             return
+        if not sys.stdin.isatty():  # a terminal shows what is typed
+            console.print(Text(visible(text)), soft_wrap=True)
         if text in ("", "/quit"):
             return
         if text in SIDES:
