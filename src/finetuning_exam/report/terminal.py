@@ -18,6 +18,7 @@ from finetuning_exam.report.words import difference_words, forgetting_words, hea
 
 _COLOURS = {"improved": "green", "worse": "red"}
 N_SHOWN = 3
+N_CHARACTERS = 240
 _NOTHING = "(nothing)"
 
 
@@ -34,11 +35,13 @@ def exam_summary(exam: Exam) -> RenderableType:
     shown = spread(exam.rows)
     if shown:
         parts.append(Text("Examples", style="bold"))
-        parts.append(comparisons_table([_comparison(row) for row in shown]))
+        parts.append(comparisons_table([_comparison(row) for row in shown], with_scores=False))
     return Group(*parts)
 
 
-def comparisons_table(comparisons: Sequence[Comparison]) -> RenderableType:
+def comparisons_table(
+    comparisons: Sequence[Comparison], *, with_scores: bool = True
+) -> RenderableType:
     """Questions with the base's and the tuned model's answers side by side."""
     table = Table(box=box.SIMPLE_HEAD, expand=False, pad_edge=False, show_lines=True)
     table.add_column("Question", ratio=3, overflow="fold")
@@ -49,13 +52,13 @@ def comparisons_table(comparisons: Sequence[Comparison]) -> RenderableType:
         table.add_column("Reference", ratio=4, overflow="fold")
     for it in comparisons:
         cells = [Text(visible(it.prompt))]
-        cells += [_answer_cell(it, answered) for answered in (it.base, it.tuned)]
+        cells += [_answer_cell(it, answered, with_scores) for answered in (it.base, it.tuned)]
         cells += [Text(visible(it.reference) or _NOTHING)] if has_reference else []
         table.add_row(*cells)
     return table
 
 
-def _answer_cell(comparison: Comparison, answered: Answered) -> Text:
+def _answer_cell(comparison: Comparison, answered: Answered, with_scores: bool) -> Text:
     """An answer with what is marked underlined, and its scores on a line of their own."""
     cell = Text()
     for span in marked(comparison, answered):
@@ -63,7 +66,7 @@ def _answer_cell(comparison: Comparison, answered: Answered) -> Text:
     if not answered.text:
         cell.append(_NOTHING)
     note = score_note(answered, comparison.reference)
-    if note:
+    if with_scores and note:
         cell.append(f"\n{note}", style="not bold dim italic")
     return cell
 
@@ -76,12 +79,17 @@ def spread(rows: Sequence[ExamRow]) -> list[ExamRow]:
 
 
 def _comparison(row: ExamRow) -> Comparison:
-    sides = (row.base_answer, row.base_score), (row.tuned_answer, row.tuned_score)
     base, tuned = (
-        Answered(answer.text, answer.stopped, score.nll_per_token) if answer else Answered("")
-        for answer, score in sides
+        Answered(_beginning(answer.text) if answer else "")
+        for answer in (row.base_answer, row.tuned_answer)
     )
-    return Comparison(row.example.instruction, base, tuned, row.example.answer)
+    example = row.example
+    return Comparison(_beginning(example.instruction), base, tuned, _beginning(example.answer))
+
+
+def _beginning(text: str) -> str:
+    """As much of a text as a cell of the exam's examples holds."""
+    return text if len(text) <= N_CHARACTERS else f"{text[:N_CHARACTERS].rstrip()} …"
 
 
 def _figures(exam: Exam) -> Table:
