@@ -21,7 +21,8 @@ from finetuning_exam.data.encoding.encode import Encoded, make_encoder, special_
 from finetuning_exam.data.encoding.template import formatting_func, prompt_func
 from finetuning_exam.data.reading.read import read_records
 from finetuning_exam.data.records import Example
-from finetuning_exam.model.folder import file_sha256, find_model_folder
+from finetuning_exam.durable import file_sha256
+from finetuning_exam.model.folder import find_model_folder
 from finetuning_exam.model.tokenizer import load_tokenizer
 from finetuning_exam.settings import BUILTIN_MODEL, FieldSettings
 

@@ -21,6 +21,7 @@ HEAVY = {"torch", "transformers", "trl", "peft", "datasets"}
 LAYERS = {
     "": 0,
     "errors": 0,
+    "durable": 0,
     "settings": 0,
     "data": 1,
     "model": 2,

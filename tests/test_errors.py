@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import signal
 
 import pytest
 
@@ -12,9 +13,11 @@ from finetuning_exam import errors
 from finetuning_exam.errors import (
     AdapterError,
     DataError,
-    DiskFullError,
+    DiskError,
     DivergedError,
+    InUseError,
     ModelError,
+    StoppedError,
     UsageError,
     UserError,
     WorseError,
@@ -25,10 +28,12 @@ CODES = {
     DataError: 2,
     ModelError: 2,
     AdapterError: 3,
-    DiskFullError: 4,
+    DiskError: 4,
     DivergedError: 5,
+    InUseError: 6,
     WorseError: 7,
 }
+SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
 @pytest.mark.parametrize(("kind", "code"), CODES.items())
@@ -40,13 +45,23 @@ def test_every_error_has_its_exit_code(kind: type[UserError], code: int) -> None
 def test_every_error_of_the_tree_is_specified() -> None:
     """The module has no other errors, and its drawing shows every one with its code."""
     kinds = {kind for _, kind in inspect.getmembers(errors, inspect.isclass)}
-    assert {kind for kind in kinds if issubclass(kind, UserError)} - {UserError} == set(CODES)
+    own = {kind for kind in kinds if issubclass(kind, UserError)} - {UserError, StoppedError}
+    assert own == set(CODES)
     drawn = re.findall(
-        r"[├└]── (\w+) +(\d)", ast.get_docstring(ast.parse(inspect.getsource(errors))) or ""
+        r"[├└]── (\w+) +(\d+)", ast.get_docstring(ast.parse(inspect.getsource(errors))) or ""
     )
     assert {name: int(code) for name, code in drawn} == {
-        kind.__name__: code for kind, code in CODES.items()
+        "StoppedError": 130,
+        **{kind.__name__: code for kind, code in CODES.items()},
     }
+
+
+@pytest.mark.parametrize(("number", "code"), SIGNALS.items())
+def test_a_signal_has_its_exit_code(number: int, code: int) -> None:
+    """128 and the signal's number, as shells have it, and the step that is saved."""
+    error = StoppedError(number, 12, 40)
+    assert error.exit_code == code
+    assert str(error) == "stopped after step 12 of 40, which is saved."
 
 
 def test_an_error_is_what_and_mend_on_one_line() -> None:

@@ -45,9 +45,11 @@ from finetuning_exam.data.split import Split
 from finetuning_exam.model.adapter import ALL_LINEAR, lora_config
 from finetuning_exam.model.likelihood import collate, supervised_nll
 from finetuning_exam.settings import TrainSettings
+from finetuning_exam.training.checkpoint import find_checkpoint
+from finetuning_exam.training.fit import TrainingResult
+from finetuning_exam.training.interrupt import Interrupts
 from finetuning_exam.training.progress import Progress
 from finetuning_exam.training.run import Prepared, prepare, train
-from finetuning_exam.training.sft import TrainingResult
 
 VOCABULARY = 512
 TOKENS = 500
@@ -350,12 +352,14 @@ def run_training(
     *,
     on_progress: Callable[[Progress], None] = ignore,
     checkpoint: Path | None = None,
+    interrupts: Interrupts | None = None,
 ) -> Run:
     """Prepare and train as `fte train` does, in this process."""
     folder.mkdir(parents=True, exist_ok=True)
     settings = replace(settings, output_dir=str(folder))
     prepared = prepare(settings, Split(tuple(train_rows), tuple(validation), ()))
-    return Run(prepared, train(prepared, folder, on_progress, checkpoint), folder)
+    resumed = find_checkpoint(folder, str(checkpoint)) if checkpoint else None
+    return Run(prepared, train(prepared, folder, on_progress, resumed, interrupts), folder)
 
 
 def logits_of(model: torch.nn.Module, ids: Sequence[int]) -> torch.Tensor:

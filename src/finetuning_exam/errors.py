@@ -1,27 +1,26 @@
 """Every error a user can meet, and its exit code.
 
-    UserError                 what went wrong, where, and the mend, in one line
-    ├── UsageError        2   a flag, a setting or a path that cannot be used
-    ├── DataError         2   faults in a data file, all of them together
-    ├── ModelError        2   a model or tokenizer that cannot be used
-    ├── AdapterError      3   a damaged adapter or checkpoint, or one made for another base
-    ├── DiskFullError     4   no space left
-    ├── DivergedError     5   the loss or a gradient is no longer finite
-    └── WorseError        7   the exam found the tuned model worse (`--fail_if_worse`)
-
-Exit code 6 (directory in use) belongs to locking and 130/143 to signals.
+UserError                 what went wrong, where, and the mend, in one line
+├── UsageError        2   a flag, a setting or a path that cannot be used
+├── DataError         2   faults in a data file, all of them together
+├── ModelError        2   a model or tokenizer that cannot be used
+├── AdapterError      3   a damaged adapter or checkpoint, or one made for another base
+├── DiskError         4   no space left, or the disk fails
+├── DivergedError     5   the loss or a gradient is no longer finite
+├── InUseError        6   another run works in the output directory
+├── WorseError        7   the exam found the tuned model worse (`--fail_if_worse`)
+└── StoppedError    130   Ctrl-C; 143 SIGTERM: ended after saving
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 
 class UserError(Exception):
     """A mistake or a limit that the user can mend; shown without a traceback."""
 
-    exit_code: ClassVar[int] = 2
+    exit_code: int = 2
 
     def __init__(self, what: str, mend: str = "") -> None:
         super().__init__(what)
@@ -69,8 +68,8 @@ class AdapterError(UserError):
     exit_code = 3
 
 
-class DiskFullError(UserError):
-    """No space left where a file had to be written."""
+class DiskError(UserError):
+    """No space left where a file had to be written, or a disk that fails."""
 
     exit_code = 4
 
@@ -79,6 +78,24 @@ class DivergedError(UserError):
     """The training loss or a gradient is no longer a finite number."""
 
     exit_code = 5
+
+
+class InUseError(UserError):
+    """Another run works in the output directory."""
+
+    exit_code = 6
+
+
+class StoppedError(UserError):
+    """A training that a signal ended after a step, which is saved.
+
+    `number` is the signal's; the exit code is 128 more, as shells have it.
+    """
+
+    def __init__(self, number: int, step: int, total_steps: int) -> None:
+        super().__init__(f"stopped after step {step:,} of {total_steps:,}, which is saved.")
+        self.exit_code = 128 + number
+        self.step = step
 
 
 class WorseError(UserError):

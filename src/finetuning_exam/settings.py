@@ -158,8 +158,8 @@ class TrainSettings(RunSettings, DataSettings, ExamSettings):
     short; it changes no result."""
     save_steps: Count | Auto = "auto"
     """Steps between validations, each with a checkpoint; auto: up to ten times in a run."""
-    save_total_limit: Count = 2
-    """Checkpoints kept."""
+    save_total_limit: Annotated[int, Ge(2)] = 2
+    """Checkpoints kept, two at least, so that one is left if the newest is damaged."""
     logging_steps: Count = 5
     """Steps between two lines of metrics.jsonl."""
     load_best_model_at_end: bool = True
@@ -170,6 +170,10 @@ class TrainSettings(RunSettings, DataSettings, ExamSettings):
     """Trackers that get the metrics too; each must be installed."""
     resume_from_checkpoint: str | None = None
     """Go on from a checkpoint: latest, or its folder."""
+    fork: str | None = None
+    """Start a new run from the weights of this checkpoint or adapter folder."""
+    overwrite_output_dir: bool = False
+    """Start again where an unfinished run lies, and remove that one."""
     fail_if_worse: bool = False
     """Exit with 7 when the exam finds the tuned model worse."""
 

@@ -12,11 +12,12 @@ from tiny import Models, rows, write_rows
 
 from finetuning_exam.cli import main
 from finetuning_exam.cli.forecast import tell_cost
+from finetuning_exam.durable import Json
 from finetuning_exam.training import run
 from finetuning_exam.training.estimate import Activations, Footprint, MemoryPlan
 from finetuning_exam.training.inputs import earlier_choices
 from finetuning_exam.training.plan import Cost, MicroBatches
-from finetuning_exam.training.run_folder import Json, read_run
+from finetuning_exam.training.run_folder import read_run
 
 FOOTPRINT = Footprint(Activations(1.0, 1.0, 1.0), None, 2, 0, 0, 1.0)
 COST = Cost(train_seconds=110.2, exam_seconds=9.7, peak_bytes=1_913_000_000)

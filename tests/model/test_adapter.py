@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save_file
 from tiny import Models, Run, brisk, logits_of, rows, run_training
 from transformers import AutoModelForCausalLM
 
+from finetuning_exam.durable import file_sha256, write_manifest
 from finetuning_exam.errors import AdapterError, UsageError
 from finetuning_exam.model.adapter import add_adapter, load_adapter, lora_config
 from finetuning_exam.model.device import choose_compute
-from finetuning_exam.model.folder import file_sha256
 from finetuning_exam.model.load import load_base
 from finetuning_exam.model.tuned import load_tuned
 
@@ -130,14 +130,16 @@ def test_flipped_bytes_are_refused(models: Models, folder: Path, place: int) -> 
         "adapter": {"sha256": file_sha256(folder / WEIGHTS)},
     }
     (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    write_manifest(folder, ["run.json", "adapter_config.json", WEIGHTS])
+    load_adapter(base, folder)
     content = bytearray((folder / WEIGHTS).read_bytes())
     content[place] ^= 0xFF
     (folder / WEIGHTS).write_bytes(content)
     with pytest.raises(AdapterError) as caught:
         load_adapter(base, folder)
     assert str(caught.value) == (
-        f"{folder / WEIGHTS}: is damaged (its SHA-256 is not the one in run.json). "
-        "Train it again, or copy it again."
+        f"{folder}: the adapter is damaged ({WEIGHTS} is damaged). "
+        "Train it again, or copy the whole folder again."
     )
     assert caught.value.exit_code == 3
 

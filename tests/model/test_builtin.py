@@ -7,7 +7,8 @@ import math
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from finetuning_exam.model.folder import file_sha256, find_model_folder
+from finetuning_exam.durable import file_sha256
+from finetuning_exam.model.folder import find_model_folder
 
 FOLDER = find_model_folder("builtin")
 WEIGHTS = FOLDER / "model.safetensors"

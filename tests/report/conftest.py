@@ -15,9 +15,9 @@ from finetuning_exam.evaluation.results import ChoiceAccuracy, ExamRow, Pair, Re
 from finetuning_exam.evaluation.score import Score
 from finetuning_exam.evaluation.stats import Interval, PairedDifference
 from finetuning_exam.settings import TrainSettings
+from finetuning_exam.training.fit import TrainingResult
 from finetuning_exam.training.plan import TrainingPlan
 from finetuning_exam.training.record import AdapterRecord, BaseRecord, DataRecord, RunRecord
-from finetuning_exam.training.sft import TrainingResult
 
 
 def _row(index: int, change: float, instruction: str = "", answer: str = "ls -l") -> ExamRow:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from finetuning_exam.data.encoding.encode import Encoded
+from finetuning_exam.durable import Json
 from finetuning_exam.errors import UsageError
 from finetuning_exam.settings import Dtype, TrainSettings
 from finetuning_exam.training.inputs import (
@@ -16,12 +17,12 @@ from finetuning_exam.training.inputs import (
     check_same_inputs,
     earlier_choices,
     hash_of_rows,
+    machine_changes,
     prepared_inputs,
     run_inputs,
-    steps_of,
 )
 from finetuning_exam.training.plan import MicroBatches
-from finetuning_exam.training.run_folder import Json, begin, read_run
+from finetuning_exam.training.run_folder import begin, read_run
 
 SETTINGS = TrainSettings(lora_target_modules=("q_proj", "v_proj"), learning_rate=1e-2)
 WHERE = "out/checkpoint-3"
@@ -73,7 +74,7 @@ def test_another_setting_is_refused(changes: dict[str, object], words: str) -> N
     """What would make it another run is named with what it was and what it is."""
     assert _refusal(run_inputs(replace(SETTINGS, **changes), "ab" * 32, None)) == (
         f"{WHERE}: was not made with these inputs: {words}. "
-        "Give the same ones, or leave out --resume_from_checkpoint."
+        "Give the same ones; for a new run from its weights, --fork it into another --output_dir."
     )
 
 
@@ -119,7 +120,10 @@ def test_what_the_earlier_run_did_not_write_down_is_not_compared(earlier: dict[s
 
 
 def _prepared(inputs: dict[str, Json], base: str, rows: str) -> dict[str, Json]:
-    return prepared_inputs(inputs, base, rows, MicroBatches(), "cpu", "float32")
+    machine = {"torch": "1", "threads": "2"}
+    return prepared_inputs(
+        inputs, ("m", base), "plain", rows, MicroBatches(), "cpu", "float32", machine
+    )
 
 
 def test_other_weights_and_other_tokens_are_refused() -> None:
@@ -140,7 +144,8 @@ def test_choices_come_back_from_an_unfinished_run(
     """What was chosen by the memory and speed then found is written down before the first step."""
     chosen = MicroBatches(512, checkpointing=True)
     inputs = run_inputs(SETTINGS, "ab", None)
-    begin(tmp_path, prepared_inputs(inputs, "1", "2", chosen, device, "bfloat16"))
+    written = prepared_inputs(inputs, ("m", "1"), "plain", "2", chosen, device, "bfloat16", {})
+    begin(tmp_path, written)
     assert earlier_choices(read_run(tmp_path)) == Chosen(chosen, cpu_dtype)
 
 
@@ -163,11 +168,17 @@ def test_a_run_that_tells_no_micro_batches_has_none(plan: Json) -> None:
     assert earlier_choices({}) == Chosen()
 
 
-def test_the_steps_of_a_checkpoint_are_the_trainer_s(tmp_path: Path) -> None:
-    """They are in the trainer's own file, whatever its folder is called; without it, none."""
-    assert steps_of(tmp_path) == 0
-    (tmp_path / "trainer_state.json").write_text('{"global_step": 14}', encoding="utf-8")
-    assert steps_of(tmp_path) == 14
+def test_another_machine_is_told_and_not_refused() -> None:
+    """Libraries, threads and processor may change the last bits, so they are named."""
+    inputs = run_inputs(SETTINGS, "ab" * 32, None)
+    earlier = _prepared(inputs, "1", "2")
+    assert machine_changes(earlier, {"torch": "1", "threads": "2"}) == ()
+    assert machine_changes(earlier, {"torch": "2", "threads": "2"}) == ("torch 1 → 2",)
+    assert machine_changes({}, {"torch": "2"}) == ()
+    other = prepared_inputs(
+        inputs, ("m", "1"), "plain", "2", MicroBatches(), "cpu", "float32", {"torch": "2"}
+    )
+    check_same_inputs(earlier, other, WHERE)
 
 
 def test_the_hash_of_rows_sees_ids_labels_and_borders() -> None:

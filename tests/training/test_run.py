@@ -65,7 +65,7 @@ def test_other_records_run_from_training_to_report(
     )
     prepared = prepare(settings, Split(examples[:6], examples[6:8], examples[8:]))
     assert prepared.template == ("chat" if text == "chat" else "plain")
-    result = train(prepared, tmp_path, ignore, None)
+    result = train(prepared, tmp_path, ignore)
     assert result.best_validation_loss is not None
     exam = examine(prepared, lambda stage: None)
     assert exam.overall.nll_per_token.difference < 0
@@ -221,6 +221,6 @@ def test_checkpointing_reaches_whatever_computes_the_layers(
         )
         if prepared.fast.decoder:  # norms are computed without their modules where all is fast
             prepared.fast.decoder.pieces -= {"elementwise"}
-        train(prepared, tmp_path, ignore, None)
+        train(prepared, tmp_path, ignore)
         passes[is_on] = sum(seen)
     assert passes == {False: 1, True: 2}

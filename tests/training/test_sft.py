@@ -29,10 +29,12 @@ from finetuning_exam.model.fast.path import FastPath, choose_fast_path, wanted_p
 from finetuning_exam.model.likelihood import collate, stock_nll
 from finetuning_exam.model.load import load_base
 from finetuning_exam.settings import CompareSettings, TrainSettings
+from finetuning_exam.training.exact import Keeping
+from finetuning_exam.training.fit import train_adapter
 from finetuning_exam.training.plan import TrainingPlan, make_plan
 from finetuning_exam.training.progress import MetricsFile, Progress, read_metrics
 from finetuning_exam.training.run import prepare, train
-from finetuning_exam.training.sft import EncodedRowsTrainer, train_adapter, training_arguments
+from finetuning_exam.training.sft import EncodedRowsTrainer, training_arguments
 
 CPU = choose_compute("cpu", "float32")
 BY_BOTH = pytest.mark.parametrize("fast_path", [("all",), ("none",)], ids=["fast", "stock"])
@@ -105,7 +107,10 @@ def _trainer(
     arguments = training_arguments(
         settings, plan, CPU, has_validation=False, splits_by_tokens="rows" in fast.pieces
     )
-    return EncodedRowsTrainer(fast, base.tokenizer, arguments, train_rows, (), settings, plan)
+    keeping = Keeping(folder, MetricsFile(folder / "metrics.jsonl"), 2)
+    return EncodedRowsTrainer(
+        fast, base.tokenizer, arguments, train_rows, (), settings, plan, keeping
+    )
 
 
 def _stock_trainer(
@@ -453,7 +458,7 @@ def test_rows_without_a_label_are_an_error(
             settings,
             _plan(settings, 4),
             CPU,
-            MetricsFile(tmp_path / "metrics.jsonl"),
+            Keeping(tmp_path, MetricsFile(tmp_path / "metrics.jsonl"), 2),
             ignore,
         )
 
@@ -479,10 +484,11 @@ def test_a_loss_that_is_not_a_number_ends_the_run(
     with torch.no_grad():
         prepared.base.model.get_output_embeddings().weight[7, 7] = math.nan
     with pytest.raises(DivergedError) as caught:
-        train(prepared, tmp_path, ignore, None)
+        train(prepared, tmp_path, ignore)
     assert caught.value.exit_code == 5
     assert str(caught.value) == (
-        "The training loss at step 1 is nan. Lower --learning_rate, or look for broken rows."
+        "The training loss at step 1 is nan. Its rows: rows.jsonl:3, rows.jsonl:4. "
+        "Lower --learning_rate, or look for broken rows."
     )
     assert not (tmp_path / WEIGHTS).exists()
 

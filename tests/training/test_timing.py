@@ -20,8 +20,9 @@ from finetuning_exam.model.folder import ADAPTER_WEIGHTS
 from finetuning_exam.model.memory import peak_memory
 from finetuning_exam.training import timing
 from finetuning_exam.training.plan import MicroBatches, TrainingPlan
+from finetuning_exam.training.predict import predict
 from finetuning_exam.training.record import DataRecord
-from finetuning_exam.training.run import make_record, predict, prepare, train
+from finetuning_exam.training.run import make_record, prepare, train
 from finetuning_exam.training.timing import (
     COST,
     FREE_S,
@@ -260,7 +261,7 @@ def test_a_prediction_changes_no_byte(models: Models, tmp_path: Path) -> None:
         prepared = prepare(settings, Split(rows(9), rows(3), rows(5)))
         if name == "with":
             predict(prepared)
-        train(prepared, folder, ignore, None)
+        train(prepared, folder, ignore)
         found.append((folder / ADAPTER_WEIGHTS).read_bytes())
     assert found[0] == found[1]
 
@@ -270,7 +271,7 @@ def test_predicted_and_measured_stand_side_by_side(models: Models, tmp_path: Pat
     settings = brisk(models.folder(), output_dir=str(tmp_path), micro_batch_tokens=99)
     prepared = prepare(settings, Split(rows(9), (), rows(5)))
     predicted = predict(prepared)
-    result = train(prepared, tmp_path, ignore, None)
+    result = train(prepared, tmp_path, ignore)
     seconds = {"train": 3.5, "exam": 1.5}
     record = make_record(prepared, DATA, result, tmp_path, "fte train", seconds, predicted)
     written = record.to_json()

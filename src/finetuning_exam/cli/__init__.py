@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
 from finetuning_exam.cli.environment import prepare_environment
-from finetuning_exam.errors import DataError, DiskFullError, UsageError, UserError
+from finetuning_exam.errors import DataError, DiskError, UsageError, UserError
+from finetuning_exam.training.interrupt import Terminated, raise_on_termination
 
 if TYPE_CHECKING:
     from finetuning_exam.settings import CommonSettings
@@ -21,7 +23,7 @@ _PURPOSES = {
     "compare": "Show the answers of base and tuned model side by side",
     "exam": "Examine an adapter against its base on a held-out file",
 }
-_INTERRUPTED = 130
+_DISK = (errno.ENOSPC, errno.EIO)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,6 +48,7 @@ def run_command(command: str, arguments: Sequence[str]) -> int:
                 f"fte has no command {command!r}.{_nearest(command)}", "See fte --help."
             )
         prepare_environment(command)
+        raise_on_termination()
         from finetuning_exam.cli.arguments import KINDS, Parsed, parse
 
         parsed = parse(KINDS[command], command, arguments)
@@ -61,10 +64,10 @@ def run_command(command: str, arguments: Sequence[str]) -> int:
     except OSError as error:  # a disk that is full, a folder that went away, no permission
         name = f"{error.filename}: " if error.filename else ""
         _print_error(f"fte {command}: {name}{error.strerror or error}.")
-        return DiskFullError.exit_code if error.errno == errno.ENOSPC else UsageError.exit_code
-    except KeyboardInterrupt:
-        print(f"\nfte {command}: stopped.", file=sys.stderr)
-        return _INTERRUPTED
+        return DiskError.exit_code if error.errno in _DISK else UsageError.exit_code
+    except KeyboardInterrupt as error:
+        print(f"\nfte {command}: stopped. {error}".rstrip(), file=sys.stderr)
+        return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
 
 
 def _print_error(text: str) -> None:

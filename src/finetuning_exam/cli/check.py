@@ -26,6 +26,7 @@ from finetuning_exam.data.findings import Finding, errors
 from finetuning_exam.data.fix import CleanCopy, clean_copy, left_out_lines
 from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import Split
+from finetuning_exam.durable import write_text
 from finetuning_exam.errors import UsageError, UserError
 from finetuning_exam.model.folder import canonical_name, check_local_model, find_model_folder
 from finetuning_exam.report.data_check import (
@@ -39,7 +40,6 @@ from finetuning_exam.report.show import shown_record
 from finetuning_exam.report.text import counted
 from finetuning_exam.settings import CheckSettings
 from finetuning_exam.training.plan import steps_per_epoch
-from finetuning_exam.training.run_folder import write_text
 
 FOUND_ERRORS = 2
 _OTHER_FORMS = (".csv", ".tsv", ".parquet", ".gz", ".zst", ".zstd")

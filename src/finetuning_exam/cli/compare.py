@@ -13,9 +13,9 @@ from finetuning_exam.cli.console import load_with_words, make_console, say, say_
 from finetuning_exam.cli.converse import converse
 from finetuning_exam.data.reading.read import read_sound_records, refuse_errors
 from finetuning_exam.data.records import Example
+from finetuning_exam.durable import write_text
 from finetuning_exam.errors import DataError, UsageError
 from finetuning_exam.settings import CompareSettings
-from finetuning_exam.training.run_folder import write_text
 
 if TYPE_CHECKING:
     from finetuning_exam.evaluation.decoding import Decoding

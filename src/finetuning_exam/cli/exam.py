@@ -13,12 +13,12 @@ from finetuning_exam.data.findings import Kind
 from finetuning_exam.data.reading.read import read_records, read_sound_records, refuse_errors
 from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import leave_out_taught
+from finetuning_exam.durable import write_json
 from finetuning_exam.errors import DataError, UsageError, UserError, WorseError
 from finetuning_exam.evaluation.general import read_general_text
 from finetuning_exam.model.folder import Origin, adapter_origin
 from finetuning_exam.report.text import counted
 from finetuning_exam.settings import ExamCommandSettings
-from finetuning_exam.training.run_folder import write_json
 
 if TYPE_CHECKING:
     from rich.console import Console

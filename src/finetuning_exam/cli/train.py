@@ -25,11 +25,20 @@ from finetuning_exam.cli.console import (
 )
 from finetuning_exam.cli.forecast import tell_cost, tell_plan
 from finetuning_exam.cli.loading import rare_collections
+from finetuning_exam.cli.resume import (
+    asked_checkpoint,
+    begin_folder,
+    check_start,
+    resuming,
+    tell_stop,
+    told,
+)
 from finetuning_exam.data.check import Check, check_files, split_checked
 from finetuning_exam.data.findings import Finding, errors
 from finetuning_exam.data.reading.hub import is_hub_name
 from finetuning_exam.data.reading.read import SKIP_BAD_ROWS, refuse_errors
 from finetuning_exam.data.split import Split
+from finetuning_exam.durable import write_json, write_text
 from finetuning_exam.errors import DataError, UsageError, WorseError
 from finetuning_exam.evaluation.general import read_general_text
 from finetuning_exam.model.folder import RUN, check_local_model
@@ -37,19 +46,15 @@ from finetuning_exam.report.data_check import finding_to_json, kinds_lines, spli
 from finetuning_exam.report.text import counted
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training import run_folder
-from finetuning_exam.training.inputs import (
-    check_same_inputs,
-    earlier_choices,
-    prepared_inputs,
-    run_inputs,
-    steps_of,
-)
+from finetuning_exam.training.checkpoint import Found
+from finetuning_exam.training.inputs import earlier_choices
+from finetuning_exam.training.interrupt import Interrupts
 
 if TYPE_CHECKING:
     from finetuning_exam.evaluation.exam import Exam
+    from finetuning_exam.training.fit import TrainingResult
     from finetuning_exam.training.record import DataRecord, RunRecord
     from finetuning_exam.training.run import Prepared
-    from finetuning_exam.training.sft import TrainingResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +92,14 @@ def run(parsed: Parsed[TrainSettings]) -> int:
     read_general_text(settings.general_file)  # an error there is told before the work
     data = _read_data(settings)
     run_folder.check_output_dir(folder)
-    checkpoint = _checkpoint(settings, data)
     check_local_model(settings.model_name_or_path)
-    say_unused(console, settings.config, parsed.unused_keys, "train")
-    _tell_data(console, data)
-    exam, record = _train_and_examine(parsed, data, checkpoint, console)
-    _write_results(folder, exam, record)
+    with run_folder.locked(folder):
+        found = asked_checkpoint(settings, data.check)
+        check_start(parsed, folder)
+        say_unused(console, settings.config, parsed.unused_keys, "train")
+        _tell_data(console, data)
+        exam, record = _train_and_examine(parsed, data, found, console)
+        _write_results(folder, exam, record)
     _tell_end(console, exam, folder)
     if settings.fail_if_worse and exam.verdict == "worse":
         raise WorseError("The exam found the tuned model worse than its base.")
@@ -150,36 +157,37 @@ def _tell_findings(console: Console, findings: Sequence[Finding]) -> None:
 
 
 def _train_and_examine(
-    parsed: Parsed[TrainSettings], data: Data, checkpoint: Path | None, console: Console
+    parsed: Parsed[TrainSettings], data: Data, found: Found | None, console: Console
 ) -> tuple[Exam, RunRecord]:
     """Load, train, examine, and say what happens; the adapter is in the run's folder afterwards."""
     settings = parsed.settings
     folder = Path(settings.output_dir)
     with console.status("loading the model"):
         with rare_collections():
-            from finetuning_exam.training.run import examine, make_record, predict, prepare, train
+            from finetuning_exam.training.predict import predict
+            from finetuning_exam.training.run import examine, make_record, prepare, train
 
         watch = Stopwatch()
         with watch.part("load"):
-            earlier = run_folder.read_run(checkpoint.parent) if checkpoint else {}
+            earlier = run_folder.read_run(found.path.parent) if found else {}
             prepared = prepare(settings, data.split, earlier_choices(earlier))
     tell_plan(console, prepared)
     say_limit(console, settings.max_length, prepared.base.context)
     _tell_findings(console, prepared.findings)
     with watch.part("estimate"), console.status("estimating time and memory"):
-        predicted = predict(prepared, steps_of(checkpoint) if checkpoint else 0)
+        predicted = predict(prepared, found.step if found else 0)
     can_stop = bool(data.split.validation) and settings.early_stopping_patience is not None
     tell_cost(console, prepared.memory, predicted, can_stop=can_stop)
-    _begin_folder(console, prepared, _inputs(settings, data), checkpoint)
+    begin_folder(console, prepared, data.check, found)
     findings = (*data.check.findings, *prepared.findings)
-    run_folder.write_json(
-        folder / run_folder.DATA_CHECK, [finding_to_json(finding) for finding in findings]
-    )
-    with watch.part("train"), ProgressView(console) as view:
-        result = train(prepared, folder, view.show, checkpoint)
-    _tell_training(console, result, watch.seconds["train"])
-    with watch.part("exam"), console.status("exam") as status:
-        exam = examine(prepared, lambda stage: status.update(f"exam: {stage}"))
+    write_json(folder / run_folder.DATA_CHECK, [finding_to_json(finding) for finding in findings])
+    go_on = f"Go on with: {resuming(parsed.command_line)}"
+    with told(go_on, predicted.peak_bytes):
+        with watch.part("train"), ProgressView(console) as view, Interrupts(tell_stop) as signals:
+            result = train(prepared, folder, view.show, found, signals)
+        _tell_training(console, result, watch.seconds["train"])
+        with watch.part("exam"), console.status("exam") as status:
+            exam = examine(prepared, lambda stage: status.update(f"exam: {stage}"))
     record = make_record(
         prepared,
         _data_record(data.check, prepared),
@@ -190,45 +198,6 @@ def _train_and_examine(
         predicted,
     )
     return exam, record
-
-
-def _checkpoint(settings: TrainSettings, data: Data) -> Path | None:
-    """The checkpoint to go on from, if that was asked for and it is of the same run."""
-    if settings.resume_from_checkpoint is None:
-        return None
-    found = run_folder.find_checkpoint(Path(settings.output_dir), settings.resume_from_checkpoint)
-    earlier = run_folder.read_run(found.parent)
-    check_same_inputs(earlier, _inputs(settings, data), str(found))
-    return found
-
-
-def _inputs(settings: TrainSettings, data: Data) -> dict[str, run_folder.Json]:
-    train, exam = data.check.train, data.check.exam
-    return run_inputs(settings, train.sha256, exam.sha256 if exam else None)
-
-
-def _begin_folder(
-    console: Console,
-    prepared: Prepared,
-    inputs: dict[str, run_folder.Json],
-    checkpoint: Path | None,
-) -> None:
-    """Say what the run goes on from; a new run first removes an earlier run's files."""
-    folder = Path(prepared.settings.output_dir)
-    inputs = prepared_inputs(
-        inputs,
-        prepared.base.sha256,
-        prepared.rows_sha256,
-        prepared.plan.micro_batches,
-        prepared.compute.device.type,
-        prepared.compute.dtype_name,
-    )
-    if checkpoint:
-        check_same_inputs(run_folder.read_run(checkpoint.parent), inputs, str(checkpoint))
-        say(console, f"resuming from {checkpoint}")
-    elif run_folder.clear_run(folder):
-        say(console, f"{folder}: the earlier run there is replaced")
-    run_folder.begin(folder, inputs)
 
 
 def _tell_training(console: Console, result: TrainingResult, seconds: float) -> None:
@@ -274,10 +243,11 @@ def _write_results(folder: Path, exam: Exam, record: RunRecord) -> None:
     from finetuning_exam.training.progress import read_metrics
 
     metrics = read_metrics(folder / run_folder.METRICS)
-    run_folder.write_json(folder / run_folder.EXAM, exam_to_json(exam))
-    run_folder.write_text(folder / run_folder.REPORT, render_report(exam, record, metrics))
-    run_folder.write_text(folder / run_folder.CARD, model_card(exam, record))
-    run_folder.write_json(folder / RUN, record.to_json())
+    write_json(folder / run_folder.EXAM, exam_to_json(exam))
+    write_text(folder / run_folder.REPORT, render_report(exam, record, metrics))
+    write_text(folder / run_folder.CARD, model_card(exam, record))
+    write_json(folder / RUN, record.to_json())
+    run_folder.seal(folder)
 
 
 def _tell_end(console: Console, exam: Exam, folder: Path) -> None:

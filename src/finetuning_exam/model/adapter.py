@@ -9,16 +9,18 @@ from typing import TypeVar
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
-from peft.utils import get_peft_model_state_dict
+from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 
+from finetuning_exam.durable import MANIFEST, manifest_faults
 from finetuning_exam.errors import AdapterError, UsageError
 from finetuning_exam.model.folder import (
+    ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
     Origin,
     adapter_origin,
     check_adapter_folder,
-    file_sha256,
 )
 from finetuning_exam.model.load import Base
 from finetuning_exam.settings import BUILTIN_MODEL
@@ -97,6 +99,32 @@ def save_adapter(model: PeftModel, folder: Path) -> None:
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty card; ours is written later
 
 
+def adapter_tensors(model: PeftModel) -> dict[str, torch.Tensor]:
+    """A copy of the adapter's weights on the CPU, by the names PEFT stores them under."""
+    found = get_peft_model_state_dict(model, save_embedding_layers=False)
+    return {name: value.detach().cpu().clone() for name, value in found.items()}
+
+
+def restore_adapter(model: PeftModel, tensors: dict[str, torch.Tensor]) -> None:
+    """Put weights into a model's adapter, in place.
+
+    Raises:
+        AdapterError: they are not those of the adapter, one to one.
+    """
+    own = get_peft_model_state_dict(model, save_embedding_layers=False)
+    odd = sorted(
+        name
+        for name in own.keys() | tensors.keys()
+        if name not in own or name not in tensors or own[name].shape != tensors[name].shape
+    )
+    if odd:
+        raise AdapterError(
+            f"{len(odd)} tensors do not fit the adapter, such as {odd[0]}.",
+            "It is of another base, rank or choice of modules.",
+        )
+    set_peft_model_state_dict(model, tensors)
+
+
 def load_adapter(base: Base, folder: Path) -> PeftModel:
     """The base with the adapter of a folder, in evaluation mode.
 
@@ -107,8 +135,8 @@ def load_adapter(base: Base, folder: Path) -> PeftModel:
     check_adapter_folder(folder)
     origin = adapter_origin(folder)
     _check_base(base, folder, origin)
+    check_sealed(folder, origin)
     stored = _stored_keys(folder)
-    _check_hash(folder, origin)
     try:
         with warnings.catch_warnings():
             # PEFT warns of missing tensors and goes on; below they are an error.
@@ -143,14 +171,39 @@ def _check_base(base: Base, folder: Path, origin: Origin) -> None:
         )
 
 
-def _check_hash(folder: Path, origin: Origin) -> None:
-    """Refuse weights that are not the bytes the run wrote, where run.json tells."""
-    expected = origin.adapter_sha256
-    if expected and file_sha256(folder / ADAPTER_WEIGHTS) != expected:
+def check_sealed(folder: Path, origin: Origin) -> None:
+    """Refuse files that are not the bytes the run wrote; another tool's adapter has no manifest.
+
+    Raises:
+        AdapterError: a file is damaged, or the manifest of a finished run is missing.
+    """
+    if not origin.adapter_sha256 and not (folder / MANIFEST).exists():
+        return
+    faults = manifest_faults(folder, (ADAPTER_CONFIG, ADAPTER_WEIGHTS))
+    if faults:
         raise AdapterError(
-            f"{folder / ADAPTER_WEIGHTS}: is damaged (its SHA-256 is not the one in run.json).",
-            "Train it again, or copy it again.",
+            f"{folder}: the adapter is damaged ({', '.join(faults)}).",
+            "Train it again, or copy the whole folder again.",
         )
+
+
+def start_from(model: PeftModel, base: Base, folder: Path) -> None:
+    """Give a fresh adapter the weights of another run's, or of a checkpoint's.
+
+    Raises:
+        UsageError: the folder holds no adapter.
+        AdapterError: it is damaged, or of another base, rank or choice of modules.
+    """
+    check_adapter_folder(folder)
+    origin = adapter_origin(folder)
+    _check_base(base, folder, origin)
+    check_sealed(folder, origin)
+    try:
+        restore_adapter(model, load_file(folder / ADAPTER_WEIGHTS))
+    except SafetensorError as error:
+        raise AdapterError(f"{folder / ADAPTER_WEIGHTS}: is damaged ({error}).") from error
+    except AdapterError as error:
+        raise AdapterError(f"{folder}: {error.what}", error.mend) from error
 
 
 def base_and_tuned(model: PeftModel, measure: Callable[[], T]) -> tuple[T, T]:

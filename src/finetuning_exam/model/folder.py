@@ -131,12 +131,6 @@ def _from_hub(name: str) -> Path:
         ) from error
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def canonical_name(name: str) -> str:
     """A model's name as it can be found again: a folder by its absolute path."""
     path = Path(name).expanduser()
@@ -158,8 +152,12 @@ def check_adapter_folder(folder: Path) -> None:
 
 
 def adapter_origin(folder: Path) -> Origin:
-    """What run.json, or else adapter_config.json, says of the base an adapter was trained on."""
-    run = read_object(folder / RUN)
+    """What run.json, or else adapter_config.json, says of the base an adapter was trained on; the
+    run.json of a checkpoint stands in the folder above.
+    """
+    run = read_object(folder / RUN) or (
+        read_object(folder.parent / RUN) if folder.name.startswith("checkpoint-") else {}
+    )
     base = run.get("base")
     if isinstance(base, dict) and "name" in base and "sha256" in base:
         template: Template = "chat" if run.get("template") == "chat" else "plain"
@@ -168,7 +166,7 @@ def adapter_origin(folder: Path) -> Origin:
             str(base["sha256"]),
             template,
             cpu_dtype(run),
-            _text_in(run, "adapter", "sha256"),
+            _text_in(run, "adapter", "sha256") if (folder / RUN).exists() else None,
             _texts_in(run, "data", "paths"),
             _text_in(run, "data", "sha256"),
             _max_length_in(run),

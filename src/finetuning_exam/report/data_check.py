@@ -14,8 +14,8 @@ from finetuning_exam.data.encoding.lengths import Lengths
 from finetuning_exam.data.findings import SEVERITIES, Finding, Severity, by_kind
 from finetuning_exam.data.reading.read import Records
 from finetuning_exam.data.split import Split
+from finetuning_exam.durable import Json
 from finetuning_exam.report.text import counted, on_one_line, visible
-from finetuning_exam.training.run_folder import Json
 
 MAX_SHOWN = 20
 """Findings of one kind that are shown; of the rest the number is."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
+from finetuning_exam.durable import Json
 from finetuning_exam.evaluation.exam import Exam
 from finetuning_exam.evaluation.results import ExamRow, Pair, Results
 from finetuning_exam.evaluation.stats import PairedDifference
-from finetuning_exam.training.run_folder import Json
 
 
 def exam_to_json(exam: Exam) -> Json:

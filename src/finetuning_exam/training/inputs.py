@@ -6,15 +6,14 @@ import hashlib
 from array import array
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import cast
 
 from finetuning_exam.data.encoding.encode import Encoded
+from finetuning_exam.durable import Json
 from finetuning_exam.errors import UsageError
-from finetuning_exam.model.folder import cpu_dtype, read_object
+from finetuning_exam.model.folder import cpu_dtype
 from finetuning_exam.settings import Dtype, TrainSettings
 from finetuning_exam.training.plan import MicroBatches
-from finetuning_exam.training.run_folder import Json
 
 FREE_TO_CHANGE = frozenset(
     {
@@ -35,6 +34,8 @@ FREE_TO_CHANGE = frozenset(
         "general_file",
         "logging_steps",
         "save_total_limit",
+        "overwrite_output_dir",
+        "name",
     }
 )
 """Settings that do not change what is trained; files are compared by content, not by name.
@@ -63,24 +64,28 @@ class Chosen:
 
 def prepared_inputs(
     inputs: dict[str, Json],
-    base_sha256: str,
+    base: tuple[str, str],
+    template: str,
     rows_sha256: str,
     micro_batches: MicroBatches,
     device: str,
     dtype: str,
+    machine: dict[str, str],
 ) -> dict[str, Json]:
-    """The same with what is known once a run is prepared: the hashes of its base and its rows, and
-    what was chosen for it.
+    """The same with what is known once a run is prepared: name and hash of its base, the hash of
+    its rows, what was chosen for it, and what its last bit depends on.
     """
     data = inputs["data"]
     known = data if isinstance(data, dict) else {}
     return {
         **inputs,
         "data": {**known, "rows_sha256": rows_sha256},
-        "base": {"sha256": base_sha256},
+        "base": {"name": base[0], "sha256": base[1]},
+        "template": template,
         "plan": {"micro_batches": plain(asdict(micro_batches))},
         "device": device,
         "dtype": dtype,
+        "machine": dict(machine),
     }
 
 
@@ -100,12 +105,6 @@ def _micro_batches(earlier: dict[str, Json]) -> MicroBatches | None:
     return MicroBatches(tokens, checkpointing)
 
 
-def steps_of(checkpoint: Path) -> int:
-    """The optimizer steps that a checkpoint has behind it."""
-    steps = read_object(checkpoint / "trainer_state.json").get("global_step")
-    return steps if isinstance(steps, int) else 0
-
-
 def hash_of_rows(rows: Iterable[Encoded]) -> str:
     """SHA-256 over ids and labels: it sees every change of tokenizer, template, data and limits."""
     digest = hashlib.sha256()
@@ -123,14 +122,25 @@ def check_same_inputs(earlier: dict[str, Json], now: dict[str, Json], where: str
     changed = [
         f"{_NAMES.get((part, name), name)} {was!r} → {new!r}"
         for part in now
+        if part != "machine"
         for name, was, new in _pairs(earlier.get(part), now[part])
         if name not in FREE_TO_CHANGE and was != new
     ]
     if changed:
         raise UsageError(
             f"{where}: was not made with these inputs: {', '.join(changed)}.",
-            "Give the same ones, or leave out --resume_from_checkpoint.",
+            "Give the same ones; for a new run from its weights, --fork it into another "
+            "--output_dir.",
         )
+
+
+def machine_changes(earlier: dict[str, Json], machine: dict[str, str]) -> tuple[str, ...]:
+    """What is not as it was when a run began, and may change its last bits."""
+    return tuple(
+        f"{name} {was} → {new}"
+        for name, was, new in _pairs(earlier.get("machine"), dict(machine))
+        if was != new
+    )
 
 
 def plain(value: object) -> Json:

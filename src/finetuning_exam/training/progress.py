@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -81,13 +82,20 @@ class MetricsFile:
             file.truncate(content.rfind(b"\n") + 1)
             file.write(json.dumps(row).encode("utf-8") + b"\n")
 
-    def keep_until(self, step: int) -> tuple[dict[str, float], ...]:
-        """Drop the rows after a step, which a resumed run will write again; the rows that stay."""
-        rows = tuple(row for row in read_metrics(self._path) if row["step"] <= step)
-        self._path.write_text(
-            "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8", newline="\n"
-        )
-        return rows
+    def rows(self) -> tuple[dict[str, float], ...]:
+        """The whole rows written so far."""
+        return read_metrics(self._path)
+
+    def copy_to(self, path: Path) -> None:
+        """A copy beside a checkpoint, which a resumed run starts from."""
+        if self._path.exists():
+            shutil.copyfile(self._path, path)
+        else:
+            path.touch()
+
+    def restore(self, path: Path) -> None:
+        """Go back to the copy that was taken at a checkpoint; later rows will be written again."""
+        shutil.copyfile(path, self._path)
 
 
 def read_metrics(path: Path) -> tuple[dict[str, float], ...]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import platform
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from pathlib import Path
 
+from finetuning_exam.durable import Json
 from finetuning_exam.settings import TrainSettings
+from finetuning_exam.training.fit import TrainingResult
 from finetuning_exam.training.inputs import plain
 from finetuning_exam.training.plan import Cost, TrainingPlan
-from finetuning_exam.training.run_folder import TOOL, Json
-from finetuning_exam.training.sft import TrainingResult
+from finetuning_exam.training.run_folder import TOOL
 
 _LIBRARIES = ("finetuning-exam", "torch", "transformers", "peft", "trl", "datasets", "tokenizers")
 
@@ -78,6 +80,21 @@ class RunRecord:
     def to_json(self) -> Json:
         """The record as run.json holds it, with the versions of Python and of the libraries."""
         return plain({"tool": TOOL, **asdict(self), "versions": dict(library_versions())})
+
+
+def machine_facts(threads: int) -> dict[str, str]:
+    """What the last bit of a run depends on besides its inputs."""
+    return {**dict(library_versions()), "threads": str(threads), "processor": processor_name()}
+
+
+def processor_name() -> str:
+    """The processor's name as Linux tells it, else as Python does."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, "") or platform.processor() or platform.machine()
 
 
 def library_versions() -> tuple[tuple[str, str], ...]:

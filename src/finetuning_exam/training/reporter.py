@@ -6,6 +6,7 @@ import math
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from finetuning_exam.training.interrupt import Interrupts
 from finetuning_exam.training.progress import Meter, MetricsFile, OnProgress, Progress
 
 VALIDATION_LOSS = "eval_loss"
@@ -14,9 +15,18 @@ VALIDATION_LOSS = "eval_loss"
 class Reporter(TrainerCallback):
     """Turns the trainer's events into metrics.jsonl rows and `Progress`."""
 
-    def __init__(self, meter: Meter, metrics: MetricsFile, on_progress: OnProgress) -> None:
+    def __init__(
+        self,
+        meter: Meter,
+        metrics: MetricsFile,
+        on_progress: OnProgress,
+        log_window: list[float],
+        interrupts: Interrupts,
+    ) -> None:
         self._meter = meter
         self._metrics = metrics
+        self._log_window = log_window
+        self._interrupts = interrupts
         self._on_progress = on_progress
         self._first_step = 0
         self._last_loss: float | None = None
@@ -28,7 +38,7 @@ class Reporter(TrainerCallback):
     ) -> None:
         """Start the meter, and tell where the run begins; a resumed one goes on in its metrics."""
         self._first_step = state.global_step
-        earlier = self._metrics.keep_until(state.global_step) if state.global_step else ()
+        earlier = self._metrics.rows() if state.global_step else ()
         losses = [row[VALIDATION_LOSS] for row in earlier if VALIDATION_LOSS in row]
         if losses:
             self.first_validation_loss, self.validation_loss = losses[0], losses[-1]
@@ -38,8 +48,13 @@ class Reporter(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
-        """Tell of a step; the last one is always logged and validated."""
+        """Tell of a step; the last one is always logged and validated, and a signal ends the
+        training after a step by a checkpoint.
+        """
         self._last_loss = self._meter.take_loss()
+        self._log_window.append(self._last_loss)
+        if self._interrupts.received is not None:
+            control.should_save = True
         if state.global_step >= state.max_steps:
             control.should_log = True
             control.should_evaluate = args.eval_strategy != "no"  # the last step may be the best
@@ -64,11 +79,16 @@ class Reporter(TrainerCallback):
             self._tell(state)
         elif "loss" in logs:
             named: dict[str, float | int] = {
-                key: logs[key] for key in ("loss", "learning_rate", "grad_norm") if key in logs
+                key: logs[key] for key in ("learning_rate", "grad_norm") if key in logs
             }
+            # The trainer's own mean forgets, in a resume, the steps before the checkpoint.
+            loss = math.fsum(self._log_window) / len(self._log_window)
+            self._log_window.clear()
             tokens = state.num_input_tokens_seen
             speed = round(self._meter.tokens_per_second, 1)
-            self._metrics.append({**at, **named, "tokens": tokens, "tokens_per_second": speed})
+            self._metrics.append(
+                {**at, "loss": loss, **named, "tokens": tokens, "tokens_per_second": speed}
+            )
 
     def _tell(self, state: TrainerState) -> None:
         meter = self._meter

@@ -21,6 +21,7 @@ from finetuning_exam.data.findings import Finding, Kind
 from finetuning_exam.data.reading.read import SKIP_BAD_ROWS, refuse_errors
 from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import Split
+from finetuning_exam.durable import file_sha256, staged, sweep
 from finetuning_exam.errors import DataError
 from finetuning_exam.evaluation.exam import Exam, ExamPlan, Stage, pad_token_id, take_exam
 from finetuning_exam.evaluation.general import read_general_text
@@ -29,15 +30,20 @@ from finetuning_exam.model.adapter import (
     add_adapter,
     lora_config,
     save_adapter,
+    start_from,
 )
 from finetuning_exam.model.device import Compute, choose_compute, layer_size
 from finetuning_exam.model.fast.path import FastPath, choose_fast_path, wanted_pieces
-from finetuning_exam.model.folder import ADAPTER_WEIGHTS, file_sha256, find_model_folder
+from finetuning_exam.model.folder import ADAPTER_WEIGHTS, find_model_folder
 from finetuning_exam.model.load import Base, load_base
-from finetuning_exam.model.memory import free_memory, held_memory, peak_memory
+from finetuning_exam.model.memory import free_memory, peak_memory
 from finetuning_exam.settings import Template, TrainSettings
-from finetuning_exam.training.estimate import MemoryPlan, largest_pass, plan_memory
+from finetuning_exam.training.checkpoint import Found
+from finetuning_exam.training.estimate import MemoryPlan, plan_memory
+from finetuning_exam.training.exact import Keeping
+from finetuning_exam.training.fit import TrainingResult, train_adapter
 from finetuning_exam.training.inputs import Chosen, hash_of_rows
+from finetuning_exam.training.interrupt import Interrupts
 from finetuning_exam.training.plan import Cost, TrainingPlan, make_plan
 from finetuning_exam.training.progress import MetricsFile, OnProgress
 from finetuning_exam.training.record import (
@@ -47,19 +53,6 @@ from finetuning_exam.training.record import (
     RunRecord,
 )
 from finetuning_exam.training.run_folder import METRICS
-from finetuning_exam.training.sft import TrainingResult, train_adapter
-from finetuning_exam.training.timing import (
-    exam_seconds,
-    n_tokens,
-    n_validations,
-    scored_tokens,
-    scoring_seconds_per_token,
-    training_seconds,
-)
-from finetuning_exam.training.workload import draw_batches, longest_rows, size_of
-
-DRAWN_BATCHES = 100
-"""Batches that are looked at to see how large they get."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +124,10 @@ def prepare(settings: TrainSettings, split: Split, earlier: Chosen | None = None
     config = lora_config(
         settings.lora_r, settings.lora_alpha, settings.lora_dropout, settings.lora_target_modules
     )
-    fast = choose_fast_path(
-        add_adapter(base, config, settings.seed), pad_token_id(base.tokenizer, encoder), pieces
-    )
+    model = add_adapter(base, config, settings.seed)
+    if settings.fork is not None:
+        start_from(model, base, Path(settings.fork))
+    fast = choose_fast_path(model, pad_token_id(base.tokenizer, encoder), pieces)
     plan = make_plan(settings, len(training.rows), len(validation.rows), base.n_parameters)
     memory = plan_memory(
         fast, settings, training.rows, free_memory(compute.device), earlier.micro_batches
@@ -171,40 +165,26 @@ def _check_left(examples: Sequence[Example], encoded: EncodedRows, use: str) -> 
         raise DataError([f"No row is left to {use}.", *faults], Kind.ANSWER_TOO_LONG.mend)
 
 
-def predict(prepared: Prepared, done_steps: int = 0) -> Cost:
-    """Time and memory of the run from a step on, from a few passes on its own rows."""
-    settings, plan, fast = prepared.settings, prepared.plan, prepared.fast
-    device = prepared.compute.device
-    held, peak = held_memory(device), peak_memory(device)
-    batches = draw_batches(prepared.train_rows, settings, plan.total_steps)[done_steps:]
-    largest = largest_pass(prepared.memory, fast, settings, batches[:DRAWN_BATCHES])
-    scored = (*prepared.validation_rows, *prepared.exam_rows.rows)
-    scoring = prepared.memory.footprint.scoring(
-        size_of(longest_rows(scored, settings.eval_batch_size), fast.pieces)
-    )
-    validations = n_validations(plan, done_steps) * n_tokens(prepared.validation_rows)
-    n_scored = validations + scored_tokens(prepared.exam_rows.rows, settings)
-    rate = scoring_seconds_per_token(fast, scored, settings.eval_batch_size, n_scored)
-    training = training_seconds(fast, settings, plan, batches)
-    exam = exam_seconds(
-        fast,
-        prepared.base.tokenizer,
-        prepared.exam_rows.rows,
-        settings,
-        prepared.base.context,
-        rate,
-    )
-    return Cost(training + rate * validations, exam, round(max(peak, held + max(largest, scoring))))
-
-
 def train(
-    prepared: Prepared, folder: Path, on_progress: OnProgress, checkpoint: Path | None
+    prepared: Prepared,
+    folder: Path,
+    on_progress: OnProgress,
+    resumed: Found | None = None,
+    interrupts: Interrupts | None = None,
 ) -> TrainingResult:
-    """Train, and write the kept adapter and the tokenizer into the run's folder.
+    """Train, and put the kept adapter and the tokenizer into the run's folder.
 
     Raises:
-        DivergedError: the loss is no longer finite.
+        DivergedError, StoppedError, DiskError: as `train_adapter`.
     """
+    sweep(folder)
+    keeping = Keeping(
+        folder,
+        MetricsFile(folder / METRICS),
+        prepared.settings.save_total_limit,
+        resumed,
+        interrupts or Interrupts(),
+    )
     tokenizer = prepared.base.tokenizer
     result = train_adapter(
         prepared.fast,
@@ -214,12 +194,13 @@ def train(
         prepared.settings,
         prepared.plan,
         prepared.compute,
-        MetricsFile(folder / METRICS),
+        keeping,
         on_progress,
-        checkpoint=checkpoint,
+        [example.where for example in prepared.split.train],
     )
-    save_adapter(prepared.model, folder)
-    tokenizer.save_pretrained(folder)
+    with staged(folder) as aside:
+        save_adapter(prepared.model, aside)
+        tokenizer.save_pretrained(aside)
     return result
 
 

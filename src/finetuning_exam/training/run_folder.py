@@ -1,38 +1,36 @@
-"""The output folder of a run: made ready before the work, its files written whole or not at all."""
+"""The output folder of a run: made ready before the work, locked, and cleared with care."""
 
 from __future__ import annotations
 
-import errno
-import json
 import os
-import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
-from finetuning_exam.errors import AdapterError, DiskFullError, UsageError
+from finetuning_exam.durable import (
+    MANIFEST,
+    Json,
+    leftovers,
+    remove_folder,
+    sweep,
+    write_json,
+    write_manifest,
+)
+from finetuning_exam.errors import DiskError, InUseError, UsageError
 from finetuning_exam.model.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, RUN, read_object
+from finetuning_exam.training.checkpoint import checkpoints
 
 TOOL = "finetuning-exam"
+UNFINISHED = "unfinished"
 EXAM = "exam.json"
 METRICS = "metrics.jsonl"
 DATA_CHECK = "data_check.json"
 REPORT = "report.html"
 CARD = "README.md"
-_CHECKPOINT = re.compile(r"checkpoint-(\d+)")
-_CHECKPOINT_FILES = (
-    ADAPTER_WEIGHTS,
-    "optimizer.pt",
-    "scheduler.pt",
-    "rng_state.pth",
-    "trainer_state.json",
-)
-_FILES = (
-    EXAM,
-    METRICS,
-    DATA_CHECK,
-    REPORT,
-    CARD,
+LOCK = ".lock"
+_LOADED = (
     ADAPTER_WEIGHTS,
     ADAPTER_CONFIG,
     "tokenizer.json",
@@ -44,9 +42,18 @@ _FILES = (
     "merges.txt",
     "tokenizer.model",
 )
+_FILES = (
+    MANIFEST,
+    EXAM,
+    METRICS,
+    DATA_CHECK,
+    REPORT,
+    CARD,
+    *_LOADED,
+)
 """What a run writes besides run.json and its checkpoints."""
-
-Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+SEALED = (*_LOADED, RUN)
+"""What the manifest of a finished run names: all that is loaded from it. The rest may be edited."""
 
 
 def check_output_dir(folder: Path) -> None:
@@ -61,7 +68,7 @@ def check_output_dir(folder: Path) -> None:
         if folder.exists() and not folder.is_dir():
             raise UsageError(f"{folder}: is a file, not a folder.", "Give another --output_dir.")
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".write-probe"
+        probe = folder / f".write-probe-{os.getpid()}.partial"
         probe.touch()
         probe.unlink()
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
@@ -69,7 +76,8 @@ def check_output_dir(folder: Path) -> None:
         raise UsageError(
             f"{folder}: cannot be written to ({reason}).", "Give another --output_dir."
         ) from error
-    if any(folder.iterdir()) and not is_run_folder(folder):
+    ours = {LOCK, *(path.name for path in leftovers(folder))}
+    if any(it.name not in ours for it in folder.iterdir()) and not is_run_folder(folder):
         raise UsageError(
             f"{folder}: is not empty and holds no run.", "Give a new or empty --output_dir."
         )
@@ -85,13 +93,19 @@ def read_run(folder: Path) -> dict[str, Json]:
     return cast(dict[str, Json], read_object(folder / RUN))
 
 
+def is_unfinished(folder: Path) -> bool:
+    """Whether a folder holds a run that has not come to its end."""
+    return read_run(folder).get("state") == UNFINISHED
+
+
 def clear_run(folder: Path) -> tuple[str, ...]:
     """Remove an earlier run's files and checkpoints, and nothing else; say what went."""
+    sweep(folder)
     removed: list[str] = []
     stale = [*(folder / name for name in _FILES), *(path for _, path in checkpoints(folder))]
     for path in [*stale, folder / RUN]:  # run.json last: until then it is still a run's folder
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+            remove_folder(path)
         elif path.exists():
             path.unlink()
         else:
@@ -102,76 +116,47 @@ def clear_run(folder: Path) -> tuple[str, ...]:
 
 def begin(folder: Path, inputs: dict[str, Json]) -> None:
     """Mark a folder as a run's and write down its inputs, for a resume to compare."""
-    write_json(folder / RUN, {"tool": TOOL, "state": "unfinished", **inputs})
+    write_json(folder / RUN, {"tool": TOOL, "state": UNFINISHED, **inputs})
 
 
-def checkpoints(folder: Path) -> tuple[tuple[int, Path], ...]:
-    """The checkpoints of a run as (step, folder), earliest first."""
-    found = [
-        (int(match[1]), path)
-        for path in folder.iterdir()
-        if path.is_dir() and (match := _CHECKPOINT.fullmatch(path.name))
-    ]
-    return tuple(sorted(found))
+def seal(folder: Path) -> None:
+    """Write down the bytes of everything that is loaded from a finished run."""
+    write_manifest(folder, [name for name in SEALED if (folder / name).exists()])
 
 
-def find_checkpoint(folder: Path, wanted: str) -> Path:
-    """The checkpoint to go on from: `latest`, which is the newest whole one, or a folder.
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder; the system lets go of the lock when this process ends.
 
     Raises:
-        UsageError: there is none.
-        AdapterError: there are some, but files are missing in all of them.
+        InUseError: another run is in there.
     """
-    if wanted != "latest":
-        if not _is_whole(Path(wanted)):
-            raise UsageError(
-                f"{wanted}: is no whole checkpoint.",
-                "Give latest, or a checkpoint-N folder of a run.",
-            )
-        return Path(wanted)
-    found = [path for _, path in checkpoints(folder)] if folder.is_dir() else []
-    if not found:
-        raise UsageError(
-            f"{folder}: holds no checkpoint to resume from.", "Leave out --resume_from_checkpoint."
-        )
-    whole = [path for path in found if _is_whole(path)]
-    if not whole:
-        names = ", ".join(path.name for path in found)
-        raise AdapterError(
-            f"{folder}: files are missing in every checkpoint ({names}).",
-            "Leave out --resume_from_checkpoint to start again.",
-        )
-    return whole[-1]
+    from filelock import FileLock, Timeout
 
-
-def _is_whole(checkpoint: Path) -> bool:
-    return all((checkpoint / name).is_file() for name in _CHECKPOINT_FILES)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole: into a temporary neighbour, flushed to disk, then renamed.
-
-    Raises:
-        DiskFullError: no space left.
-        UsageError: it cannot be written for another reason.
-    """
-    partial = path.with_name(f".{path.name}.partial")
+    lock = FileLock(folder / LOCK)
     try:
-        # backslashreplace: names of files on Linux need not be Unicode
-        with partial.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        if error.errno == errno.ENOSPC:
-            raise DiskFullError(
-                f"{path}: no space left on the disk.", "Free some space."
-            ) from error
-        raise UsageError(f"{path}: cannot be written ({error.strerror}).") from error
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InUseError(
+            f"{folder}: another run is at work in there.",
+            "Wait for it, or give another --output_dir.",
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
-def write_json(path: Path, value: Json) -> None:
-    """Write a JSON file whole, indented, keys in the order given."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+def check_space(folder: Path, needed: int) -> None:
+    """Refuse a run whose files would not fit on the disk.
+
+    Raises:
+        DiskError: fewer than `needed` bytes are free.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise DiskError(
+            f"{folder}: {free / 1e6:,.0f} MB are free on the disk, and the run needs about "
+            f"{needed / 1e6:,.0f} MB.",
+            "Free some space, or give another --output_dir.",
+        )

@@ -5,16 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from datasets import Dataset
 from torch import Tensor
 from transformers import (
-    EarlyStoppingCallback,
-    PrinterCallback,
-    ProgressCallback,
     TrainerControl,
 )
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
@@ -27,29 +22,15 @@ from finetuning_exam.model.device import Compute
 from finetuning_exam.model.fast.packing import split_by_tokens
 from finetuning_exam.model.fast.path import FastPath
 from finetuning_exam.settings import TrainSettings
+from finetuning_exam.training.exact import ExactCheckpoints, Keeping
 from finetuning_exam.training.plan import TrainingPlan
-from finetuning_exam.training.progress import Meter, MetricsFile, OnProgress
-from finetuning_exam.training.reporter import VALIDATION_LOSS, Reporter
+from finetuning_exam.training.progress import Meter
+from finetuning_exam.training.reporter import VALIDATION_LOSS
 
+N_NAMED = 8
+"""Rows that are named where something is wrong with a step."""
 Inputs = Tensor | tuple[Encoded, ...]
 """What the collator hands to the trainer."""
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingResult:
-    """How a training ended. `best_step` is the step whose adapter was kept.
-
-    Seconds and speed are those of the last sitting; `tokens` counts all of them, without padding.
-    """
-
-    steps: int
-    best_step: int
-    first_validation_loss: float | None
-    best_validation_loss: float | None
-    tokens: int
-    seconds: float
-    tokens_per_second: float
-    stopped_early: bool
 
 
 def training_arguments(
@@ -110,61 +91,7 @@ def training_arguments(
     return arguments
 
 
-def train_adapter(
-    fast: FastPath,
-    tokenizer: PreTrainedTokenizerBase,
-    train_rows: Sequence[Encoded],
-    validation_rows: Sequence[Encoded],
-    settings: TrainSettings,
-    plan: TrainingPlan,
-    compute: Compute,
-    metrics: MetricsFile,
-    on_progress: OnProgress,
-    *,
-    checkpoint: Path | None = None,
-) -> TrainingResult:
-    """Train the adapter in place; afterwards the model holds the step that is kept.
-
-    Raises:
-        DivergedError: the loss is no longer finite.
-    """
-    arguments = training_arguments(
-        settings,
-        plan,
-        compute,
-        has_validation=bool(validation_rows),
-        is_resumed=checkpoint is not None,
-        splits_by_tokens="rows" in fast.pieces,
-    )
-    trainer = EncodedRowsTrainer(
-        fast, tokenizer, arguments, train_rows, validation_rows, settings, plan
-    )
-    reporter = Reporter(trainer.meter, metrics, on_progress)
-    trainer.remove_callback(PrinterCallback)
-    trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(reporter)
-    if validation_rows and settings.early_stopping_patience is not None:
-        trainer.add_callback(EarlyStoppingCallback(settings.early_stopping_patience))
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    fast.model.eval()
-    # The last step may have broken the adapter, and no loss was taken after it.
-    probe = score_rows(fast.model, train_rows[:1], fast.row_nll, batch_size=1)[0]
-    _check_finite(probe.nll_per_token, "loss of the trained adapter")
-    state = trainer.state
-    best = state.best_global_step if arguments.load_best_model_at_end else None
-    return TrainingResult(
-        steps=state.global_step,
-        best_step=best or state.global_step,
-        first_validation_loss=reporter.first_validation_loss,
-        best_validation_loss=state.best_metric if best else reporter.validation_loss,
-        tokens=state.num_input_tokens_seen,
-        seconds=trainer.meter.seconds,
-        tokens_per_second=trainer.meter.tokens_per_second,
-        stopped_early=state.global_step < plan.total_steps,
-    )
-
-
-class EncodedRowsTrainer(SFTTrainer):
+class EncodedRowsTrainer(ExactCheckpoints, SFTTrainer):
     """SFTTrainer whose loss and validation are ours: the same likelihood as the exam's.
 
     The loss of an optimizer step is the summed NLL of all its supervised tokens divided by their
@@ -180,8 +107,13 @@ class EncodedRowsTrainer(SFTTrainer):
         validation_rows: Sequence[Encoded],
         settings: TrainSettings,
         plan: TrainingPlan,
+        keeping: Keeping,
+        names: Sequence[str] = (),
     ) -> None:
-        self.meter = Meter()
+        self.begin_keeping(keeping, Meter())
+        self._rows = tuple(train_rows)
+        self._names = {id(row): name for row, name in zip(self._rows, names, strict=False)}
+        self._step_rows: tuple[Encoded, ...] = ()
         self._micro_batch_tokens = plan.micro_batches.tokens
         self._fast = fast
         self._validation_rows = tuple(validation_rows)
@@ -205,6 +137,7 @@ class EncodedRowsTrainer(SFTTrainer):
         """Forward and backward pass; an optimizer batch in micro-batches of like length."""
         rows = inputs["rows"]
         assert isinstance(rows, tuple)
+        self._step_rows += rows
         if "rows" in self._fast.pieces:
             parts = split_by_tokens(rows, self._micro_batch_tokens)
         else:
@@ -235,9 +168,13 @@ class EncodedRowsTrainer(SFTTrainer):
         assert isinstance(rows, tuple)
         if num_items_in_batch is None:
             num_items_in_batch = sum(row.n_supervised for row in rows)
-        loss = self._fast.row_nll(rows).sum() / num_items_in_batch
+        nll = self._fast.row_nll(rows)
+        loss = nll.sum() / num_items_in_batch
         value = float(loss.detach())
-        _check_finite(value, f"training loss at step {self.state.global_step + 1}")
+        if not math.isfinite(value):
+            odd = [row for row, x in zip(rows, nll.tolist(), strict=True) if not math.isfinite(x)]
+            name = f"training loss at step {self.state.global_step + 1}"
+            check_finite(value, name, self._named(odd or rows))
         self.meter.add(sum(len(row.ids) for row in rows), value)
         return loss
 
@@ -255,7 +192,7 @@ class EncodedRowsTrainer(SFTTrainer):
         nll = math.fsum(score.nll for score in scores)
         metrics = {VALIDATION_LOSS: nll / sum(score.n_tokens for score in scores)}
         name = f"validation loss after step {self.state.global_step}"
-        _check_finite(metrics[VALIDATION_LOSS], name)
+        check_finite(metrics[VALIDATION_LOSS], name)
         self.meter.pause(time.perf_counter() - started)
         self.log(metrics)
         self.control: TrainerControl = self.callback_handler.on_evaluate(
@@ -263,15 +200,27 @@ class EncodedRowsTrainer(SFTTrainer):
         )
         return metrics
 
-    def _save_checkpoint(self, model: torch.nn.Module, trial: None) -> None:
-        # TRL's own override writes a model card at every save; ours is written once, at the end.
-        started = time.perf_counter()
-        super(SFTTrainer, self)._save_checkpoint(model, trial)
-        self.meter.pause(time.perf_counter() - started)
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Tensor | None = None) -> float:
+        """The norm of the gradients, looked at before the optimizer takes its step.
 
-    def _collate(self, features: list[dict[str, list[int]]]) -> dict[str, Inputs]:
+        Raises:
+            DivergedError: it is not finite.
+        """
+        norm = float(super()._get_grad_norm(model, grad_norm=grad_norm))
+        name = f"norm of the gradients at step {self.state.global_step + 1}"
+        check_finite(norm, name, self._named(self._step_rows))
+        self._step_rows = ()
+        return norm
+
+    def _named(self, rows: Sequence[Encoded]) -> str:
+        """Where rows come from, as far as that is known."""
+        found = [self._names[id(row)] for row in rows if id(row) in self._names]
+        more = f" and {len(found) - N_NAMED:,} more" if len(found) > N_NAMED else ""
+        return f" Its rows: {', '.join(found[:N_NAMED])}{more}." if found else ""
+
+    def _collate(self, features: list[dict[str, int]]) -> dict[str, Inputs]:
         """The rows themselves; the tensors beside them are what Transformers counts tokens by."""
-        rows = tuple(Encoded(tuple(f["input_ids"]), tuple(f["labels"]), 0, 0) for f in features)
+        rows = tuple(self._rows[feature["row"]] for feature in features)
         ids = torch.tensor([token for row in rows for token in row.ids])
         return {
             "rows": rows,
@@ -282,14 +231,16 @@ class EncodedRowsTrainer(SFTTrainer):
         }
 
 
-def _check_finite(loss: float, name: str) -> None:
-    if not math.isfinite(loss):
+def check_finite(value: float, name: str, rows: str = "") -> None:
+    """Raise DivergedError, with what is known of the rows, for a figure that is not finite."""
+    if not math.isfinite(value):
         raise DivergedError(
-            f"The {name} is {loss}.", "Lower --learning_rate, or look for broken rows."
+            f"The {name} is {value}.{rows}", "Lower --learning_rate, or look for broken rows."
         )
 
 
 def _dataset(rows: Sequence[Encoded]) -> Dataset:
+    """The rows by their number; their ids are there since TRL looks at them."""
     return Dataset.from_dict(
-        {"input_ids": [list(row.ids) for row in rows], "labels": [list(row.labels) for row in rows]}
+        {"input_ids": [list(row.ids) for row in rows], "row": list(range(len(rows)))}
     )

@@ -1,0 +1,166 @@
+"""How a run of `fte train` starts, goes on and is stopped: nothing is lost, nothing is mixed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from finetuning_exam.cli.arguments import Parsed
+from finetuning_exam.cli.console import say
+from finetuning_exam.data.check import Check
+from finetuning_exam.durable import Json
+from finetuning_exam.errors import AdapterError, StoppedError, UsageError
+from finetuning_exam.model.folder import RUN, check_adapter_folder
+from finetuning_exam.report.text import size
+from finetuning_exam.settings import TrainSettings
+from finetuning_exam.training import run_folder
+from finetuning_exam.training.checkpoint import (
+    Found,
+    checkpoints,
+    find_checkpoint,
+    needed_space,
+)
+from finetuning_exam.training.inputs import (
+    check_same_inputs,
+    machine_changes,
+    prepared_inputs,
+    run_inputs,
+)
+
+if TYPE_CHECKING:
+    from finetuning_exam.training.run import Prepared
+
+_NO_MEMORY = ("out of memory", "allocate memory", "not enough memory")
+"""What torch says in its errors on a CPU, on CUDA and on MPS."""
+
+
+@contextmanager
+def told(go_on: str, expected: int) -> Iterator[None]:
+    """Say of a run that was stopped how to go on, and of one without memory what it takes."""
+    try:
+        yield
+    except StoppedError as error:
+        error.mend = go_on
+        raise
+    except KeyboardInterrupt as error:
+        raise type(error)(go_on) from None
+    except (MemoryError, RuntimeError) as error:
+        words = str(error).lower()
+        if isinstance(error, RuntimeError) and not any(it in words for it in _NO_MEMORY):
+            raise
+        raise UsageError(
+            f"out of memory; {size(expected)} were expected to do.",
+            "Lower --micro_batch_tokens or --max_length, or give --gradient_checkpointing True.",
+        ) from error
+
+
+def tell_stop() -> None:
+    """Say at once that a signal was taken note of."""
+    # A signal may come in the middle of a print; this goes past Python's buffers.
+    os.write(2, b"\nfte train: stopping after this step; once more stops at once.\n")
+
+
+def resuming(command: str) -> str:
+    """The command that goes on with a run."""
+    flag = "--resume_from_checkpoint"
+    return command if flag in command else f"{command} {flag} latest"
+
+
+def asked_checkpoint(settings: TrainSettings, check: Check) -> Found | None:
+    """The checkpoint to go on from, if that was asked for and it is of the same run.
+
+    Raises:
+        UsageError: there is none, or it was made with other inputs.
+        AdapterError: it is damaged, or nothing tells what it was made with.
+    """
+    if settings.resume_from_checkpoint is None:
+        return None
+    found = find_checkpoint(Path(settings.output_dir), settings.resume_from_checkpoint)
+    earlier = run_folder.read_run(found.path.parent)
+    if "settings" not in earlier:
+        raise AdapterError(
+            f"{found.path.parent / RUN}: is missing or damaged, so that nothing tells what the "
+            "checkpoint was made with.",
+            "Start again with --overwrite_output_dir.",
+        )
+    check_same_inputs(earlier, _inputs(settings, check), str(found.path))
+    return found
+
+
+def check_start(parsed: Parsed[TrainSettings], folder: Path) -> None:
+    """Refuse a new run where it would destroy an unfinished one or what it starts from.
+
+    Raises:
+        UsageError: how to go on with that one, or to start again.
+    """
+    settings = parsed.settings
+    source = Path(settings.fork) if settings.fork is not None else None
+    if source is not None:
+        check_adapter_folder(source)
+        if folder.resolve() in (source.resolve(), *source.resolve().parents):
+            raise UsageError(
+                f"--fork {source}: lies in the output folder, which a new run clears.",
+                "Give another --output_dir.",
+            )
+    if settings.resume_from_checkpoint or settings.overwrite_output_dir:
+        return
+    found = checkpoints(folder)
+    if found and run_folder.is_unfinished(folder):
+        raise UsageError(
+            f"{folder}: holds an unfinished run (step {found[-1][0]:,} is saved).",
+            f"Go on with: {resuming(parsed.command_line)} (or start again with "
+            "--overwrite_output_dir).",
+        )
+
+
+def _inputs(settings: TrainSettings, check: Check) -> dict[str, Json]:
+    train, exam = check.train, check.exam
+    return run_inputs(settings, train.sha256, exam.sha256 if exam else None)
+
+
+def begin_folder(
+    console: Console,
+    prepared: Prepared,
+    check: Check,
+    found: Found | None,
+) -> None:
+    """Say what the run goes on from; a new run first removes an earlier run's files.
+
+    Raises:
+        UsageError: the checkpoint was made of another base, or of other tokens.
+        DiskError: the run's files would not fit on the disk.
+    """
+    from finetuning_exam.training.record import machine_facts
+
+    settings = prepared.settings
+    folder = Path(settings.output_dir)
+    adapter_bytes = 4 * prepared.n_adapter_parameters
+    run_folder.check_space(folder, needed_space(adapter_bytes, settings.save_total_limit))
+    machine = machine_facts(prepared.compute.threads)
+    inputs = prepared_inputs(
+        _inputs(settings, check),
+        (prepared.base.name, prepared.base.sha256),
+        prepared.template,
+        prepared.rows_sha256,
+        prepared.plan.micro_batches,
+        prepared.compute.device.type,
+        prepared.compute.dtype_name,
+        machine,
+    )
+    if found:
+        earlier = run_folder.read_run(found.path.parent)
+        check_same_inputs(earlier, inputs, str(found.path))
+        for reason in found.passed_over:
+            say(console, f"Warning: passed over: {reason}.")
+        changes = machine_changes(earlier, machine)
+        if changes:
+            say(console, f"Warning: not bit for bit the same run: {', '.join(changes)}.")
+        say(console, f"resuming from {found.path}")
+    elif run_folder.clear_run(folder):
+        say(console, f"{folder}: the earlier run there is replaced")
+    run_folder.begin(folder, inputs)

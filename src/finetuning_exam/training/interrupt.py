@@ -1,0 +1,58 @@
+"""Ctrl-C and SIGTERM: the first ends a training after its step, the second ends it at once."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, raised like Ctrl-C so that whatever is half done is taken away."""
+
+
+def raise_on_termination() -> None:
+    """From now on SIGTERM raises `Terminated` instead of ending the process without a word."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handle)
+
+
+class Interrupts:
+    """Takes note of the first signal; the second raises at once.
+
+    A context: within it the training's loop looks at `received` when it can stop without loss.
+    """
+
+    def __init__(self, on_first: Callable[[], None] = lambda: None) -> None:
+        self.received: int | None = None
+        self._on_first = on_first
+        self._before: dict[signal.Signals, object] = {}
+
+    def __enter__(self) -> Interrupts:
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, before in self._before.items():
+            signal.signal(number, before)  # type: ignore[arg-type]
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.received is None:
+            self.received = number
+            self._on_first()
+        else:
+            raise Terminated if number == signal.SIGTERM else KeyboardInterrupt

@@ -1,0 +1,208 @@
+"""Trainings in processes of their own, which a test can stop and kill.
+
+They are forked from a server that has torch loaded, so that one starts in a tenth of a second.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["children", "tiny", "finetuning_exam.training.run"])
+WAIT_S = 60
+
+STRACE = shutil.which("strace")
+needs_strace = pytest.mark.skipif(STRACE is None, reason="needs strace (a package of Debian's)")
+
+
+def command(model: Path, data: Path, out: Path, *more: str) -> list[str]:
+    """A small run of twelve steps with everything that a resume has to get right: dropout,
+    accumulation, micro-batches by tokens, logging off the rhythm of saving, validation.
+    """
+    flags = {
+        "--model": model,
+        "--output_dir": out,
+        "--device": "cpu",
+        "--dtype": "float32",
+        "--lora_r": 4,
+        "--lora_dropout": 0.1,
+        "--learning_rate": 1e-2,
+        "--max_steps": 12,
+        "--save_steps": 4,
+        "--logging_steps": 3,
+        "--per_device_train_batch_size": 2,
+        "--gradient_accumulation_steps": 2,
+        "--micro_batch_tokens": 80,
+        "--early_stopping_patience": "None",
+        "--answered_examples": 4,
+        "--max_new_tokens": 4,
+    }
+    named = [str(word) for pair in flags.items() for word in pair]
+    return ["train", str(data), *named, *more]
+
+
+def start(
+    arguments: Sequence[str], log: Path, pause_at_save: int | None = None, threads: int = 1
+) -> BaseProcess:
+    """Run a command in a child; its words go to `log`. With `pause_at_save` it stops itself
+    (SIGSTOP) right before it writes the checkpoint of that step.
+    """
+    child = CONTEXT.Process(target=_run, args=(list(arguments), str(log), pause_at_save, threads))
+    child.start()
+    return child
+
+
+def run(arguments: Sequence[str], log: Path) -> int:
+    """Run a command in a child to its end; its exit code, negative for a signal."""
+    child = start(arguments, log)
+    return ended(child)
+
+
+def ended(child: BaseProcess) -> int:
+    """Wait for a child; its exit code."""
+    child.join(WAIT_S)
+    if child.exitcode is None:
+        child.kill()
+        child.join()
+        raise TimeoutError(f"the child did not end within {WAIT_S} s")
+    return child.exitcode
+
+
+def _run(arguments: list[str], log: str, pause_at_save: int | None, threads: int) -> None:
+    import torch
+
+    from finetuning_exam.cli import main
+    from finetuning_exam.training.exact import ExactCheckpoints
+
+    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for number in (1, 2):
+        os.dup2(handle, number)
+    torch.set_num_threads(threads)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if pause_at_save is not None:
+        write = ExactCheckpoints._save_checkpoint
+
+        def pausing(self: ExactCheckpoints, model: torch.nn.Module, trial: None) -> None:
+            if self.state.global_step == pause_at_save:
+                os.kill(os.getpid(), signal.SIGSTOP)
+            write(self, model, trial)
+
+        ExactCheckpoints._save_checkpoint = pausing
+    code = main(arguments)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def wait_until(is_so: Callable[[], bool], child: BaseProcess) -> bool:
+    """Wait until something is so, or the child has ended; whether it is so."""
+    until = time.monotonic() + WAIT_S
+    while time.monotonic() < until and child.is_alive():
+        if is_so():
+            return True
+        time.sleep(0.005)
+    return is_so()
+
+
+def wait_until_stopped(child: BaseProcess) -> None:
+    """Wait until a child has stopped itself."""
+    status = Path(f"/proc/{child.pid}/stat")
+
+    def is_stopped() -> bool:
+        return status.read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "T"
+
+    assert wait_until(is_stopped, child), "the child did not stop"
+
+
+def go_on_traced(child: BaseProcess, inject: str, log: Path) -> None:
+    """Let a stopped child go on under strace, which injects a fault into its system calls."""
+    assert STRACE is not None
+    tracer = subprocess.Popen(
+        [STRACE, "-f", "-qq", "-o", str(log), "-e", f"inject={inject}", "-p", str(child.pid)],
+        stderr=subprocess.DEVNULL,
+    )
+    status = Path(f"/proc/{child.pid}/status")
+    assert wait_until(lambda: "TracerPid:\t0\n" not in status.read_text(encoding="utf-8"), child)
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGCONT)
+    try:
+        tracer.wait(WAIT_S)
+    finally:
+        tracer.kill()
+        tracer.wait()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run has come to, as far as it must not depend on interruptions."""
+
+    adapter_sha256: str
+    metrics: tuple[dict[str, float], ...]
+    exam: str
+
+
+def outcome(out: Path) -> Outcome:
+    """Adapter, metrics without their speeds, and exam of a finished run."""
+    lines = (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    return Outcome(
+        hashlib.sha256((out / "adapter_model.safetensors").read_bytes()).hexdigest(),
+        tuple({k: v for k, v in row.items() if k != "tokens_per_second"} for row in rows),
+        (out / "exam.json").read_text(encoding="utf-8"),
+    )
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder with a data file, and what a run that nobody disturbs comes to."""
+
+    folder: Path
+    model: Path
+    data: Path
+    expected: Outcome
+    seconds: float
+
+    def command(self, out: Path, *more: str) -> list[str]:
+        """The same run into another folder."""
+        return command(self.model, self.data, out, *more)
+
+    def resume(self, out: Path, *more: str) -> int:
+        """Resume a run from its latest checkpoint, or begin it where it has none."""
+        has_one = any(out.glob("checkpoint-*"))
+        flags = ("--resume_from_checkpoint", "latest") if has_one else ("--overwrite_output_dir",)
+        return run(self.command(out, *flags, *more), out.with_suffix(".log"))
+
+
+def make_project(folder: Path, model: Path, data: Path, *more: str) -> Project:
+    """Make the undisturbed run."""
+    whole = folder / "whole"
+    blank = Project(folder, model, data, Outcome("", (), ""), 0.0)
+    started = time.monotonic()
+    code = run(blank.command(whole, *more), folder / "whole.log")
+    assert code == 0, (folder / "whole.log").read_text(encoding="utf-8")
+    return replace(blank, expected=outcome(whole), seconds=time.monotonic() - started)
+
+
+def kill_at_random(project: Project, out: Path, draw: random.Random, *more: str) -> None:
+    """Begin or resume a run and send it SIGKILL at a random time of its length."""
+    flags = ("--resume_from_checkpoint", "latest") if any(out.glob("checkpoint-*")) else ()
+    again = flags or ("--overwrite_output_dir",)
+    child = start(project.command(out, *again, *more), out.with_suffix(".log"))
+    child.join(draw.uniform(0.2, 1.0) * project.seconds)
+    child.kill()
+    child.join()

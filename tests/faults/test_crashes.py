@@ -1,0 +1,274 @@
+"""Crashes, rows 1 to 5, 12 and 13 of the project's list of faults.
+
+The quick part runs by default; every point and fifty kills: `uv run pytest -m slow tests/faults`.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from pathlib import Path
+
+import pytest
+from children import (
+    Project,
+    ended,
+    go_on_traced,
+    kill_at_random,
+    make_project,
+    needs_strace,
+    outcome,
+    run,
+    start,
+    wait_until,
+    wait_until_stopped,
+)
+
+from finetuning_exam.durable import leftovers, manifest_faults
+from finetuning_exam.training.checkpoint import NEEDED, checkpoints, find_checkpoint
+
+SAVED_STEP = 12
+"""The save that is disturbed: the third, so that it is followed by a rotation."""
+CALLS = ("write", "fsync", "rename", "unlink", "unlinkat", "rmdir", "mkdir")
+
+
+def _log(out: Path) -> str:
+    return out.with_suffix(".log").read_text(encoding="utf-8")
+
+
+# 1 SIGKILL at a random time
+
+
+def test_1_killed_three_times_at_random_and_resumed(project: Project, tmp_path: Path) -> None:
+    """Three kills in one run, resumed after each: adapter, metrics and exam are the undisturbed
+    run's.
+    """
+    draw = random.Random(7)
+    out = tmp_path / "out"
+    for _ in range(3):
+        kill_at_random(project, out, draw)
+    assert project.resume(out) == 0, _log(out)
+    assert outcome(out) == project.expected
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_1_fifty_kills(models: object, project: Project, tmp_path: Path) -> None:
+    """Fifty runs of 200 steps with saves every ten, each killed once at a random time; and ten
+    that are killed three times.
+    """
+    more = ("--max_steps", "200", "--save_steps", "10")
+    long = make_project(tmp_path, project.model, project.data, *more)
+    draw = random.Random(1)
+    for number, kills in enumerate([1] * 50 + [3] * 10):
+        out = tmp_path / f"out{number}"
+        for _ in range(kills):
+            kill_at_random(long, out, draw, *more)
+        assert long.resume(out, *more) == 0, _log(out)
+        assert outcome(out) == long.expected, number
+
+
+# 2 and 3 SIGKILL at every system call of a save and of a rotation
+
+
+def _killed_at(project: Project, out: Path, call: str, count: int) -> bool:
+    """Kill a run at the n-th call of a kind in its last save; whether it came to that."""
+    child = start(project.command(out), out.with_suffix(".log"), pause_at_save=SAVED_STEP)
+    wait_until_stopped(child)
+    go_on_traced(child, f"{call}:signal=KILL:when={count}", out.with_suffix(".strace"))
+    return ended(child) == -signal.SIGKILL
+
+
+def _assert_resumes(project: Project, out: Path) -> None:
+    """A whole checkpoint is there, nothing half under its name, and a resume ends the same."""
+    assert find_checkpoint(out, "latest").step in (8, SAVED_STEP)
+    for _, path in checkpoints(out):
+        assert manifest_faults(path, NEEDED) == ()
+    assert project.resume(out) == 0, _log(out)
+    assert outcome(out) == project.expected
+    assert leftovers(out) == ()
+
+
+@needs_strace
+@pytest.mark.parametrize(("call", "count"), [("write", 9), ("fsync", 3), ("rename", 6)])
+def test_2_killed_at_a_call_of_a_save(
+    project: Project, tmp_path: Path, call: str, count: int
+) -> None:
+    """Killed while a checkpoint is written, flushed or renamed: the one before or the new one is
+    whole.
+    """
+    assert _killed_at(project, tmp_path / "out", call, count)
+    _assert_resumes(project, tmp_path / "out")
+
+
+@needs_strace
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("call", CALLS)
+def test_2_killed_at_every_call_of_a_save(
+    project: Project, tmp_path: Path, call: str, record_property: pytest.RecordProperty
+) -> None:
+    """The same at the first, second, … call of each kind until the run comes to its end: saving,
+    rotation, the final adapter, the exam's files and the manifest.
+    """
+    count = 1
+    while _killed_at(project, tmp_path / f"out{count}", call, count):
+        _assert_resumes(project, tmp_path / f"out{count}")
+        count += 1
+    assert outcome(tmp_path / f"out{count}") == project.expected
+    record_property("points", count - 1)
+    print(f"{call}: {count - 1} points")
+
+
+# 4 and 5 Signals
+
+
+def _signalled(project: Project, out: Path, number: int) -> int:
+    child = start(project.command(out), out.with_suffix(".log"))
+    assert wait_until(lambda: (out / "checkpoint-4").exists(), child)
+    assert child.pid is not None
+    os.kill(child.pid, number)
+    return ended(child)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_4_a_signal_ends_a_run_after_its_step(
+    project: Project, tmp_path: Path, number: int, code: int
+) -> None:
+    """SIGTERM and Ctrl-C: the step is finished and saved, the code is the signal's, the command
+    that goes on is told, and it ends the same.
+    """
+    out = tmp_path / "out"
+    found = _signalled(project, out, number)
+    assert found == code, _log(out)
+    last = _log(out).strip().splitlines()[-1]
+    step = find_checkpoint(out, "latest").step
+    assert f"stopped after step {step} of 12, which is saved. Go on with: " in last
+    assert last.endswith("--resume_from_checkpoint latest")
+    assert "Traceback" not in _log(out)
+    assert project.resume(out) == 0, _log(out)
+    assert outcome(out) == project.expected
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_4_a_signal_before_the_first_step(
+    project: Project, tmp_path: Path, number: int, code: int
+) -> None:
+    """While rows are encoded and time is estimated there is nothing to save: it ends at once."""
+    out = tmp_path / "out"
+    child = start(project.command(out), out.with_suffix(".log"))
+    assert wait_until(lambda: (out / ".lock").exists(), child)
+    assert child.pid is not None
+    os.kill(child.pid, number)
+    assert ended(child) == code
+    assert _log(out).strip().splitlines()[-1].startswith("fte train: stopped.")
+    assert "Traceback" not in _log(out)
+    assert project.resume(out) == 0, _log(out)
+    assert outcome(out) == project.expected
+
+
+@needs_strace
+def test_5_a_second_ctrl_c_leaves_at_once(project: Project, tmp_path: Path) -> None:
+    """Two Ctrl-C in the middle of a save: the save is given up and nothing of it stays."""
+    out = tmp_path / "out"
+    child = start(project.command(out), out.with_suffix(".log"), pause_at_save=8)
+    wait_until_stopped(child)
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGINT)
+    # The first flush of the save takes as long as it takes to press Ctrl-C again.
+    trace = out.with_suffix(".strace")
+    delayed = f"fsync:delay_enter={10**6}:when=1"
+    pid = child.pid
+    go_on = CtrlC(pid, trace)
+    go_on_traced(child, delayed, trace)
+    assert go_on.sent
+    assert ended(child) == 130
+    assert leftovers(out) == ()
+    assert [step for step, _ in checkpoints(out)] == [4]
+    assert project.resume(out) == 0, _log(out)
+    assert outcome(out) == project.expected
+
+
+class CtrlC:
+    """Sends SIGINT half a second after it was made, from another thread."""
+
+    def __init__(self, pid: int, trace: Path) -> None:
+        import threading
+
+        self.sent = False
+        self._pid = pid
+        threading.Timer(0.7, self._send).start()
+
+    def _send(self) -> None:
+        os.kill(self._pid, signal.SIGINT)
+        self.sent = True
+
+
+# 12 Two runs in one folder
+
+
+@pytest.mark.parametrize(
+    "n", [3, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])]
+)
+def test_12_two_runs_in_one_folder(project: Project, tmp_path: Path, n: int) -> None:
+    """Of two that start together one works and the other ends with code 6; the result is that of
+    one run.
+    """
+    for number in range(n):
+        out = tmp_path / f"out{number}"
+        children = [
+            start(project.command(out, "--overwrite_output_dir"), tmp_path / f"{number}{name}.log")
+            for name in "ab"
+        ]
+        assert sorted(ended(child) for child in children) == [0, 6]
+        assert outcome(out) == project.expected
+
+
+def test_12_a_dead_owner_s_lock_is_released(project: Project, tmp_path: Path) -> None:
+    """A run that was killed leaves its lock file; the next run takes it over."""
+    out = tmp_path / "out"
+    child = start(project.command(out), out.with_suffix(".log"))
+    assert wait_until(lambda: (out / "checkpoint-4").exists(), child)
+    child.kill()
+    child.join()
+    assert (out / ".lock").exists()
+    assert project.resume(out) == 0, _log(out)
+
+
+# 13 The clock is set back
+
+
+def test_13_order_is_by_step_not_by_time(project: Project, tmp_path: Path) -> None:
+    """With times that run backwards, `latest` is still the highest step, and rotation removes the
+    lowest.
+    """
+    out = tmp_path / "out"
+    child = start(project.command(out), out.with_suffix(".log"), pause_at_save=12)
+    wait_until_stopped(child)
+    for age, (_, path) in enumerate(checkpoints(out)):
+        os.utime(path, (10**9 - age, 10**9 - age))
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGCONT)
+    assert ended(child) == 0
+    assert [step for step, _ in checkpoints(out)] == [8, 12]
+    os.utime(out / "checkpoint-12", (0, 0))
+    assert find_checkpoint(out, "latest").step == 12
+
+
+def test_an_unfinished_run_is_not_begun_anew(project: Project, tmp_path: Path) -> None:
+    """The same command where a run was killed: code 2, what was found, how to go on, how to start
+    again; `--overwrite_output_dir` starts again.
+    """
+    out = tmp_path / "out"
+    assert _signalled(project, out, signal.SIGTERM) == 143
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    assert run(project.command(out), tmp_path / "again.log") == 2
+    said = (tmp_path / "again.log").read_text(encoding="utf-8").strip()
+    assert len(said.splitlines()) == 1
+    assert "holds an unfinished run (step " in said
+    assert "--resume_from_checkpoint latest (or start again with --overwrite_output_dir)" in said
+    changed = {path for path in out.rglob("*") if before.get(path) != path.stat().st_mtime_ns}
+    assert changed <= {out / ".lock"}
+    assert run(project.command(out, "--overwrite_output_dir"), tmp_path / "new.log") == 0
+    assert outcome(out) == project.expected
