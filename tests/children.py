@@ -24,7 +24,7 @@ import pytest
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["children", "tiny", "finetuning_exam.training.run"])
-WAIT_S = 60
+WAIT_S = 240
 
 STRACE = shutil.which("strace")
 needs_strace = pytest.mark.skipif(STRACE is None, reason="needs strace (a package of Debian's)")

@@ -66,9 +66,9 @@ def write_folder(place: Path, write: Callable[[Path], None]) -> None:
             staged.mkdir(parents=True)
             write(staged)
             names = [path.name for path in staged.iterdir()]
-            for name in names:
+            (staged / MANIFEST).write_text(_manifest_of(staged, names), encoding="utf-8")
+            for name in (*names, MANIFEST):
                 sync_file(staged / name)
-            write_manifest(staged, names)
             sync_folder(staged)
             if place.exists():
                 remove_folder(place)
@@ -130,11 +130,7 @@ def sweep(folder: Path) -> None:
 
 def write_manifest(folder: Path, names: Iterable[str]) -> None:
     """Write down size and SHA-256 of files of a folder."""
-    files: dict[str, Json] = {
-        name: {"size": (folder / name).stat().st_size, "sha256": file_sha256(folder / name)}
-        for name in sorted(names)
-    }
-    write_text(folder / MANIFEST, _manifest_text(files))
+    write_text(folder / MANIFEST, _manifest_of(folder, names))
 
 
 def manifest_faults(folder: Path, needed: Iterable[str] = ()) -> tuple[str, ...]:
@@ -170,6 +166,14 @@ def _file_fault(path: Path, expected: dict[str, Json]) -> str | None:
     except OSError as error:
         return f"{path.name} cannot be read ({error.strerror})"
     return None
+
+
+def _manifest_of(folder: Path, names: Iterable[str]) -> str:
+    files: dict[str, Json] = {
+        name: {"size": (folder / name).stat().st_size, "sha256": file_sha256(folder / name)}
+        for name in sorted(names)
+    }
+    return _manifest_text(files)
 
 
 def _manifest_text(files: dict[str, Json]) -> str:

@@ -12,7 +12,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import get_args
 
-from finetuning_exam.errors import ModelError, UsageError
+from finetuning_exam.errors import AdapterError, ModelError, UsageError
+from finetuning_exam.model.preflight import code_in_adapter, code_in_model
 from finetuning_exam.settings import BUILTIN_MODEL, Dtype, FieldSettings, Format, Template
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -72,7 +73,8 @@ def check_model_folder(folder: Path, name: str) -> None:
     """Refuse, before anything is loaded, a folder without its files or one that brings code.
 
     Raises:
-        ModelError: no or broken config.json, no safetensors weights, or `auto_map` (remote code).
+        ModelError: no or broken config.json, no safetensors weights, or anything that brings code
+            (`preflight`).
     """
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -84,9 +86,10 @@ def check_model_folder(folder: Path, name: str) -> None:
         raise ModelError(f"{name}: its config.json cannot be read ({error}).") from error
     if not isinstance(config, dict):
         raise ModelError(f"{name}: its config.json holds no object.", "Copy the model again.")
-    if "auto_map" in config:
+    code = code_in_model(folder)
+    if code:
         raise ModelError(
-            f"{name}: wants to run code of its own (auto_map in config.json), which is never done.",
+            f"{name}: wants to run code of its own ({code}), which is never done.",
             "Use a model whose architecture Transformers has.",
         )
     if not any(folder.glob("*.safetensors")):
@@ -142,6 +145,7 @@ def check_adapter_folder(folder: Path) -> None:
 
     Raises:
         UsageError: the folder, its weights or its config is missing.
+        AdapterError: its config would make a library import code.
     """
     for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
         if not (folder / name).is_file():
@@ -149,6 +153,12 @@ def check_adapter_folder(folder: Path) -> None:
                 f"{folder}: holds no {name}.",
                 "Train first (fte train), or give the adapter's folder with --adapter.",
             )
+    code = code_in_adapter(folder / ADAPTER_CONFIG)
+    if code:
+        raise AdapterError(
+            f"{folder}: wants to run code of its own ({code}), which is never done.",
+            "Use an adapter that needs none.",
+        )
 
 
 def adapter_origin(folder: Path) -> Origin:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from finetuning_exam.data.encoding.tokens import Tokenizer
 from finetuning_exam.errors import ModelError
+from finetuning_exam.model.preflight import code_in_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -36,10 +37,10 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         ModelError: there is none, or its files are damaged.
     """
     config = _read_object(folder / "tokenizer_config.json")
-    if "auto_map" in config:
+    code = code_in_model(folder)
+    if code:
         raise ModelError(
-            f"{folder}: its tokenizer wants to run code of its own (auto_map in "
-            "tokenizer_config.json), which is never done.",
+            f"{folder}: wants to run code of its own ({code}), which is never done.",
             "Use a tokenizer that Transformers has.",
         )
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor
 from transformers import Trainer, TrainerState
 from transformers.trainer_callback import ExportableState
 
-from finetuning_exam.durable import Json, read_json, write_folder, write_json
+from finetuning_exam.durable import Json, read_json, write_folder
 from finetuning_exam.errors import StoppedError
 from finetuning_exam.model.adapter import adapter_tensors, restore_adapter, save_adapter
 from finetuning_exam.model.folder import ADAPTER_WEIGHTS
@@ -120,7 +121,7 @@ class ExactCheckpoints(Trainer):  # type: ignore[misc]
             "random": numbers,
             "log_window": list(self.log_window),
         }
-        write_json(folder / STATE, state)
+        (folder / STATE).write_text(json.dumps(state, allow_nan=False), encoding="utf-8")
         self.keeping.metrics.copy_to(folder / METRICS)
 
     def _load_from_checkpoint(
@@ -143,6 +144,9 @@ class ExactCheckpoints(Trainer):  # type: ignore[misc]
         tensors = load_file(Path(checkpoint) / TENSORS)
         unpack_optimizer(self.optimizer, tensors, state["optimizer"])
         self.lr_scheduler.load_state_dict(cast("dict[str, Any]", state["scheduler"]))
+
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        """There is none without float16 autocast, and a file of its name would be a pickle."""
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is None:

@@ -79,7 +79,9 @@ class RunRecord:
 
     def to_json(self) -> Json:
         """The record as run.json holds it, with the versions of Python and of the libraries."""
-        return plain({"tool": TOOL, **asdict(self), "versions": dict(library_versions())})
+        machine = machine_facts(self.threads)
+        versions = dict(library_versions())
+        return plain({"tool": TOOL, **asdict(self), "versions": versions, "machine": machine})
 
 
 def machine_facts(threads: int) -> dict[str, str]:

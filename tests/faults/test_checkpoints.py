@@ -1,0 +1,282 @@
+"""Damage and mix-ups, rows 6 to 11 of the project's list of faults."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from children import Project, outcome, run
+from tiny import Models, rows, write_rows
+
+from finetuning_exam.cli import main
+from finetuning_exam.durable import MANIFEST
+from finetuning_exam.errors import AdapterError
+from finetuning_exam.model.adapter import load_adapter
+from finetuning_exam.model.device import choose_compute
+from finetuning_exam.model.load import load_base
+from finetuning_exam.training.checkpoint import find_checkpoint
+
+CPU = choose_compute("cpu", "float32")
+
+
+@pytest.fixture(scope="module")
+def finished(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The undisturbed run's folder, to be copied."""
+    return project.folder / "whole"
+
+
+@pytest.fixture
+def out(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run, to be damaged."""
+    return Path(shutil.copytree(finished, tmp_path / "out"))
+
+
+def _damages(path: Path, draw: random.Random, n_flips: int) -> Iterator[bytes | None]:
+    """The file gone, emptied, cut at each eighth, and with single bits flipped."""
+    content = path.read_bytes()
+    yield None
+    yield b""
+    for eighth in range(1, 8):
+        yield content[: len(content) * eighth // 8]
+    for _ in range(n_flips):
+        flipped = bytearray(content)
+        flipped[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+        yield bytes(flipped)
+
+
+def _damage(path: Path, content: bytes | None) -> None:
+    path.unlink(missing_ok=True)
+    if content is not None:
+        path.write_bytes(content)
+
+
+# 6 The newest checkpoint is damaged
+
+
+@pytest.mark.parametrize("n_flips", [40, pytest.param(300, marks=pytest.mark.slow)])
+def test_6_every_damage_is_noticed_named_and_passed_over(out: Path, n_flips: int) -> None:
+    """Every file of the newest checkpoint, each damage: the one before is used, and the reason
+    names the file.
+    """
+    draw = random.Random(6)
+    newest = out / "checkpoint-12"
+    files = sorted(newest.iterdir())
+    n_damages = 0
+    for path in files:
+        whole = path.read_bytes()
+        for content in _damages(path, draw, n_flips // len(files) + 1):
+            _damage(path, content)
+            if content == whole:
+                continue
+            n_damages += 1
+            found = find_checkpoint(out, "latest")
+            assert found.step == 8
+            assert len(found.passed_over) == 1
+            assert path.name in found.passed_over[0]
+        path.write_bytes(whole)
+    assert find_checkpoint(out, "latest").step == 12
+    assert n_damages >= n_flips + 8 * len(files)
+
+
+def test_6_a_resume_says_what_it_passes_over(project: Project, out: Path) -> None:
+    """From the checkpoint before the damaged one the run ends the same, and says so."""
+    (out / "checkpoint-12" / "state.json").write_text("{}", encoding="utf-8")
+    assert project.resume(out) == 0
+    said = out.with_suffix(".log").read_text(encoding="utf-8")
+    assert "Warning: passed over: " in said
+    assert "checkpoint-12: state.json has 2 bytes, not " in said
+    assert outcome(out) == project.expected
+
+
+@pytest.mark.parametrize("n_flips", [30, pytest.param(300, marks=pytest.mark.slow)])
+def test_6_every_damage_of_a_finished_adapter_is_noticed(
+    models: Models, out: Path, n_flips: int
+) -> None:
+    """Every file that the manifest of a finished run names, and the manifest: none is loaded."""
+    base = load_base(str(models.folder()), CPU)
+    load_adapter(base, out)
+    names = [*json.loads((out / MANIFEST).read_text(encoding="utf-8"))["files"], MANIFEST]
+    assert {"adapter_model.safetensors", "adapter_config.json", "run.json"} < set(names)
+    draw = random.Random(3)
+    for name in names:
+        path = out / name
+        whole = path.read_bytes()
+        for content in _damages(path, draw, n_flips // len(names) + 1):
+            if content == whole or (content is None and name.startswith("adapter_")):
+                continue  # a folder without an adapter is told before
+            _damage(path, content)
+            with pytest.raises(AdapterError, match=name):
+                load_adapter(base, out)
+        path.write_bytes(whole)
+
+
+# 7 All are bad
+
+
+def test_7_no_whole_checkpoint_ends_with_code_3(project: Project, out: Path) -> None:
+    """Every one is named with its reason, in one line."""
+    for path in out.glob("checkpoint-*"):
+        (path / "adapter_model.safetensors").write_bytes(b"")
+    assert project.resume(out) == 3
+    said = out.with_suffix(".log").read_text(encoding="utf-8").strip()
+    assert len(said.splitlines()) == 1
+    for step in (8, 12):
+        assert f"checkpoint-{step}: adapter_model.safetensors has 0 bytes" in said
+
+
+# 8 Half an adapter
+
+
+def test_8_half_an_adapter_is_refused(models: Models, out: Path) -> None:
+    """A foreign adapter that lacks half of its tensors, without a manifest to tell."""
+    from safetensors.torch import load_file, save_file
+
+    for name in (MANIFEST, "run.json"):
+        (out / name).unlink()
+    path = out / "adapter_model.safetensors"
+    tensors = load_file(path)
+    save_file(dict(list(tensors.items())[::2]), path)
+    with pytest.raises(AdapterError, match="tensors of the adapter are missing"):
+        load_adapter(load_base(str(models.folder()), CPU), out)
+
+
+# 9 Something else than before
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--learning_rate", "2e-2"), "learning_rate 0.01 → 0.02"),
+        (("--seed", "7"), "seed 42 → 7"),
+        (("--per_device_train_batch_size", "4"), "per_device_train_batch_size 2 → 4"),
+        (("--template", "chat"), "template 'auto' → 'chat'"),
+    ],
+)
+def test_9_other_settings_are_refused(
+    project: Project, out: Path, flags: tuple[str, str], words: str
+) -> None:
+    """The difference is shown, the code is 2, and nothing in the folder is changed."""
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert project.resume(out, *flags) == 2
+    said = out.with_suffix(".log").read_text(encoding="utf-8").strip()
+    assert words in said
+    assert "--fork" in said
+    assert len(said.splitlines()) == 1
+    assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+def test_9_other_data_and_another_base_are_refused(
+    models: Models, project: Project, out: Path, tmp_path: Path
+) -> None:
+    """Other rows under the same name, and other weights in the same folder."""
+    other = write_rows(tmp_path / "rows.jsonl", rows(59))
+    log = tmp_path / "log"
+    resume = ("--resume_from_checkpoint", "latest")
+    command = project.command(out, *resume)
+    assert run([command[0], str(other), *command[2:]], log) == 2
+    assert "sha256" in log.read_text(encoding="utf-8")
+    base = models.folder("llama", seed=1)
+    assert run([*command, "--model", str(base)], log) == 2
+    assert "model_name_or_path" in log.read_text(encoding="utf-8")
+
+
+def test_9_a_checkpoint_without_its_run_json_is_refused(project: Project, out: Path) -> None:
+    """Nothing would tell what it was made with."""
+    (out / "run.json").write_text("{", encoding="utf-8")
+    for path in out.iterdir():
+        if path.is_file() and path.name != "run.json":
+            path.unlink()
+    assert project.resume(out) in (2, 3)
+    assert "Traceback" not in out.with_suffix(".log").read_text(encoding="utf-8")
+
+
+def test_9_a_fork_starts_from_the_weights(project: Project, out: Path, tmp_path: Path) -> None:
+    """A new run with other settings begins with the checkpoint's adapter, at step 0, and leaves
+    the folder it came from as it is.
+    """
+    forked = tmp_path / "forked"
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    flags = ("--fork", str(out / "checkpoint-8"), "--learning_rate", "2e-2")
+    log = tmp_path / "log"
+    assert run(project.command(forked, *flags), log) == 0, log.read_text(encoding="utf-8")
+    assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    first, second = outcome(forked).metrics[0], project.expected.metrics
+    at_eight = next(row for row in second if row["step"] == 8 and "eval_loss" in row)
+    assert (first["step"], first["eval_loss"]) == (0, pytest.approx(at_eight["eval_loss"]))
+
+
+def test_9_a_fork_into_its_own_folder_is_refused(project: Project, out: Path) -> None:
+    """The new run would remove what it starts from."""
+    log = out.with_suffix(".log")
+    assert run(project.command(out, "--fork", str(out / "checkpoint-8")), log) == 2
+    assert "lies in the output folder" in log.read_text(encoding="utf-8")
+    assert (out / "checkpoint-8").exists()
+
+
+def test_9_a_fork_of_another_rank_is_refused(project: Project, out: Path, tmp_path: Path) -> None:
+    """Weights that do not fit the adapter are named, with code 3."""
+    log = tmp_path / "log"
+    flags = ("--fork", str(out), "--lora_r", "8")
+    assert run(project.command(tmp_path / "forked", *flags), log) == 3
+    assert "tensors do not fit the adapter" in log.read_text(encoding="utf-8")
+
+
+# 10 Another machine
+
+
+def test_10_another_library_or_thread_count_is_told(project: Project, out: Path) -> None:
+    """The run goes on, with a warning that it may not be the same bit for bit."""
+    (out / "exam.json").unlink()
+    record = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    record |= {"machine": {"torch": "2.0.0", "threads": "64"}}
+    (out / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    assert project.resume(out) == 0
+    said = out.with_suffix(".log").read_text(encoding="utf-8")
+    assert "Warning: not bit for bit the same run: torch 2.0.0 → " in said
+    assert ", threads 64 → " in said
+
+
+# 11 Pickles
+
+
+class _Bomb:
+    """Tells by a file that it was unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return Path.touch, (self._path,)
+
+
+def test_11_planted_pickles_are_never_opened(project: Project, out: Path, tmp_path: Path) -> None:
+    """Under every name that Transformers and PEFT would load."""
+    alarm = tmp_path / "alarm"
+    for folder in (out, out / "checkpoint-8", out / "checkpoint-12"):
+        for name in (
+            "optimizer.pt",
+            "scheduler.pt",
+            "rng_state.pth",
+            "training_args.bin",
+            "adapter_model.bin",
+            "pytorch_model.bin",
+            "scaler.pt",
+        ):
+            (folder / name).write_bytes(pickle.dumps(_Bomb(alarm)))
+    shutil.rmtree(out / "checkpoint-12")
+    assert project.resume(out) == 0
+    assert outcome(out) == project.expected
+    assert main(["compare", "Why?", "--adapter", str(out), "--max_new_tokens", "2"]) == 0
+    assert not alarm.exists()
+
+
+def test_11_a_run_writes_no_pickles(finished: Path) -> None:
+    """Everything in a run's folder is safetensors, JSON or text."""
+    files = [path for path in finished.rglob("*") if path.is_file() and path.name != ".lock"]
+    suffixes = {path.suffix for path in files}
+    assert suffixes <= {".safetensors", ".json", ".jsonl", ".md", ".html", ".jinja"}

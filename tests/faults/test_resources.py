@@ -1,0 +1,284 @@
+"""Disk, memory and numbers, rows 14 to 20 of the project's list of faults."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from children import (
+    Project,
+    ended,
+    go_on_traced,
+    needs_strace,
+    outcome,
+    run,
+    start,
+    wait_until_stopped,
+)
+from tiny import Models, brisk, rows, run_training
+
+from finetuning_exam.durable import leftovers, manifest_faults
+from finetuning_exam.errors import DiskError, DivergedError
+from finetuning_exam.training import run_folder
+from finetuning_exam.training.checkpoint import NEEDED, checkpoints, find_checkpoint
+
+
+def _log(out: Path) -> str:
+    return out.with_suffix(".log").read_text(encoding="utf-8")
+
+
+def _with_a_fault(project: Project, out: Path, inject: str, step: int = 12) -> int:
+    """The code of a run whose system calls fail from the save of a step on."""
+    child = start(project.command(out), out.with_suffix(".log"), pause_at_save=step)
+    wait_until_stopped(child)
+    go_on_traced(child, inject, out.with_suffix(".strace"))
+    return ended(child)
+
+
+def _assert_kept(project: Project, out: Path) -> None:
+    """The checkpoints before are whole, nothing half is left, and a resume ends the same."""
+    assert leftovers(out) == ()
+    for _, path in checkpoints(out):
+        assert manifest_faults(path, NEEDED) == ()
+    assert "Traceback" not in _log(out)
+    assert project.resume(out) == 0, _log(out)
+    assert outcome(out) == project.expected
+
+
+# 14 No space left
+
+
+@needs_strace
+def test_14_no_space_in_a_save(project: Project, tmp_path: Path) -> None:
+    """A save that fails for space ends the run with code 4; the checkpoint before stays, and what
+    was half written goes.
+    """
+    out = tmp_path / "out"
+    # The file calls of the save; what Python writes to the log is a write, too, and fails silently.
+    assert _with_a_fault(project, out, "fsync:error=ENOSPC:when=1+") == 4
+    last = _log(out).strip().splitlines()[-1]
+    assert last.endswith("checkpoint-12: no space left on the disk. Free some space.")
+    assert find_checkpoint(out, "latest").step == 8
+    _assert_kept(project, out)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of eight megabytes."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "none", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("needs root, to mount a small disk")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def _fill(path: Path) -> None:
+    """Write until nothing more fits."""
+    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"x" * 4096)
+
+
+def test_14_a_disk_that_is_really_full(project: Project, small_disk: Path) -> None:
+    """A disk that fills up in the middle of a run: code 4, one line, no half files; with room
+    again the run goes on from its last checkpoint to the same end.
+    """
+    out = small_disk / "out"
+    log = project.folder / "full.log"
+    child = start(project.command(out), log, pause_at_save=8)
+    wait_until_stopped(child)
+    _fill(small_disk / "ballast")
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGCONT)
+    assert ended(child) == 4
+    assert "no space left on the disk" in log.read_text(encoding="utf-8").splitlines()[-1]
+    (small_disk / "ballast").unlink()
+    assert find_checkpoint(out, "latest").step == 4
+    assert leftovers(out) == ()
+    assert run(project.command(out, "--resume_from_checkpoint", "latest"), log) == 0
+    assert outcome(out) == project.expected
+
+
+def test_14_a_full_disk_while_logging(project: Project, small_disk: Path) -> None:
+    """Where a line of the metrics no longer fits, the run ends the same way."""
+    out = small_disk / "out"
+    log = project.folder / "logging.log"
+    child = start(project.command(out, "--logging_steps", "1"), log, pause_at_save=4)
+    wait_until_stopped(child)
+    (small_disk / "out" / "metrics.jsonl").write_bytes(b"x" * 4096)  # its next line needs a block
+    _fill(small_disk / "ballast")
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGCONT)
+    assert ended(child) == 4
+    assert "Traceback" not in log.read_text(encoding="utf-8")
+
+
+# 15 Too little disk, told before the first step
+
+
+def test_15_a_disk_too_small_is_told_before_the_first_step(tmp_path: Path) -> None:
+    """With less free than the run needs: code 4 with both figures, and nothing is begun."""
+    with pytest.raises(DiskError) as caught:
+        run_folder.check_space(tmp_path, 10**18)
+    assert str(caught.value).startswith(f"{tmp_path}: ")
+    assert "the run needs about 1,000,000,000,000 MB" in str(caught.value)
+    assert caught.value.exit_code == 4
+    run_folder.check_space(tmp_path, 1000)
+
+
+# 16 The disk fails
+
+
+@needs_strace
+def test_16_a_flush_that_fails(project: Project, tmp_path: Path) -> None:
+    """EIO from fsync: that save has failed and is not renamed; the one before stays."""
+    out = tmp_path / "out"
+    assert _with_a_fault(project, out, "fsync:error=EIO:when=2") == 4
+    assert "checkpoint-12: the disk failed to write it (Input/output error)." in _log(out)
+    assert find_checkpoint(out, "latest").step == 8
+    _assert_kept(project, out)
+
+
+@needs_strace
+def test_16_a_rename_that_fails(project: Project, tmp_path: Path) -> None:
+    """A checkpoint that cannot get its name is not there, and the one before is."""
+    out = tmp_path / "out"
+    assert _with_a_fault(project, out, "rename:error=EIO:when=5") == 4
+    _assert_kept(project, out)
+
+
+# 17 A place that cannot be written to
+
+
+@pytest.mark.parametrize("kind", ["file", "dangling", "read-only"])
+def test_17_an_output_that_cannot_be(project: Project, tmp_path: Path, kind: str) -> None:
+    """Code 2 in a moment, before the model is loaded."""
+    out = tmp_path / "out"
+    if kind == "file":
+        out.touch()
+    elif kind == "dangling":
+        out.symlink_to(tmp_path / "gone")
+    else:
+        out = Path("/proc/out")  # nobody, not even root, makes a folder there
+    log = tmp_path / "log"
+    assert run(project.command(out, "--model", str(project.model)), log) == 2
+    said = log.read_text(encoding="utf-8").strip()
+    assert str(out) in said
+    assert "Give another --output_dir." in said
+    assert len(said.splitlines()) == 1
+
+
+# 18 Memory
+
+
+def test_18_memory_that_runs_out_is_told(
+    project: Project,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """An allocation that fails in a step: one line with what was expected and what helps."""
+    import torch
+
+    from finetuning_exam.cli import main
+    from finetuning_exam.training.sft import EncodedRowsTrainer
+
+    def fail(*_: object, **__: object) -> None:
+        torch.empty(1 << 60)
+
+    monkeypatch.setattr(EncodedRowsTrainer, "compute_loss", fail)
+    assert main(project.command(tmp_path / "out")) == 2
+    said = capsys.readouterr().err.strip()
+    assert len(said.splitlines()) == 1
+    assert "out of memory" in said
+    assert "were expected to do" in said
+    assert "Lower --micro_batch_tokens" in said
+
+
+# 19 Numbers that are none
+
+
+@pytest.mark.parametrize("fast_path", [("all",), ("none",)])
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_19_numbers_that_are_none_end_the_run_before_the_step(
+    models: Models,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+    fast_path: tuple[str, ...],
+) -> None:
+    """A loss or a gradient that is not finite: code 5, the rows are named, the optimizer has not
+    taken its step, and the checkpoint before is whole.
+    """
+    import torch
+
+    from finetuning_exam.training.sft import EncodedRowsTrainer
+
+    broken = EncodedRowsTrainer.compute_loss
+    n_steps = 0
+
+    def compute(self: EncodedRowsTrainer, *args: object, **named: object) -> torch.Tensor:
+        loss = broken(self, *args, **named)
+        if self.state.global_step < 2:
+            return loss
+        if what == "gradient":
+            loss.register_hook(lambda gradient: gradient * float("inf"))
+        return loss
+
+    monkeypatch.setattr(EncodedRowsTrainer, "compute_loss", compute)
+    if what == "loss":
+        step = EncodedRowsTrainer.training_step
+
+        def training_step(self: EncodedRowsTrainer, *args: object, **named: object) -> object:
+            if self.state.global_step == 2:
+                with torch.no_grad():
+                    for name, parameter in self.model.named_parameters():
+                        if "lora_B" in name:
+                            parameter.fill_(float("nan"))
+            return step(self, *args, **named)
+
+        monkeypatch.setattr(EncodedRowsTrainer, "training_step", training_step)
+    optimizer_step = torch.optim.AdamW.step
+
+    def counted(self: torch.optim.AdamW, *args: object, **named: object) -> object:
+        nonlocal n_steps
+        n_steps += 1
+        return optimizer_step(self, *args, **named)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", counted)
+    settings = brisk(models.folder(), max_steps=6, save_steps=1, fast_path=fast_path)
+    with pytest.raises(DivergedError) as caught:
+        run_training(settings, tmp_path, rows(12))
+    assert caught.value.exit_code == 5
+    assert "at step 3 is " in str(caught.value)
+    assert "Its rows: rows.jsonl:" in str(caught.value)
+    assert n_steps == 2
+    assert find_checkpoint(tmp_path, "latest").step == 2
+
+
+# 20 No network
+
+
+def test_20_a_base_of_the_hub_without_network(project: Project, tmp_path: Path) -> None:
+    """A clear error, and soon; a base in a folder needs no network (every test here)."""
+    log = tmp_path / "log"
+    command = project.command(tmp_path / "out", "--model", "nobody/nothing")
+    assert run(command, log) == 2
+    said = log.read_text(encoding="utf-8")
+    assert "nobody/nothing: no such folder here, and the hub did not give it" in said
+    assert "Check the name and the network, or give a folder." in said
+
+
+def test_the_run_json_of_a_resumed_run_is_a_finished_one(project: Project) -> None:
+    """A run that ended says so by its result, not by a state."""
+    record = json.loads((project.folder / "whole" / "run.json").read_text(encoding="utf-8"))
+    assert "state" not in record
+    assert record["result"]["steps"] == 12
