@@ -16,6 +16,7 @@ import pytest
 from tiny import Models, rows, write_rows
 
 from finetuning_exam.cli import main
+from finetuning_exam.training.run_folder import seal
 
 ROOT = Path(__file__).parents[2]
 CONTRACT = (
@@ -311,6 +312,7 @@ def test_an_exam_without_its_training_file_says_so(
     run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     run["data"]["paths"] = [str(tmp_path / "gone.jsonl")]
     (folder / "run.json").write_text(json.dumps(run), encoding="utf-8")
+    seal(folder)
     data = write_rows(tmp_path / "taught.jsonl", rows(6))
     quick = ("--device", "cpu", "--answered_examples", "0")
     assert main(["exam", str(data), "--adapter", str(folder), *quick]) == 0

@@ -68,7 +68,7 @@ def test_a_python_file_is_refused(model: Path, place: str) -> None:
     """Code lying in a model's folder, whether or not a config names it."""
     (model / place).parent.mkdir(exist_ok=True)
     (model / place).write_text("raise SystemExit('code ran')", encoding="utf-8")
-    with pytest.raises(ModelError, match="a Python file"):
+    with pytest.raises(ModelError, match=f"a Python file, {place}"):
         check_model_folder(model, "m")
 
 

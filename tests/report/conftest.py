@@ -109,7 +109,7 @@ def run() -> RunRecord:
         device="cpu",
         dtype="float32",
         threads=2,
-        result=TrainingResult(752, 456, 4.3, None, 312_345, 83.2, 3754.1, False),
+        result=TrainingResult(752, 456, 4.3, None, 312_345, 83.2, 1.1, 3754.1, False),
         seconds={"load": 1.4, "train": 93.2, "exam": 21.7},
     )
 

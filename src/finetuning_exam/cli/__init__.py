@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from finetuning_exam.cli.environment import prepare_environment
 from finetuning_exam.errors import DataError, DiskError, UsageError, UserError
-from finetuning_exam.training.interrupt import Terminated, raise_on_termination
+from finetuning_exam.training.interrupt import Terminated, termination_raised
 
 if TYPE_CHECKING:
     from finetuning_exam.settings import CommonSettings
@@ -48,12 +48,12 @@ def run_command(command: str, arguments: Sequence[str]) -> int:
                 f"fte has no command {command!r}.{_nearest(command)}", "See fte --help."
             )
         prepare_environment(command)
-        raise_on_termination()
         from finetuning_exam.cli.arguments import KINDS, Parsed, parse
 
         parsed = parse(KINDS[command], command, arguments)
         module = import_module(f"finetuning_exam.cli.{command}")
-        return cast("Callable[[Parsed[CommonSettings]], int]", module.run)(parsed)
+        with termination_raised():
+            return cast("Callable[[Parsed[CommonSettings]], int]", module.run)(parsed)
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -37,15 +37,14 @@ _HARMLESS = {"megatron_core": "megatron.core"}
 
 def code_in_model(folder: Path) -> str | None:
     """The first thing in a model's folder that brings code, in words; None: nothing does."""
-    for path in sorted(folder.glob("**/*.py")):
-        return f"a Python file ({path.relative_to(folder)})"
     for name in MODEL_FILES:
         for key, value in _items(_content(folder / name)):
             if key in CODE_KEYS and value:
                 return f"{key} in {name}"
             if key.endswith(KERNEL_KEYS) and isinstance(value, str) and "/" in value:
                 return f"{key} {value!r} in {name}"
-    return None
+    code = sorted(folder.glob("**/*.py"))
+    return f"a Python file, {code[0].relative_to(folder)}" if code else None
 
 
 def code_in_adapter(config: Path) -> str | None:

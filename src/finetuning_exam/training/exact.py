@@ -67,6 +67,7 @@ class ExactCheckpoints(Trainer):  # type: ignore[misc]
         self.keeping = keeping
         self.meter = meter
         self.log_window = []
+        self.saving_seconds = 0.0
         self._rotation = Rotation(keeping.folder, keeping.keep, keeping.resumed)
         self._best: dict[str, Tensor] | None = None
 
@@ -98,7 +99,9 @@ class ExactCheckpoints(Trainer):  # type: ignore[misc]
         step = self.state.global_step
         write_folder(checkpoint_path(self.keeping.folder, step), self._write)
         self._rotation.add(step)
-        self.meter.pause(time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        self.saving_seconds += seconds
+        self.meter.pause(seconds)
         signal = self.keeping.interrupts.received
         if signal is not None:
             raise StoppedError(signal, step, self.state.max_steps)

@@ -33,6 +33,7 @@ class TrainingResult:
     best_validation_loss: float | None
     tokens: int
     seconds: float
+    saving_seconds: float
     tokens_per_second: float
     stopped_early: bool
 
@@ -90,6 +91,7 @@ def train_adapter(
         best_validation_loss=state.best_metric if best else reporter.validation_loss,
         tokens=state.num_input_tokens_seen,
         seconds=trainer.meter.seconds,
+        saving_seconds=trainer.saving_seconds,
         tokens_per_second=trainer.meter.tokens_per_second,
         stopped_early=state.global_step < plan.total_steps,
     )

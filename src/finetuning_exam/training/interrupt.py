@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -14,14 +15,21 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM, raised like Ctrl-C so that whatever is half done is taken away."""
 
 
-def raise_on_termination() -> None:
-    """From now on SIGTERM raises `Terminated` instead of ending the process without a word."""
+@contextmanager
+def termination_raised() -> Iterator[None]:
+    """SIGTERM raises `Terminated` instead of ending the process without a word."""
 
     def handle(number: int, frame: FrameType | None) -> None:
         raise Terminated
 
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, handle)
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class Interrupts:
