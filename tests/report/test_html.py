@@ -183,6 +183,8 @@ def test_an_exam_on_training_rows_is_said(unmeasured_exam: Exam, run: RunRecord)
     assert "McNemar" not in words
     assert "No multiple choice was asked (it needs four different answers in a tag)" in words
     assert "(not answered, only scored)" in words
+    assert "too few paragraphs of general text to tell." in words
+    assert "interval of" not in words
     assert "nan" not in words.lower().split()
 
 

@@ -9,7 +9,12 @@ import pytest
 from finetuning_exam.evaluation.exam import Exam
 from finetuning_exam.evaluation.results import ChoiceAccuracy
 from finetuning_exam.evaluation.stats import Interval, PairedDifference, Verdict
-from finetuning_exam.report.words import forgot_seriously, headline, learned_form_only
+from finetuning_exam.report.words import (
+    forgetting_words,
+    forgot_seriously,
+    headline,
+    learned_form_only,
+)
 
 
 def _with_choice(exam: Exam, base: float, tuned: float, p_value: float, n: int) -> Exam:
@@ -74,6 +79,14 @@ def test_forgetting_is_in_the_headline_whatever_the_verdict(
     found = headline(replace(exam, verdict=verdict, forgetting=forgetting))
     assert found.startswith(expected)
     assert found.endswith("general text became less likely: perplexity +65%.")
+
+
+def test_few_paragraphs_tell_nothing_of_forgetting(exam: Exam) -> None:
+    """Where there is no interval, not even the absence of a change is claimed."""
+    nothing = Interval(float("nan"), float("nan"))
+    found = replace(exam, forgetting=PairedDifference(3.0, 9.0, nothing))
+    assert forgetting_words(found) == "too few paragraphs of general text to tell"
+    assert not forgot_seriously(found)
 
 
 def test_form_and_forgetting_are_both_said(form_only_exam: Exam) -> None:

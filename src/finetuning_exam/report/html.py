@@ -74,6 +74,7 @@ class Page:
     tags: tuple[tuple[str, Results], ...]
     tag_confidence: float
     forgetting: str
+    forgetting_has_interval: bool
     loss_plot: Markup
     loss_words: str
     difference_plot: Markup
@@ -105,6 +106,7 @@ def _page(exam: Exam, run: RunRecord, metrics: tuple[dict[str, float], ...]) -> 
         tags=tuple(sorted(exam.by_tag, key=lambda item: -item[1].n_examples)),
         tag_confidence=family_confidence(len(exam.by_tag)),
         forgetting=forgetting_words(exam),
+        forgetting_has_interval=not math.isnan(exam.forgetting.interval.low),
         loss_plot=Markup(loss_plot(metrics, best_step)),
         loss_words=loss_words(metrics, best_step),
         difference_plot=Markup(difference_plot(exam.rows)),

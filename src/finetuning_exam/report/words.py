@@ -72,6 +72,8 @@ def difference_words(difference: PairedDifference) -> str:
 def forgetting_words(exam: Exam) -> str:
     """What happened to general text that nobody taught."""
     difference = exam.forgetting
+    if math.isnan(difference.interval.low):
+        return "too few paragraphs of general text to tell"
     if difference.interval.low > 0:
         share = math.expm1(difference.difference)
         return f"general text became less likely: perplexity {share:+.0%}"
