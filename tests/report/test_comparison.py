@@ -12,6 +12,7 @@ from finetuning_exam.report.comparison import (
     score_note,
     summary,
 )
+from finetuning_exam.report.page import N_CHARACTERS_SHOWN
 
 HOSTILE = "<script>alert(1)</script>\u202e</style>"
 KNOWN = Comparison(
@@ -36,6 +37,7 @@ def test_scores_stand_under_an_answer() -> None:
     assert score_note(KNOWN.tuned, "use ls") == "chrF 100 · reference 0.50 nats per token"
     assert score_note(KNOWN.base, "").endswith("did not stop by itself")
     assert score_note(Answered("x"), "") == ""
+    assert score_note(Answered(" "), "") == "an empty answer"
 
 
 def test_the_summary_is_of_questions_with_a_reference() -> None:
@@ -45,6 +47,17 @@ def test_the_summary_is_of_questions_with_a_reference() -> None:
     found = summary([KNOWN, free, KNOWN])
     assert found.startswith("2 with references, base → tuned: word for word 0% → 100%, chrF ")
     assert found.endswith(" → 100.0")
+
+
+@pytest.mark.parametrize("reference", ["", "x" * 10])
+def test_a_long_answer_is_cut_and_says_so(reference: str) -> None:
+    """What does not fit is counted; nothing is said of a file, since none has the answers."""
+    long = "x" * (N_CHARACTERS_SHOWN + 5)
+    one = Comparison(long, Answered(long), Answered(long), reference)
+    page = render_comparison([one], "out", "builtin", "fte compare")
+    assert page.count("… (5 more characters)") == 3
+    assert "x" * (N_CHARACTERS_SHOWN + 1) not in page
+    assert "exam.json" not in page
 
 
 @pytest.mark.parametrize("reference", ["", HOSTILE])

@@ -183,6 +183,8 @@ def test_an_exam_on_training_rows_is_said(unmeasured_exam: Exam, run: RunRecord)
     assert "McNemar" not in words
     assert "No multiple choice was asked (it needs four different answers in a tag)" in words
     assert "(not answered, only scored)" in words
+    assert "too few paragraphs of general text to tell." in words
+    assert "interval of" not in words
     assert "nan" not in words.lower().split()
 
 
@@ -221,6 +223,54 @@ def test_words_that_the_reference_lacks_are_marked() -> None:
         ("files\n", False),
         ("here", True),
     ]
+
+
+def test_what_is_left_out_is_not_marked(exam: Exam, run: RunRecord, make_row: MakeRow) -> None:
+    """The words that count the rest are the page's own, not the model's."""
+    answer = Answer("ls " * N_CHARACTERS_SHOWN, True)
+    row = replace(make_row(0, -3.0, answer="ls " * N_CHARACTERS_SHOWN), tuned_answer=answer)
+    page = render_report(replace(exam, rows=(row,)), run, ())
+    tuned = page.split("Tuned · ")[1].split("</dd>")[0]
+    assert "4,000 more characters" in tuned
+    assert "<mark>" not in tuned
+
+
+def test_two_thousand_examples_with_long_answers_make_a_small_page(
+    exam: Exam, run: RunRecord, metrics: Metrics, make_row: MakeRow
+) -> None:
+    """At most 3 MB, however much was examined and answered."""
+    answer = Answer("word " * 2000, True)
+    rows = tuple(
+        replace(make_row(n, n / 1000 - 1, answer=answer.text), base_answer=answer)
+        for n in range(2000)
+    )
+    assert len(render_report(replace(exam, rows=rows), run, metrics).encode()) <= 3_000_000
+
+
+def test_a_very_long_name_keeps_its_beginning_and_its_end(exam: Exam, run: RunRecord) -> None:
+    """Else the verdict would stand screens below the title; the facts have all of it."""
+    path = "begin/" + "x" * 5000 + "/end.jsonl"
+    page = render_report(exam, replace(run, data=replace(run.data, paths=(path,))), ())
+    heading = page.split("<h1>")[1].split("</h1>")[0]
+    assert len(heading) < 200
+    assert "begin/x" in heading
+    assert heading.endswith("/end.jsonl")
+    assert page.count(path) == 1
+
+
+@pytest.mark.parametrize(
+    ("n_tags", "said"),
+    [
+        (1, "The interval has 95%."),
+        (4, "The intervals have 98.75% each, so that all of them hold together in 95% of exams."),
+    ],
+)
+def test_the_confidence_of_the_tags_intervals_is_said(
+    exam: Exam, run: RunRecord, make_results: MakeResults, n_tags: int, said: str
+) -> None:
+    """Several tags have wider intervals than 95% (Bonferroni), and the page says which."""
+    by_tag = tuple((f"tag-{n}", make_results(10)) for n in range(n_tags))
+    assert said in Outline(render_report(replace(exam, by_tag=by_tag), run, ())).words()
 
 
 @given(st.text(), st.text())

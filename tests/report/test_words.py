@@ -8,8 +8,13 @@ import pytest
 
 from finetuning_exam.evaluation.exam import Exam
 from finetuning_exam.evaluation.results import ChoiceAccuracy
-from finetuning_exam.evaluation.stats import Interval, PairedDifference
-from finetuning_exam.report.words import forgot_seriously, headline, learned_form_only
+from finetuning_exam.evaluation.stats import Interval, PairedDifference, Verdict
+from finetuning_exam.report.words import (
+    forgetting_words,
+    forgot_seriously,
+    headline,
+    learned_form_only,
+)
 
 
 def _with_choice(exam: Exam, base: float, tuned: float, p_value: float, n: int) -> Exam:
@@ -56,6 +61,32 @@ def test_serious_forgetting_is_in_the_headline(exam: Exam, low: float, is_seriou
     assert forgot_seriously(found) == is_serious
     assert headline(found).startswith("Improved, but it forgot: ") == is_serious
     assert ("perplexity +65%" in headline(found)) == is_serious
+
+
+@pytest.mark.parametrize(
+    ("verdict", "expected"),
+    [
+        ("worse", "Worse: held-out answers became less likely, and more than chance explains; "),
+        ("no measurable difference", "No measurable difference on the held-out examples, but "),
+        ("too few examples to tell", "Too few examples to tell whether anything changed, but "),
+    ],
+)
+def test_forgetting_is_in_the_headline_whatever_the_verdict(
+    exam: Exam, verdict: Verdict, expected: str
+) -> None:
+    """What was lost is said too where nothing was won."""
+    forgetting = PairedDifference(3.0, 3.5, Interval(0.4, 0.6))
+    found = headline(replace(exam, verdict=verdict, forgetting=forgetting))
+    assert found.startswith(expected)
+    assert found.endswith("general text became less likely: perplexity +65%.")
+
+
+def test_few_paragraphs_tell_nothing_of_forgetting(exam: Exam) -> None:
+    """Where there is no interval, not even the absence of a change is claimed."""
+    nothing = Interval(float("nan"), float("nan"))
+    found = replace(exam, forgetting=PairedDifference(3.0, 9.0, nothing))
+    assert forgetting_words(found) == "too few paragraphs of general text to tell"
+    assert not forgot_seriously(found)
 
 
 def test_form_and_forgetting_are_both_said(form_only_exam: Exam) -> None:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from finetuning_exam.evaluation.results import chrf, is_exact
 from finetuning_exam.report.diff import Span, compare_words
-from finetuning_exam.report.page import AnswerView, make_environment, shorten
+from finetuning_exam.report.page import (
+    AnswerView,
+    beginning,
+    make_environment,
+    shorten,
+    with_rest,
+)
 from finetuning_exam.report.text import number, percent
 
 
@@ -44,6 +50,8 @@ def score_note(answered: Answered, reference: str) -> str:
         notes.append(f"chrF {number(chrf(answered.text, reference), 0)}")
     if answered.nll_per_token is not None:
         notes.append(f"reference {number(answered.nll_per_token, 2)} nats per token")
+    if not answered.text.strip():
+        notes.append("an empty answer")
     if not answered.stopped:
         notes.append("did not stop by itself")
     return " · ".join(notes)
@@ -80,30 +88,35 @@ def _side(comparisons: Sequence[Comparison], index: int) -> list[tuple[Answered,
     return [((it.base, it.tuned)[index], it) for it in comparisons]
 
 
+def _answers(comparison: Comparison) -> tuple[AnswerView, ...]:
+    """The texts of one question, each as much as a page shows of it."""
+    base, tuned = comparison.base, comparison.tuned
+    shown = replace(
+        comparison,
+        base=replace(base, text=beginning(base.text)),
+        tuned=replace(tuned, text=beginning(tuned.text)),
+    )
+    reference = AnswerView("Reference", (Span(shorten(comparison.reference), False),), "")
+    answers = (
+        AnswerView(
+            title,
+            with_rest(marked(shown, part), whole.text),
+            score_note(whole, comparison.reference),
+        )
+        for title, part, whole in (("Base", shown.base, base), ("Tuned", shown.tuned, tuned))
+    )
+    return (reference, *answers) if comparison.reference else tuple(answers)
+
+
 def render_comparison(
     comparisons: Sequence[Comparison], adapter: str, base: str, command: str
 ) -> str:
     """The page; every text from data or model is escaped."""
-    views = [
-        _View(
-            shorten(it.prompt),
-            tuple(
-                AnswerView(title, spans, note)
-                for title, spans, note in (
-                    ("Reference", (Span(shorten(it.reference), False),), ""),
-                    ("Base", marked(it, it.base), score_note(it.base, it.reference)),
-                    ("Tuned", marked(it, it.tuned), score_note(it.tuned, it.reference)),
-                )
-                if title != "Reference" or it.reference
-            ),
-        )
-        for it in comparisons
-    ]
     return (
         make_environment()
         .get_template("compare.html.jinja")
         .render(
-            views=views,
+            views=[_View(shorten(it.prompt), _answers(it)) for it in comparisons],
             summary=[line for line in [summary(comparisons)] if line],
             has_references=any(it.reference for it in comparisons),
             adapter=adapter,

@@ -15,9 +15,15 @@ from finetuning_exam.evaluation.exam import Exam
 from finetuning_exam.evaluation.generate import Answer
 from finetuning_exam.evaluation.results import ExamRow, Results
 from finetuning_exam.evaluation.score import Score
-from finetuning_exam.evaluation.stats import is_chance
+from finetuning_exam.evaluation.stats import family_confidence, is_chance
 from finetuning_exam.report.diff import Span, compare_words
-from finetuning_exam.report.page import AnswerView, make_environment, shorten
+from finetuning_exam.report.page import (
+    AnswerView,
+    beginning,
+    make_environment,
+    shorten,
+    with_rest,
+)
 from finetuning_exam.report.plots import difference_plot, loss_plot, loss_words, share_words
 from finetuning_exam.report.text import (
     ABSENT,
@@ -38,6 +44,7 @@ from finetuning_exam.report.words import (
     learned_form_only,
 )
 from finetuning_exam.training.record import RunRecord, library_versions
+from finetuning_exam.training.run_folder import EXAM
 
 N_EXAMPLES_SHOWN = 10
 
@@ -65,7 +72,9 @@ class Page:
     notes: tuple[str, ...]
     measures: tuple[Measure, ...]
     tags: tuple[tuple[str, Results], ...]
+    tag_confidence: float
     forgetting: str
+    forgetting_has_interval: bool
     loss_plot: Markup
     loss_words: str
     difference_plot: Markup
@@ -95,7 +104,9 @@ def _page(exam: Exam, run: RunRecord, metrics: tuple[dict[str, float], ...]) -> 
         notes=tuple(_notes(exam, run)),
         measures=measures(exam.overall),
         tags=tuple(sorted(exam.by_tag, key=lambda item: -item[1].n_examples)),
+        tag_confidence=family_confidence(len(exam.by_tag)),
         forgetting=forgetting_words(exam),
+        forgetting_has_interval=not math.isnan(exam.forgetting.interval.low),
         loss_plot=Markup(loss_plot(metrics, best_step)),
         loss_words=loss_words(metrics, best_step),
         difference_plot=Markup(difference_plot(exam.rows)),
@@ -187,7 +198,7 @@ def _notes(exam: Exam, run: RunRecord) -> list[str]:
             f"{counted(data.exam_rows_also_taught, 'question')} of the exam file also in the "
             "training file: left out of this exam."
         )
-    if exam.forgetting.interval.low > 0:
+    if exam.forgetting.interval.low > 0 and forgetting_words(exam) not in headline(exam):
         notes.append(f"Something was forgotten: {forgetting_words(exam)}.")
     if overall.n_answered < overall.n_examples:
         notes.append(
@@ -223,12 +234,12 @@ def _difference(row: ExamRow) -> float:
 def _example(row: ExamRow) -> ExampleView:
     example = row.example
     prompt = f"{example.instruction}\n\n{example.input}" if example.input else example.instruction
-    reference = AnswerView("Reference", (Span(shorten(example.answer), False),), "")
+    reference = AnswerView("Reference", (Span(shorten(example.answer, EXAM), False),), "")
     return ExampleView(
         signed(_difference(row), 2),
         example.where,
         example.tag,
-        shorten(prompt),
+        shorten(prompt, EXAM),
         (
             reference,
             _answer("Base", row.base_answer, row.base_score, example.answer),
@@ -244,4 +255,5 @@ def _answer(title: str, answer: Answer | None, score: Score, reference: str) -> 
     end = "" if answer.stopped else "did not stop by itself"
     if not answer.text.strip():
         return AnswerView(title, (), end or "an empty answer")
-    return AnswerView(title, compare_words(shorten(answer.text), reference), end)
+    spans = compare_words(beginning(answer.text), reference)
+    return AnswerView(title, with_rest(spans, answer.text, EXAM), end)

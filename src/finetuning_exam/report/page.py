@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 N_CHARACTERS_SHOWN = 2000
+N_CHARACTERS_OF_NAME = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +49,36 @@ def make_environment() -> Environment:
         "percent": percent,
         "p_value": p_value,
         "interval": interval_text,
+        "name": short_name,
     }
     return environment
 
 
-def shorten(text: str) -> str:
-    """The beginning of a long text, and how much is left out."""
-    left_out = len(text) - N_CHARACTERS_SHOWN
-    if left_out <= 0:
+def short_name(text: str) -> str:
+    """A name, path or tag; of a very long one its beginning and its end."""
+    if len(text) <= N_CHARACTERS_OF_NAME:
         return text
-    return f"{text[:N_CHARACTERS_SHOWN]} … ({left_out:,} more characters: see exam.json)"
+    half = N_CHARACTERS_OF_NAME // 2
+    return f"{text[:half]}…{text[-half:]}"
+
+
+def shorten(text: str, where: str = "") -> str:
+    """The beginning of a long text, and how much is left out; `where` names a file that has it."""
+    return beginning(text) + left_out(text, where)
+
+
+def beginning(text: str) -> str:
+    """As much of a text as a page shows."""
+    return text[:N_CHARACTERS_SHOWN]
+
+
+def left_out(text: str, where: str = "") -> str:
+    """How much more there is than the beginning; empty where that is all."""
+    n = len(text) - N_CHARACTERS_SHOWN
+    return f" … ({n:,} more characters{f': see {where}' if where else ''})" if n > 0 else ""
+
+
+def with_rest(spans: tuple[Span, ...], text: str, where: str = "") -> tuple[Span, ...]:
+    """The pieces of a text's beginning, and how much is left out, which is never marked."""
+    rest = left_out(text, where)
+    return (*spans, Span(rest, False)) if rest else spans

@@ -50,12 +50,15 @@ def headline(exam: Exam) -> str:
             "Improved, but it forgot: held-out answers became likelier, and more than chance "
             f"explains{cost}."
         )
-    return {
-        "improved": "Improved: held-out answers became likelier, and more than chance explains.",
-        "worse": "Worse: held-out answers became less likely, and more than chance explains.",
-        "no measurable difference": "No measurable difference on the held-out examples.",
-        "too few examples to tell": "Too few examples to tell whether anything changed.",
+    if exam.verdict == "worse":
+        return f"Worse: held-out answers became less likely, and more than chance explains{cost}."
+    if exam.verdict == "improved":
+        return "Improved: held-out answers became likelier, and more than chance explains."
+    nothing = {
+        "no measurable difference": "No measurable difference on the held-out examples",
+        "too few examples to tell": "Too few examples to tell whether anything changed",
     }[exam.verdict]
+    return f"{nothing}, but it forgot: {forgetting_words(exam)}." if cost else f"{nothing}."
 
 
 def difference_words(difference: PairedDifference) -> str:
@@ -69,6 +72,8 @@ def difference_words(difference: PairedDifference) -> str:
 def forgetting_words(exam: Exam) -> str:
     """What happened to general text that nobody taught."""
     difference = exam.forgetting
+    if math.isnan(difference.interval.low):
+        return "too few paragraphs of general text to tell"
     if difference.interval.low > 0:
         share = math.expm1(difference.difference)
         return f"general text became less likely: perplexity {share:+.0%}"
