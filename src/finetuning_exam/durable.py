@@ -194,7 +194,7 @@ def file_sha256(path: Path) -> str:
 
 def sync_file(path: Path) -> None:
     """Flush a file to the disk."""
-    with path.open("rb") as file:
+    with path.open("r+b") as file:
         os.fsync(file.fileno())
 
 

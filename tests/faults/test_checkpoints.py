@@ -280,3 +280,25 @@ def test_11_a_run_writes_no_pickles(finished: Path) -> None:
     files = [path for path in finished.rglob("*") if path.is_file() and path.name != ".lock"]
     suffixes = {path.suffix for path in files}
     assert suffixes <= {".safetensors", ".json", ".jsonl", ".md", ".html", ".jinja"}
+
+
+def test_9_a_checkpoint_from_elsewhere_mixes_nothing(
+    project: Project, out: Path, tmp_path: Path
+) -> None:
+    """Going on from another folder's checkpoint, an unfinished run in the output folder is
+    refused, and a finished one is removed first.
+    """
+    other = Path(shutil.copytree(out, tmp_path / "other"))
+    log = tmp_path / "log"
+    flags = ("--resume_from_checkpoint", str(out / "checkpoint-8"))
+    record = json.loads((other / "run.json").read_text(encoding="utf-8"))
+    (other / "run.json").write_text(json.dumps({**record, "state": "unfinished"}))
+    assert run(project.command(other, *flags), log) == 2
+    assert "holds an unfinished run" in log.read_text(encoding="utf-8")
+    (other / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    (other / "checkpoint-90").mkdir()
+    assert run(project.command(other, *flags), log) == 0, log.read_text(encoding="utf-8")
+    assert not (other / "checkpoint-90").exists()
+    assert outcome(other) == project.expected
+    command = json.loads((other / "run.json").read_text(encoding="utf-8"))["command"]
+    assert "resume" not in command

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,8 @@ from finetuning_exam.training.inputs import (
 if TYPE_CHECKING:
     from finetuning_exam.training.run import Prepared
 
+RESUME = "resume_from_checkpoint"
+OVERWRITE = "overwrite_output_dir"
 _NO_MEMORY = ("out of memory", "allocate memory", "not enough memory")
 """What torch says in its errors on a CPU, on CUDA and on MPS."""
 
@@ -67,8 +70,23 @@ def tell_stop() -> None:
 
 def resuming(command: str) -> str:
     """The command that goes on with a run."""
-    flag = "--resume_from_checkpoint"
-    return command if flag in command else f"{command} {flag} latest"
+    return f"{from_the_start(command)} --resume_from_checkpoint latest"
+
+
+def from_the_start(command: str) -> str:
+    """The command that makes a run again, however often it was resumed."""
+    kept: list[str] = []
+    dropped = ""
+    for word in shlex.split(command):
+        is_value = not word.startswith("-")
+        if dropped and is_value and (dropped != OVERWRITE or word.lower() in ("true", "false")):
+            dropped = ""
+            continue
+        name = word.partition("=")[0].replace("-", "_").lstrip("_").removeprefix("no_")
+        dropped = name if name in (RESUME, OVERWRITE) and "=" not in word else ""
+        if name not in (RESUME, OVERWRITE):
+            kept.append(word)
+    return shlex.join(kept)
 
 
 def asked_checkpoint(settings: TrainSettings, check: Check) -> Found | None:
@@ -92,7 +110,12 @@ def asked_checkpoint(settings: TrainSettings, check: Check) -> Found | None:
     return found
 
 
-def check_start(parsed: Parsed[TrainSettings], folder: Path) -> None:
+def _is_of(folder: Path, found: Found | None) -> bool:
+    """Whether a run goes on in the folder that its checkpoint lies in."""
+    return found is not None and found.path.resolve().parent == folder.resolve()
+
+
+def check_start(parsed: Parsed[TrainSettings], folder: Path, found: Found | None) -> None:
     """Refuse a new run where it would destroy an unfinished one or what it starts from.
 
     Raises:
@@ -107,12 +130,12 @@ def check_start(parsed: Parsed[TrainSettings], folder: Path) -> None:
                 f"--fork {source}: lies in the output folder, which a new run clears.",
                 "Give another --output_dir.",
             )
-    if settings.resume_from_checkpoint or settings.overwrite_output_dir:
+    if _is_of(folder, found) or settings.overwrite_output_dir:
         return
-    found = checkpoints(folder)
-    if found and run_folder.is_unfinished(folder):
+    saved = checkpoints(folder)
+    if saved and run_folder.is_unfinished(folder):
         raise UsageError(
-            f"{folder}: holds an unfinished run (step {found[-1][0]:,} is saved).",
+            f"{folder}: holds an unfinished run (step {saved[-1][0]:,} is saved).",
             f"Go on with: {resuming(parsed.command_line)} (or start again with "
             "--overwrite_output_dir).",
         )
@@ -140,7 +163,10 @@ def begin_folder(
     settings = prepared.settings
     folder = Path(settings.output_dir)
     adapter_bytes = 4 * prepared.n_adapter_parameters
-    run_folder.check_space(folder, needed_space(adapter_bytes, settings.save_total_limit))
+    is_own = _is_of(folder, found)
+    run_folder.check_space(
+        folder, needed_space(adapter_bytes, settings.save_total_limit, resumed=is_own)
+    )
     machine = machine_facts(prepared.compute.threads)
     inputs = prepared_inputs(
         _inputs(settings, check),
@@ -161,6 +187,6 @@ def begin_folder(
         if changes:
             say(console, f"Warning: not bit for bit the same run: {', '.join(changes)}.")
         say(console, f"resuming from {found.path}")
-    elif run_folder.clear_run(folder):
+    if not is_own and run_folder.clear_run(folder):
         say(console, f"{folder}: the earlier run there is replaced")
     run_folder.begin(folder, inputs)

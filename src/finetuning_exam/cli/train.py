@@ -29,6 +29,7 @@ from finetuning_exam.cli.resume import (
     asked_checkpoint,
     begin_folder,
     check_start,
+    from_the_start,
     resuming,
     tell_stop,
     told,
@@ -39,7 +40,7 @@ from finetuning_exam.data.reading.hub import is_hub_name
 from finetuning_exam.data.reading.read import SKIP_BAD_ROWS, refuse_errors
 from finetuning_exam.data.split import Split
 from finetuning_exam.durable import write_json, write_text
-from finetuning_exam.errors import DataError, UsageError, WorseError
+from finetuning_exam.errors import DataError, StoppedError, UsageError, WorseError
 from finetuning_exam.evaluation.general import read_general_text
 from finetuning_exam.model.folder import RUN, check_local_model
 from finetuning_exam.report.data_check import finding_to_json, kinds_lines, split_line
@@ -95,7 +96,7 @@ def run(parsed: Parsed[TrainSettings]) -> int:
     check_local_model(settings.model_name_or_path)
     with run_folder.locked(folder):
         found = asked_checkpoint(settings, data.check)
-        check_start(parsed, folder)
+        check_start(parsed, folder, found)
         say_unused(console, settings.config, parsed.unused_keys, "train")
         _tell_data(console, data)
         exam, record = _train_and_examine(parsed, data, found, console)
@@ -186,6 +187,8 @@ def _train_and_examine(
         with watch.part("train"), ProgressView(console) as view, Interrupts(tell_stop) as signals:
             result = train(prepared, folder, view.show, found, signals)
         _tell_training(console, result, watch.seconds["train"])
+        if signals.received is not None:
+            raise StoppedError(signals.received, result.steps, prepared.plan.total_steps)
         with watch.part("exam"), console.status("exam") as status:
             exam = examine(prepared, lambda stage: status.update(f"exam: {stage}"))
     record = make_record(
@@ -193,7 +196,7 @@ def _train_and_examine(
         _data_record(data.check, prepared),
         result,
         folder,
-        parsed.command_line,
+        from_the_start(parsed.command_line),
         watch.seconds,
         predicted,
     )

@@ -134,8 +134,8 @@ def load_adapter(base: Base, folder: Path) -> PeftModel:
     """
     check_adapter_folder(folder)
     origin = adapter_origin(folder)
-    _check_base(base, folder, origin)
     check_sealed(folder, origin)
+    _check_base(base, folder, origin)
     stored = _stored_keys(folder)
     try:
         with warnings.catch_warnings():
@@ -196,8 +196,8 @@ def start_from(model: PeftModel, base: Base, folder: Path) -> None:
     """
     check_adapter_folder(folder)
     origin = adapter_origin(folder)
-    _check_base(base, folder, origin)
     check_sealed(folder, origin)
+    _check_base(base, folder, origin)
     try:
         restore_adapter(model, load_file(folder / ADAPTER_WEIGHTS))
     except SafetensorError as error:

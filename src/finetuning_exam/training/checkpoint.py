@@ -102,9 +102,12 @@ def _named(path: Path) -> Found:
     return Found(path)
 
 
-def needed_space(adapter_bytes: int, keep: int) -> int:
-    """Bytes a run needs on the disk: its checkpoints, one being written, and what is left of it."""
-    n_checkpoints = max(FEWEST_KEPT, keep) + 1
+def needed_space(adapter_bytes: int, keep: int, *, resumed: bool = False) -> int:
+    """Bytes a run needs on the disk: its checkpoints, one being written, and what is left of it.
+
+    A resumed run has its checkpoints already.
+    """
+    n_checkpoints = 1 if resumed else max(FEWEST_KEPT, keep) + 1
     return (n_checkpoints * _COPIES + 1) * adapter_bytes + _SMALL_FILES
 
 

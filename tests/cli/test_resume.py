@@ -1,0 +1,28 @@
+"""Specification of the commands that a run tells: how to go on, and how to make it again."""
+
+from __future__ import annotations
+
+import pytest
+
+from finetuning_exam.cli.resume import from_the_start, resuming
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "",
+        " --resume_from_checkpoint latest",
+        " --resume-from-checkpoint=out/checkpoint-3",
+        " --overwrite_output_dir",
+        " --overwrite_output_dir True --resume_from_checkpoint 'a b/checkpoint-1'",
+        " --no-overwrite-output-dir",
+        " --resume_from_checkpoint latest --overwrite_output_dir=True",
+    ],
+)
+def test_a_run_is_made_again_from_its_start(more: str) -> None:
+    """Whatever was said of resuming and replacing is left out; everything else stays."""
+    again = "fte train 'my data.jsonl' --seed 3"
+    assert from_the_start(f"fte train{more} 'my data.jsonl' --seed 3") == again
+    assert from_the_start(f"fte train 'my data.jsonl'{more} --seed 3") == again
+    assert from_the_start(f"fte train 'my data.jsonl' --seed 3{more}") == again
+    assert resuming(f"{again}{more}") == f"{again} --resume_from_checkpoint latest"
