@@ -27,8 +27,8 @@ def _write(path: Path, rows: list[dict[str, str]]) -> Path:
 
 
 def _run(out: Path, train: Path, exam: Path, *flags: str) -> tuple[dict[str, Any], str]:
-    """The exam and the headline of a training."""
-    shown = ("--answered_examples", "60", "--max_new_tokens", "40")
+    """The exam and the report of a training."""
+    shown = ("--max_new_tokens", "40")
     arguments = ["train", str(train), "--eval_file", str(exam), "--output_dir", str(out)]
     assert main([*arguments, *shown, *flags]) == 0
     exam_json = json.loads((out / "exam.json").read_text(encoding="utf-8"))
@@ -41,12 +41,15 @@ def _reworded(folder: Path) -> Path:
 
 
 def test_a_good_training_is_improved(tmp_path: Path) -> None:
-    """The example data teaches facts: held-out wordings are answered, and right ones are chosen."""
-    exam, report = _run(tmp_path / "out", TRAIN, _reworded(tmp_path), "--num_train_epochs", "6")
+    """The example data, by the default recipe, teaches facts: held-out wordings are answered, and
+    right ones are chosen.
+    """
+    exam, report = _run(tmp_path / "out", TRAIN, _reworded(tmp_path))
     assert exam["verdict"] == "improved"
     choice = exam["choice_accuracy"]
-    assert choice["tuned"] > choice["base"] + 0.2
+    assert choice["tuned"] > choice["base"]
     assert choice["p_value"] < 0.001
+    assert exam["exact_match"]["tuned"] > 0.5
     assert "the form, not the answers" not in report
 
 
@@ -88,7 +91,7 @@ def test_training_on_the_exam_is_seen(tmp_path: Path, capsys: pytest.CaptureFixt
 
 def test_over_training_forgets(tmp_path: Path) -> None:
     """Twenty passes over sixty rows at a high rate cost the base what it knew, and that is in the
-    headline or, where nothing improved, in the notes.
+    headline whatever the verdict.
     """
     few = _write(tmp_path / "few.jsonl", _lines(TRAIN)[:60])
     exam, report = _run(
@@ -98,4 +101,5 @@ def test_over_training_forgets(tmp_path: Path) -> None:
         *("--num_train_epochs", "20", "--learning_rate", "1e-2", "--eval_fraction", "0"),
     )
     assert exam["forgetting"]["ci_low"] > 0.5
-    assert "general text became less likely" in report
+    assert "but it forgot" in report
+    assert "General text became less likely" in report

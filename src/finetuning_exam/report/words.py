@@ -42,7 +42,7 @@ def headline(exam: Exam) -> str:
     if learned_form_only(exam):
         return (
             "Improved, but it learned the form, not the answers: the held-out answers became "
-            "likelier, yet the right one is told apart from wrong ones no better than before"
+            "likelier, yet the right one is told apart from wrong ones not measurably better"
             f"{cost}."
         )
     if exam.verdict == "improved" and cost:
