@@ -1,0 +1,232 @@
+# ruff: noqa: T201, TID251 - an experiment with the model itself prints its table
+"""How often the exam takes a side between two models of which neither is better, in real exams.
+
+    uv run python bench/exam_null.py
+    uv run python bench/exam_null.py --data more.jsonl --exams 100
+
+The built-in base is examined with adapters that nothing was trained into, each exam with a seed,
+an adapter and a held-out sample of its own. The samples are drawn from a pool of rows (exam.jsonl,
+train.jsonl and --data) by the fact, all wordings of one together. Three kinds of adapter:
+
+- zero: a fresh one, whose update is nothing. Every difference has to be exactly zero.
+- random: B drawn at random. Such an update has a direction: it makes the pool's answers a little
+  likelier or less likely, so a verdict is wrong where it takes the other side than the whole pool.
+- balanced: a mixture of two random updates by which the whole pool becomes neither likelier nor
+  less likely, while its single rows do. Every verdict that takes a side is wrong.
+
+"Held" is how often the 95% interval holds the difference of the whole pool.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import random
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from peft import PeftModel
+
+from finetuning_exam.data.encoding.encode import EncodedRows, Encoder, encode_all, make_encoder
+from finetuning_exam.data.encoding.template import choose_template
+from finetuning_exam.data.reading.read import read_sound_records
+from finetuning_exam.evaluation.exam import Exam, ExamPlan, pad_token_id, take_exam
+from finetuning_exam.evaluation.results import clusters
+from finetuning_exam.evaluation.score import score_rows
+from finetuning_exam.model.adapter import add_adapter, lora_config
+from finetuning_exam.model.device import choose_compute
+from finetuning_exam.model.fast.path import FastPath, choose_fast_path, wanted_pieces
+from finetuning_exam.model.load import Base, load_base
+from finetuning_exam.settings import BUILTIN_MODEL, FieldSettings
+
+ROWS = ("exam.jsonl", "train.jsonl")
+BATCH = 64
+SIDES = ("improved", "worse")
+Arm = Literal["zero", "random", "balanced"]
+ARMS: tuple[Arm, ...] = ("zero", "random", "balanced")
+Update = dict[str, torch.Tensor]
+"""The B matrix of every adapted module, by the parameter's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The base with an adapter that can be changed, and the rows it may be asked about.
+
+    `facts` are places of rows, one list for each piece of evidence.
+    """
+
+    base: Base
+    fast: FastPath
+    encoder: Encoder
+    pool: EncodedRows
+    facts: tuple[tuple[int, ...], ...]
+
+    @property
+    def model(self) -> PeftModel:
+        """The base with its adapter."""
+        return self.fast.model
+
+    def pool_nll(self) -> float:
+        """Nats per answer token of the whole pool."""
+        scores = score_rows(self.model, self.pool.rows, self.fast.row_nll, BATCH)
+        return math.fsum(it.nll for it in scores) / sum(it.n_tokens for it in scores)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """One exam and the difference of the whole pool, in nats per token."""
+
+    arm: Arm
+    exam: Exam
+    of_pool: float
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether a side was taken that the whole pool does not take."""
+        side = "improved" if self.of_pool < 0 else "worse"
+        has_side = self.arm == "random"
+        return self.exam.verdict in SIDES and not (has_side and self.exam.verdict == side)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the interval holds the whole pool's difference."""
+        interval = self.exam.overall.nll_per_token.interval
+        return interval.low <= self.of_pool <= interval.high
+
+
+def make_subject(paths: Sequence[str]) -> Subject:
+    """Load the built-in base with a fresh adapter, and the pool's rows."""
+    base = load_base(BUILTIN_MODEL, choose_compute("cpu", "float32"))
+    template = choose_template("auto", base.tokenizer)
+    encoder = make_encoder(base.tokenizer, template, base_stop_ids=base.stop_ids)
+    model = add_adapter(base, lora_config(16, 32, 0.0, ("all-linear",)), seed=0)
+    fast = choose_fast_path(model, pad_token_id(base.tokenizer, encoder), wanted_pieces(("all",)))
+    pool = encode_all(encoder, read_sound_records(paths, FieldSettings()).examples, base.context)
+    places: defaultdict[str, list[int]] = defaultdict(list)
+    for place, name in enumerate(clusters(pool.examples)):
+        places[name].append(place)
+    return Subject(base, fast, encoder, pool, tuple(tuple(it) for it in places.values()))
+
+
+def draw_update(model: PeftModel, seed: int, scale: float) -> Update:
+    """B matrices drawn from a normal distribution with this standard deviation."""
+    draw = torch.Generator().manual_seed(seed)
+    return {
+        name: scale * torch.randn(it.shape, generator=draw)
+        for name, it in model.named_parameters()
+        if ".lora_B." in name
+    }
+
+
+def mixed(one: Update, other: Update, angle: float) -> Update:
+    """Two updates with the weights cos and sin, which leaves the scale as it is."""
+    return {name: math.cos(angle) * it + math.sin(angle) * other[name] for name, it in one.items()}
+
+
+def put(model: PeftModel, update: Update) -> None:
+    """Give the adapter these B matrices."""
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, it in update.items():
+            parameters[name].copy_(it)
+
+
+def balanced(
+    subject: Subject, one: Update, other: Update, base_nll: float, of_one: float
+) -> Update:
+    """The mixture of two updates that changes nothing in the whole pool, the first changing it by
+    `of_one`: found as if changes were proportional to the updates, then mended once (Newton).
+    """
+
+    def of_pool(angle: float) -> float:
+        put(subject.model, mixed(one, other, angle))
+        return subject.pool_nll() - base_nll
+
+    of_other = of_pool(math.pi / 2)
+    angle = math.atan2(-of_one, of_other)
+    slope = of_other * math.cos(angle) - of_one * math.sin(angle)
+    return mixed(one, other, angle - of_pool(angle) / slope)
+
+
+def take(subject: Subject, seed: int, n_facts: int, answered: int) -> Exam:
+    """The exam of the adapter as it is, on a sample of facts drawn from the seed."""
+    facts = random.Random(seed).sample(subject.facts, n_facts)
+    places = sorted(place for fact in facts for place in fact)
+    questions = EncodedRows(
+        tuple(subject.pool.rows[it] for it in places),
+        tuple(subject.pool.examples[it] for it in places),
+        (),
+    )
+    plan = ExamPlan(seed, BATCH, answered, max_new_tokens=8, context=subject.base.context)
+    tokenizer, row_nll = subject.base.tokenizer, subject.fast.row_nll
+    return take_exam(subject.model, tokenizer, subject.encoder, questions, plan, row_nll=row_nll)
+
+
+def take_all(subject: Subject, flags: argparse.Namespace) -> dict[Arm, list[Taken]]:
+    """Every exam of every arm."""
+    taken: dict[Arm, list[Taken]] = {arm: [] for arm in ARMS}
+    base_nll = subject.pool_nll()  # the adapter is fresh
+
+    def examine(arm: Arm, seed: int, update: Update) -> Taken:
+        put(subject.model, update)
+        of_pool = subject.pool_nll() - base_nll
+        exam = take(subject, seed, flags.facts, flags.answered_examples)
+        taken[arm].append(Taken(arm, exam, of_pool))
+        return taken[arm][-1]
+
+    for seed in range(flags.exams):
+        one, other = (draw_update(subject.model, 2 * seed + it, flags.scale) for it in (0, 1))
+        examine("zero", seed, {name: torch.zeros_like(it) for name, it in one.items()})
+        of_one = examine("random", seed, one).of_pool
+        examine("balanced", seed, balanced(subject, one, other, base_nll, of_one))
+    return taken
+
+
+def line(arm: Arm, taken: Sequence[Taken]) -> str:
+    """One line of the table: verdicts, wrong ones, intervals that hold, and the rows' spread."""
+    verdicts = Counter(it.exam.verdict for it in taken)
+    spreads = [
+        statistics.pstdev(
+            row.tuned_score.nll_per_token - row.base_score.nll_per_token for row in it.exam.rows
+        )
+        for it in taken
+    ]
+    pools = [abs(it.of_pool) for it in taken]
+    return (
+        f"{arm:>10}{verdicts['improved']:>10}{verdicts['worse']:>8}"
+        f"{verdicts['no measurable difference']:>15}{sum(it.is_wrong for it in taken):>8}"
+        f"{sum(it.is_held for it in taken):>8}{statistics.median(spreads):>12.4f}"
+        f"{statistics.median(pools):>12.4f}"
+    )
+
+
+def main() -> None:
+    """Take the exams and print the table."""
+    parser = argparse.ArgumentParser(description="Real exams of models that do not differ.")
+    parser.add_argument("--data", nargs="*", default=[], help="more rows for the pool")
+    parser.add_argument("--exams", type=int, default=20)
+    parser.add_argument("--facts", type=int, default=40, help="pieces of evidence an exam has")
+    parser.add_argument("--scale", type=float, default=1e-3, help="standard deviation of B")
+    parser.add_argument("--answered_examples", type=int, default=0)
+    flags = parser.parse_args()
+    subject = make_subject([*ROWS, *flags.data])
+    print(
+        f"{len(subject.pool.rows)} rows, {len(subject.facts)} facts; exams of {flags.facts} facts"
+    )
+    taken = take_all(subject, flags)
+    print(
+        f"{'update':>10}{'improved':>10}{'worse':>8}{'no difference':>15}{'wrong':>8}{'held':>8}"
+        f"{'spread':>12}{'of pool':>12}"
+    )
+    for arm in ARMS:
+        print(line(arm, taken[arm]))
+    changed = sum(row.tuned_score != row.base_score for it in taken["zero"] for row in it.exam.rows)
+    print(f"scores that an update of zero changed: {changed}")
+
+
+if __name__ == "__main__":
+    main()
