@@ -109,9 +109,9 @@ def _run(arguments: list[str], log: str, pause_at_save: int | None, threads: int
     os._exit(code)
 
 
-def wait_until(is_so: Callable[[], bool], child: BaseProcess) -> bool:
-    """Wait until something is so, or the child has ended; whether it is so."""
-    until = time.monotonic() + WAIT_S
+def wait_until(is_so: Callable[[], bool], child: BaseProcess, seconds: float = WAIT_S) -> bool:
+    """Wait until something is so, the child has ended, or time is up; whether it is so."""
+    until = time.monotonic() + seconds
     while time.monotonic() < until and child.is_alive():
         if is_so():
             return True
@@ -199,10 +199,30 @@ def make_project(folder: Path, model: Path, data: Path, *more: str) -> Project:
 
 
 def kill_at_random(project: Project, out: Path, draw: random.Random, *more: str) -> None:
-    """Begin or resume a run and send it SIGKILL at a random time of its length."""
-    flags = ("--resume_from_checkpoint", "latest") if any(out.glob("checkpoint-*")) else ()
-    again = flags or ("--overwrite_output_dir",)
-    child = start(project.command(out, *again, *more), out.with_suffix(".log"))
-    child.join(draw.uniform(0.2, 1.0) * project.seconds)
-    child.kill()
-    child.join()
+    """Begin or resume a run, once, and send it SIGKILL at a random time while it trains: between
+    the moment its folder is locked and the moment its adapter is there.
+    """
+    weights = out / "adapter_model.safetensors"
+    before = out.with_suffix(".before")
+    if out.exists():
+        shutil.copytree(out, before)
+    seconds = project.seconds
+    for _ in range(20):
+        has_one = any(out.glob("checkpoint-*"))
+        again = ("--resume_from_checkpoint", "latest") if has_one else ("--overwrite_output_dir",)
+        started = time.monotonic()
+        child = start(project.command(out, *again, *more), out.with_suffix(".log"))
+        wait_until(weights.exists, child, draw.uniform(0.0, 1.0) * seconds)
+        if not weights.exists():
+            child.kill()
+            child.join()
+            assert child.exitcode == -signal.SIGKILL
+            shutil.rmtree(before, ignore_errors=True)
+            return
+        seconds = time.monotonic() - started  # it was faster than thought: once more
+        child.kill()
+        child.join()
+        shutil.rmtree(out)
+        if before.exists():
+            shutil.copytree(before, out)
+    raise AssertionError("the run was always faster than the kill")

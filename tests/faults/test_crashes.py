@@ -54,19 +54,23 @@ def test_1_killed_three_times_at_random_and_resumed(project: Project, tmp_path: 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_1_fifty_kills(models: object, project: Project, tmp_path: Path) -> None:
+def test_1_fifty_kills(project: Project, tmp_path: Path) -> None:
     """Fifty runs of 200 steps with saves every ten, each killed once at a random time; and ten
     that are killed three times.
     """
     more = ("--max_steps", "200", "--save_steps", "10")
     long = make_project(tmp_path, project.model, project.data, *more)
     draw = random.Random(1)
+    killed_after: list[int] = []
     for number, kills in enumerate([1] * 50 + [3] * 10):
         out = tmp_path / f"out{number}"
         for _ in range(kills):
             kill_at_random(long, out, draw, *more)
+            steps = [step for step, _ in checkpoints(out)] if out.exists() else []
+            killed_after.append(max(steps, default=0))
         assert long.resume(out, *more) == 0, _log(out)
         assert outcome(out) == long.expected, number
+    print(f"killed after the checkpoints {sorted(killed_after)}")
 
 
 # 2 and 3 SIGKILL at every system call of a save and of a rotation
