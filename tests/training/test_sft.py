@@ -487,7 +487,8 @@ def test_a_loss_that_is_not_a_number_ends_the_run(
         train(prepared, tmp_path, ignore)
     assert caught.value.exit_code == 5
     assert str(caught.value) == (
-        "The training loss at step 1 is nan. Its rows: rows.jsonl:3, rows.jsonl:4. "
+        "The training loss at step 1 is nan. "
+        "Its rows: rows.jsonl:1, rows.jsonl:4, rows.jsonl:7, rows.jsonl:8. "
         "Lower --learning_rate, or look for broken rows."
     )
     assert not (tmp_path / WEIGHTS).exists()

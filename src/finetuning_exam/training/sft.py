@@ -112,7 +112,7 @@ class EncodedRowsTrainer(ExactCheckpoints, SFTTrainer):
     ) -> None:
         self.begin_keeping(keeping, Meter())
         self._rows = tuple(train_rows)
-        self._names = {id(row): name for row, name in zip(self._rows, names, strict=False)}
+        self._names = tuple(names)
         self._step_rows: tuple[Encoded, ...] = ()
         self._micro_batch_tokens = plan.micro_batches.tokens
         self._fast = fast
@@ -213,8 +213,10 @@ class EncodedRowsTrainer(ExactCheckpoints, SFTTrainer):
         return norm
 
     def _named(self, rows: Sequence[Encoded]) -> str:
-        """Where rows come from, as far as that is known."""
-        found = [self._names[id(row)] for row in rows if id(row) in self._names]
+        """Where rows come from, in the order of the file, as far as that is known."""
+        wanted = {id(row) for row in rows}
+        known = zip(self._rows, self._names, strict=False)
+        found = [name for row, name in known if id(row) in wanted]
         more = f" and {len(found) - N_NAMED:,} more" if len(found) > N_NAMED else ""
         return f" Its rows: {', '.join(found[:N_NAMED])}{more}." if found else ""
 
