@@ -172,6 +172,34 @@ def test_4_a_signal_before_the_first_step(
     assert outcome(out) == project.expected
 
 
+def test_4_a_signal_while_saving(project: Project, tmp_path: Path) -> None:
+    """SIGTERM when a save begins: the save is finished, and the run ends with it."""
+    out = tmp_path / "out"
+    child = start(project.command(out), out.with_suffix(".log"), pause_at_save=8)
+    wait_until_stopped(child)
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGTERM)
+    os.kill(child.pid, signal.SIGCONT)
+    assert ended(child) == 143, _log(out)
+    assert find_checkpoint(out, "latest").step == 8
+    assert project.resume(out) == 0, _log(out)
+    assert outcome(out) == project.expected
+
+
+def test_4_a_signal_in_the_last_save(project: Project, tmp_path: Path) -> None:
+    """SIGTERM when everything is trained: the exam is left to the resume, which trains no more."""
+    out = tmp_path / "out"
+    child = start(project.command(out), out.with_suffix(".log"), pause_at_save=12)
+    wait_until_stopped(child)
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGTERM)
+    os.kill(child.pid, signal.SIGCONT)
+    assert ended(child) == 143, _log(out)
+    assert not (out / "exam.json").exists()
+    assert project.resume(out) == 0, _log(out)
+    assert outcome(out) == project.expected
+
+
 @needs_strace
 def test_5_a_second_ctrl_c_leaves_at_once(project: Project, tmp_path: Path) -> None:
     """Two Ctrl-C in the middle of a save: the save is given up and nothing of it stays."""
