@@ -182,8 +182,10 @@ def test_begin_marks_a_run_that_has_not_ended() -> None:
     """
     Path("out").mkdir()
     assert not is_run_folder(Path("out"))
+    Path("out/manifest.json").touch()
     begin(Path("out"), {"data": {"sha256": "ab"}})
     assert is_run_folder(Path("out"))
+    assert os.listdir("out") == ["run.json"]
     assert json.loads(Path("out/run.json").read_text(encoding="utf-8")) == {
         "tool": "finetuning-exam",
         "state": "unfinished",

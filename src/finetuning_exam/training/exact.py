@@ -134,7 +134,7 @@ class ExactCheckpoints(Trainer):  # type: ignore[misc]
         weights = load_file(folder / ADAPTER_WEIGHTS)
         restore_adapter(self.model, weights)
         state = read_json(folder / TRAINER_STATE)
-        if state.get("best_global_step") is not None:
+        if self.args.load_best_model_at_end and state.get("best_global_step") is not None:
             earlier = folder / BEST_WEIGHTS
             self._best = load_file(earlier) if earlier.exists() else weights
         self.keeping.metrics.restore(folder / METRICS)

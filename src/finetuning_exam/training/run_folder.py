@@ -115,7 +115,11 @@ def clear_run(folder: Path) -> tuple[str, ...]:
 
 
 def begin(folder: Path, inputs: dict[str, Json]) -> None:
-    """Mark a folder as a run's and write down its inputs, for a resume to compare."""
+    """Mark a folder as a run's and write down its inputs, for a resume to compare.
+
+    The manifest of a run that was finished and goes on is taken away: it will be written again.
+    """
+    (folder / MANIFEST).unlink(missing_ok=True)
     write_json(folder / RUN, {"tool": TOOL, "state": UNFINISHED, **inputs})
 
 
