@@ -25,4 +25,4 @@ def test_a_run_is_made_again_from_its_start(more: str) -> None:
     assert from_the_start(f"fte train{more} 'my data.jsonl' --seed 3") == again
     assert from_the_start(f"fte train 'my data.jsonl'{more} --seed 3") == again
     assert from_the_start(f"fte train 'my data.jsonl' --seed 3{more}") == again
-    assert resuming(f"{again}{more}") == f"{again} --resume_from_checkpoint latest"
+    assert resuming(f"{again}{more}") == f"uv run {again} --resume_from_checkpoint latest"

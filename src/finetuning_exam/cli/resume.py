@@ -70,7 +70,7 @@ def tell_stop() -> None:
 
 def resuming(command: str) -> str:
     """The command that goes on with a run."""
-    return f"{from_the_start(command)} --resume_from_checkpoint latest"
+    return f"uv run {from_the_start(command)} --resume_from_checkpoint latest"
 
 
 def from_the_start(command: str) -> str:
