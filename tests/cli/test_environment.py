@@ -2,65 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 
-from finetuning_exam.cli.environment import keep_freed_memory, prepare_environment
-
-_ALLOCATE = """
-import resource
-from finetuning_exam.cli.environment import keep_freed_memory
-kept = keep_freed_memory()
-import numpy
-def faults():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(3):
-    numpy.ones(2_000_000)  # 16 MB: fresh pages the first time
-before = faults()
-for _ in range(20):
-    numpy.ones(2_000_000)
-print(kept, faults() - before)
-"""
-
-
-def _run(**more: str) -> tuple[bool, int]:
-    """Whether freed memory is kept, and the page faults of twenty arrays of 16 MB."""
-    env = {key: value for key, value in os.environ.items() if not key.startswith("MALLOC_")}
-    done = subprocess.run(
-        [sys.executable, "-c", _ALLOCATE],
-        env=env | more,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    kept, faults = done.stdout.split()
-    return kept == "True", int(faults)
-
-
-@pytest.mark.skipif(
-    sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallopt"), reason="needs glibc"
-)
-def test_freed_memory_is_used_again() -> None:
-    """On glibc a large array takes the pages of the last one instead of fresh ones."""
-    kept, faults = _run()
-    assert kept
-    assert faults < 4096  # twenty fresh arrays have 80,000 small pages
-
-
-def test_the_users_own_malloc_settings_stay() -> None:
-    """Where the user has set a `MALLOC_…` variable, nothing is changed."""
-    kept, _ = _run(MALLOC_ARENA_MAX="2")
-    assert not kept
-
-
-def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Elsewhere than on Linux nothing is changed."""
-    monkeypatch.setattr(sys, "platform", "darwin")
-    assert not keep_freed_memory()
+from finetuning_exam.cli.environment import LIBRARIES_MAP, prepare_environment
 
 
 def test_the_users_own_environment_wins(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,3 +22,25 @@ def test_the_users_own_environment_wins(monkeypatch: pytest.MonkeyPatch) -> None
     assert os.environ["GOMP_SPINCOUNT"] == "7"
     assert os.environ["TOKENIZERS_PARALLELISM"] == "true"
     assert os.environ["HF_HUB_DISABLE_TELEMETRY"] == "1"
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or find_spec("nvidia") is None, reason="needs torch's CUDA libraries"
+)
+@pytest.mark.parametrize(("command", "code"), [("train", 2), ("check", 0)])
+def test_a_limit_on_addresses_that_no_library_fits_under_is_told(command: str, code: int) -> None:
+    """Under a `ulimit -v` in which the libraries hang or abort, the mend is said at once; the check
+    needs none of them.
+    """
+    from resource import RLIMIT_AS, setrlimit
+
+    line = "import sys; from finetuning_exam.cli import main; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", line, command, "train.jsonl"],
+        preexec_fn=lambda: setrlimit(RLIMIT_AS, (LIBRARIES_MAP - 1,) * 2),
+        timeout=60,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == code
+    assert ("ulimit -v unlimited" in done.stderr) == (code == 2)

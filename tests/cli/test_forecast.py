@@ -11,7 +11,7 @@ from rich.console import Console
 from tiny import Models, rows, write_rows
 
 from finetuning_exam.cli import main
-from finetuning_exam.cli.forecast import tell_cost
+from finetuning_exam.cli.forecast import tell_cost, tell_memory
 from finetuning_exam.durable import Json
 from finetuning_exam.training import run
 from finetuning_exam.training.estimate import Activations, Footprint, MemoryPlan
@@ -19,29 +19,35 @@ from finetuning_exam.training.inputs import earlier_choices
 from finetuning_exam.training.plan import Cost, MicroBatches
 from finetuning_exam.training.run_folder import read_run
 
-FOOTPRINT = Footprint(Activations(1.0, 1.0, 1.0), None, 2, 0, 0, 1.0)
+FOOTPRINT = Footprint(Activations(1.0, 1.0, 1.0), None, 2, 0, 0, is_cpu=True)
 COST = Cost(train_seconds=110.2, exam_seconds=9.7, peak_bytes=1_913_000_000)
 WANTED = MicroBatches(2048, checkpointing=False)
 
 
-def _told(chosen: MicroBatches = WANTED, *, fits: bool = True, can_stop: bool = False) -> list[str]:
+def _told(
+    chosen: MicroBatches = WANTED,
+    *,
+    returns_freed: bool = False,
+    fits: bool = True,
+    can_stop: bool = False,
+) -> list[str]:
     console = Console(file=io.StringIO(), width=60)
-    plan = MemoryPlan(WANTED, chosen, FOOTPRINT, 2_400_000_000, fits)
-    tell_cost(console, plan, COST, can_stop=can_stop)
+    plan = MemoryPlan(WANTED, chosen, FOOTPRINT, 2_400_000_000, returns_freed, fits)
+    tell_memory(console, plan)
+    tell_cost(console, COST, can_stop=can_stop)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
 
 
 def test_time_and_memory_are_one_line() -> None:
     """Where memory is enough, one line tells what the run takes."""
-    assert _told() == ["About 1 min 50 s of training and 10 s of exam, at most 1.9 GB of memory"]
+    assert _told() == ["About 1 min 50 s of training and 10 s of exam, 1.9 GB of memory"]
 
 
 def test_a_run_that_may_stop_says_so() -> None:
     """With early stopping the time is that of all steps."""
     assert _told(can_stop=True) == [
-        "About 1 min 50 s of training and 10 s of exam (without early stopping), "
-        "at most 1.9 GB of memory"
+        "About 1 min 50 s of training and 10 s of exam (without early stopping), 1.9 GB of memory"
     ]
 
 
@@ -55,14 +61,18 @@ def test_a_run_that_may_stop_says_so() -> None:
 )
 def test_what_short_memory_changed_is_said(chosen: MicroBatches, words: str) -> None:
     """What departs from the default is told with the memory that is free."""
-    assert _told(chosen)[0] == f"2.4 GB of memory are free: micro-batches of at most {words}"
+    told = f"2.4 GB of memory are free: micro-batches of at most {words}"
+    slower = "what is freed goes back to the system at once, which takes longer"
+    assert _told(chosen)[0] == told
+    assert _told(chosen, returns_freed=True)[0] == f"{told}; {slower}"
+    assert _told(returns_freed=True)[0] == f"2.4 GB of memory are free: {slower}"
 
 
 def test_what_does_not_fit_is_a_warning() -> None:
     """Where nothing fits, the run begins with a warning and the way out."""
     assert _told(MicroBatches(512, checkpointing=True), fits=False)[1] == (
         "Warning: the longest rows may need more memory than the 2.4 GB that are free. "
-        "Lower --max_length or --per_device_train_batch_size."
+        "Lower --max_length, --eval_batch_size or --per_device_train_batch_size."
     )
 
 

@@ -7,11 +7,13 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from children import (
+    WAIT_S,
     Project,
     ended,
     go_on_traced,
@@ -27,6 +29,8 @@ from finetuning_exam.durable import leftovers, manifest_faults
 from finetuning_exam.errors import DiskError, DivergedError
 from finetuning_exam.training import run_folder
 from finetuning_exam.training.checkpoint import NEEDED, checkpoints, find_checkpoint
+from finetuning_exam.training.progress import read_metrics
+from finetuning_exam.training.run_folder import METRICS
 
 
 def _log(out: Path) -> str:
@@ -201,6 +205,98 @@ def test_18_memory_that_runs_out_is_told(
     assert "out of memory" in said
     assert "were expected to do" in said
     assert "Lower --micro_batch_tokens" in said
+
+
+def test_18_memory_that_runs_out_in_the_exam_is_told(
+    project: Project,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The training is not lost: the mend is that of the exam, with the command that goes on."""
+    from finetuning_exam.cli import main
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    out = tmp_path / "out"
+    monkeypatch.setattr("finetuning_exam.training.run.examine", fail)
+    assert main(project.command(out)) == 2
+    said = capsys.readouterr().err.strip()
+    assert "out of memory" in said
+    assert "Lower --eval_batch_size" in said
+    assert "--resume_from_checkpoint latest" in said
+    monkeypatch.undo()
+    again = project.command(out, "--resume_from_checkpoint", "latest", "--eval_batch_size", "1")
+    assert main(again) == 0
+    assert outcome(out).adapter_sha256 == project.expected.adapter_sha256
+
+
+@pytest.fixture
+def memory_group() -> Iterator[Path]:
+    """A cgroup whose memory can be limited, of either version."""
+    lines = Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines()
+    own = next((line.split(":")[2] for line in lines if ":memory:" in line), None)
+    root = Path("/sys/fs/cgroup", "" if own is None else f"memory{own}")
+    group = root / f"finetuning-exam-test-{os.getpid()}"
+    try:
+        group.mkdir()
+        _limit(group, 2**40)
+    except OSError:
+        pytest.skip("needs root, to make a cgroup")
+    yield group
+    group.rmdir()
+
+
+def _limit(group: Path, limit: int) -> None:
+    for name in ("memory.limit_in_bytes", "memory.max"):
+        if (group / name).exists():
+            (group / name).write_text(f"{limit}", encoding="ascii")
+            return
+    raise FileNotFoundError(group)
+
+
+def _in_group(group: Path, arguments: list[str]) -> str:
+    """What a command says that runs to its end in a cgroup."""
+    done = subprocess.run(
+        [sys.executable, "-m", "finetuning_exam", *arguments],
+        preexec_fn=lambda: (group / "cgroup.procs").write_text(f"{os.getpid()}", encoding="ascii"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=WAIT_S,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_18_a_run_keeps_to_the_memory_of_its_cgroup(tmp_path: Path, memory_group: Path) -> None:
+    """With half of what it takes by itself a run says what it changes, ends well, and its
+    losses are the same but for rounding.
+    """
+    words = ("river", "lamp", "quiet", "seven", "copper", "moss", "under", "seldom")
+    answers = [" ".join(words[(i * j) % 8] for j in range(220)) for i in range(1, 31)]
+    examples = [{"instruction": f"Say {i}.", "output": it} for i, it in enumerate(answers)]
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(f"{json.dumps(it)}\n" for it in examples), encoding="utf-8")
+
+    def command(name: str) -> list[str]:
+        flags = "--max_steps 6 --answered_examples 0 --device cpu --lora_dropout 0"
+        return ["train", str(data), "--output_dir", str(tmp_path / name), *flags.split()]
+
+    free = _in_group(memory_group, command("free"))
+    assert "memory are free" not in free
+    peak = json.loads((tmp_path / "free" / "run.json").read_text())["measured"]["peak_bytes"]
+    _limit(memory_group, peak // 2)
+    limited = _in_group(memory_group, command("limited"))
+    assert "of memory are free: " in limited
+    free_losses, limited_losses = (
+        [it["loss"] for it in read_metrics(tmp_path / name / METRICS) if "loss" in it]
+        for name in ("free", "limited")
+    )
+    assert len(free_losses) >= 1
+    assert limited_losses == pytest.approx(free_losses, rel=1e-4)
 
 
 # 19 Numbers that are none

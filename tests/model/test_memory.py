@@ -11,7 +11,13 @@ import pytest
 import torch
 
 from finetuning_exam.model import memory
-from finetuning_exam.model.memory import cgroup_rooms, free_memory, held_memory, peak_memory
+from finetuning_exam.model.memory import (
+    cgroup_rooms,
+    free_memory,
+    held_memory,
+    peak_memory,
+    process_rooms,
+)
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 MB = 2**20
@@ -90,15 +96,34 @@ def test_without_proc_there_is_no_limit(tmp_path: Path) -> None:
     assert cgroup_rooms(tmp_path / "cgroup", tmp_path / "proc") == ()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere these limits are not enforced")
+def test_limits_of_the_process_leave_what_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`ulimit -v` counts addresses, `ulimit -d` data; each leaves its limit less what is used."""
+    import resource
+
+    limits = {resource.RLIMIT_AS: 10 * 1024, resource.RLIMIT_DATA: 2 * 1024}
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (limits[kind], -1))
+    (tmp_path / "status").write_text("VmPeak: 9 kB\nVmSize: 8 kB\nVmData: 3 kB\n", "ascii")
+    assert process_rooms(tmp_path) == (2 * 1024, 0)
+    limits[resource.RLIMIT_AS] = resource.RLIM_INFINITY
+    assert process_rooms(tmp_path) == (0,)
+    assert process_rooms(tmp_path / "none") == ()
+
+
 @pytest.mark.parametrize(
     ("rooms", "free"), [((), 500), ((400, 900), 400), ((900,), 500), ((0,), 0)]
 )
-def test_free_is_the_smaller_of_system_and_cgroup(
-    monkeypatch: pytest.MonkeyPatch, rooms: tuple[int, ...], free: int
+@pytest.mark.parametrize("limited", ["cgroup_rooms", "process_rooms"])
+def test_free_is_what_the_system_and_all_limits_leave(
+    monkeypatch: pytest.MonkeyPatch, limited: str, rooms: tuple[int, ...], free: int
 ) -> None:
-    """On a CPU it is what the system has available, or less where a cgroup leaves less."""
+    """On a CPU it is what the system has available, or less where a limit leaves less."""
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=500))
-    monkeypatch.setattr(memory, "cgroup_rooms", lambda: rooms)
+    for name in ("cgroup_rooms", "process_rooms"):
+        monkeypatch.setattr(memory, name, lambda: ())
+    monkeypatch.setattr(memory, limited, lambda: rooms)
     assert free_memory(CPU) == free
     assert free_memory(torch.device("mps")) == free
 

@@ -12,13 +12,16 @@ from peft import PeftModel
 from tiny import ARCHITECTURES, BRISK, adapted, encoded_rows
 
 from finetuning_exam.data.encoding.encode import Encoded
+from finetuning_exam.heap import can_return_freed_memory
 from finetuning_exam.model.fast.path import FastPath, choose_fast_path, wanted_pieces
 from finetuning_exam.settings import TrainSettings
+from finetuning_exam.training import estimate
 from finetuning_exam.training.estimate import (
+    HEAP_SPREAD,
     USABLE,
+    WORST_HEAP_SPREAD,
     MemoryPlan,
     checkpointing_on,
-    largest_pass,
     measure_footprint,
     plan_memory,
     untouched,
@@ -135,7 +138,8 @@ def test_the_model_is_left_as_it_was_when_a_pass_fails() -> None:
 
 
 def _plan(fast: FastPath, free: float, **changes: object) -> MemoryPlan:
-    return plan_memory(fast, _settings(**changes), encoded_rows((300,) * 9), round(free))
+    rows = encoded_rows((300,) * 9)
+    return plan_memory(fast, _settings(**changes), rows, rows[:1], round(free))
 
 
 def test_with_memory_enough_nothing_is_changed() -> None:
@@ -145,33 +149,69 @@ def test_with_memory_enough_nothing_is_changed() -> None:
     assert plan.fits
 
 
-def test_what_departs_first_is_the_size_then_checkpointing_comes() -> None:
-    """With ever less memory the tokens are halved down to the longest row; then the same with
-    checkpointing; then it does not fit, and the smallest stays.
+def test_what_departs_first_is_the_kept_heap_then_the_size_then_checkpointing_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With ever less memory freed memory goes back; then the tokens are halved down to the longest
+    row; then the same with checkpointing; then it does not fit, and the smallest stays.
     """
+    monkeypatch.setattr(estimate, "can_return_freed_memory", lambda: True)
     fast = _fast(num_hidden_layers=6)
-    seen: list[tuple[MicroBatches, bool]] = []
+    seen: list[tuple[MicroBatches, bool, bool]] = []
     for tenths in range(300, 180, -1):  # from 1 GB down to 1 MB
         plan = _plan(fast, 10 ** (tenths / 30 - 1), per_device_train_batch_size=9)
-        if (plan.micro_batches, plan.fits) not in seen:
-            seen.append((plan.micro_batches, plan.fits))
+        chosen = plan.micro_batches, plan.returns_freed, plan.fits
+        if chosen not in seen:
+            seen.append(chosen)
     sizes = (2048, 1024, 512)
-    expected = [(MicroBatches(size, again), True) for again in (False, True) for size in sizes]
+    wanted = (MicroBatches(2048, checkpointing=False), False, True)
+    expected = [
+        wanted,
+        *((MicroBatches(size, again), True, True) for again in (False, True) for size in sizes),
+    ]
     # A step that another one saves nothing over is passed by.
-    assert [it for it in expected if it in seen] == [it for it in seen if it[1]]
+    assert [it for it in expected if it in seen] == [it for it in seen if it[2]]
     assert seen[0] == expected[0]
-    assert (MicroBatches(512, checkpointing=True), True) in seen
-    assert seen[-1] == (MicroBatches(512, checkpointing=True), False)
+    assert (MicroBatches(512, checkpointing=False), True, True) in seen
+    assert (MicroBatches(512, checkpointing=True), True, True) in seen
+    assert seen[-1] == (MicroBatches(512, checkpointing=True), True, False)
     assert len(seen) > 4
+
+
+def test_where_freed_memory_cannot_go_back_it_is_not_counted_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Other C libraries than glibc keep what they keep."""
+    monkeypatch.setattr(estimate, "can_return_freed_memory", lambda: False)
+    plan = _plan(_fast(), 10)
+    assert not plan.returns_freed
+    assert not plan.fits
+
+
+def test_rows_that_are_only_scored_have_to_fit_too() -> None:
+    """Long held-out rows are told of, though no training row is long."""
+    fast = _fast(num_hidden_layers=1)
+    short, long = encoded_rows((30,) * 4), encoded_rows((2000,) * 16)
+    need = plan_memory(fast, _settings(), short, (), MUCH).largest_pass(
+        fast, _settings(), [short], ()
+    )
+    free = round(2 * need)
+    assert plan_memory(fast, _settings(), short, (), free).fits
+    assert not plan_memory(fast, _settings(), short, long, free).fits
 
 
 def test_what_fits_is_within_the_usable_share() -> None:
     """A choice fits when the longest rows take at most the usable share of what is free."""
     fast = _fast()
     plan = _plan(fast, MUCH)
-    need = largest_pass(plan, fast, _settings(), [encoded_rows((300,) * 9)[-4:]])
-    assert _plan(fast, need / USABLE + 2).micro_batches.tokens == MICRO_BATCH_TOKENS
-    assert _plan(fast, need / USABLE - 2).micro_batches != plan.micro_batches
+    rows = encoded_rows((300,) * 9)
+    need = plan.largest_pass(fast, _settings(), [rows[-4:]], rows[:1]) / HEAP_SPREAD
+    for spread, returns_freed in ((WORST_HEAP_SPREAD, False), (1, can_return_freed_memory())):
+        least = spread * need / USABLE
+        assert _plan(fast, least + 2).micro_batches.tokens == MICRO_BATCH_TOKENS
+        assert _plan(fast, least + 2).returns_freed == returns_freed
+        less = _plan(fast, least - 2)
+        assert (less.micro_batches, less.returns_freed) != (plan.micro_batches, returns_freed)
 
 
 def test_what_was_asked_for_stands() -> None:
@@ -193,7 +233,7 @@ def test_a_resumed_run_keeps_what_it_had() -> None:
     """The earlier part's micro-batches are taken, however much memory is free now."""
     earlier = MicroBatches(512, checkpointing=True)
     for free in (MUCH, 10):
-        plan = plan_memory(_fast(), _settings(), encoded_rows((30,) * 4), free, earlier)
+        plan = plan_memory(_fast(), _settings(), encoded_rows((30,) * 4), (), free, earlier)
         assert plan.micro_batches == plan.wanted == earlier
         assert plan.fits == (free == MUCH)
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import ctypes
 import io
 import logging
 import os
 import sys
 import warnings
+from importlib.util import find_spec
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-"""Parameters of glibc's `mallopt`, from its malloc.h."""
-_LARGEST_MMAP_THRESHOLD = 32 * 2**20
-"""The largest that glibc accepts on 64 bits."""
+from finetuning_exam.errors import UsageError
+from finetuning_exam.heap import keep_freed_memory
+
+LIBRARIES_MAP = 5 * 10**9
+"""Bytes of addresses that PyTorch with its libraries for CUDA, and what else is imported, take
+before a model is loaded. A fifth of them is memory.
+"""
 
 
 def prepare_environment(command: str) -> None:
@@ -28,25 +31,33 @@ def prepare_environment(command: str) -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     # Threads that spin for long while they wait bring a shared machine to a crawl.
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+    # One kernel per shape and operation is kept, at 1 to 2 MB each; by default 1,024 of them.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     if command != "check":
+        check_address_space()
         keep_freed_memory()
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of its font cache
     # Notices from one library to another, which a user can do nothing about.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft)\b")
 
 
-def keep_freed_memory() -> bool:
-    """Let glibc keep freed memory for the next tensor; says whether it does.
+def check_address_space() -> None:
+    """See that the libraries can be loaded under the limit on addresses (`ulimit -v`).
 
-    By default every larger tensor is given back to the kernel and comes again page by page.
-    Elsewhere than on glibc, and where the user set `MALLOC_…` variables, nothing is changed.
+    Where they cannot, some end without a word and others never come back.
+
+    Raises:
+        UsageError: the limit is below what they take.
     """
-    if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
-    if mallopt is None:
-        return False
-    return bool(
-        mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
-        and mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-    )
+    if sys.platform != "linux" or find_spec("nvidia") is None:
+        return
+    from resource import RLIM_INFINITY, RLIMIT_AS, getrlimit
+
+    limit, _ = getrlimit(RLIMIT_AS)
+    if limit != RLIM_INFINITY and limit < LIBRARIES_MAP:
+        raise UsageError(
+            f"a process may use {limit / 1e9:.1f} GB of addresses here (ulimit -v), and the "
+            f"libraries take {LIBRARIES_MAP / 1e9:.0f} GB before a model is loaded.",
+            "Lift it with: ulimit -v unlimited. A cgroup limits memory itself, and fte train "
+            "keeps to what it leaves.",
+        )

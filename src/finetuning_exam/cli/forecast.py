@@ -41,29 +41,31 @@ def tell_plan(console: Console, prepared: Prepared) -> None:
         say(console, f"Fast path {note}.")
 
 
-def tell_cost(console: Console, memory: MemoryPlan, predicted: Cost, *, can_stop: bool) -> None:
-    """Say what the run will take, and what was changed where memory is short.
-
-    `can_stop` is whether the training may end before its last step.
-    """
+def tell_memory(console: Console, memory: MemoryPlan) -> None:
+    """Say what was changed where memory is short, and whether it is enough then."""
     chosen = memory.micro_batches
+    changes: list[str] = []
     if chosen != memory.wanted:
         again = " and gradient checkpointing" if chosen.checkpointing else ""
-        say(
-            console,
-            f"{size(memory.free)} of memory are free: micro-batches of at most "
-            f"{counted(chosen.tokens, 'token')}{again}",
-        )
+        changes.append(f"micro-batches of at most {counted(chosen.tokens, 'token')}{again}")
+    if memory.returns_freed:
+        changes.append("what is freed goes back to the system at once, which takes longer")
+    if changes:
+        say(console, f"{size(memory.free)} of memory are free: {'; '.join(changes)}")
     if not memory.fits:
         say(
             console,
             f"Warning: the longest rows may need more memory than the {size(memory.free)} that "
-            "are free. Lower --max_length or --per_device_train_batch_size.",
+            "are free. Lower --max_length, --eval_batch_size or --per_device_train_batch_size.",
         )
+
+
+def tell_cost(console: Console, predicted: Cost, *, can_stop: bool) -> None:
+    """Say what the run will take; `can_stop` is whether it may end before its last step."""
     say(
         console,
         f"About {duration(predicted.train_seconds)} of training and "
         f"{duration(predicted.exam_seconds)} of exam"
         f"{' (without early stopping)' if can_stop else ''}, "
-        f"at most {size(predicted.peak_bytes)} of memory",
+        f"{size(predicted.peak_bytes)} of memory",
     )

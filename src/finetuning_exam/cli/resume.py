@@ -38,13 +38,17 @@ if TYPE_CHECKING:
 
 RESUME = "resume_from_checkpoint"
 OVERWRITE = "overwrite_output_dir"
+LESS_IN_TRAINING = (
+    "Lower --micro_batch_tokens or --max_length, or give --gradient_checkpointing True."
+)
+LESS_IN_EXAM = "Lower --eval_batch_size or --max_new_tokens."
 _NO_MEMORY = ("out of memory", "allocate memory", "not enough memory")
 """What torch says in its errors on a CPU, on CUDA and on MPS."""
 
 
 @contextmanager
-def told(go_on: str, expected: int) -> Iterator[None]:
-    """Say of a run that was stopped how to go on, and of one without memory what it takes."""
+def told(go_on: str) -> Iterator[None]:
+    """Say of a run that was stopped how to go on."""
     try:
         yield
     except StoppedError as error:
@@ -52,14 +56,18 @@ def told(go_on: str, expected: int) -> Iterator[None]:
         raise
     except KeyboardInterrupt as error:
         raise type(error)(go_on) from None
+
+
+@contextmanager
+def memory_told(expected: int, mend: str) -> Iterator[None]:
+    """Say where memory runs out how much was expected to do."""
+    try:
+        yield
     except (MemoryError, RuntimeError) as error:
         words = str(error).lower()
         if isinstance(error, RuntimeError) and not any(it in words for it in _NO_MEMORY):
             raise
-        raise UsageError(
-            f"out of memory; {size(expected)} were expected to do.",
-            "Lower --micro_batch_tokens or --max_length, or give --gradient_checkpointing True.",
-        ) from error
+        raise UsageError(f"out of memory; {size(expected)} were expected to do.", mend) from error
 
 
 def tell_stop() -> None:

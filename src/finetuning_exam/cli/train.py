@@ -23,13 +23,16 @@ from finetuning_exam.cli.console import (
     say_sources,
     say_unused,
 )
-from finetuning_exam.cli.forecast import tell_cost, tell_plan
+from finetuning_exam.cli.forecast import tell_cost, tell_memory, tell_plan
 from finetuning_exam.cli.loading import rare_collections
 from finetuning_exam.cli.resume import (
+    LESS_IN_EXAM,
+    LESS_IN_TRAINING,
     asked_checkpoint,
     begin_folder,
     check_start,
     from_the_start,
+    memory_told,
     resuming,
     tell_stop,
     told,
@@ -175,21 +178,31 @@ def _train_and_examine(
     tell_plan(console, prepared)
     say_limit(console, settings.max_length, prepared.base.context)
     _tell_findings(console, prepared.findings)
+    tell_memory(console, prepared.memory)
     with watch.part("estimate"), console.status("estimating time and memory"):
         predicted = predict(prepared, found.step if found else 0)
     can_stop = bool(data.split.validation) and settings.early_stopping_patience is not None
-    tell_cost(console, prepared.memory, predicted, can_stop=can_stop)
+    tell_cost(console, predicted, can_stop=can_stop)
     begin_folder(console, prepared, data.check, found)
     findings = (*data.check.findings, *prepared.findings)
     write_json(folder / run_folder.DATA_CHECK, [finding_to_json(finding) for finding in findings])
     go_on = f"Go on with: {resuming(parsed.command_line)}"
-    with told(go_on, predicted.peak_bytes):
-        with watch.part("train"), ProgressView(console) as view, Interrupts(tell_stop) as signals:
+    with told(go_on):
+        with (
+            memory_told(predicted.peak_bytes, LESS_IN_TRAINING),
+            watch.part("train"),
+            ProgressView(console) as view,
+            Interrupts(tell_stop) as signals,
+        ):
             result = train(prepared, folder, view.show, found, signals)
         _tell_training(console, result, watch.seconds["train"])
         if signals.received is not None:
             raise StoppedError(signals.received, result.steps, prepared.plan.total_steps)
-        with watch.part("exam"), console.status("exam") as status:
+        with (
+            memory_told(predicted.peak_bytes, f"{LESS_IN_EXAM} The training is done. {go_on}"),
+            watch.part("exam"),
+            console.status("exam") as status,
+        ):
             exam = examine(prepared, lambda stage: status.update(f"exam: {stage}"))
     record = make_record(
         prepared,

@@ -14,13 +14,15 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can still be taken on a device: on a CPU what the system and its cgroup leave."""
+    """Bytes that can still be taken on a device: on a CPU what the system, its cgroup and the
+    limits of this process (`ulimit`) leave.
+    """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return free + unused
     free = int(psutil.virtual_memory().available)
-    return min([free, *cgroup_rooms()])
+    return min([free, *cgroup_rooms(), *process_rooms()])
 
 
 def held_memory(device: torch.device) -> int:
@@ -59,6 +61,24 @@ def cgroup_rooms(cgroups: Path = _CGROUPS, proc: Path = _PROC) -> tuple[int, ...
             if room is not None:
                 rooms.append(room)
     return tuple(rooms)
+
+
+def process_rooms(proc: Path = _PROC) -> tuple[int, ...]:
+    """Bytes that are left under each of the limits of this process; none where there is none.
+
+    Linux only: elsewhere they are not enforced, or not to be read.
+    """
+    if sys.platform != "linux":
+        return ()
+    from resource import RLIM_INFINITY, RLIMIT_AS, RLIMIT_DATA, getrlimit
+
+    used = dict(_pairs(proc / "status"))
+    limits = {"VmSize:": getrlimit(RLIMIT_AS)[0], "VmData:": getrlimit(RLIMIT_DATA)[0]}
+    return tuple(
+        max(0, limit - used[name] * 1024)
+        for name, limit in limits.items()
+        if limit != RLIM_INFINITY and name in used
+    )
 
 
 _V2 = ("memory.max", "memory.current", "")

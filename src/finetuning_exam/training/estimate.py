@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from finetuning_exam.data.encoding.encode import IGNORED, Encoded
+from finetuning_exam.heap import can_return_freed_memory
 from finetuning_exam.model.fast.linear_loss import block_bytes
 from finetuning_exam.model.fast.path import FastPath
 from finetuning_exam.settings import TrainSettings
@@ -28,6 +30,12 @@ USABLE = 0.9
 """Share of the free memory that a training may be expected to take."""
 SLACK = 1.1
 """What the allocator holds over what is used, measured on the shapes of docs/experiments.md."""
+HEAP_SPREAD, WORST_HEAP_SPREAD = 1.25, 2.3
+"""On a CPU a heap that keeps what is freed grows past what lives in it at once, since freed blocks
+of one batch's sizes do not fit the next one's: usually, and at worst (docs/experiments.md).
+"""
+_KERNEL_BYTES = 160 * 2**20
+"""What oneDNN's kernels, with which bfloat16 is multiplied on a CPU, come to hold."""
 _ADAPTER_COPIES = 4
 """Gradients, AdamW's two moments, and its temporaries."""
 _LOGIT_COPIES = 2
@@ -63,7 +71,12 @@ class Footprint:
     n_layers: int
     bytes_per_logit: int
     fixed: int
-    slack: float
+    is_cpu: bool
+
+    @property
+    def slack(self) -> float:
+        """What an allocator holds over what is used; CUDA's own one tells what it holds."""
+        return SLACK if self.is_cpu else 1.0
 
     def training(self, size: Size) -> float:
         """The most bytes that a forward and a backward pass take."""
@@ -84,7 +97,7 @@ def measure_footprint(fast: FastPath, *, checkpointing: bool) -> Footprint:
     model = fast.model
     config = model.get_base_model().config.get_text_config(decoder=True)
     vocabulary: int = model.get_input_embeddings().num_embeddings
-    has_block = "loss" in fast.pieces
+    has_block, is_cpu = "loss" in fast.pieces, model.device.type == "cpu"
     n_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     with untouched(fast):
         # What is made once is not measured.
@@ -100,8 +113,9 @@ def measure_footprint(fast: FastPath, *, checkpointing: bool) -> Footprint:
         config.num_hidden_layers,
         0 if has_block else _LOGIT_COPIES * 4 * vocabulary,
         _ADAPTER_COPIES * 4 * n_trained
+        + (_KERNEL_BYTES if is_cpu and model.dtype == torch.bfloat16 else 0)
         + (block_bytes(model.get_output_embeddings().weight) if has_block else 0),
-        SLACK if next(model.parameters()).device.type == "cpu" else 1.0,
+        is_cpu,
     )
 
 
@@ -186,71 +200,98 @@ def checkpointing_on(fast: FastPath) -> Iterator[None]:
 class MemoryPlan:
     """How passes are computed, what they take, and whether that fits into the `free` bytes.
 
-    `wanted` is what would be chosen with memory enough.
+    `wanted` is what would be chosen with memory enough. `returns_freed`: memory is so short that
+    what is freed must go back to the system.
     """
 
     wanted: MicroBatches
     micro_batches: MicroBatches
     footprint: Footprint
     free: int
+    returns_freed: bool
     fits: bool
+
+    @property
+    def _keeps_freed(self) -> bool:
+        return self.footprint.is_cpu and not self.returns_freed
+
+    def largest_pass(
+        self,
+        fast: FastPath,
+        settings: TrainSettings,
+        batches: Sequence[Rows],
+        scored: Sequence[Encoded],
+    ) -> float:
+        """The bytes that the largest pass usually comes to: of those that train, in these optimizer
+        batches, and of those that only score.
+        """
+        training = [
+            self.footprint.training(size_of(part, fast.pieces))
+            for batch in batches
+            for part in passes(batch, settings, self.micro_batches, fast.pieces)
+        ]
+        longest = longest_rows(scored, settings.eval_batch_size)
+        scoring = self.footprint.scoring(size_of(longest, fast.pieces)) if longest else 0.0
+        return (HEAP_SPREAD if self._keeps_freed else 1.0) * max([scoring, *training])
+
+    def is_enough(self, need: float) -> bool:
+        """Whether the free bytes are, where the largest pass takes these."""
+        worst = WORST_HEAP_SPREAD / HEAP_SPREAD if self._keeps_freed else 1.0
+        return need * worst <= USABLE * self.free
 
 
 def plan_memory(
     fast: FastPath,
     settings: TrainSettings,
     rows: Sequence[Encoded],
+    scored: Sequence[Encoded],
     free: int,
     earlier: MicroBatches | None = None,
 ) -> MemoryPlan:
-    """Resolve `auto`: tokens are halved until the longest rows fit into the free memory, but not
-    below the longest row; when that does not help, the same with checkpointing. Where nothing
-    fits it is the smallest. What an earlier part of the same run had stays.
+    """Resolve `auto`: where the longest rows do not fit into the `free` bytes, freed memory goes
+    back; then tokens are halved, but not below the longest row; then the same with checkpointing.
+    Where nothing fits it is the smallest. What an earlier part of the same run had stays, but for
+    what becomes of freed memory, which changes no number.
     """
     batch = longest_rows(rows, rows_per_step(settings))
     footprint: Footprint | None = None
     candidates = list(_candidates(settings, fast, len(batch[-1].ids), earlier))
-    for micro in candidates:
+    for micro, returns_freed in candidates:
         if footprint is None or micro.checkpointing != bool(footprint.checkpoints):
             footprint = measure_footprint(fast, checkpointing=micro.checkpointing)
-        plan = MemoryPlan(candidates[0], micro, footprint, free, fits=True)
-        if largest_pass(plan, fast, settings, [batch]) <= USABLE * free:
+        plan = MemoryPlan(candidates[0][0], micro, footprint, free, returns_freed, fits=True)
+        if plan.is_enough(plan.largest_pass(fast, settings, [batch], scored)):
             return plan
     return replace(plan, fits=False)
 
 
-def largest_pass(
-    plan: MemoryPlan, fast: FastPath, settings: TrainSettings, batches: Sequence[Rows]
-) -> float:
-    """The bytes of the largest of the passes that these optimizer batches are computed in."""
-    found = [
-        plan.footprint.training(size_of(part, fast.pieces))
-        for batch in batches
-        for part in passes(batch, settings, plan.micro_batches, fast.pieces)
-    ]
-    return max(found, default=0.0)
-
-
 def _candidates(
     settings: TrainSettings, fast: FastPath, longest: int, earlier: MicroBatches | None
-) -> Iterator[MicroBatches]:
-    """What may be chosen, best first."""
+) -> Iterator[tuple[MicroBatches, bool]]:
+    """What may be chosen, best first, and whether freed memory goes back with it."""
+    wanted, *others = _micro_batches(settings, fast, longest, earlier)
+    returns_freed = fast.model.device.type == "cpu" and can_return_freed_memory()
+    yield wanted, False
+    if returns_freed:
+        yield wanted, True
+    yield from ((it, returns_freed) for it in others)
+
+
+def _micro_batches(
+    settings: TrainSettings, fast: FastPath, longest: int, earlier: MicroBatches | None
+) -> list[MicroBatches]:
     if earlier:
-        yield earlier
-        return
+        return [earlier]
     choices = [settings.gradient_checkpointing is True]
     if settings.gradient_checkpointing == "auto" and _can_checkpoint(fast):
         choices = [False, True]
-    for is_checkpointing in choices:
-        tokens = settings.micro_batch_tokens
-        if tokens != "auto":
-            yield MicroBatches(tokens, is_checkpointing)
-            continue
-        yield MicroBatches(MICRO_BATCH_TOKENS, is_checkpointing)
-        smaller = MICRO_BATCH_TOKENS // 2
-        while "rows" in fast.pieces and smaller >= longest:
-            yield MicroBatches(smaller, is_checkpointing)
-            smaller //= 2
+    sizes = [MICRO_BATCH_TOKENS]
+    if settings.micro_batch_tokens != "auto":
+        sizes = [settings.micro_batch_tokens]
+    elif "rows" in fast.pieces:
+        while sizes[-1] // 2 >= longest:
+            sizes.append(sizes[-1] // 2)
+    return [MicroBatches(tokens, again) for again, tokens in product(choices, sizes)]
 
 
 def _can_checkpoint(fast: FastPath) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from finetuning_exam.model.memory import held_memory, peak_memory
-from finetuning_exam.training.estimate import largest_pass
 from finetuning_exam.training.plan import Cost
 from finetuning_exam.training.run import Prepared
 from finetuning_exam.training.timing import (
@@ -14,12 +13,8 @@ from finetuning_exam.training.timing import (
     scoring_seconds_per_token,
     training_seconds,
 )
-from finetuning_exam.training.workload import draw_batches, longest_rows, size_of
+from finetuning_exam.training.workload import draw_batches
 
-HEAP_SPREAD = 1.25
-"""On a CPU the heap grows past what lives in it at once, since freed blocks of one batch's sizes do
-not fit the next one's: by 10 to 65% of a pass on three models (docs/experiments.md).
-"""
 DRAWN_BATCHES = 100
 """Batches that are looked at to see how large they get."""
 
@@ -30,11 +25,8 @@ def predict(prepared: Prepared, done_steps: int = 0) -> Cost:
     device = prepared.compute.device
     held, peak = held_memory(device), peak_memory(device)
     batches = draw_batches(prepared.train_rows, settings, plan.total_steps)[done_steps:]
-    largest = largest_pass(prepared.memory, fast, settings, batches[:DRAWN_BATCHES])
     scored = (*prepared.validation_rows, *prepared.exam_rows.rows)
-    scoring = prepared.memory.footprint.scoring(
-        size_of(longest_rows(scored, settings.eval_batch_size), fast.pieces)
-    )
+    largest = prepared.memory.largest_pass(fast, settings, batches[:DRAWN_BATCHES], scored)
     validations = n_validations(plan, done_steps) * n_tokens(prepared.validation_rows)
     n_scored = validations + scored_tokens(prepared.exam_rows.rows, settings)
     rate = scoring_seconds_per_token(fast, scored, settings.eval_batch_size, n_scored)
@@ -47,6 +39,4 @@ def predict(prepared: Prepared, done_steps: int = 0) -> Cost:
         prepared.base.context,
         rate,
     )
-    spread = HEAP_SPREAD if device.type == "cpu" else 1.0
-    at_most = held + spread * max(largest, scoring)
-    return Cost(training + rate * validations, exam, round(max(peak, at_most)))
+    return Cost(training + rate * validations, exam, round(max(peak, held + largest)))

@@ -25,6 +25,7 @@ from finetuning_exam.durable import file_sha256, staged, sweep
 from finetuning_exam.errors import DataError
 from finetuning_exam.evaluation.exam import Exam, ExamPlan, Stage, pad_token_id, take_exam
 from finetuning_exam.evaluation.general import read_general_text
+from finetuning_exam.heap import return_freed_memory, trim_heap
 from finetuning_exam.model.adapter import (
     adapted_modules,
     add_adapter,
@@ -129,9 +130,17 @@ def prepare(settings: TrainSettings, split: Split, earlier: Chosen | None = None
         start_from(model, base, Path(settings.fork))
     fast = choose_fast_path(model, pad_token_id(base.tokenizer, encoder), pieces)
     plan = make_plan(settings, len(training.rows), len(validation.rows), base.n_parameters)
+    trim_heap()  # what was freed is free
     memory = plan_memory(
-        fast, settings, training.rows, free_memory(compute.device), earlier.micro_batches
+        fast,
+        settings,
+        training.rows,
+        (*validation.rows, *exam.rows),
+        free_memory(compute.device),
+        earlier.micro_batches,
     )
+    if memory.returns_freed:
+        return_freed_memory()
     if fast.decoder:
         fast.decoder.checkpointing = memory.micro_batches.checkpointing
     return Prepared(
