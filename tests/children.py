@@ -57,12 +57,17 @@ def command(model: Path, data: Path, out: Path, *more: str) -> list[str]:
 
 
 def start(
-    arguments: Sequence[str], log: Path, pause_at_save: int | None = None, threads: int = 1
+    arguments: Sequence[str],
+    log: Path,
+    pause_at_save: int | None = None,
+    pause_at_validation: int | None = None,
+    threads: int = 1,
 ) -> BaseProcess:
-    """Run a command in a child; its words go to `log`. With `pause_at_save` it stops itself
-    (SIGSTOP) right before it writes the checkpoint of that step.
+    """Run a command in a child; its words go to `log`. It stops itself (SIGSTOP) right before it
+    writes the checkpoint of one step, or validates it.
     """
-    child = CONTEXT.Process(target=_run, args=(list(arguments), str(log), pause_at_save, threads))
+    pauses = {"_save_checkpoint": pause_at_save, "evaluate": pause_at_validation}
+    child = CONTEXT.Process(target=_run, args=(list(arguments), str(log), pauses, threads))
     child.start()
     return child
 
@@ -83,30 +88,37 @@ def ended(child: BaseProcess) -> int:
     return child.exitcode
 
 
-def _run(arguments: list[str], log: str, pause_at_save: int | None, threads: int) -> None:
+def _run(arguments: list[str], log: str, pauses: dict[str, int | None], threads: int) -> None:
     import torch
 
     from finetuning_exam.cli import main
-    from finetuning_exam.training.exact import ExactCheckpoints
 
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for number in (1, 2):
         os.dup2(handle, number)
     torch.set_num_threads(threads)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    if pause_at_save is not None:
-        write = ExactCheckpoints._save_checkpoint
-
-        def pausing(self: ExactCheckpoints, model: torch.nn.Module, trial: None) -> None:
-            if self.state.global_step == pause_at_save:
-                os.kill(os.getpid(), signal.SIGSTOP)
-            write(self, model, trial)
-
-        ExactCheckpoints._save_checkpoint = pausing
+    for method, step in pauses.items():
+        if step is not None:
+            _pause(method, step)
     code = main(arguments)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def _pause(method: str, step: int) -> None:
+    """Stop this process before a method of the trainer is called at a step."""
+    from finetuning_exam.training.sft import EncodedRowsTrainer
+
+    do = getattr(EncodedRowsTrainer, method)
+
+    def pausing(self: EncodedRowsTrainer, *args: object, **named: object) -> object:
+        if self.state.global_step == step:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return do(self, *args, **named)
+
+    setattr(EncodedRowsTrainer, method, pausing)
 
 
 def wait_until(is_so: Callable[[], bool], child: BaseProcess, seconds: float = WAIT_S) -> bool:

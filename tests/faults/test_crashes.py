@@ -186,6 +186,22 @@ def test_4_a_signal_while_saving(project: Project, tmp_path: Path) -> None:
     assert outcome(out) == project.expected
 
 
+@pytest.mark.parametrize("step", [0, 4, 12])
+def test_4_a_signal_while_validating(project: Project, tmp_path: Path, step: int) -> None:
+    """SIGTERM while the untrained model, a step, or the last step is validated: nothing is lost."""
+    out = tmp_path / "out"
+    child = start(project.command(out), out.with_suffix(".log"), pause_at_validation=step)
+    wait_until_stopped(child)
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGTERM)
+    os.kill(child.pid, signal.SIGCONT)
+    assert ended(child) == 143, _log(out)
+    assert f"stopped after step {max(1, step)} of 12, which is saved." in _log(out)
+    assert find_checkpoint(out, "latest").step == max(1, step)
+    assert project.resume(out) == 0, _log(out)
+    assert outcome(out) == project.expected
+
+
 def test_4_a_signal_in_the_last_save(project: Project, tmp_path: Path) -> None:
     """SIGTERM when everything is trained: the exam is left to the resume, which trains no more."""
     out = tmp_path / "out"
