@@ -102,3 +102,15 @@ class WorseError(UserError):
     """The exam found the tuned model worse than its base."""
 
     exit_code = 7
+
+
+_NO_MEMORY = ("out of memory", "allocate memory", "not enough memory", "bad_alloc")
+"""What torch says in its errors on a CPU, on CUDA and on MPS, and C++ in its own."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of Python's or torch's tells of an allocation that failed."""
+    words = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(it in words for it in _NO_MEMORY)
+    )

@@ -207,6 +207,29 @@ def test_18_memory_that_runs_out_is_told(
     assert "Lower --micro_batch_tokens" in said
 
 
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("std::bad_alloc"), RuntimeError("can't allocate memory")]
+)
+def test_18_memory_that_runs_out_elsewhere_is_told(
+    project: Project,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+) -> None:
+    """While a model is loaded, or time is estimated: one line, and no traceback."""
+    from finetuning_exam.cli import main
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("finetuning_exam.training.predict.predict", fail)
+    assert main(project.command(tmp_path / "out")) == 2
+    said = capsys.readouterr().err.strip()
+    assert said.startswith("fte train: out of memory. ")
+    assert len(said.splitlines()) == 1
+
+
 def test_18_memory_that_runs_out_in_the_exam_is_told(
     project: Project,
     tmp_path: Path,

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
 from finetuning_exam.cli.environment import prepare_environment
-from finetuning_exam.errors import DataError, DiskError, UsageError, UserError
+from finetuning_exam.errors import DataError, DiskError, UsageError, UserError, is_out_of_memory
 from finetuning_exam.training.interrupt import Terminated, termination_raised
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ _PURPOSES = {
     "exam": "Examine an adapter against its base on a held-out file",
 }
 _DISK = (errno.ENOSPC, errno.EIO)
+_LESS_MEMORY = "Close other programs, lower --eval_batch_size, or take a smaller model."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,6 +66,11 @@ def run_command(command: str, arguments: Sequence[str]) -> int:
         name = f"{error.filename}: " if error.filename else ""
         _print_error(f"fte {command}: {name}{error.strerror or error}.")
         return DiskError.exit_code if error.errno in _DISK else UsageError.exit_code
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        _print_error(f"fte {command}: out of memory. {_LESS_MEMORY}")
+        return UsageError.exit_code
     except KeyboardInterrupt as error:
         print(f"\nfte {command}: stopped. {error}".rstrip(), file=sys.stderr)
         return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)

@@ -15,7 +15,7 @@ from finetuning_exam.cli.arguments import Parsed
 from finetuning_exam.cli.console import say
 from finetuning_exam.data.check import Check
 from finetuning_exam.durable import Json
-from finetuning_exam.errors import AdapterError, StoppedError, UsageError
+from finetuning_exam.errors import AdapterError, StoppedError, UsageError, is_out_of_memory
 from finetuning_exam.model.folder import RUN, check_adapter_folder
 from finetuning_exam.report.text import size
 from finetuning_exam.settings import TrainSettings
@@ -42,8 +42,6 @@ LESS_IN_TRAINING = (
     "Lower --micro_batch_tokens or --max_length, or give --gradient_checkpointing True."
 )
 LESS_IN_EXAM = "Lower --eval_batch_size or --max_new_tokens."
-_NO_MEMORY = ("out of memory", "allocate memory", "not enough memory")
-"""What torch says in its errors on a CPU, on CUDA and on MPS."""
 
 
 @contextmanager
@@ -64,8 +62,7 @@ def memory_told(expected: int, mend: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        words = str(error).lower()
-        if isinstance(error, RuntimeError) and not any(it in words for it in _NO_MEMORY):
+        if not is_out_of_memory(error):
             raise
         raise UsageError(f"out of memory; {size(expected)} were expected to do.", mend) from error
 
