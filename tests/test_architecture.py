@@ -22,6 +22,7 @@ LAYERS = {
     "": 0,
     "errors": 0,
     "durable": 0,
+    "heap": 0,
     "settings": 0,
     "data": 1,
     "model": 2,
