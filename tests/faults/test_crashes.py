@@ -172,15 +172,20 @@ def test_4_a_signal_before_the_first_step(
     assert outcome(out) == project.expected
 
 
-def test_4_a_signal_while_saving(project: Project, tmp_path: Path) -> None:
-    """SIGTERM when a save begins: the save is finished, and the run ends with it."""
-    out = tmp_path / "out"
-    child = start(project.command(out), out.with_suffix(".log"), pause_at_save=8)
+def _terminated_at_pause(project: Project, out: Path, **pause: int) -> int:
+    """SIGTERM where a run has stopped itself; its exit code."""
+    child = start(project.command(out), out.with_suffix(".log"), **pause)
     wait_until_stopped(child)
     assert child.pid is not None
     os.kill(child.pid, signal.SIGTERM)
     os.kill(child.pid, signal.SIGCONT)
-    assert ended(child) == 143, _log(out)
+    return ended(child)
+
+
+def test_4_a_signal_while_saving(project: Project, tmp_path: Path) -> None:
+    """SIGTERM when a save begins: the save is finished, and the run ends with it."""
+    out = tmp_path / "out"
+    assert _terminated_at_pause(project, out, pause_at_save=8) == 143, _log(out)
     assert find_checkpoint(out, "latest").step == 8
     assert project.resume(out) == 0, _log(out)
     assert outcome(out) == project.expected
@@ -190,12 +195,7 @@ def test_4_a_signal_while_saving(project: Project, tmp_path: Path) -> None:
 def test_4_a_signal_while_validating(project: Project, tmp_path: Path, step: int) -> None:
     """SIGTERM while the untrained model, a step, or the last step is validated: nothing is lost."""
     out = tmp_path / "out"
-    child = start(project.command(out), out.with_suffix(".log"), pause_at_validation=step)
-    wait_until_stopped(child)
-    assert child.pid is not None
-    os.kill(child.pid, signal.SIGTERM)
-    os.kill(child.pid, signal.SIGCONT)
-    assert ended(child) == 143, _log(out)
+    assert _terminated_at_pause(project, out, pause_at_validation=step) == 143, _log(out)
     assert f"stopped after step {max(1, step)} of 12, which is saved." in _log(out)
     assert find_checkpoint(out, "latest").step == max(1, step)
     assert project.resume(out) == 0, _log(out)
@@ -205,12 +205,7 @@ def test_4_a_signal_while_validating(project: Project, tmp_path: Path, step: int
 def test_4_a_signal_in_the_last_save(project: Project, tmp_path: Path) -> None:
     """SIGTERM when everything is trained: the exam is left to the resume, which trains no more."""
     out = tmp_path / "out"
-    child = start(project.command(out), out.with_suffix(".log"), pause_at_save=12)
-    wait_until_stopped(child)
-    assert child.pid is not None
-    os.kill(child.pid, signal.SIGTERM)
-    os.kill(child.pid, signal.SIGCONT)
-    assert ended(child) == 143, _log(out)
+    assert _terminated_at_pause(project, out, pause_at_save=12) == 143, _log(out)
     assert not (out / "exam.json").exists()
     assert project.resume(out) == 0, _log(out)
     assert outcome(out) == project.expected

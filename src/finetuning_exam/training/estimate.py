@@ -35,7 +35,9 @@ HEAP_SPREAD, WORST_HEAP_SPREAD = 1.25, 2.3
 of one batch's sizes do not fit the next one's: usually, and at worst (docs/experiments.md).
 """
 _KERNEL_BYTES = 160 * 2**20
-"""What oneDNN's kernels, with which bfloat16 is multiplied on a CPU, come to hold."""
+"""What the kernels that oneDNN keeps (as many as cli/environment.py says) come to hold; with them
+bfloat16 is multiplied on a CPU.
+"""
 _ADAPTER_COPIES = 4
 """Gradients, AdamW's two moments, and its temporaries."""
 _LOGIT_COPIES = 2
@@ -212,8 +214,10 @@ class MemoryPlan:
     fits: bool
 
     @property
-    def _keeps_freed(self) -> bool:
-        return self.footprint.is_cpu and not self.returns_freed
+    def spreads(self) -> tuple[float, float]:
+        """What the process takes over what its largest pass does: usually, and at worst."""
+        keeps_freed = self.footprint.is_cpu and not self.returns_freed
+        return (HEAP_SPREAD, WORST_HEAP_SPREAD) if keeps_freed else (1.0, 1.0)
 
     def largest_pass(
         self,
@@ -222,8 +226,8 @@ class MemoryPlan:
         batches: Sequence[Rows],
         scored: Sequence[Encoded],
     ) -> float:
-        """The bytes that the largest pass usually comes to: of those that train, in these optimizer
-        batches, and of those that only score.
+        """The bytes of the largest pass: of those that train, in these optimizer batches, and of
+        those that only score.
         """
         training = [
             self.footprint.training(size_of(part, fast.pieces))
@@ -232,12 +236,7 @@ class MemoryPlan:
         ]
         longest = longest_rows(scored, settings.eval_batch_size)
         scoring = self.footprint.scoring(size_of(longest, fast.pieces)) if longest else 0.0
-        return (HEAP_SPREAD if self._keeps_freed else 1.0) * max([scoring, *training])
-
-    def is_enough(self, need: float) -> bool:
-        """Whether the free bytes are, where the largest pass takes these."""
-        worst = WORST_HEAP_SPREAD / HEAP_SPREAD if self._keeps_freed else 1.0
-        return need * worst <= USABLE * self.free
+        return max([scoring, *training])
 
 
 def plan_memory(
@@ -260,7 +259,8 @@ def plan_memory(
         if footprint is None or micro.checkpointing != bool(footprint.checkpoints):
             footprint = measure_footprint(fast, checkpointing=micro.checkpointing)
         plan = MemoryPlan(candidates[0][0], micro, footprint, free, returns_freed, fits=True)
-        if plan.is_enough(plan.largest_pass(fast, settings, [batch], scored)):
+        _, worst = plan.spreads
+        if worst * plan.largest_pass(fast, settings, [batch], scored) <= USABLE * free:
             return plan
     return replace(plan, fits=False)
 

@@ -39,4 +39,5 @@ def predict(prepared: Prepared, done_steps: int = 0) -> Cost:
         prepared.base.context,
         rate,
     )
-    return Cost(training + rate * validations, exam, round(max(peak, held + largest)))
+    usual, _ = prepared.memory.spreads
+    return Cost(training + rate * validations, exam, round(max(peak, held + usual * largest)))
