@@ -1,80 +1,29 @@
-"""Specification of `fte check`, and of what `fte train` does with faulty records."""
+"""Specification of `fte check`: what it says, to people and to programs."""
 
 from __future__ import annotations
 
-import gzip
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from checks import BAD, MISSING, SOUND, Check, read_lines, write_lines
 from tiny import END, Models, rows, write_rows
 
 from finetuning_exam.cli import main
 from finetuning_exam.data.findings import Kind
 from finetuning_exam.data.reading.opening import PATH_MEND
 
-SOUND = tuple(
-    {"id": n, "instruction": e.instruction, "output": e.answer} for n, e in enumerate(rows(6))
-)
-BAD = '{"instruction": "What is gone?"}'
-MISSING = "the field 'output' is missing (fields: 'instruction')."
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Every command runs in an empty folder, with an output that is no terminal."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "40")
-    monkeypatch.delenv("FORCE_COLOR", raising=False)
-    return tmp_path
-
-
-class Check:
-    """`fte check` in this process: its exit code, and what it says on both outputs."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self._capsys = capsys
-        self.out = self.err = ""
-
-    def __call__(self, *arguments: str) -> int:
-        """Run it with these arguments."""
-        code = main(["check", *arguments])
-        self.out, self.err = self._capsys.readouterr()
-        return code
-
-    @property
-    def lines(self) -> list[str]:
-        """The lines of standard output."""
-        return self.out.split("\n")
-
-
-@pytest.fixture
-def check(capsys: pytest.CaptureFixture[str]) -> Check:
-    """Runs `fte check …` in this process."""
-    return Check(capsys)
-
-
-def _write(name: str, *records: object) -> str:
-    """A file of lines: what is text stands there as it is."""
-    lines = [it if isinstance(it, str) else json.dumps(it) for it in records]
-    Path(name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    return name
-
-
-def _read(name: str) -> list[object]:
-    return [json.loads(line) for line in Path(name).read_text(encoding="utf-8").splitlines()]
-
+pytestmark = pytest.mark.usefixtures("folder")
 
 # What is said
 
 
 def test_sound_data_end_with_code_0(check: Check) -> None:
     """Sources, findings, outlook and summary, one after the other; notes are no errors."""
-    assert check(_write("d.jsonl", *SOUND)) == 0
+    assert check(write_lines("d.jsonl", *SOUND)) == 0
     assert check.err == ""
     assert check.lines[:6] == [
         "d.jsonl: 6 records (JSON lines, instruction → output)",
@@ -97,7 +46,7 @@ def test_sound_data_end_with_code_0(check: Check) -> None:
 
 def test_errors_end_with_code_2(check: Check) -> None:
     """Where a record has an error, everything is said all the same, on standard output."""
-    assert check(_write("d.jsonl", SOUND[0], BAD)) == 2
+    assert check(write_lines("d.jsonl", SOUND[0], BAD)) == 2
     assert check.err == ""
     assert f"  d.jsonl:2: {MISSING}" in check.lines
     assert "Split: 1 row to train on" in check.out
@@ -106,7 +55,7 @@ def test_errors_end_with_code_2(check: Check) -> None:
 
 def test_warnings_end_with_code_0(check: Check) -> None:
     """Duplicates are for the user to judge."""
-    assert check(_write("d.jsonl", SOUND[0], SOUND[0])) == 0
+    assert check(write_lines("d.jsonl", SOUND[0], SOUND[0])) == 0
     assert "  d.jsonl:2: the same as d.jsonl:1." in check.lines
 
 
@@ -118,7 +67,7 @@ def test_nothing_found_is_said(check: Check) -> None:
 
 def test_data_without_a_usable_record_has_no_outlook(check: Check) -> None:
     """Where all records have errors they are told, and no figures of nothing."""
-    assert check(_write("d.jsonl", BAD)) == 2
+    assert check(write_lines("d.jsonl", BAD)) == 2
     assert check.lines == [
         "d.jsonl: 1 record (JSON lines, instruction → output)",
         "",
@@ -135,7 +84,7 @@ def test_without_a_terminal_no_line_is_wrapped_or_padded(check: Check) -> None:
     """Whatever the width is said to be, a path stands whole on its line."""
     long = Path("a folder with a long name") / ("and one more " * 10).strip()
     long.mkdir(parents=True)
-    path = _write(str(long / "d.jsonl"), *SOUND, SOUND[0], BAD)
+    path = write_lines(str(long / "d.jsonl"), *SOUND, SOUND[0], BAD)
     assert check(path) == 2
     assert f"  {path}:8: {MISSING}" in check.lines
     assert f"  {path}:7: the same as {path}:1." in check.lines
@@ -145,7 +94,7 @@ def test_without_a_terminal_no_line_is_wrapped_or_padded(check: Check) -> None:
 def test_twenty_of_a_kind_are_shown_and_the_rest_counted(check: Check) -> None:
     """A file full of faults of one kind shows twenty; the same fault again and again is a line."""
     faulty = [json.dumps({"instruction": "a", "b" * n: "c"}) for n in range(1, 31)]
-    assert check(_write("d.jsonl", SOUND[0], *faulty, *[BAD] * 995)) == 2
+    assert check(write_lines("d.jsonl", SOUND[0], *faulty, *[BAD] * 995)) == 2
     assert sum("is missing" in line for line in check.lines) == 20
     assert "  … and 1,005 more." in check.lines
     assert check.lines[-2] == "1,025 errors, 1 note."
@@ -156,7 +105,7 @@ def test_hostile_characters_are_shown_escaped(check: Check) -> None:
     hostile = "\x1b[2J\u202e\x9b\r\x07<script>"
     record = {"instruction": f"q {hostile}", "output": f"a {hostile}", "tag": hostile, hostile: 1}
     name = "\x1b[31m\u202e\td.jsonl"
-    assert check(_write(name, record, BAD), "--show", "1") == 2
+    assert check(write_lines(name, record, BAD), "--show", "1") == 2
     assert not {"\x1b", "\u202e", "\x9b", "\r", "\x07"} & set(check.out + check.err)
     assert "‹U+001B›[31m‹U+202E›" in check.out
     assert "┃ a ‹U+001B›[2J‹U+202E›‹U+009B›‹U+000D›‹U+0007›<script>" in check.out
@@ -182,7 +131,7 @@ def test_rows_that_are_left_out_are_not_counted_as_trained(check: Check) -> None
     """A record whose answer does not fit trains nothing: the split and the steps say so."""
     long = {"instruction": "Say it.", "output": "word " * 200}
     flags = ("--max_length", "64", "--per_device_train_batch_size", "1")
-    assert check(_write("d.jsonl", *SOUND[:2], long), *flags) == 0
+    assert check(write_lines("d.jsonl", *SOUND[:2], long), *flags) == 0
     assert "d.jsonl:3: the answer alone takes " in check.out
     assert "Split: 2 rows to train on" in check.out
     assert "One epoch: 2 steps of 1 row." in check.lines
@@ -204,7 +153,7 @@ def test_json_is_all_of_standard_output(check: Check, monkeypatch: pytest.Monkey
     """`--json` prints one JSON value in ASCII and nothing else, whatever else is done."""
     monkeypatch.setenv("FORCE_COLOR", "1")  # a program may have it set
     Path("c.yaml").write_text("lora_r: 3\n", encoding="utf-8")
-    path = _write("d.jsonl", *SOUND, SOUND[0] | {"tag": "\x9b\U0001f600"}, BAD)
+    path = write_lines("d.jsonl", *SOUND, SOUND[0] | {"tag": "\x9b\U0001f600"}, BAD)
     flags = ("--config", "c.yaml", "--fix", "out.jsonl")
     assert check(path, "--json", *flags) == 2
     assert check.err == ""
@@ -222,7 +171,7 @@ def test_json_is_all_of_standard_output(check: Check, monkeypatch: pytest.Monkey
     }
     assert (value["n_records"], value["tags"]) == (7, {"\x9b\U0001f600": 1})
     assert value["outlook"]["rows"]["train"] == 7
-    assert len(_read("out.jsonl")) == 6
+    assert len(read_lines("out.jsonl")) == 6
 
 
 def test_json_of_sound_data_ends_with_code_0(check: Check) -> None:
@@ -243,7 +192,7 @@ def test_an_error_of_a_flag_is_no_json(check: Check) -> None:
 
 def test_show_marks_what_is_trained(check: Check) -> None:
     """`--show` prints the first records with marks before each line, the end token visible."""
-    assert check(_write("d.jsonl", *SOUND), "--show", "2") == 0
+    assert check(write_lines("d.jsonl", *SOUND), "--show", "2") == 0
     start = check.lines.index("1 note.")
     shown = check.lines[start + 2 : start + 8]
     assert shown[0].startswith("d.jsonl:1 · ")
@@ -259,125 +208,19 @@ def test_show_marks_what_is_trained(check: Check) -> None:
 
 def test_show_of_more_than_there_is(check: Check) -> None:
     """Where there are fewer records all are shown."""
-    assert check(_write("d.jsonl", *SOUND), "--show", "100") == 0
+    assert check(write_lines("d.jsonl", *SOUND), "--show", "100") == 0
     assert sum(line.startswith("┃ ") for line in check.lines) == len(SOUND)
 
 
 def test_show_of_a_record_that_cannot_be_trained(check: Check, models: Models) -> None:
     """A record with a special token is shown as its reason, and the next one as ever."""
     bad = {"instruction": "q", "output": f"a{END}"}
-    path = _write("d.jsonl", bad, *SOUND)
+    path = write_lines("d.jsonl", bad, *SOUND)
     assert check(path, "--show", "2", "--model", str(models.folder(text="chat"))) == 2
     assert check.err == ""
     start = check.lines.index("d.jsonl:1")
     assert check.lines[start + 1 : start + 3] == [f"the text holds the special token {END}.", ""]
     assert check.lines[start + 3].startswith("d.jsonl:2 · ")
-
-
-# A cleaned copy
-
-
-def test_fix_writes_what_is_sound(check: Check) -> None:
-    """The copy has every field of the kept records, the list what was left out and why; the
-    original is the same byte for byte.
-    """
-    path = _write("d.jsonl", *SOUND, BAD, SOUND[2] | {"id": 9}, "x")
-    before = Path(path).read_bytes()
-    assert check(path, "--fix", "out.jsonl") == 2
-    assert Path(path).read_bytes() == before
-    assert _read("out.jsonl") == list(SOUND)
-    assert _read("out.jsonl.left-out.jsonl") == [
-        {"where": "d.jsonl:7", "kind": "missing_field", "why": MISSING.rstrip(".")},
-        {"where": "d.jsonl:8", "kind": "exact_duplicate", "why": "the same as d.jsonl:3"},
-        {
-            "where": "d.jsonl:9",
-            "kind": "not_json",
-            "why": "not valid JSON (Expecting value at column 1)",
-        },
-    ]
-    assert check.lines[-2] == (
-        "out.jsonl: 6 records written; 3 left out, with the reasons in out.jsonl.left-out.jsonl."
-    )
-    assert check("out.jsonl") == 0
-
-
-def test_fix_of_compressed_and_several_files(check: Check) -> None:
-    """Compressed files and CSV become JSON lines; what a field holds is as it was."""
-    Path("a.jsonl.gz").write_bytes(gzip.compress(json.dumps(SOUND[0]).encode()))
-    Path("b.csv").write_text('n,instruction,output\n07,"What\nnow?", Go \n', encoding="utf-8")
-    assert check("a.jsonl.gz", "b.csv", "--fix", "out.jsonl") == 0
-    assert _read("out.jsonl") == [
-        SOUND[0],
-        {"n": "07", "instruction": "What\nnow?", "output": " Go "},
-    ]
-
-
-def test_fix_leaves_out_special_tokens(check: Check, models: Models) -> None:
-    """A record that this model's chat template would obey has an error, so it goes too."""
-    path = _write("d.jsonl", {"instruction": "q", "output": f"a{END}"}, *SOUND)
-    model = str(models.folder(text="chat"))
-    assert check(path, "--model", model, "--fix", "out.jsonl") == 2
-    assert _read("out.jsonl") == list(SOUND)
-    assert check("out.jsonl", "--model", model) == 0
-
-
-@pytest.mark.parametrize(
-    ("there", "message"),
-    [
-        ("out.jsonl", "out.jsonl is there already. Give a new file's path."),
-        (
-            "out.jsonl.left-out.jsonl",
-            "out.jsonl.left-out.jsonl is there already. Give a new file's path.",
-        ),
-    ],
-)
-def test_fix_overwrites_nothing(check: Check, there: str, message: str) -> None:
-    """A file that is there, of any content, is refused and left as it is."""
-    path = _write("d.jsonl", *SOUND)
-    Path(there).write_text("mine", encoding="utf-8")
-    assert check(path, "--fix", "out.jsonl") == 2
-    assert (check.out, check.err) == ("", f"fte check: --fix out.jsonl: {message}\n")
-    assert Path(there).read_text(encoding="utf-8") == "mine"
-    assert sorted(it.name for it in Path().iterdir()) == sorted(["d.jsonl", there])
-
-
-@pytest.mark.parametrize(
-    ("out", "message"),
-    [
-        ("d.jsonl", "d.jsonl is there already. Give a new file's path."),
-        ("./d.jsonl", "d.jsonl is there already. Give a new file's path."),
-        (".", ". is there already. Give a new file's path."),
-        ("", ". is there already. Give a new file's path."),
-        ("link", "link is there already. Give a new file's path."),
-        ("gone/out.jsonl", "its folder does not exist. Make it, or give another."),
-        ("out.csv", "JSON lines are written. Let its name end in .jsonl."),
-        ("out.jsonl.GZ", "JSON lines are written. Let its name end in .jsonl."),
-    ],
-)
-def test_a_file_that_cannot_be_fix_s_is_refused(check: Check, out: str, message: str) -> None:
-    """An input, a folder, a dangling link, no folder to be in, or the name of another form: one
-    line before the data are read, and nothing is written.
-    """
-    path = _write("d.jsonl", *SOUND)
-    before = Path(path).read_bytes()
-    Path("link").symlink_to("nowhere")
-    assert check(path, "--fix", out) == 2
-    assert check.out == ""
-    assert check.err == f"fte check: --fix {Path(out)}: {message}\n"
-    assert Path(path).read_bytes() == before
-    assert sorted(it.name for it in Path().iterdir()) == ["d.jsonl", "link"]
-
-
-def test_a_folder_that_may_not_be_written_is_refused_first(
-    check: Check, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A read-only folder is told before the data are read."""
-    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)  # root may everything
-    assert check(_write("d.jsonl", *SOUND), "--fix", "out.jsonl") == 2
-    assert check.out == ""
-    assert check.err == (
-        "fte check: --fix out.jsonl: its folder cannot be written to. Give another.\n"
-    )
 
 
 # Mistakes
@@ -416,7 +259,7 @@ def test_a_folder_that_may_not_be_written_is_refused_first(
 )
 def test_a_mistake_is_one_line(check: Check, arguments: Sequence[str], message: str) -> None:
     """A missing file or a wrong flag is one line on standard error, with code 2."""
-    _write("d.jsonl", *SOUND)
+    write_lines("d.jsonl", *SOUND)
     assert check(*arguments) == 2
     assert check.err == f"fte check: {message}\n"
     assert check.out == ""
@@ -431,7 +274,7 @@ def test_no_data_in_the_yaml_file_is_a_mistake(check: Check) -> None:
 
 def test_torch_is_never_loaded() -> None:
     """The whole check, with tokens, `--show` and `--fix`, leaves torch and its friends alone."""
-    _write("d.jsonl", *SOUND)
+    write_lines("d.jsonl", *SOUND)
     code = (
         "import sys; from finetuning_exam.cli import main\n"
         "assert main(['check', 'd.jsonl', '--show', '1', '--fix', 'out.jsonl']) == 0\n"
@@ -440,68 +283,6 @@ def test_torch_is_never_loaded() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[-1] == "[]"
-
-
-# fte train
-
-
-def _train(models: Models, *arguments: str) -> int:
-    quick = ("--max_steps", "1", "--device", "cpu", "--answered_examples", "0", "--lora_r", "2")
-    return main(["train", *arguments, "--model", str(models.folder()), *quick])
-
-
-def test_train_does_not_start_with_faulty_records(
-    models: Models, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Every error is told with its place and how to go on; no output folder is made."""
-    path = _write("d.jsonl", *SOUND, BAD, "x")
-    assert _train(models, path) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.splitlines() == [
-        "fte train:",
-        f"d.jsonl:7: {MISSING}",
-        "d.jsonl:8: not valid JSON (Expecting value at column 1).",
-        "Run fte check d.jsonl to see them by kind. --skip_bad_rows goes on without these records.",
-    ]
-    assert not Path("output").exists()
-
-
-def test_train_can_go_on_without_the_faulty_records(
-    models: Models, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """`--skip_bad_rows` leaves them out and says how many; the rest is trained on."""
-    path = _write("d.jsonl", *SOUND, BAD, "x")
-    assert _train(models, path, "--skip_bad_rows") == 0
-    said = capsys.readouterr().out
-    assert "Warning: 2 errors: these records are left out." in said
-    assert "Split: 6 rows to train on" in said
-    run = json.loads(Path("output/run.json").read_text(encoding="utf-8"))
-    assert run["data"]["n_train"] == 6
-
-
-def test_train_needs_a_record(models: Models, capsys: pytest.CaptureFixture[str]) -> None:
-    """Where all records have errors there is nothing to go on with."""
-    assert _train(models, _write("d.jsonl", BAD), "--skip_bad_rows") == 2
-    assert capsys.readouterr().err == "fte train: d.jsonl: no record can be used.\n"
-
-
-def test_an_exam_file_that_cannot_be_used_ends_the_run(
-    models: Models, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Where no exam record is left, the run does not start, `--skip_bad_rows` or not."""
-    path, exam = _write("d.jsonl", *SOUND), _write("e.jsonl", BAD)
-    assert _train(models, path, "--eval_file", exam, "--skip_bad_rows") == 2
-    assert "e.jsonl: no record can be used." in capsys.readouterr().err
-
-
-def test_files_of_different_forms_have_no_common_copy(capsys: pytest.CaptureFixture[str]) -> None:
-    """`--fix` would write records that cannot be read as one file again, so it refuses."""
-    first = _write("a.jsonl", *SOUND)
-    second = _write("b.jsonl", {"question": "Who?", "answer": "They."})
-    assert main(["check", first, second, "--fix", "c.jsonl"]) == 2
-    assert "instruction → output, question → answer" in capsys.readouterr().err
-    assert not Path("c.jsonl").exists()
 
 
 def test_json_tells_a_fault_of_the_whole_file(capsys: pytest.CaptureFixture[str]) -> None:
@@ -514,13 +295,13 @@ def test_json_tells_a_fault_of_the_whole_file(capsys: pytest.CaptureFixture[str]
 
 def test_show_and_json_do_not_go_together(capsys: pytest.CaptureFixture[str]) -> None:
     """A flag that would have no effect is refused."""
-    assert main(["check", _write("d.jsonl", *SOUND), "--json", "--show", "1"]) == 2
+    assert main(["check", write_lines("d.jsonl", *SOUND), "--json", "--show", "1"]) == 2
     assert "--show has no effect with --json." in capsys.readouterr().err
 
 
 def test_a_limit_above_the_context_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     """The model's context is used, and that is said."""
-    assert main(["check", _write("d.jsonl", *SOUND), "--max_length", "4000"]) == 0
+    assert main(["check", write_lines("d.jsonl", *SOUND), "--max_length", "4000"]) == 0
     said = capsys.readouterr().out
     assert "--max_length 4,000 is more than the model's context: 1,024 is used." in said
     assert "limit 1,024" in said

@@ -1,4 +1,4 @@
-"""The data faults of the project's list, rows 21 to 30, each through the command line.
+"""The data faults of the project's list, rows 21 to 28, each through the command line.
 
 Required of every one: a line with file, place, cause and mend, or plain reading; no traceback, no
 waiting, no other file. What only readers and templates can show has its own tests in tests/data/.
@@ -9,60 +9,20 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import shutil
 import tracemalloc
 from pathlib import Path
 
 import pytest
+from fault_commands import GOOD, Said
 from tiny import END, Models, rows, write_rows
 
-from finetuning_exam.cli import main
 from finetuning_exam.data.reading.files import MAX_LINE_BYTES
 from finetuning_exam.data.reading.read import read_records
 from finetuning_exam.settings import FieldSettings
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("folder")]
 
-GOOD = b'{"instruction": "What is ls?", "output": "It lists files."}\n'
 NEEDS_FILE = "Give the path of a file of records: JSON lines, JSON, CSV, TSV or Parquet."
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Every test works in an empty folder, so that a path in a message is a bare name."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-class Said:
-    """What the last command said."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self._capsys = capsys
-        self.out = self.err = ""
-
-    def fte(self, *arguments: str) -> int:
-        """Run a command in this process; its exit code."""
-        code = main(arguments)
-        self.out, self.err = self._capsys.readouterr()
-        assert "Traceback" not in self.out + self.err
-        return code
-
-    def check(self, content: bytes, *arguments: str) -> int:
-        """`fte check` of a file d.jsonl with this content."""
-        Path("d.jsonl").write_bytes(content)
-        return self.fte("check", "d.jsonl", *arguments)
-
-    @property
-    def findings(self) -> list[str]:
-        """The lines about places."""
-        return [line.strip() for line in self.out.splitlines() if line.startswith("  d.jsonl:")]
-
-
-@pytest.fixture
-def said(capsys: pytest.CaptureFixture[str]) -> Said:
-    """Runs commands and keeps what they say."""
-    return Said(capsys)
 
 
 # 21: bytes that are no text
@@ -367,120 +327,3 @@ def test_28_near_duplicates_stay_on_one_side(said: Said, models: Models) -> None
     exam = json.loads(Path("output/exam.json").read_text(encoding="utf-8"))
     asked = [row["prompt"] for row in exam["examples"]]
     assert all(asked.count(prompt) == 2 for prompt in asked)
-
-
-# 29: tokenizers and chat templates
-
-
-def _model(models: Models, template: str | None = None, **tokenizer: object) -> str:
-    """A copy of the tiny chat model with another chat template and tokenizer_config."""
-    folder = Path(shutil.copytree(models.folder(text="chat"), "model"))
-    config = folder / "tokenizer_config.json"
-    value = json.loads(config.read_text(encoding="utf-8"))
-    value.pop("chat_template", None)
-    (folder / "chat_template.jinja").unlink(missing_ok=True)
-    if template is not None:
-        (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
-    config.write_text(json.dumps(value | tokenizer), encoding="utf-8")
-    return str(folder)
-
-
-TURNS = "{% for m in messages %}{{ m.role }}: {{ m.content }}<|end|>\n{% endfor %}"
-ASKS = "{% if add_generation_prompt %}assistant: {% endif %}"
-LOOP = "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}"
-
-
-@pytest.mark.parametrize(
-    "tokenizer",
-    [{"pad_token": None}, {"pad_token": END}, {"pad_token": None, "bos_token": None}],
-    ids=["no pad token", "pad is the end token", "no beginning token"],
-)
-@pytest.mark.parametrize("template", [None, TURNS + ASKS], ids=["plain", "chat"])
-def test_29_tokenizers_without_some_tokens_are_handled(
-    said: Said, models: Models, tokenizer: dict[str, object], template: str | None
-) -> None:
-    """No pad token, pad = end, no beginning token, no chat template: checked, trained, examined;
-    the end of the answer is trained once.
-    """
-    model = _model(models, template, **tokenizer)
-    path = str(write_rows(Path("d.jsonl"), rows(4)))
-    assert said.fte("check", path, "--model", model, "--show", "1") == 0
-    (last,) = [line for line in said.out.splitlines() if line.startswith("┃")]
-    assert last == f"┃ {rows(1)[0].answer}{END}"
-    quick = ("--max_steps", "1", "--device", "cpu", "--max_new_tokens", "4")
-    assert said.fte("train", path, "--model", model, *quick) == 0
-
-
-@pytest.mark.parametrize(
-    ("template", "message"),
-    [
-        ("{{ raise_exception('not today') }}", "The chat template fails: not today."),
-        ("{{ messages | nothing }}", "The chat template fails: No filter named 'nothing'."),
-        ("{% for %}", "The chat template fails: "),
-        (LOOP + TURNS + ASKS, "The chat template comes to no end within 2 seconds."),
-        ("{{ 'x' * 50000000 }}" + TURNS + ASKS, "The chat template renders 50,000,"),
-        (
-            "{{ messages[0].content }}",
-            "This chat template does not show the assistant's answer as it is written.",
-        ),
-        (ASKS + TURNS, "With this chat template the prompt is not a prefix of the whole"),
-        (
-            "{{ ''.__class__.__mro__ }}" + TURNS + ASKS,
-            "The chat template fails: access to attribute '__class__' of 'str' object is unsafe.",
-        ),
-    ],
-    ids=["refuses", "no filter", "no syntax", "loops", "50 MB", "drops", "no prefix", "breaks out"],
-)
-@pytest.mark.parametrize("command", ["check", "train"])
-def test_29_a_chat_template_that_cannot_be_used_is_told(
-    said: Said, models: Models, command: str, template: str, message: str
-) -> None:
-    """One that fails, loops, renders 50 MB or drops the answer is one line with the way on, within
-    seconds; without the template the same data are read.
-    """
-    model = _model(models, template)
-    path = str(write_rows(Path("d.jsonl"), rows(4)))
-    assert said.fte(command, path, "--model", model) == 2
-    assert len(said.err.splitlines()) == 1
-    assert said.err.startswith(f"fte {command}: {message}")
-    assert said.err.endswith("Use --template plain.\n")
-    assert said.fte("check", path, "--model", model, "--template", "plain") == 0
-
-
-def test_29_a_tokenizer_that_cannot_end_is_told(said: Said, models: Models) -> None:
-    """Without an end-of-text token no answer could end."""
-    model = _model(models, eos_token=None)
-    path = str(write_rows(Path("d.jsonl"), rows(4)))
-    assert said.fte("check", path, "--model", model) == 2
-    assert said.err == (
-        "fte check: The tokenizer has no end-of-text token, so answers could not end. "
-        "Set eos_token in its tokenizer_config.json.\n"
-    )
-
-
-def test_29_system_turns_that_a_template_refuses_are_told(said: Said, models: Models) -> None:
-    """A template that has no system turns says so, and what to do."""
-    refusal = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
-    model = _model(models, refusal + TURNS + ASKS)
-    record = b'{"system": "Be brief.", "instruction": "Who?", "output": "I."}\n'
-    assert said.check(GOOD + record, "--model", model) == 2
-    assert said.err == (
-        "fte check: The chat template refuses system turns: no system. "
-        "Use --template plain, or take the system turns out.\n"
-    )
-    assert said.check(GOOD, "--model", model) == 0
-
-
-# 30: the wrong base
-
-
-def test_30_an_adapter_of_another_base_is_refused(said: Said, models: Models) -> None:
-    """An adapter on a base of the same shape but other weights: code 3, both named."""
-    path = str(write_rows(Path("d.jsonl"), rows(4)))
-    own, other = str(models.folder()), str(models.folder(seed=1))
-    quick = ("--max_steps", "1", "--answered_examples", "0", "--device", "cpu")
-    assert said.fte("train", path, "--model", own, *quick) == 0
-    assert said.fte("exam", path, "--adapter", "output", "--model", other, "--device", "cpu") == 3
-    (line,) = said.err.splitlines()
-    assert f"trained on {own} (sha256 " in line
-    assert f"not on {other} (sha256 " in line

@@ -1,0 +1,128 @@
+"""Specification of `fte check --fix`, which writes a cleaned copy."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from pathlib import Path
+
+import pytest
+from checks import BAD, MISSING, SOUND, Check, read_lines, write_lines
+from tiny import END, Models
+
+from finetuning_exam.cli import main
+
+pytestmark = pytest.mark.usefixtures("folder")
+
+
+def test_fix_writes_what_is_sound(check: Check) -> None:
+    """The copy has every field of the kept records, the list what was left out and why; the
+    original is the same byte for byte.
+    """
+    path = write_lines("d.jsonl", *SOUND, BAD, SOUND[2] | {"id": 9}, "x")
+    before = Path(path).read_bytes()
+    assert check(path, "--fix", "out.jsonl") == 2
+    assert Path(path).read_bytes() == before
+    assert read_lines("out.jsonl") == list(SOUND)
+    assert read_lines("out.jsonl.left-out.jsonl") == [
+        {"where": "d.jsonl:7", "kind": "missing_field", "why": MISSING.rstrip(".")},
+        {"where": "d.jsonl:8", "kind": "exact_duplicate", "why": "the same as d.jsonl:3"},
+        {
+            "where": "d.jsonl:9",
+            "kind": "not_json",
+            "why": "not valid JSON (Expecting value at column 1)",
+        },
+    ]
+    assert check.lines[-2] == (
+        "out.jsonl: 6 records written; 3 left out, with the reasons in out.jsonl.left-out.jsonl."
+    )
+    assert check("out.jsonl") == 0
+
+
+def test_fix_of_compressed_and_several_files(check: Check) -> None:
+    """Compressed files and CSV become JSON lines; what a field holds is as it was."""
+    Path("a.jsonl.gz").write_bytes(gzip.compress(json.dumps(SOUND[0]).encode()))
+    Path("b.csv").write_text('n,instruction,output\n07,"What\nnow?", Go \n', encoding="utf-8")
+    assert check("a.jsonl.gz", "b.csv", "--fix", "out.jsonl") == 0
+    assert read_lines("out.jsonl") == [
+        SOUND[0],
+        {"n": "07", "instruction": "What\nnow?", "output": " Go "},
+    ]
+
+
+def test_fix_leaves_out_special_tokens(check: Check, models: Models) -> None:
+    """A record that this model's chat template would obey has an error, so it goes too."""
+    path = write_lines("d.jsonl", {"instruction": "q", "output": f"a{END}"}, *SOUND)
+    model = str(models.folder(text="chat"))
+    assert check(path, "--model", model, "--fix", "out.jsonl") == 2
+    assert read_lines("out.jsonl") == list(SOUND)
+    assert check("out.jsonl", "--model", model) == 0
+
+
+@pytest.mark.parametrize(
+    ("there", "message"),
+    [
+        ("out.jsonl", "out.jsonl is there already. Give a new file's path."),
+        (
+            "out.jsonl.left-out.jsonl",
+            "out.jsonl.left-out.jsonl is there already. Give a new file's path.",
+        ),
+    ],
+)
+def test_fix_overwrites_nothing(check: Check, there: str, message: str) -> None:
+    """A file that is there, of any content, is refused and left as it is."""
+    path = write_lines("d.jsonl", *SOUND)
+    Path(there).write_text("mine", encoding="utf-8")
+    assert check(path, "--fix", "out.jsonl") == 2
+    assert (check.out, check.err) == ("", f"fte check: --fix out.jsonl: {message}\n")
+    assert Path(there).read_text(encoding="utf-8") == "mine"
+    assert sorted(it.name for it in Path().iterdir()) == sorted(["d.jsonl", there])
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("d.jsonl", "d.jsonl is there already. Give a new file's path."),
+        ("./d.jsonl", "d.jsonl is there already. Give a new file's path."),
+        (".", ". is there already. Give a new file's path."),
+        ("", ". is there already. Give a new file's path."),
+        ("link", "link is there already. Give a new file's path."),
+        ("gone/out.jsonl", "its folder does not exist. Make it, or give another."),
+        ("out.csv", "JSON lines are written. Let its name end in .jsonl."),
+        ("out.jsonl.GZ", "JSON lines are written. Let its name end in .jsonl."),
+    ],
+)
+def test_a_file_that_cannot_be_fix_s_is_refused(check: Check, out: str, message: str) -> None:
+    """An input, a folder, a dangling link, no folder to be in, or the name of another form: one
+    line before the data are read, and nothing is written.
+    """
+    path = write_lines("d.jsonl", *SOUND)
+    before = Path(path).read_bytes()
+    Path("link").symlink_to("nowhere")
+    assert check(path, "--fix", out) == 2
+    assert check.out == ""
+    assert check.err == f"fte check: --fix {Path(out)}: {message}\n"
+    assert Path(path).read_bytes() == before
+    assert sorted(it.name for it in Path().iterdir()) == ["d.jsonl", "link"]
+
+
+def test_a_folder_that_may_not_be_written_is_refused_first(
+    check: Check, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read-only folder is told before the data are read."""
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)  # root may everything
+    assert check(write_lines("d.jsonl", *SOUND), "--fix", "out.jsonl") == 2
+    assert check.out == ""
+    assert check.err == (
+        "fte check: --fix out.jsonl: its folder cannot be written to. Give another.\n"
+    )
+
+
+def test_files_of_different_forms_have_no_common_copy(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--fix` would write records that cannot be read as one file again, so it refuses."""
+    first = write_lines("a.jsonl", *SOUND)
+    second = write_lines("b.jsonl", {"question": "Who?", "answer": "They."})
+    assert main(["check", first, second, "--fix", "c.jsonl"]) == 2
+    assert "instruction → output, question → answer" in capsys.readouterr().err
+    assert not Path("c.jsonl").exists()

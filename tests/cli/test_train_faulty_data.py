@@ -1,0 +1,64 @@
+"""Specification of what `fte train` does with faulty records."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from checks import BAD, MISSING, SOUND, write_lines
+from tiny import Models
+
+from finetuning_exam.cli import main
+
+pytestmark = pytest.mark.usefixtures("folder")
+
+
+def _train(models: Models, *arguments: str) -> int:
+    quick = ("--max_steps", "1", "--device", "cpu", "--answered_examples", "0", "--lora_r", "2")
+    return main(["train", *arguments, "--model", str(models.folder()), *quick])
+
+
+def test_train_does_not_start_with_faulty_records(
+    models: Models, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every error is told with its place and how to go on; no output folder is made."""
+    path = write_lines("d.jsonl", *SOUND, BAD, "x")
+    assert _train(models, path) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.splitlines() == [
+        "fte train:",
+        f"d.jsonl:7: {MISSING}",
+        "d.jsonl:8: not valid JSON (Expecting value at column 1).",
+        "Run fte check d.jsonl to see them by kind. --skip_bad_rows goes on without these records.",
+    ]
+    assert not Path("output").exists()
+
+
+def test_train_can_go_on_without_the_faulty_records(
+    models: Models, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--skip_bad_rows` leaves them out and says how many; the rest is trained on."""
+    path = write_lines("d.jsonl", *SOUND, BAD, "x")
+    assert _train(models, path, "--skip_bad_rows") == 0
+    said = capsys.readouterr().out
+    assert "Warning: 2 errors: these records are left out." in said
+    assert "Split: 6 rows to train on" in said
+    run = json.loads(Path("output/run.json").read_text(encoding="utf-8"))
+    assert run["data"]["n_train"] == 6
+
+
+def test_train_needs_a_record(models: Models, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where all records have errors there is nothing to go on with."""
+    assert _train(models, write_lines("d.jsonl", BAD), "--skip_bad_rows") == 2
+    assert capsys.readouterr().err == "fte train: d.jsonl: no record can be used.\n"
+
+
+def test_an_exam_file_that_cannot_be_used_ends_the_run(
+    models: Models, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where no exam record is left, the run does not start, `--skip_bad_rows` or not."""
+    path, exam = write_lines("d.jsonl", *SOUND), write_lines("e.jsonl", BAD)
+    assert _train(models, path, "--eval_file", exam, "--skip_bad_rows") == 2
+    assert "e.jsonl: no record can be used." in capsys.readouterr().err

@@ -1,0 +1,109 @@
+"""Specification of the refusal of records that are meant for another training."""
+
+from __future__ import annotations
+
+import pytest
+from record_forms import (
+    ASK,
+    CHAT,
+    SAY,
+    TEXT,
+    TRL,
+    Row,
+    complaint_about,
+    found_layout,
+    one_example,
+    own_fields,
+)
+
+from finetuning_exam.data.findings import Kind
+
+NEEDED = "what is needed is one prompt with one answer, as text"
+
+
+@pytest.mark.parametrize(
+    ("row", "what"),
+    [
+        (
+            {"prompt": "q", "chosen": "a", "rejected": "b"},
+            "the fields 'chosen' and 'rejected' are for training on preferences",
+        ),
+        (
+            {"chosen": [ASK, SAY], "rejected": [ASK, SAY]},
+            "the fields 'chosen' and 'rejected' are for training on preferences",
+        ),
+        ({"prompt": "q", "chosen": "a"}, "the field 'chosen' is for training on preferences"),
+        (
+            {"messages": [ASK, SAY], "rejected_response": "b"},
+            "the field 'rejected_response' is for training on preferences",
+        ),
+        (
+            {"prompt": "q", "completion": "a", "label": False},
+            "the field 'label' is for training on good and bad answers",
+        ),
+        (
+            {"messages": [ASK, SAY], "label": True},
+            "the field 'label' is for training on good and bad answers",
+        ),
+        (
+            {"instruction": "q", "output": "a", "kto_tag": True},
+            "the field 'kto_tag' is for training on good and bad answers",
+        ),
+        (
+            {"prompt": "q", "completions": ["a", "b"], "labels": [True, False]},
+            "the fields 'completions' and 'labels' are for training on scores, steps or tokens",
+        ),
+        (
+            {"input_ids": [1, 2], "labels": [1, 2]},
+            "the fields 'input_ids' and 'labels' are for training on scores, steps or tokens",
+        ),
+    ],
+)
+def test_records_for_another_training_are_refused(row: Row, what: str) -> None:
+    """Preferences, verdicts, scores and tokens are refused by name, never read in part."""
+    assert complaint_about(row, found_layout(row)) == (Kind.NOT_INSTRUCTIONS, f"{what}; {NEEDED}")
+
+
+def test_images_are_refused() -> None:
+    """A record with images is not read without them."""
+    row: Row = {"instruction": "q", "output": "a", "images": ["x.png"]}
+    what = f"the field 'images' is for training on more than text; {NEEDED}"
+    assert complaint_about(row, found_layout(row)) == (Kind.UNSUPPORTED, what)
+
+
+@pytest.mark.parametrize("prompt", ["q", [ASK]], ids=["text", "turns"])
+def test_a_prompt_alone_is_refused(prompt: object) -> None:
+    """Prompts without answers are for reinforcement learning."""
+    assert complaint_about({"prompt": prompt, "tag": "t"}, TRL) == (
+        Kind.NOT_INSTRUCTIONS,
+        "the field 'prompt' stands alone; its answer is needed in 'completion'",
+    )
+
+
+def test_named_fields_of_preferences_are_read() -> None:
+    """Who names `chosen` as the answer wants it read."""
+    row: Row = {"prompt": "q", "chosen": "a", "rejected": "b"}
+    assert one_example(row, found_layout(row, answer="chosen")).answer == "a"
+    turns: Row = {"chosen": [ASK, SAY], "rejected": [ASK, SAY]}
+    assert one_example(turns, found_layout(turns, wanted="messages", prompt="chosen")).answer == "a"
+
+
+def test_labels_that_are_named_are_answers() -> None:
+    """Classification data are read with the label as the answer; true and false are no text."""
+    row: Row = {"text": "t", "label": "good"}
+    example = one_example(row, found_layout(row, answer="label"))
+    assert (example.instruction, example.answer) == ("t", "good")
+    assert complaint_about({"text": "t", "label": True}, own_fields("text", "label")) == (
+        Kind.WRONG_TYPE,
+        "the field 'label' is a boolean where text belongs",
+    )
+    assert one_example({"text": "t", "label": True}, TEXT).answer == "t"
+
+
+@pytest.mark.parametrize("name", ["tools", "functions"])
+def test_definitions_of_tools_are_refused(name: str) -> None:
+    """Tools that a conversation defines would stand in its prompt, so it is refused."""
+    row: Row = {"messages": [ASK, SAY], name: [{"type": "function"}]}
+    assert complaint_about(row, CHAT) == (Kind.TOOL_TURN, f"the field {name!r} defines tools")
+    for nothing in ([], "", "[]", None):
+        assert one_example({**row, name: nothing}, CHAT).answer == "a"

@@ -1,0 +1,240 @@
+"""Specification of the faults of a record, and of misspelt fields."""
+
+from __future__ import annotations
+
+import pytest
+from record_forms import (
+    ALPACA,
+    ASK,
+    CHAT,
+    DOLLY,
+    GSM8K,
+    SAY,
+    TASKS,
+    TEXT,
+    TRL,
+    Row,
+    complaint_about,
+    one_example,
+    own_fields,
+)
+
+from finetuning_exam.data.findings import Kind
+from finetuning_exam.data.reading.formats import Layout
+
+FAULTS: dict[str, tuple[Kind, Row, Layout]] = {
+    "the field 'output' is missing (fields: 'instruction')": (
+        Kind.MISSING_FIELD,
+        {"instruction": "q"},
+        ALPACA,
+    ),
+    "the field 'instruction' is missing (fields: none)": (Kind.MISSING_FIELD, {}, ALPACA),
+    "the field 'instruction' is missing (fields: 'input', 'output')": (
+        Kind.MISSING_FIELD,
+        {"input": "q", "output": "a"},
+        ALPACA,
+    ),
+    "the field 'messages' is missing (fields: 'text')": (Kind.MISSING_FIELD, {"text": "t"}, CHAT),
+    "the field 'text' is missing (fields: 'id')": (Kind.MISSING_FIELD, {"id": 1}, TEXT),
+    "the field 'completion' is missing (fields: 'prompt', 'answer')": (
+        Kind.MISSING_FIELD,
+        {"prompt": "q", "answer": "a"},
+        TRL,
+    ),
+    "the field 'instances' is missing (fields: 'instruction')": (
+        Kind.MISSING_FIELD,
+        {"instruction": "q"},
+        TASKS,
+    ),
+    "in instance 2 the field 'output' is missing (fields: 'input')": (
+        Kind.MISSING_FIELD,
+        {"instruction": "q", "instances": [{"output": "a"}, {"input": "i"}]},
+        TASKS,
+    ),
+    "the field 'instruction' is null where text belongs": (
+        Kind.WRONG_TYPE,
+        {"instruction": None, "output": "a"},
+        ALPACA,
+    ),
+    "the field 'output' is null where text belongs": (
+        Kind.WRONG_TYPE,
+        {"instruction": "q", "output": None},
+        ALPACA,
+    ),
+    "the field 'instruction' is a list where text belongs": (
+        Kind.WRONG_TYPE,
+        {"instruction": ["q"], "output": "a"},
+        ALPACA,
+    ),
+    "the field 'input' is a number where text belongs": (
+        Kind.WRONG_TYPE,
+        {"instruction": "q", "output": "a", "input": 5},
+        ALPACA,
+    ),
+    "the field 'tag' is a number where text belongs": (
+        Kind.WRONG_TYPE,
+        {"instruction": "q", "output": "a", "tag": 1.5},
+        ALPACA,
+    ),
+    "the field 'group' is a boolean where text belongs": (
+        Kind.WRONG_TYPE,
+        {"instruction": "q", "output": "a", "group": True},
+        ALPACA,
+    ),
+    "the field 'system' is an object where text belongs": (
+        Kind.WRONG_TYPE,
+        {"messages": [ASK, SAY], "system": {}},
+        CHAT,
+    ),
+    "the field 'instances' is a string where a list belongs": (
+        Kind.WRONG_TYPE,
+        {"instruction": "q", "instances": "a"},
+        TASKS,
+    ),
+    "instance 1 is a string where an object belongs": (
+        Kind.WRONG_TYPE,
+        {"instruction": "q", "instances": ["a"]},
+        TASKS,
+    ),
+    "the field 'history' is a string where a list belongs": (
+        Kind.WRONG_TYPE,
+        {"instruction": "q", "output": "a", "history": "before"},
+        ALPACA,
+    ),
+    "pair 2 of 'history' is not a list of a question and an answer": (
+        Kind.BAD_TURNS,
+        {"instruction": "q", "output": "a", "history": [["q", "a"], ["q"]]},
+        ALPACA,
+    ),
+    "pair 1 of 'history' has an empty text": (
+        Kind.BAD_TURNS,
+        {"instruction": "q", "output": "a", "history": [["q", " "]]},
+        ALPACA,
+    ),
+    "pair 1 of 'history' is not a list of a question and an answer": (
+        Kind.BAD_TURNS,
+        {"instruction": "q", "output": "a", "history": [["q", "a", "b"]]},
+        ALPACA,
+    ),
+    "pair 1 of 'history' is null where text belongs": (
+        Kind.WRONG_TYPE,
+        {"instruction": "q", "output": "a", "history": [[None, "a"]]},
+        ALPACA,
+    ),
+    "the field 'instances' is empty": (
+        Kind.EMPTY_ANSWER,
+        {"instruction": "q", "instances": []},
+        TASKS,
+    ),
+    "the field 'instruction' is empty": (
+        Kind.EMPTY_PROMPT,
+        {"instruction": " \n", "output": "a"},
+        ALPACA,
+    ),
+    "the field 'instruction' is empty (if 'input' is the question: --prompt_field input)": (
+        Kind.EMPTY_PROMPT,
+        {"instruction": "", "output": "a", "input": "q"},
+        ALPACA,
+    ),
+    "the field 'question' is empty (if 'context' is the question: --prompt_field context)": (
+        Kind.EMPTY_PROMPT,
+        {"question": "", "answer": "a", "context": "q"},
+        GSM8K,
+    ),
+    "the field 'output' is empty": (
+        Kind.EMPTY_ANSWER,
+        {"instruction": "q", "output": "\t"},
+        ALPACA,
+    ),
+    "the field 'text' is empty": (Kind.EMPTY_ANSWER, {"text": ""}, TEXT),
+    "the field 'instruction' holds half of a surrogate pair": (
+        Kind.LONE_SURROGATE,
+        {"instruction": "\ud83d", "output": "a"},
+        ALPACA,
+    ),
+    "the field 'group' holds half of a surrogate pair": (
+        Kind.LONE_SURROGATE,
+        {"instruction": "q", "output": "a", "group": "\udc00"},
+        ALPACA,
+    ),
+    "pair 1 of 'history' holds half of a surrogate pair": (
+        Kind.LONE_SURROGATE,
+        {"instruction": "q", "output": "a", "history": [["q", "\udc00"]]},
+        ALPACA,
+    ),
+}
+
+
+@pytest.mark.parametrize(("what", "case"), FAULTS.items(), ids=FAULTS)
+def test_a_faulty_record_is_named(what: str, case: tuple[Kind, Row, Layout]) -> None:
+    """A record that lacks something is told by its field and what stands there."""
+    kind, row, layout = case
+    assert complaint_about(row, layout) == (kind, what)
+
+
+def test_many_fields_are_not_all_listed() -> None:
+    """A missing field is told with no more than thirty of those that are there."""
+    row: Row = {f"f{number}": 1 for number in range(32)} | {"x" * 50: 1}
+    _, detail = complaint_about(row, ALPACA)
+    assert detail.endswith("'f28', 'f29', and 3 more)")
+
+
+@pytest.mark.parametrize(
+    ("row", "layout", "wrong", "right"),
+    [
+        ({"instruction": "q", "ouput": "a"}, ALPACA, "ouput", "output"),
+        ({"instruction": "q", "outptu": "a"}, ALPACA, "outptu", "output"),
+        ({"Instruction": "q", "output": "a"}, ALPACA, "Instruction", "instruction"),
+        ({"INSTRUCTION": "q", "RESPONSE": "a"}, DOLLY, "INSTRUCTION", "instruction"),
+        ({"instruction": "q", " output": "a"}, ALPACA, " output", "output"),
+        ({"instruction": "q", "output": "a", "inptu": "i"}, ALPACA, "inptu", "input"),
+        ({"instruction": "q", "output": "a", "inputs": "i"}, ALPACA, "inputs", "input"),
+        ({"instruction": "q", "output": "a", "tags": "t"}, ALPACA, "tags", "tag"),
+        ({"instruction": "q", "output": "a", "groups": 3}, ALPACA, "groups", "group"),
+        ({"instruction": "q", "output": "a", "sytem": "s"}, ALPACA, "sytem", "system"),
+        ({"instruction": "q", "output": "a", "histroy": []}, ALPACA, "histroy", "history"),
+        ({"mesages": [ASK, SAY]}, CHAT, "mesages", "messages"),
+        ({"asks": "q", "say": "a"}, own_fields("ask", "say"), "asks", "ask"),
+        ({"texts": "t"}, TEXT, "texts", "text"),
+    ],
+)
+def test_a_misspelt_field_is_named(row: Row, layout: Layout, wrong: str, right: str) -> None:
+    """A field whose name is almost that of an absent one is a fault, never left out in silence."""
+    assert complaint_about(row, layout) == (
+        Kind.MISSPELT_FIELD,
+        f"the field {wrong!r} is not known; did you mean {right!r}?",
+    )
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"outputs": "x"},
+        {"tags": ["x", "y"]},
+        {"tags": None},
+        {"groups": 1.5},
+        {"inputs": {"a": 1}},
+        {"inputs": 3},
+        {"category": "x"},
+        {"Source": "x", "id": 3, "topic": "y"},
+        {"label": "good"},
+        {"label": 1},
+        {"scores": [1, 2]},
+        {"chosen": "x"},
+        {"images": []},
+        {"tools": "a hammer"},
+        {"x" * 100_000: "y"},
+    ],
+    ids=lambda more: str(more)[:30],
+)
+def test_other_fields_are_no_fault(more: Row) -> None:
+    """A field that cannot be a misspelling, or is a note about a whole record, is let be."""
+    assert one_example({"instruction": "q", "output": "a", **more}, ALPACA).answer == "a"
+
+
+def test_a_missing_field_is_told_before_a_doubtful_optional_one() -> None:
+    """Where the record is of another form, its names are not taken for misspelt optional ones."""
+    assert complaint_about({"inputs": "q", "targets": "a"}, ALPACA) == (
+        Kind.MISSING_FIELD,
+        "the field 'instruction' is missing (fields: 'inputs', 'targets')",
+    )

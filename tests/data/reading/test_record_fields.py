@@ -1,0 +1,173 @@
+"""Specification of how the fields of a record become examples."""
+
+from __future__ import annotations
+
+import pytest
+from record_forms import (
+    ALPACA,
+    ASK,
+    CHAT,
+    DOLLY,
+    GSM8K,
+    PLACE,
+    SAY,
+    TASKS,
+    TEXT,
+    TRL,
+    Row,
+    complaint_about,
+    one_example,
+    own_fields,
+)
+
+from finetuning_exam.data.findings import Kind
+from finetuning_exam.data.reading.formats import Layout, Place, to_examples
+from finetuning_exam.data.records import Example, Turn
+
+
+def test_all_that_a_record_may_say() -> None:
+    """Every field of an instruction stands in its place in the example."""
+    row: Row = {
+        "instruction": "q",
+        "input": "i",
+        "output": "a",
+        "system": "s",
+        "history": [["q1", "a1"]],
+        "tag": "t",
+        "group": "g",
+        "category": "c",
+    }
+    (example,) = to_examples(row, ALPACA, Place("d.json", 3, 41))
+    assert example == Example(
+        "q",
+        "a",
+        3,
+        "d.json",
+        input="i",
+        tag="t",
+        group="g",
+        earlier=(Turn("system", "s"), Turn("user", "q1"), Turn("assistant", "a1")),
+        column=41,
+    )
+
+
+@pytest.mark.parametrize("layout", [ALPACA, TRL, GSM8K, DOLLY], ids=lambda it: it.words)
+def test_null_is_absent_in_optional_fields(layout: Layout) -> None:
+    """null, as tables write what a row does not have, is the same as no field."""
+    bare: Row = {layout.prompt: "q", layout.answer: "a"}
+    nulls = dict.fromkeys(layout.used_fields, None)
+    assert (
+        one_example({**nulls, **bare}, layout)
+        == one_example(bare, layout)
+        == Example("q", "a", 7, "d.jsonl")
+    )
+
+
+def test_an_empty_cell_of_a_table_is_absent() -> None:
+    """A table writes "" where a record has no input, system text or history."""
+    row = {"instruction": "q", "output": "a", **dict.fromkeys(("input", "system", "history"), "")}
+    assert one_example(row, ALPACA) == Example("q", "a", 7, "d.jsonl")
+
+
+def test_tags_and_groups_may_be_whole_numbers() -> None:
+    """A whole number names a tag or a group as its text does."""
+    example = one_example({"instruction": "q", "output": "a", "tag": 0, "group": -12}, ALPACA)
+    assert (example.tag, example.group) == ("0", "-12")
+
+
+@pytest.mark.parametrize("layout", [CHAT, TEXT, TASKS], ids=lambda it: it.words)
+def test_every_layout_has_tags_and_groups(layout: Layout) -> None:
+    """`tag` and `group` are read beside turns, texts and instances too."""
+    row: Row = {
+        "messages": [ASK, SAY],
+        "text": "t",
+        "instruction": "q",
+        "instances": [{"output": "a"}],
+        "tag": "x",
+        "group": "y",
+    }
+    example = one_example(row, layout)
+    assert (example.tag, example.group) == ("x", "y")
+
+
+def test_context_is_the_input_of_a_response() -> None:
+    """Dolly's `context` is the input; beside an `input` that says something it is a fault."""
+    row: Row = {"instruction": "q", "context": "c", "response": "a"}
+    assert one_example(row, DOLLY).input == "c"
+    assert one_example({**row, "input": ""}, DOLLY).input == "c"
+    assert complaint_about({**row, "input": "i"}, DOLLY) == (
+        Kind.DUPLICATE_KEY,
+        "the fields 'input' and 'context' mean the same",
+    )
+    assert one_example({"instruction": "q", "context": "c", "output": "a"}, ALPACA).input == ""
+
+
+def test_a_named_field_is_not_read_twice() -> None:
+    """A field named as prompt or answer is not taken a second time as an input or a tag."""
+    example = one_example({"input": "q", "output": "a"}, own_fields("input", "output"))
+    assert (example.instruction, example.input) == ("q", "")
+    example = one_example({"instruction": "q", "input": "a"}, own_fields("instruction", "input"))
+    assert (example.answer, example.input) == ("a", "")
+    example = one_example({"text": "q", "tag": "a"}, own_fields("text", "tag"))
+    assert (example.answer, example.tag) == ("a", "")
+    example = one_example({"group": "q", "output": "a"}, own_fields("group", "output"))
+    assert (example.instruction, example.group) == ("q", "")
+    for name in ("system", "system_prompt", "history"):
+        assert one_example({name: "q", "output": "a"}, own_fields(name, "output")).earlier == ()
+
+
+def test_each_instance_is_an_example() -> None:
+    """One instruction with several inputs and outputs gives several examples of one line."""
+    row: Row = {
+        "instruction": "Sort.",
+        "system": "s",
+        "instances": [{"input": "b a", "output": "a b"}, {"input": None, "output": "none"}],
+        "tag": "t",
+    }
+    first, second = to_examples(row, TASKS, PLACE)
+    before = (Turn("system", "s"),)
+    assert first == Example("Sort.", "a b", 7, "d.jsonl", input="b a", tag="t", earlier=before)
+    assert second == Example("Sort.", "none", 7, "d.jsonl", tag="t", earlier=before)
+
+
+def test_a_plain_text_is_all_answer() -> None:
+    """A plain text has no question; its white space is kept."""
+    example = one_example({"text": " Once upon.\n"}, TEXT)
+    assert example == Example("", " Once upon.\n", 7, "d.jsonl")
+    assert example.is_plain_text
+
+
+def test_prompt_and_completion_as_turns() -> None:
+    """TRL's conversational form is one conversation; its turns are named by their own field."""
+    row: Row = {"prompt": [{"role": "system", "content": "s"}, ASK], "completion": [SAY]}
+    assert one_example(row, TRL) == Example("q", "a", 7, "d.jsonl", earlier=(Turn("system", "s"),))
+    assert complaint_about({"prompt": [ASK, SAY], "completion": [SAY]}, TRL) == (
+        Kind.BAD_TURNS,
+        "turn 1 of 'completion' is an assistant turn where a user turn belongs",
+    )
+    assert complaint_about({"prompt": [ASK], "completion": "a"}, TRL) == (
+        Kind.WRONG_TYPE,
+        "the field 'completion' is a string where a list belongs",
+    )
+    assert complaint_about({"prompt": [ASK], "completion": [SAY], "input": "i"}, TRL) == (
+        Kind.BAD_TURNS,
+        "'history' or 'input' stands beside a prompt of turns",
+    )
+    assert one_example({"prompt": [ASK]}, TRL, answer_required=False).answer == ""
+
+
+def test_an_answer_may_be_absent_where_none_is_required() -> None:
+    """Without need of an answer it may be missing or null, but what is there must be text."""
+    for row in ({"instruction": "q"}, {"instruction": "q", "output": None}):
+        assert one_example(row, ALPACA, answer_required=False) == Example("q", "", 7, "d.jsonl")
+    wrong = {"instruction": "q", "output": 5}
+    assert complaint_about(wrong, ALPACA, answer_required=False) == (
+        Kind.WRONG_TYPE,
+        "the field 'output' is a number where text belongs",
+    )
+    assert complaint_about({"instruction": "q", "output": ""}, ALPACA, answer_required=False) == (
+        Kind.EMPTY_ANSWER,
+        "the field 'output' is empty",
+    )
+    assert one_example({"messages": [ASK]}, CHAT, answer_required=False).answer == ""
+    assert one_example({"prompt": "q", "labels": [1]}, TRL, answer_required=False).answer == ""

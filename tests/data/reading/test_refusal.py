@@ -1,0 +1,86 @@
+"""Specification of how faulty records end a command that needs sound ones."""
+
+from __future__ import annotations
+
+import pytest
+from read_files import ALPACA, AUTO, write_content
+
+from finetuning_exam.data.findings import Finding, Kind
+from finetuning_exam.data.reading.read import read_sound_records, refuse_errors
+from finetuning_exam.errors import DataError
+
+pytestmark = pytest.mark.usefixtures("folder")
+
+
+def _complaint(content: bytes, name: str = "d.jsonl") -> str:
+    """The whole message about a faulty file."""
+    with pytest.raises(DataError) as caught:
+        read_sound_records([write_content(content, name)], AUTO)
+    assert caught.value.exit_code == 2
+    return str(caught.value)
+
+
+def test_sound_records_are_read_with_their_notes() -> None:
+    """Notes keep nobody from reading."""
+    records = read_sound_records([write_content(ALPACA[:-2] + b', "id": 1}')], AUTO)
+    assert len(records.examples) == len(records.findings) == 1
+
+
+def test_faults_of_one_kind_are_told_with_its_mend() -> None:
+    """Where all faults are of one kind, its mend follows them."""
+    assert _complaint(ALPACA + b"x\ny\n") == (
+        "d.jsonl:2: not valid JSON (Expecting value at column 1).\n"
+        "d.jsonl:3: not valid JSON (Expecting value at column 1).\n"
+        "Mend the line."
+    )
+
+
+def test_faults_of_several_kinds_are_told_with_the_check() -> None:
+    """Where faults are of several kinds, `fte check` on their files is the mend, quoted for a
+    shell; files without a fault are not named.
+    """
+    paths = [
+        write_content(b"x\n" + ALPACA, "my file"),
+        write_content(ALPACA, "b"),
+        write_content(ALPACA + b"[]\n", "c"),
+    ]
+    with pytest.raises(DataError) as caught:
+        read_sound_records(paths, AUTO)
+    assert str(caught.value) == (
+        "my file:1: not valid JSON (Expecting value at column 1).\n"
+        "c:2: a list where an object belongs.\nRun fte check 'my file' c to see them by kind."
+    )
+
+
+def test_another_way_on_follows_the_mend() -> None:
+    """`way_on` is said last; what is no error ends nothing."""
+    fault = Finding(Kind.NOT_JSON, "what", "p", 1)
+    with pytest.raises(DataError) as caught:
+        refuse_errors([Finding(Kind.RARE_TAG, "rare", "p"), fault], "Or go on.")
+    assert str(caught.value) == "p:1: what. Mend the line. Or go on."
+    refuse_errors([Finding(Kind.RARE_TAG, "rare", "p"), Finding(Kind.MOJIBAKE, "bad", "p")])
+
+
+@pytest.mark.parametrize(
+    ("n", "last"),
+    [
+        (20, "d.jsonl:20: not valid JSON (Expecting value at column 1)."),
+        (21, "… and 1 more fault."),
+        (1025, "… and 1,005 more faults."),
+    ],
+)
+def test_twenty_faults_are_shown_and_the_rest_counted(n: int, last: str) -> None:
+    """A file full of faults shows twenty of them and the number of the others."""
+    *shown, mend = _complaint(b"x\n" * n + ALPACA).splitlines()
+    assert mend == "Mend the line."
+    assert len(shown) == min(n, 20) + (n > 20)
+    assert shown[-1] == last
+
+
+@pytest.mark.parametrize("name", ["a:b.jsonl", "a:1:b.jsonl", "my: data.jsonl", "a:7: b.jsonl"])
+def test_a_file_name_with_colons_is_told_whole(name: str) -> None:
+    """Faults of a file whose name holds colons are told in order, with the whole name."""
+    content = ALPACA.replace(b'"b"', b"1") * 10 + b"[]"
+    starts = [f"{name}:{number}: " for number in range(1, 12)]
+    *shown, _ = _complaint(content, name).splitlines()
+    assert [line[: len(start)] for line, start in zip(shown, starts, strict=True)] == starts

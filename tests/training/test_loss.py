@@ -1,0 +1,395 @@
+"""Specification of the loss and its gradients: what is trained, and that it equals the stock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import Dataset
+from peft import PeftModel
+from safetensors.torch import load_file
+from tiny import BRISK, Models, brisk, ignore, rows, run_training
+from trainings import BY_BOTH, plan_of
+from trl import SFTTrainer
+
+from finetuning_exam.data.encoding.encode import IGNORED, Encoded, make_encoder
+from finetuning_exam.data.records import Example
+from finetuning_exam.errors import UserError
+from finetuning_exam.model.adapter import add_adapter, lora_config
+from finetuning_exam.model.device import choose_compute
+from finetuning_exam.model.fast.path import FastPath, choose_fast_path, wanted_pieces
+from finetuning_exam.model.likelihood import collate
+from finetuning_exam.model.load import load_base
+from finetuning_exam.settings import TrainSettings
+from finetuning_exam.training.exact import Keeping
+from finetuning_exam.training.fit import train_adapter
+from finetuning_exam.training.progress import MetricsFile
+from finetuning_exam.training.sft import EncodedRowsTrainer, training_arguments
+
+CPU = choose_compute("cpu", "float32")
+
+
+WEIGHTS = "adapter_model.safetensors"
+
+
+def _adapted(models: Models) -> PeftModel:
+    """A llama with a fresh adapter whose B is not zero, so that A has a gradient too."""
+    base = load_base(str(models.folder()), CPU)
+    model = add_adapter(base, lora_config(4, 8, 0.0, ("all-linear",)), seed=0)
+    torch.manual_seed(3)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    return model
+
+
+def _encoded(models: Models, n: int) -> tuple[Encoded, ...]:
+    encoder = make_encoder(load_base(str(models.folder()), CPU).tokenizer, "plain")
+    return tuple(encoder.encode(example) for example in rows(n))
+
+
+def _path(model: PeftModel, settings: TrainSettings) -> FastPath:
+    return choose_fast_path(model, 0, wanted_pieces(settings.fast_path))
+
+
+def _trainer(
+    models: Models,
+    settings: TrainSettings,
+    train_rows: Sequence[Encoded],
+    folder: Path,
+    model: PeftModel | None = None,
+) -> EncodedRowsTrainer:
+    """Our trainer; without a model of its own for `_adapted`."""
+    base = load_base(str(models.folder()), CPU)
+    settings = replace(settings, output_dir=str(folder))
+    plan = plan_of(settings, len(train_rows))
+    fast = _path(model or _adapted(models), settings)
+    arguments = training_arguments(
+        settings, plan, CPU, has_validation=False, splits_by_tokens="rows" in fast.pieces
+    )
+    keeping = Keeping(folder, MetricsFile(folder / "metrics.jsonl"), 2)
+    return EncodedRowsTrainer(
+        fast, base.tokenizer, arguments, train_rows, (), settings, plan, keeping
+    )
+
+
+def _stock_trainer(
+    models: Models, settings: TrainSettings, train_rows: Sequence[Encoded], folder: Path
+) -> SFTTrainer:
+    """TRL's own trainer, unchanged, on the same rows with the same arguments."""
+    settings = replace(settings, output_dir=str(folder))
+    plan = plan_of(settings, len(train_rows))
+    lines = [{"input_ids": list(row.ids), "labels": list(row.labels)} for row in train_rows]
+    return SFTTrainer(
+        model=_adapted(models),
+        args=training_arguments(settings, plan, CPU, has_validation=False),
+        train_dataset=Dataset.from_list(lines),
+        processing_class=load_base(str(models.folder()), CPU).tokenizer,
+        data_collator=_stock_inputs,
+    )
+
+
+def _stock_inputs(features: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+    rows_ = [Encoded(tuple(f["input_ids"]), tuple(f["labels"]), 0, 0) for f in features]
+    batch = collate(rows_, 0)
+    return {"input_ids": batch.ids, "attention_mask": batch.attention, "labels": batch.labels}
+
+
+def _parameters(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
+
+
+def _gradients(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+def _assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    assert len(found) == 2 * 14
+    for name in found:
+        torch.testing.assert_close(found[name], expected[name], atol=1e-5, rtol=1e-5, msg=name)
+
+
+@BY_BOTH
+def test_loss_and_gradients_are_the_stock_ones(
+    models: Models, tmp_path: Path, fast_path: tuple[str, ...]
+) -> None:
+    """On the same rows our loss and its gradients equal Transformers' own `model(labels=…)`."""
+    encoded = _encoded(models, 5)
+    trainer = _trainer(models, replace(BRISK, fast_path=fast_path), encoded, tmp_path)
+    ours = trainer.compute_loss(trainer.model, {"rows": encoded})
+    ours.backward()
+    found = _gradients(trainer.model)
+    stock_model = _adapted(models)
+    stock = stock_model(**_stock_inputs(_features(encoded))).loss
+    stock.backward()
+    assert ours.item() == pytest.approx(stock.item(), rel=1e-5)
+    expected = _gradients(stock_model)
+    _assert_same(found, expected)
+    assert all(gradient.any() for gradient in expected.values())
+
+
+def _features(encoded: Sequence[Encoded]) -> list[dict[str, list[int]]]:
+    return [{"input_ids": list(row.ids), "labels": list(row.labels)} for row in encoded]
+
+
+@BY_BOTH
+def test_the_divisor_is_the_number_of_items_given(
+    models: Models, tmp_path: Path, fast_path: tuple[str, ...]
+) -> None:
+    """With `num_items_in_batch` the loss is the summed NLL over that number, as in Transformers."""
+    encoded = _encoded(models, 4)
+    trainer = _trainer(models, replace(BRISK, fast_path=fast_path), encoded, tmp_path)
+    number = torch.tensor(123)
+    ours = trainer.compute_loss(trainer.model, {"rows": encoded}, num_items_in_batch=number)
+    stock = _adapted(models)(**_stock_inputs(_features(encoded)), num_items_in_batch=number).loss
+    assert ours.item() == pytest.approx(stock.item(), rel=1e-5)
+
+
+ACCUMULATED = replace(
+    BRISK, max_steps=3, per_device_train_batch_size=4, gradient_accumulation_steps=2
+)
+"""Three steps: with twelve rows the second is the incomplete last one of an epoch."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Adapter and counted tokens after a training, and the gradient of its last step."""
+
+    adapter: dict[str, torch.Tensor]
+    tokens: int
+    gradient: dict[str, torch.Tensor]
+
+
+def _trained(trainer: SFTTrainer) -> Trained:
+    gradient = _watch_gradients(trainer.model)
+    trainer.train()
+    return Trained(_parameters(trainer.model), trainer.state.num_input_tokens_seen, gradient)
+
+
+def _watch_gradients(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """A dict that will hold the gradient of each parameter after the last micro-batch."""
+    last: dict[str, torch.Tensor] = {}
+
+    def keep(name: str, parameter: torch.nn.Parameter) -> None:
+        # Called after each micro-batch; what is there after the last one is the step's gradient.
+        parameter.register_post_accumulate_grad_hook(
+            lambda p: last.__setitem__(name, p.grad.clone())
+        )
+
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            keep(name, parameter)
+    return last
+
+
+@pytest.fixture(scope="module")
+def stock(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """What the unchanged SFTTrainer makes of twelve rows."""
+    folder = tmp_path_factory.mktemp("stock")
+    return _trained(_stock_trainer(models, ACCUMULATED, _encoded(models, 12), folder))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"fast_path": ("none",)}, id="none"),
+        pytest.param({"fast_path": ("all",)}, id="all"),
+        pytest.param({"fast_path": ("all",), "micro_batch_tokens": 100}, id="small parts"),
+        pytest.param({"fast_path": ("all",), "micro_batch_tokens": 1}, id="row by row"),
+        pytest.param({"fast_path": ("rows",), "micro_batch_tokens": 100}, id="rows alone"),
+        pytest.param(
+            {"fast_path": ("attention", "lora", "elementwise", "loss")}, id="all but rows"
+        ),
+        pytest.param(
+            {
+                "fast_path": ("all",),
+                "micro_batch_tokens": 100,
+                "per_device_train_batch_size": 2,
+                "gradient_accumulation_steps": 4,
+            },
+            id="other split",
+        ),
+    ],
+)
+def test_training_equals_the_stock_trainer(
+    models: Models, tmp_path: Path, stock: Trained, changes: dict[str, object]
+) -> None:
+    """Three steps of eight rows, one of them incomplete, end in the adapter, the gradient and the
+    number of tokens that the unchanged SFTTrainer ends in, however the rows are put together.
+    """
+    settings = replace(ACCUMULATED, **changes)
+    found = _trained(_trainer(models, settings, _encoded(models, 12), tmp_path))
+    _assert_same(found.adapter, stock.adapter)
+    _assert_same(found.gradient, stock.gradient)
+    assert found.tokens == stock.tokens
+    before = _parameters(_adapted(models))
+    assert not any(torch.equal(stock.adapter[name], before[name]) for name in before)
+
+
+def test_a_model_that_is_not_what_it_says_trains_as_it_is(models: Models, tmp_path: Path) -> None:
+    """A llama whose layers compute something else trains by its own forward pass, with whatever
+    of the fast path still holds, to the adapter that it has without the fast path.
+    """
+    results: list[dict[str, torch.Tensor]] = []
+    for fast_path in (("all",), ("none",)):
+        model = _adapted(models)
+        for layer in model.get_base_model().model.layers:
+            layer.mlp.act_fn = torch.nn.Tanh()
+        settings = replace(ACCUMULATED, fast_path=fast_path, micro_batch_tokens=100)
+        folder = tmp_path / fast_path[0]
+        trainer = _trainer(models, settings, _encoded(models, 12), folder, model)
+        assert trainer._fast.pieces == (set() if fast_path == ("none",) else {"rows", "loss"})
+        results.append(_trained(trainer).adapter)
+    _assert_same(results[0], results[1])
+    plain = _trained(_trainer(models, ACCUMULATED, _encoded(models, 12), tmp_path / "plain"))
+    assert any(not torch.allclose(results[0][n], p, atol=1e-4) for n, p in plain.adapter.items())
+
+
+def test_an_optimizer_batch_is_split_by_tokens(models: Models, tmp_path: Path) -> None:
+    """With `rows` on, the rows of an optimizer batch come to the loss in parts within the budget,
+    all of them once in an epoch, and divided by the same number; with it off they come as they
+    are.
+    """
+    encoded = _encoded(models, 12)
+    budget = 100
+    for pieces, sizes in ((("rows",), None), (("none",), [4, 4, 4])):
+        settings = replace(ACCUMULATED, max_steps=2, fast_path=pieces, micro_batch_tokens=budget)
+        trainer = _trainer(models, settings, encoded, tmp_path / pieces[0])
+        seen: list[tuple[tuple[Encoded, ...], int]] = []
+        stock_loss = trainer.compute_loss
+
+        def compute_loss(
+            model: torch.nn.Module,
+            inputs: dict[str, tuple[Encoded, ...]],
+            num_items_in_batch: torch.Tensor,
+            seen: list[tuple[tuple[Encoded, ...], int]] = seen,
+            stock_loss: Callable[..., torch.Tensor] = stock_loss,
+        ) -> torch.Tensor:
+            seen.append((inputs["rows"], int(num_items_in_batch)))
+            return stock_loss(model, inputs, num_items_in_batch=num_items_in_batch)
+
+        trainer.compute_loss = compute_loss
+        trainer.train()
+        ids = sorted(row.ids for part, _ in seen for row in part)
+        assert ids == sorted(row.ids for row in encoded)
+        by_divisor: dict[int, int] = {}
+        for part, divisor in seen:
+            n_supervised = sum(row.n_supervised for row in part)
+            by_divisor[divisor] = by_divisor.get(divisor, 0) + n_supervised
+        assert len(by_divisor) == 2, "two optimizer steps, each with a divisor of its own"
+        assert all(divisor == total for divisor, total in by_divisor.items())
+        if sizes is None:
+            assert max(sum(len(row.ids) for row in part) for part, _ in seen) <= budget
+            assert max(len(part) for part, _ in seen) > 1
+        else:
+            assert [len(part) for part, _ in seen] == sizes
+
+
+def _trained_in(
+    models: Models,
+    folder: Path,
+    n_rows: int,
+    batches: tuple[int, int],
+    steps: int,
+    fast_path: tuple[str, ...],
+) -> Trained:
+    """A training without clipping, in batches of rows × accumulation."""
+    batch_size, accumulation = batches
+    settings = replace(
+        BRISK,
+        per_device_train_batch_size=batch_size,
+        gradient_accumulation_steps=accumulation,
+        max_steps=steps,
+        learning_rate=1e-3,
+        max_grad_norm=1e9,
+        fast_path=fast_path,
+        micro_batch_tokens=80,
+    )
+    trainer = _trainer(models, settings, _encoded(models, n_rows), folder)
+    found = _trained(trainer)
+    assert trainer.state.global_step == steps
+    return found
+
+
+@BY_BOTH
+@pytest.mark.parametrize(
+    ("n_rows", "steps"),
+    [
+        pytest.param(8, 1, id="full window"),
+        pytest.param(6, 2, id="incomplete last window"),
+        pytest.param(5, 2, id="last window of one row"),
+    ],
+)
+def test_accumulation_changes_nothing(
+    models: Models, tmp_path: Path, n_rows: int, steps: int, fast_path: tuple[str, ...]
+) -> None:
+    """Batch 4 × accumulation 1, 2 × 2 and 1 × 4 have the same gradient and the same adapter, with
+    rows of unequal lengths, and in the incomplete last window of an epoch.
+    """
+    one, *others = (
+        _trained_in(models, tmp_path / str(n), n_rows, (n, 4 // n), steps, fast_path)
+        for n in (4, 1, 2)
+    )
+    for other in others:
+        _assert_same(other.gradient, one.gradient)
+        _assert_same(other.adapter, one.adapter)
+
+
+def test_prompts_are_trained_when_they_are_asked_for(models: Models, tmp_path: Path) -> None:
+    """`--completion_only_loss False` trains every token but the first."""
+    settings = brisk(models.folder(), completion_only_loss=False, max_steps=1)
+    run = run_training(settings, tmp_path, rows(4))
+    assert [r.n_supervised for r in run.prepared.train_rows] == [
+        len(r.ids) - 1 for r in run.prepared.train_rows
+    ]
+
+
+def test_a_run_of_one_step_trains(models: Models, tmp_path: Path) -> None:
+    """However few the steps, warming up never takes all of them: one step changes the adapter."""
+    usual = TrainSettings()
+    settings = brisk(
+        models.folder(),
+        max_steps=1,
+        warmup_ratio=usual.warmup_ratio,
+        lr_scheduler_type=usual.lr_scheduler_type,
+    )
+    run_training(settings, tmp_path, rows(4))
+    state = load_file(tmp_path / WEIGHTS)
+    assert [name for name, tensor in state.items() if not tensor.any()] == []
+
+
+@BY_BOTH
+def test_rows_without_a_label_are_an_error(
+    models: Models, tmp_path: Path, fast_path: tuple[str, ...]
+) -> None:
+    """Training on rows that supervise nothing raises, it does not report a loss of 0.0."""
+    base = load_base(str(models.folder()), CPU)
+    silent = [replace(row, labels=(IGNORED,) * len(row.ids)) for row in _encoded(models, 4)]
+    settings = replace(BRISK, output_dir=str(tmp_path), fast_path=fast_path)
+    with pytest.raises(UserError):
+        train_adapter(
+            _path(_adapted(models), settings),
+            base.tokenizer,
+            silent,
+            (),
+            settings,
+            plan_of(settings, 4),
+            CPU,
+            Keeping(tmp_path, MetricsFile(tmp_path / "metrics.jsonl"), 2),
+            ignore,
+        )
+
+
+@pytest.mark.parametrize("template", ["plain", "chat"])
+def test_every_row_supervises_its_end(models: Models, template: str) -> None:
+    """The last label of every encoded row is a stop id, even of the shortest answer."""
+    folder = models.folder(text="chat" if template == "chat" else "plain")
+    encoder = make_encoder(load_base(str(folder), CPU).tokenizer, template)
+    for answer in ("x", "Yes.", "two\nlines", "<|end|>"):
+        row = encoder.encode(Example(instruction="Say it.", answer=answer, line=1, path="p"))
+        assert row.labels[-1] in encoder.stop_ids()
+        assert row.n_supervised >= 2
