@@ -36,11 +36,11 @@ from finetuning_exam.data.encoding.template import choose_template
 from finetuning_exam.data.reading.read import read_sound_records
 from finetuning_exam.evaluation.exam import Exam, ExamPlan, pad_token_id, take_exam
 from finetuning_exam.evaluation.results import clusters
-from finetuning_exam.evaluation.score import score_rows
 from finetuning_exam.model.adapter import add_adapter, lora_config
 from finetuning_exam.model.device import choose_compute
 from finetuning_exam.model.fast.path import FastPath, choose_fast_path, wanted_pieces
 from finetuning_exam.model.load import Base, load_base
+from finetuning_exam.model.score import score_rows
 from finetuning_exam.settings import BUILTIN_MODEL, FieldSettings
 
 ROWS = ("exam.jsonl", "train.jsonl")

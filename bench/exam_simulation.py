@@ -20,7 +20,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from finetuning_exam.evaluation.stats import paired_difference, verdict
+from finetuning_exam.evaluation.stats import paired_difference
+from finetuning_exam.evaluation.verdict import verdict
 
 SIZES = (6, 10, 20, 50, 100, 500)
 POWER_SIZES = (20, 50, 100, 500)

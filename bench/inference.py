@@ -32,10 +32,10 @@ from transformers import GenerationConfig, PreTrainedModel
 from finetuning_exam.data.encoding.encode import Encoder, make_encoder
 from finetuning_exam.data.encoding.template import choose_template
 from finetuning_exam.data.reading.read import read_sound_records
-from finetuning_exam.evaluation.decoding import Decoding
-from finetuning_exam.evaluation.generate import Answer, answer_both
 from finetuning_exam.model.adapter import add_adapter, load_adapter, lora_config
 from finetuning_exam.model.device import choose_compute
+from finetuning_exam.model.generation.decoding import Decoding
+from finetuning_exam.model.generation.generate import Answer, answer_both
 from finetuning_exam.model.load import Base, load_base
 from finetuning_exam.settings import BUILTIN_MODEL, CompareSettings
 

@@ -109,7 +109,7 @@ def _run(arguments: list[str], log: str, pauses: dict[str, int | None], threads:
 
 def _pause(method: str, step: int) -> None:
     """Stop this process before a method of the trainer is called at a step."""
-    from finetuning_exam.training.sft import EncodedRowsTrainer
+    from finetuning_exam.training.trl import EncodedRowsTrainer
 
     do = getattr(EncodedRowsTrainer, method)
 

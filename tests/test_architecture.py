@@ -26,6 +26,7 @@ LAYERS = {
     "settings": 0,
     "data": 1,
     "model": 2,
+    "objectives": 3,
     "evaluation": 3,
     "training": 4,
     "report": 5,
@@ -98,7 +99,7 @@ def test_imports_point_one_way(path: Path) -> None:
     [
         ("from finetuning_exam.model.load import Base", "finetuning_exam.data.split"),
         ("from finetuning_exam import cli", "finetuning_exam.report.html"),
-        ("def f():\n    import finetuning_exam.training.sft", "finetuning_exam.evaluation.exam"),
+        ("def f():\n    import finetuning_exam.training.trl", "finetuning_exam.evaluation.exam"),
         ("from ..training import sft", "finetuning_exam.evaluation.exam"),
         ("from .. import report", "finetuning_exam.training.run"),
         (
@@ -114,7 +115,7 @@ def test_an_import_that_goes_up_is_found(source: str, module: str) -> None:
 
 @pytest.mark.parametrize(
     ("library", "modules"),
-    [("trl", {"training.sft"}), ("datasets", {"training.sft", "data.reading.hub"})],
+    [("trl", {"training.trl"}), ("datasets", {"training.trl", "data.reading.hub"})],
 )
 def test_trl_and_datasets_are_known_to_few(library: str, modules: set[str]) -> None:
     """Only training/sft.py imports TRL; Datasets, that and data/reading/hub.py."""
@@ -138,12 +139,16 @@ def test_the_hub_is_asked_only_for_its_datasets() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [path for path in SOURCES if _layer(_dotted(path)) not in ("model", "training", "evaluation")],
+    [
+        path
+        for path in SOURCES
+        if _layer(_dotted(path)) not in ("model", "objectives", "training", "evaluation")
+    ],
     ids=_dotted,
 )
 def test_torch_stays_behind_the_border(path: Path) -> None:
-    """Outside model/, training/ and evaluation/ nothing imports torch or its friends, but for
-    data/reading/hub.py, which asks the hub for datasets.
+    """Outside model/, objectives/, training/ and evaluation/ nothing imports torch or its friends,
+    except data/reading/hub.py, which asks the hub for datasets.
     """
     source, module, is_package = _read(path)
     allowed = {"datasets"} if module == f"{PACKAGE}.data.reading.hub" else set()

@@ -65,7 +65,7 @@ def test_a_signal_has_its_exit_code(number: int, code: int) -> None:
 
 
 def test_an_error_is_what_and_mend_on_one_line() -> None:
-    """The text of an error is what went wrong, then the mend."""
+    """The text of an error is what went wrong, then the hint."""
     assert str(UsageError("x: no such file.", "Make it.")) == "x: no such file. Make it."
     assert str(UsageError("x: no such file.")) == "x: no such file."
 

@@ -31,7 +31,7 @@ def write_text(path: Path, text: str) -> None:
         UsageError: it cannot be written for another reason.
     """
     partial = path.with_name(f".{path.name}{_PARTIAL}")
-    with _told(path):
+    with _as_user_error(path):
         try:
             # backslashreplace: names of files on Linux need not be Unicode
             content = text.encode("utf-8", errors="backslashreplace")
@@ -60,7 +60,7 @@ def write_folder(place: Path, write: Callable[[Path], None]) -> None:
         DiskError, UsageError: as `write_text`.
     """
     staged = _aside(place, _PARTIAL)
-    with _told(place):
+    with _as_user_error(place):
         try:
             _remove(staged)
             staged.mkdir(parents=True)
@@ -87,7 +87,7 @@ def staged(folder: Path) -> Iterator[Path]:
         DiskError, UsageError: as `write_text`; then none of them was moved.
     """
     aside = folder / f".files{_PARTIAL}"
-    with _told(folder):
+    with _as_user_error(folder):
         try:
             _remove(aside)
             aside.mkdir()
@@ -210,7 +210,7 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _as_user_error(path: Path) -> Iterator[None]:
     """Whatever the disk refuses, in words."""
     try:
         yield

@@ -1,6 +1,6 @@
 """Every error a user can meet, and its exit code.
 
-UserError                 what went wrong, where, and the mend, in one line
+UserError                 what went wrong, where, and the hint, in one line
 ├── UsageError        2   a flag, a setting or a path that cannot be used
 ├── DataError         2   faults in a data file, all of them together
 ├── ModelError        2   a model or tokenizer that cannot be used
@@ -18,17 +18,17 @@ from collections.abc import Sequence
 
 
 class UserError(Exception):
-    """A mistake or a limit that the user can mend; shown without a traceback."""
+    """A mistake or a limit that the user can hint; shown without a traceback."""
 
     exit_code: int = 2
 
-    def __init__(self, what: str, mend: str = "") -> None:
+    def __init__(self, what: str, hint: str = "") -> None:
         super().__init__(what)
         self.what = what
-        self.mend = mend
+        self.hint = hint
 
     def __str__(self) -> str:
-        return f"{self.what} {self.mend}".strip()
+        return f"{self.what} {self.hint}".strip()
 
 
 class UsageError(UserError):
@@ -38,18 +38,18 @@ class UsageError(UserError):
 class DataError(UserError):
     """Faults in a data file; `faults` are whole lines such as `data.jsonl:3: not valid JSON`."""
 
-    def __init__(self, faults: Sequence[str], mend: str = "", shown: int = 20) -> None:
+    def __init__(self, faults: Sequence[str], hint: str = "", shown: int = 20) -> None:
         lines = list(faults[:shown])
         if len(faults) > shown:
             more = len(faults) - shown
             lines.append(f"… and {more:,} more {'fault' if more == 1 else 'faults'}.")
-        super().__init__("\n".join(lines), mend)
+        super().__init__("\n".join(lines), hint)
         self.faults = tuple(faults)
 
     def __str__(self) -> str:
-        """The faults one below the other, and the mend of several on a line of its own."""
+        """The faults one below the other, and the hint of several on a line of its own."""
         return (
-            "\n".join(filter(None, (self.what, self.mend))) if self.is_list else super().__str__()
+            "\n".join(filter(None, (self.what, self.hint))) if self.is_list else super().__str__()
         )
 
     @property

@@ -30,7 +30,7 @@ def test_sound_data_end_with_code_0(check: Check) -> None:
         "",
         "note: field that is not used (1)",
         "  d.jsonl:1: the field 'id' is not used (in 6 of 6 records).",
-        f"  → {Kind.UNUSED_FIELD.mend}",
+        f"  → {Kind.UNUSED_FIELD.hint}",
         "",
     ]
     assert check.lines[6].startswith("Tokens (builtin, plain template): ")

@@ -163,7 +163,7 @@ def test_an_unknown_command(command: str, nearest: str) -> None:
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_a_mistake_is_one_line(arguments: list[str], message: str) -> None:
-    """A user's mistake is one line with what, where and the mend, before torch is imported."""
+    """A user's mistake is one line with what, where and the hint, before torch is imported."""
     _assert_refused(_fte(*arguments), f"fte {arguments[0]}: {message}")
 
 

@@ -18,14 +18,14 @@ from finetuning_exam.cli import compare
 from finetuning_exam.data.encoding.encode import make_encoder
 from finetuning_exam.data.records import Example
 from finetuning_exam.errors import DataError
-from finetuning_exam.evaluation import generate
-from finetuning_exam.evaluation.decoding import Decoding
-from finetuning_exam.evaluation.generate import generate_answers
-from finetuning_exam.evaluation.score import score_rows
 from finetuning_exam.model.adapter import add_adapter, lora_config, save_adapter
 from finetuning_exam.model.device import choose_compute
+from finetuning_exam.model.generation import generate
+from finetuning_exam.model.generation.decoding import Decoding
+from finetuning_exam.model.generation.generate import generate_answers
 from finetuning_exam.model.likelihood import stock_nll
 from finetuning_exam.model.load import load_base
+from finetuning_exam.model.score import score_rows
 from finetuning_exam.model.tokenizer import load_tokenizer
 from finetuning_exam.model.tuned import Tuned, load_tuned
 from finetuning_exam.settings import CompareSettings

@@ -8,7 +8,13 @@ import math
 import pytest
 from rich.console import Console
 
-from finetuning_exam.cli.console import ProgressView, duration, make_console, say, say_unused
+from finetuning_exam.cli.console import (
+    ProgressView,
+    duration,
+    make_console,
+    print_line,
+    print_unused_keys,
+)
 from finetuning_exam.training.progress import Progress
 
 
@@ -18,14 +24,14 @@ from finetuning_exam.training.progress import Progress
 )
 def test_a_line_is_said_as_it_is(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     """No markup, no emoji codes, no line breaks: what is said can be copied whole."""
-    say(make_console(), text)
+    print_line(make_console(), text)
     assert capsys.readouterr().out == f"{text}\n"
 
 
 def test_unused_keys_are_said_with_their_file(capsys: pytest.CaptureFixture[str]) -> None:
     """Keys of the YAML file that a command does not use are named; without any nothing is said."""
-    say_unused(make_console(), "c.yaml", ("lora_r", "seed"), "compare")
-    say_unused(make_console(), "c.yaml", (), "compare")
+    print_unused_keys(make_console(), "c.yaml", ("lora_r", "seed"), "compare")
+    print_unused_keys(make_console(), "c.yaml", (), "compare")
     assert capsys.readouterr().out == "c.yaml: not used by fte compare: lora_r, seed\n"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from finetuning_exam.cli.resume import from_the_start, resuming
+from finetuning_exam.cli.resume import command_without_resume, resume_command
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ from finetuning_exam.cli.resume import from_the_start, resuming
 def test_a_run_is_made_again_from_its_start(more: str) -> None:
     """Whatever was said of resuming and replacing is left out; everything else stays."""
     again = "fte train 'my data.jsonl' --seed 3"
-    assert from_the_start(f"fte train{more} 'my data.jsonl' --seed 3") == again
-    assert from_the_start(f"fte train 'my data.jsonl'{more} --seed 3") == again
-    assert from_the_start(f"fte train 'my data.jsonl' --seed 3{more}") == again
-    assert resuming(f"{again}{more}") == f"uv run {again} --resume_from_checkpoint latest"
+    assert command_without_resume(f"fte train{more} 'my data.jsonl' --seed 3") == again
+    assert command_without_resume(f"fte train 'my data.jsonl'{more} --seed 3") == again
+    assert command_without_resume(f"fte train 'my data.jsonl' --seed 3{more}") == again
+    assert resume_command(f"{again}{more}") == f"uv run {again} --resume_from_checkpoint latest"

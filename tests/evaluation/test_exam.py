@@ -15,13 +15,14 @@ from tiny import Models, Run, brisk, rows, run_training
 from finetuning_exam.data.encoding.encode import Encoded, encode_all, make_encoder
 from finetuning_exam.data.records import Example, Turn
 from finetuning_exam.data.split import Split
+from finetuning_exam.evaluation.choices import choose, make_choices
 from finetuning_exam.evaluation.exam import Exam, ExamPlan, take_exam
-from finetuning_exam.evaluation.generate import Decoding, generate_answers
 from finetuning_exam.evaluation.results import CHANCE
-from finetuning_exam.evaluation.score import choose, make_choices, score_rows
 from finetuning_exam.model.device import choose_compute
+from finetuning_exam.model.generation.generate import Decoding, generate_answers
 from finetuning_exam.model.likelihood import RowNll, collate, stock_nll, supervised_nll
 from finetuning_exam.model.load import load_base
+from finetuning_exam.model.score import score_rows
 from finetuning_exam.report.exam_json import exam_to_json
 from finetuning_exam.training.run import Prepared, prepare
 

@@ -14,19 +14,19 @@ from tiny import Models, rows
 
 from finetuning_exam.data.encoding.encode import IGNORED, Encoded, Encoder, make_encoder
 from finetuning_exam.data.records import Example
-from finetuning_exam.evaluation.score import (
+from finetuning_exam.evaluation.choices import (
     LIKE_LENGTH,
     N_DISTRACTORS,
     PREMISE,
     choose,
     make_choices,
-    score_rows,
 )
 from finetuning_exam.model.adapter import add_adapter, lora_config
 from finetuning_exam.model.device import choose_compute
 from finetuning_exam.model.fast.path import ALL_PIECES, choose_fast_path
 from finetuning_exam.model.likelihood import stock_nll
 from finetuning_exam.model.load import load_base
+from finetuning_exam.model.score import score_rows
 
 TAGGED = (*rows(8, "a"), *rows(6, "b"), *rows(3, "c"))
 

@@ -16,14 +16,13 @@ from scipy import stats
 from finetuning_exam.evaluation.stats import (
     Interval,
     PairedDifference,
-    Verdict,
     family_confidence,
     mcnemar_p_value,
     paired_difference,
     permutation_p_value,
     sign_test,
-    verdict,
 )
+from finetuning_exam.evaluation.verdict import Verdict, verdict
 
 
 def _difference(low: float, high: float) -> PairedDifference:

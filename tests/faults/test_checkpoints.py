@@ -19,7 +19,7 @@ from finetuning_exam.errors import AdapterError
 from finetuning_exam.model.adapter import load_adapter
 from finetuning_exam.model.device import choose_compute
 from finetuning_exam.model.load import load_base
-from finetuning_exam.training.checkpoint import find_checkpoint
+from finetuning_exam.training.checkpoint.find import find_checkpoint
 
 CPU = choose_compute("cpu", "float32")
 

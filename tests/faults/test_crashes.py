@@ -26,7 +26,7 @@ from children import (
 )
 
 from finetuning_exam.durable import leftovers, manifest_faults
-from finetuning_exam.training.checkpoint import NEEDED, checkpoints, find_checkpoint
+from finetuning_exam.training.checkpoint.find import NEEDED, checkpoints, find_checkpoint
 
 SAVED_STEP = 12
 """The save that is disturbed: the third, so that it is followed by a rotation."""

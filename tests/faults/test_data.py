@@ -1,6 +1,6 @@
 """The data faults of the project's list, rows 21 to 28, each through the command line.
 
-Required of every one: a line with file, place, cause and mend, or plain reading; no traceback, no
+Required of every one: a line with file, place, cause and hint, or plain reading; no traceback, no
 waiting, no other file. What only readers and templates can show has its own tests in tests/data/.
 """
 

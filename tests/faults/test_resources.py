@@ -28,7 +28,7 @@ from tiny import Models, brisk, rows, run_training
 from finetuning_exam.durable import leftovers, manifest_faults
 from finetuning_exam.errors import DiskError, DivergedError
 from finetuning_exam.training import run_folder
-from finetuning_exam.training.checkpoint import NEEDED, checkpoints, find_checkpoint
+from finetuning_exam.training.checkpoint.find import NEEDED, checkpoints, find_checkpoint
 from finetuning_exam.training.progress import read_metrics
 from finetuning_exam.training.run_folder import METRICS
 
@@ -193,7 +193,7 @@ def test_18_memory_that_runs_out_is_told(
     import torch
 
     from finetuning_exam.cli import main
-    from finetuning_exam.training.sft import EncodedRowsTrainer
+    from finetuning_exam.training.trl import EncodedRowsTrainer
 
     def fail(*_: object, **__: object) -> None:
         torch.empty(1 << 60)
@@ -223,7 +223,7 @@ def test_18_memory_that_runs_out_elsewhere_is_told(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("finetuning_exam.training.predict.predict", fail)
+    monkeypatch.setattr("finetuning_exam.training.cost.predict.predict", fail)
     assert main(project.command(tmp_path / "out")) == 2
     said = capsys.readouterr().err.strip()
     assert said.startswith("fte train: out of memory. ")
@@ -236,7 +236,7 @@ def test_18_memory_that_runs_out_in_the_exam_is_told(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The training is not lost: the mend is that of the exam, with the command that goes on."""
+    """The training is not lost: the hint is that of the exam, with the command that goes on."""
     from finetuning_exam.cli import main
 
     def fail(*_: object) -> None:
@@ -339,7 +339,7 @@ def test_19_numbers_that_are_none_end_the_run_before_the_step(
     """
     import torch
 
-    from finetuning_exam.training.sft import EncodedRowsTrainer
+    from finetuning_exam.training.trl import EncodedRowsTrainer
 
     broken = EncodedRowsTrainer.compute_loss
     n_steps = 0

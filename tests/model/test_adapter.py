@@ -94,7 +94,7 @@ def test_an_adapter_of_other_shapes_is_refused(models: Models, folder: Path) -> 
 def test_a_folder_without_an_adapter_is_a_usage_error(
     models: Models, folder: Path, name: str
 ) -> None:
-    """A folder without weights or config says what is missing and how to mend it."""
+    """A folder without weights or config says what is missing and how to hint it."""
     (folder / name).unlink()
     with pytest.raises(UsageError) as caught:
         load_adapter(load_base(str(models.folder()), CPU), folder)

@@ -12,8 +12,6 @@ from safetensors.torch import load_file
 from tiny import ARCHITECTURES, Models, Run, brisk, logits_of, rows, run_training
 
 from finetuning_exam.errors import UsageError
-from finetuning_exam.evaluation.generate import Decoding, generate_answers
-from finetuning_exam.evaluation.score import score_rows
 from finetuning_exam.model.adapter import (
     adapted_modules,
     add_adapter,
@@ -23,8 +21,10 @@ from finetuning_exam.model.adapter import (
     lora_config,
 )
 from finetuning_exam.model.device import choose_compute
+from finetuning_exam.model.generation.generate import Decoding, generate_answers
 from finetuning_exam.model.likelihood import stock_nll
 from finetuning_exam.model.load import Base, load_base
+from finetuning_exam.model.score import score_rows
 
 CPU = choose_compute("cpu", "float32")
 QUESTIONS = rows(5)

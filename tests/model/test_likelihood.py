@@ -16,12 +16,12 @@ from tiny import END, Models, logits_of, rows
 
 from finetuning_exam.data.encoding.encode import IGNORED, Encoded, make_encoder
 from finetuning_exam.evaluation.exam import pad_token_id
-from finetuning_exam.evaluation.score import Score, score_rows
 from finetuning_exam.model.adapter import add_adapter, lora_config
 from finetuning_exam.model.device import choose_compute
 from finetuning_exam.model.fast.path import ALL_PIECES, choose_fast_path
 from finetuning_exam.model.likelihood import Batch, collate, stock_nll, supervised_nll
 from finetuning_exam.model.load import Base, load_base
+from finetuning_exam.model.score import Score, score_rows
 
 CPU = choose_compute("cpu", "float32")
 

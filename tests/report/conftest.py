@@ -10,12 +10,12 @@ import pytest
 
 from finetuning_exam.data.records import Example
 from finetuning_exam.evaluation.exam import Exam
-from finetuning_exam.evaluation.generate import Answer
 from finetuning_exam.evaluation.results import ChoiceAccuracy, ExamRow, Pair, Results, Shares
-from finetuning_exam.evaluation.score import Score
 from finetuning_exam.evaluation.stats import Interval, PairedDifference
+from finetuning_exam.model.generation.generate import Answer
+from finetuning_exam.model.score import Score
 from finetuning_exam.settings import TrainSettings
-from finetuning_exam.training.fit import TrainingResult
+from finetuning_exam.training.loop import TrainingResult
 from finetuning_exam.training.plan import TrainingPlan
 from finetuning_exam.training.record import AdapterRecord, BaseRecord, DataRecord, RunRecord
 

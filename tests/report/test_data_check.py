@@ -257,7 +257,7 @@ def test_json_has_everything() -> None:
     assert kinds["mojibake"] == {
         "severity": "warning",
         "title": Kind.MOJIBAKE.title,
-        "mend": Kind.MOJIBAKE.mend,
+        "hint": Kind.MOJIBAKE.hint,
         "count": 50,
     }
     assert value == {

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finetuning_exam.evaluation.exam import Exam
-from finetuning_exam.evaluation.generate import Answer
 from finetuning_exam.evaluation.results import ExamRow, Results
 from finetuning_exam.evaluation.stats import Interval, PairedDifference
+from finetuning_exam.model.generation.generate import Answer
 from finetuning_exam.report.diff import compare_words
 from finetuning_exam.report.html import render_report
 from finetuning_exam.report.page import N_CHARACTERS_SHOWN

@@ -13,7 +13,7 @@ from finetuning_exam.durable import Json
 from finetuning_exam.errors import UsageError
 from finetuning_exam.settings import Dtype, TrainSettings
 from finetuning_exam.training.inputs import (
-    Chosen,
+    PinnedChoices,
     check_same_inputs,
     earlier_choices,
     hash_of_rows,
@@ -146,7 +146,7 @@ def test_choices_come_back_from_an_unfinished_run(
     inputs = run_inputs(SETTINGS, "ab", None)
     written = prepared_inputs(inputs, ("m", "1"), "plain", "2", chosen, device, "bfloat16", {})
     begin(tmp_path, written)
-    assert earlier_choices(read_run(tmp_path)) == Chosen(chosen, cpu_dtype)
+    assert earlier_choices(read_run(tmp_path)) == PinnedChoices(chosen, cpu_dtype)
 
 
 @pytest.mark.parametrize(
@@ -164,8 +164,8 @@ def test_choices_come_back_from_an_unfinished_run(
 )
 def test_a_run_that_tells_no_micro_batches_has_none(plan: Json) -> None:
     """A run.json of an older version leaves the choice to the run that goes on."""
-    assert earlier_choices({"plan": plan}) == Chosen()
-    assert earlier_choices({}) == Chosen()
+    assert earlier_choices({"plan": plan}) == PinnedChoices()
+    assert earlier_choices({}) == PinnedChoices()
 
 
 def test_another_machine_is_told_and_not_refused() -> None:

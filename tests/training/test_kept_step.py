@@ -9,11 +9,11 @@ import torch
 from safetensors.torch import load_file
 from tiny import Models, brisk, rows, run_training
 
-from finetuning_exam.evaluation.score import score_rows
 from finetuning_exam.model.adapter import load_adapter
 from finetuning_exam.model.device import choose_compute
 from finetuning_exam.model.likelihood import stock_nll
 from finetuning_exam.model.load import load_base
+from finetuning_exam.model.score import score_rows
 from finetuning_exam.training.progress import read_metrics
 
 CPU = choose_compute("cpu", "float32")

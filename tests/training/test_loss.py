@@ -24,10 +24,10 @@ from finetuning_exam.model.fast.path import FastPath, choose_fast_path, wanted_p
 from finetuning_exam.model.likelihood import collate
 from finetuning_exam.model.load import load_base
 from finetuning_exam.settings import TrainSettings
-from finetuning_exam.training.exact import Keeping
-from finetuning_exam.training.fit import train_adapter
+from finetuning_exam.training.checkpoint.save import CheckpointConfig
+from finetuning_exam.training.loop import train_adapter
 from finetuning_exam.training.progress import MetricsFile
-from finetuning_exam.training.sft import EncodedRowsTrainer, training_arguments
+from finetuning_exam.training.trl import EncodedRowsTrainer, training_arguments
 
 CPU = choose_compute("cpu", "float32")
 
@@ -70,7 +70,7 @@ def _trainer(
     arguments = training_arguments(
         settings, plan, CPU, has_validation=False, splits_by_tokens="rows" in fast.pieces
     )
-    keeping = Keeping(folder, MetricsFile(folder / "metrics.jsonl"), 2)
+    keeping = CheckpointConfig(folder, MetricsFile(folder / "metrics.jsonl"), 2)
     return EncodedRowsTrainer(
         fast, base.tokenizer, arguments, train_rows, (), settings, plan, keeping
     )
@@ -379,7 +379,7 @@ def test_rows_without_a_label_are_an_error(
             settings,
             plan_of(settings, 4),
             CPU,
-            Keeping(tmp_path, MetricsFile(tmp_path / "metrics.jsonl"), 2),
+            CheckpointConfig(tmp_path, MetricsFile(tmp_path / "metrics.jsonl"), 2),
             ignore,
         )
 

@@ -9,10 +9,10 @@ import pytest
 from tiny import Models, brisk, rows, run_training
 from trainings import BY_BOTH
 
-from finetuning_exam.evaluation.score import score_rows
 from finetuning_exam.model.device import choose_compute
 from finetuning_exam.model.likelihood import stock_nll
 from finetuning_exam.model.load import load_base
+from finetuning_exam.model.score import score_rows
 from finetuning_exam.training.progress import read_metrics
 
 CPU = choose_compute("cpu", "float32")

@@ -111,7 +111,7 @@ def test_no_row_left_is_an_error(models: Models) -> None:
         with pytest.raises(DataError) as caught:
             prepare(settings, split)
         assert str(caught.value).startswith(f"No row is left to {use}.\nrows.jsonl:77: the answer")
-        assert str(caught.value).endswith(Kind.ANSWER_TOO_LONG.mend)
+        assert str(caught.value).endswith(Kind.ANSWER_TOO_LONG.hint)
 
 
 @pytest.mark.parametrize(("only", "spans"), [(True, 2), (False, 1)])

@@ -13,7 +13,7 @@ from finetuning_exam.cli.arguments import parse
 from finetuning_exam.model.adapter import lora_config
 from finetuning_exam.model.device import Compute, choose_compute
 from finetuning_exam.settings import CompareSettings, TrainSettings
-from finetuning_exam.training.sft import training_arguments
+from finetuning_exam.training.trl import training_arguments
 
 CPU = choose_compute("cpu", "float32")
 

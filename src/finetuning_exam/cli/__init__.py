@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
-from finetuning_exam.cli.environment import prepare_environment
+from finetuning_exam.cli.startup import prepare_process
 from finetuning_exam.errors import DataError, DiskError, UsageError, UserError, is_out_of_memory
 from finetuning_exam.training.interrupt import Terminated, termination_raised
 
@@ -48,7 +48,7 @@ def run_command(command: str, arguments: Sequence[str]) -> int:
             raise UsageError(
                 f"fte has no command {command!r}.{_nearest(command)}", "See fte --help."
             )
-        prepare_environment(command)
+        prepare_process(command)
         from finetuning_exam.cli.arguments import KINDS, Parsed, parse
 
         parsed = parse(KINDS[command], command, arguments)

@@ -1,4 +1,4 @@
-"""Flags and YAML files become settings; every mistake names the flag and its mend."""
+"""Flags and YAML files become settings; every mistake names the flag and its hint."""
 
 from __future__ import annotations
 

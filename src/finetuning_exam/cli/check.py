@@ -12,7 +12,13 @@ from pathlib import Path
 from rich.console import Console
 
 from finetuning_exam.cli.arguments import Parsed
-from finetuning_exam.cli.console import make_console, say, say_limit, say_sources, say_unused
+from finetuning_exam.cli.console import (
+    make_console,
+    print_context_limit,
+    print_line,
+    print_sources,
+    print_unused_keys,
+)
 from finetuning_exam.data.check import Check, check_files, split_checked
 from finetuning_exam.data.encoding.encode import (
     Encoder,
@@ -67,7 +73,7 @@ def run(parsed: Parsed[CheckSettings]) -> int:
         return _run(parsed)
     except UserError as error:
         if settings.json:
-            print_json({"error": {"what": error.what, "mend": error.mend}})
+            print_json({"error": {"what": error.what, "hint": error.hint}})
         raise
 
 
@@ -89,8 +95,8 @@ def _run(parsed: Parsed[CheckSettings]) -> int:
     findings = (*check.findings, *tokens.findings)
     if settings.json:
         print_json(to_json(check, findings, tokens.outlook))
-    say_unused(console, settings.config, parsed.unused_keys, "check")
-    say_limit(console, settings.max_length, tokens.limit)
+    print_unused_keys(console, settings.config, parsed.unused_keys, "check")
+    print_context_limit(console, settings.max_length, tokens.limit)
     _tell(console, check, findings, tokens.outlook)
     _show(console, check.train.examples[: settings.show], tokens)
     if fix is not None:
@@ -140,14 +146,14 @@ def _kept(split: Split, kept: Set[Example]) -> Split:
 def _tell(
     console: Console, check: Check, findings: Sequence[Finding], outlook: Outlook | None
 ) -> None:
-    say_sources(console, check)
+    print_sources(console, check)
     console.print()
     if findings:
         console.print(findings_report(findings), soft_wrap=True)
     if outlook:
         console.print(outlook_report(check, outlook), soft_wrap=True)
         console.print()
-    say(console, summary(findings))
+    print_line(console, summary(findings))
 
 
 def _show(console: Console, examples: Sequence[Example], tokens: Tokens) -> None:
@@ -196,4 +202,4 @@ def _write_fix(console: Console, path: Path, copy: CleanCopy) -> None:
     if copy.left_out:
         write_text(reasons, "".join(f"{line}\n" for line in left_out_lines(copy.left_out)))
         said += f"; {len(copy.left_out):,} left out, with the reasons in {reasons}"
-    say(console, f"{said}.")
+    print_line(console, f"{said}.")

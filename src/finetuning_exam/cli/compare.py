@@ -9,8 +9,13 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from finetuning_exam.cli.arguments import Parsed
-from finetuning_exam.cli.console import load_with_words, make_console, say, say_unused
-from finetuning_exam.cli.converse import converse
+from finetuning_exam.cli.console import (
+    load_session_for_command,
+    make_console,
+    print_line,
+    print_unused_keys,
+)
+from finetuning_exam.cli.interactive import ask_interactively
 from finetuning_exam.data.reading.read import read_sound_records, refuse_errors
 from finetuning_exam.data.records import Example
 from finetuning_exam.durable import write_text
@@ -18,7 +23,7 @@ from finetuning_exam.errors import DataError, UsageError
 from finetuning_exam.settings import CompareSettings
 
 if TYPE_CHECKING:
-    from finetuning_exam.evaluation.decoding import Decoding
+    from finetuning_exam.model.generation.decoding import Decoding
     from finetuning_exam.model.tuned import Tuned
     from finetuning_exam.report.comparison import Comparison
 
@@ -27,22 +32,22 @@ def run(parsed: Parsed[CompareSettings]) -> int:
     """Run the command; returns its exit code.
 
     Raises:
-        UserError: anything the user can mend.
+        UserError: anything the user can hint.
     """
     settings = parsed.settings
     console = make_console()
-    say_unused(console, settings.config, parsed.unused_keys, "compare")
+    print_unused_keys(console, settings.config, parsed.unused_keys, "compare")
     if not settings.do_sample and (settings.temperature != 1.0 or settings.top_p != 1.0):
-        say(console, "temperature and top_p have no effect without --do_sample.")
+        print_line(console, "temperature and top_p have no effect without --do_sample.")
     examples = _asked(settings)
     if settings.html and not examples:
         raise UsageError("--html: needs questions.", "Give some, or --prompts FILE.")
     _check_page(settings.html)
-    tuned = load_with_words(
+    tuned = load_session_for_command(
         console, settings, settings.adapter_name_or_path, settings.model_name_or_path
     )
     if not examples:
-        converse(
+        ask_interactively(
             console,
             tuned,
             _decoding(tuned, settings),
@@ -55,7 +60,7 @@ def run(parsed: Parsed[CompareSettings]) -> int:
     _show(console, comparisons)
     if settings.html:
         _write_page(settings, tuned, comparisons, parsed.command_line)
-        say(console, f"The comparison is in {settings.html}.")
+        print_line(console, f"The comparison is in {settings.html}.")
     return 0
 
 
@@ -88,7 +93,7 @@ def _answer(
     console: Console, tuned: Tuned, examples: Sequence[Example], settings: CompareSettings
 ) -> list[Comparison]:
     """Both models' answers to the same prompts with the same seed."""
-    from finetuning_exam.evaluation.generate import answer_both
+    from finetuning_exam.model.generation.generate import answer_both
     from finetuning_exam.report.comparison import Answered, Comparison
 
     prompts = _prompts(console, tuned, examples, settings.max_new_tokens)
@@ -112,8 +117,8 @@ def _answer(
 
 
 def _decoding(tuned: Tuned, settings: CompareSettings) -> Decoding:
-    from finetuning_exam.evaluation.decoding import Decoding
     from finetuning_exam.evaluation.exam import pad_token_id
+    from finetuning_exam.model.generation.decoding import Decoding
 
     return Decoding(
         max_new_tokens=settings.max_new_tokens,
@@ -134,9 +139,9 @@ def _score(
     does not fit beside its question.
     """
     from finetuning_exam.evaluation.exam import pad_token_id
-    from finetuning_exam.evaluation.score import score_rows
     from finetuning_exam.model.adapter import base_and_tuned
     from finetuning_exam.model.likelihood import stock_nll
+    from finetuning_exam.model.score import score_rows
 
     rows = {
         index: row
@@ -179,7 +184,7 @@ def _prompts(
         ids, n_cut = tuned.encoder.fit_prompt(example, room)
         if n_cut:
             before = len(ids) + n_cut
-            say(
+            print_line(
                 console,
                 f"{example.where}: the prompt is cut from {before} to {len(ids)} tokens, "
                 "so that the model has room for an answer.",
@@ -195,7 +200,7 @@ def _show(console: Console, comparisons: Sequence[Comparison]) -> None:
     console.print(comparisons_table(comparisons))
     figures = summary(comparisons)
     if figures:
-        say(console, figures)
+        print_line(console, figures)
 
 
 def _check_page(html: str | None) -> None:

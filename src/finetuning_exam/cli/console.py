@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from finetuning_exam.cli.loading import rare_collections
+from finetuning_exam.cli.heavy_imports import rare_collections
 from finetuning_exam.model.folder import (
     adapter_origin,
     check_adapter_folder,
@@ -31,38 +31,40 @@ def make_console() -> Console:
     return Console(highlight=False, markup=False, emoji=False)
 
 
-def say(console: Console, text: str) -> None:
+def print_line(console: Console, text: str) -> None:
     """Print a line as it is; the terminal wraps it, so that it can be copied whole."""
     console.print(visible(text), soft_wrap=True)
 
 
-def say_sources(console: Console, check: Check) -> None:
+def print_sources(console: Console, check: Check) -> None:
     """Say which files were read and in which form their records were found."""
     for records in filter(None, (check.train, check.exam)):
         for source in records.sources:
-            say(
+            print_line(
                 console,
                 f"{source.path}: {counted(source.n_records, 'record')} ({source.container}, "
                 f"{source.layout})",
             )
 
 
-def say_limit(console: Console, max_length: int, limit: int) -> None:
+def print_context_limit(console: Console, max_length: int, limit: int) -> None:
     """Say that rows may be no longer than the model's context, where more was asked for."""
     if max_length > limit:
-        say(
+        print_line(
             console,
             f"--max_length {max_length:,} is more than the model's context: {limit:,} is used.",
         )
 
 
-def say_unused(console: Console, config: str | None, keys: tuple[str, ...], command: str) -> None:
+def print_unused_keys(
+    console: Console, config: str | None, keys: tuple[str, ...], command: str
+) -> None:
     """Say which keys of a YAML file belong to other commands."""
     if keys:
-        say(console, f"{config}: not used by fte {command}: {', '.join(keys)}")
+        print_line(console, f"{config}: not used by fte {command}: {', '.join(keys)}")
 
 
-def load_with_words(
+def load_session_for_command(
     console: Console, settings: RunSettings, adapter: str, base_name: str | None
 ) -> Tuned:
     """Load an adapter on its base and say which; mistakes in the folders are told before torch.
@@ -79,7 +81,7 @@ def load_with_words(
             from finetuning_exam.model.tuned import load_tuned
 
         tuned = load_tuned(folder, name, settings.device, settings.dtype, settings.template)
-    say(
+    print_line(
         console,
         f"base {tuned.base.name}, adapter {folder}, {tuned.encoder.template} template, "
         f"{tuned.compute.device.type}",
@@ -127,7 +129,7 @@ class ProgressView:
         )
         if progress.validation_loss != self._validation_loss:
             self._validation_loss = progress.validation_loss
-            say(self._console, f"  {_validation(progress)}")
+            print_line(self._console, f"  {_validation(progress)}")
 
 
 def _state(progress: TrainingProgress) -> str:

@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetuning_exam.cli.arguments import Parsed
-from finetuning_exam.cli.console import load_with_words, make_console, say, say_unused
+from finetuning_exam.cli.console import (
+    load_session_for_command,
+    make_console,
+    print_line,
+    print_unused_keys,
+)
 from finetuning_exam.data.findings import Kind
 from finetuning_exam.data.reading.read import read_records, read_sound_records, refuse_errors
 from finetuning_exam.data.records import Example
@@ -31,25 +36,25 @@ def run(parsed: Parsed[ExamCommandSettings]) -> int:
     """Run the command; returns its exit code.
 
     Raises:
-        UserError: anything the user can mend.
+        UserError: anything the user can hint.
     """
     settings = parsed.settings
     console = make_console()
-    say_unused(console, settings.config, parsed.unused_keys, "exam")
+    print_unused_keys(console, settings.config, parsed.unused_keys, "exam")
     records = read_sound_records([settings.data], settings)
     output = Path(settings.output_file) if settings.output_file else None
     if output:
         _check_output(output)
     read_general_text(settings.general_file)  # an error there is told before the work
-    say(console, f"{records.path}: {counted(len(records.examples), 'record')}")
-    tuned = load_with_words(
+    print_line(console, f"{records.path}: {counted(len(records.examples), 'record')}")
+    tuned = load_session_for_command(
         console, settings, settings.adapter_name_or_path, settings.model_name_or_path
     )
     origin = adapter_origin(Path(settings.adapter_name_or_path))
     new, taught = leave_out_taught(records.examples, _trained(origin, console))
     if taught:
         left = "left out" if new else "all there is, so this exam cannot tell anything"
-        say(
+        print_line(
             console,
             f"Warning: {counted(len(taught), 'exam question')} also in the training file: {left}.",
         )
@@ -84,10 +89,10 @@ def _trained(origin: Origin, console: Console) -> tuple[Example, ...]:
     with suppress(UserError):
         records = read_records(origin.data_paths, origin.fields)
         if records.sha256 != origin.data_sha256:
-            say(console, f"Warning: {records.path} has changed since the training.")
+            print_line(console, f"Warning: {records.path} has changed since the training.")
         if records.examples:
             return records.examples
-    say(console, "The training file cannot be read here: overlap with it is not known.")
+    print_line(console, "The training file cannot be read here: overlap with it is not known.")
     return ()
 
 
@@ -113,9 +118,9 @@ def _take(
     encoded = encode_all(tuned.encoder, examples, longest)
     refuse_errors(encoded.findings)
     for finding in encoded.findings:
-        say(console, str(finding))
+        print_line(console, str(finding))
     if not encoded.rows:
-        raise DataError(["No row is left to examine."], Kind.ANSWER_TOO_LONG.mend)
+        raise DataError(["No row is left to examine."], Kind.ANSWER_TOO_LONG.hint)
     plan = ExamPlan(
         seed=settings.seed,
         batch_size=settings.eval_batch_size,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from finetuning_exam.cli.arguments import Parsed
-from finetuning_exam.cli.console import say
+from finetuning_exam.cli.console import print_line
 from finetuning_exam.data.check import Check
 from finetuning_exam.durable import Json
 from finetuning_exam.errors import AdapterError, StoppedError, UsageError, is_out_of_memory
@@ -20,8 +20,8 @@ from finetuning_exam.model.folder import RUN, check_adapter_folder
 from finetuning_exam.report.text import size
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training import run_folder
-from finetuning_exam.training.checkpoint import (
-    Found,
+from finetuning_exam.training.checkpoint.find import (
+    CheckpointRef,
     checkpoints,
     find_checkpoint,
     needed_space,
@@ -45,40 +45,40 @@ LESS_IN_EXAM = "Lower --eval_batch_size or --max_new_tokens."
 
 
 @contextmanager
-def told(go_on: str) -> Iterator[None]:
+def resume_hint(go_on: str) -> Iterator[None]:
     """Say of a run that was stopped how to go on."""
     try:
         yield
     except StoppedError as error:
-        error.mend = go_on
+        error.hint = go_on
         raise
     except KeyboardInterrupt as error:
         raise type(error)(go_on) from None
 
 
 @contextmanager
-def memory_told(expected: int, mend: str) -> Iterator[None]:
+def out_of_memory_hint(expected: int, hint: str) -> Iterator[None]:
     """Say where memory runs out how much was expected to do."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        raise UsageError(f"out of memory; {size(expected)} were expected to do.", mend) from error
+        raise UsageError(f"out of memory; {size(expected)} were expected to do.", hint) from error
 
 
-def tell_stop() -> None:
+def print_stopping() -> None:
     """Say at once that a signal was taken note of."""
     # A signal may come in the middle of a print; this goes past Python's buffers.
     os.write(2, b"\nfte train: stopping after this step; once more stops at once.\n")
 
 
-def resuming(command: str) -> str:
+def resume_command(command: str) -> str:
     """The command that goes on with a run."""
-    return f"uv run {from_the_start(command)} --resume_from_checkpoint latest"
+    return f"uv run {command_without_resume(command)} --resume_from_checkpoint latest"
 
 
-def from_the_start(command: str) -> str:
+def command_without_resume(command: str) -> str:
     """The command that makes a run again, however often it was resumed."""
     kept: list[str] = []
     dropped = ""
@@ -94,7 +94,7 @@ def from_the_start(command: str) -> str:
     return shlex.join(kept)
 
 
-def asked_checkpoint(settings: TrainSettings, check: Check) -> Found | None:
+def asked_checkpoint(settings: TrainSettings, check: Check) -> CheckpointRef | None:
     """The checkpoint to go on from, if that was asked for and it is of the same run.
 
     Raises:
@@ -115,12 +115,12 @@ def asked_checkpoint(settings: TrainSettings, check: Check) -> Found | None:
     return found
 
 
-def _is_of(folder: Path, found: Found | None) -> bool:
+def _is_of(folder: Path, found: CheckpointRef | None) -> bool:
     """Whether a run goes on in the folder that its checkpoint lies in."""
     return found is not None and found.path.resolve().parent == folder.resolve()
 
 
-def check_start(parsed: Parsed[TrainSettings], folder: Path, found: Found | None) -> None:
+def check_start(parsed: Parsed[TrainSettings], folder: Path, found: CheckpointRef | None) -> None:
     """Refuse a new run where it would destroy an unfinished one or what it starts from.
 
     Raises:
@@ -141,7 +141,7 @@ def check_start(parsed: Parsed[TrainSettings], folder: Path, found: Found | None
     if saved and run_folder.is_unfinished(folder):
         raise UsageError(
             f"{folder}: holds an unfinished run (step {saved[-1][0]:,} is saved).",
-            f"Go on with: {resuming(parsed.command_line)} (or start again with "
+            f"Go on with: {resume_command(parsed.command_line)} (or start again with "
             "--overwrite_output_dir).",
         )
 
@@ -155,7 +155,7 @@ def begin_folder(
     console: Console,
     prepared: Prepared,
     check: Check,
-    found: Found | None,
+    found: CheckpointRef | None,
 ) -> None:
     """Say what the run goes on from; a new run first removes an earlier run's files.
 
@@ -187,11 +187,11 @@ def begin_folder(
         earlier = run_folder.read_run(found.path.parent)
         check_same_inputs(earlier, inputs, str(found.path))
         for reason in found.passed_over:
-            say(console, f"Warning: passed over: {reason}.")
+            print_line(console, f"Warning: passed over: {reason}.")
         changes = machine_changes(earlier, machine)
         if changes:
-            say(console, f"Warning: not bit for bit the same run: {', '.join(changes)}.")
-        say(console, f"resuming from {found.path}")
+            print_line(console, f"Warning: not bit for bit the same run: {', '.join(changes)}.")
+        print_line(console, f"resuming from {found.path}")
     if not is_own and run_folder.clear_run(folder):
-        say(console, f"{folder}: the earlier run there is replaced")
+        print_line(console, f"{folder}: the earlier run there is replaced")
     run_folder.begin(folder, inputs)

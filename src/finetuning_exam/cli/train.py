@@ -18,25 +18,25 @@ from finetuning_exam.cli.console import (
     ProgressView,
     duration,
     make_console,
-    say,
-    say_limit,
-    say_sources,
-    say_unused,
+    print_context_limit,
+    print_line,
+    print_sources,
+    print_unused_keys,
 )
-from finetuning_exam.cli.forecast import tell_cost, tell_memory, tell_plan
-from finetuning_exam.cli.loading import rare_collections
+from finetuning_exam.cli.heavy_imports import rare_collections
 from finetuning_exam.cli.resume import (
     LESS_IN_EXAM,
     LESS_IN_TRAINING,
     asked_checkpoint,
     begin_folder,
     check_start,
-    from_the_start,
-    memory_told,
-    resuming,
-    tell_stop,
-    told,
+    command_without_resume,
+    out_of_memory_hint,
+    print_stopping,
+    resume_command,
+    resume_hint,
 )
+from finetuning_exam.cli.run_summary import print_cost, print_memory, print_plan
 from finetuning_exam.data.check import Check, check_files, split_checked
 from finetuning_exam.data.findings import Finding, errors
 from finetuning_exam.data.reading.hub import is_hub_name
@@ -50,13 +50,13 @@ from finetuning_exam.report.data_check import finding_to_json, kinds_lines, spli
 from finetuning_exam.report.text import counted
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training import run_folder
-from finetuning_exam.training.checkpoint import Found
+from finetuning_exam.training.checkpoint.find import CheckpointRef
 from finetuning_exam.training.inputs import earlier_choices
 from finetuning_exam.training.interrupt import Interrupts
 
 if TYPE_CHECKING:
     from finetuning_exam.evaluation.exam import Exam
-    from finetuning_exam.training.fit import TrainingResult
+    from finetuning_exam.training.loop import TrainingResult
     from finetuning_exam.training.record import DataRecord, RunRecord
     from finetuning_exam.training.run import Prepared
 
@@ -87,7 +87,7 @@ def run(parsed: Parsed[TrainSettings]) -> int:
     """Run the command; returns its exit code.
 
     Raises:
-        UserError: anything the user can mend.
+        UserError: anything the user can hint.
     """
     settings = parsed.settings
     console = make_console()
@@ -100,11 +100,11 @@ def run(parsed: Parsed[TrainSettings]) -> int:
     with run_folder.locked(folder):
         found = asked_checkpoint(settings, data.check)
         check_start(parsed, folder, found)
-        say_unused(console, settings.config, parsed.unused_keys, "train")
-        _tell_data(console, data)
+        print_unused_keys(console, settings.config, parsed.unused_keys, "train")
+        _print_data(console, data)
         exam, record = _train_and_examine(parsed, data, found, console)
         _write_results(folder, exam, record)
-    _tell_end(console, exam, folder)
+    _print_end(console, exam, folder)
     if settings.fail_if_worse and exam.verdict == "worse":
         raise WorseError("The exam found the tuned model worse than its base.")
     return 0
@@ -134,72 +134,76 @@ def _read_data(settings: TrainSettings) -> Data:
     return Data(check, split_checked(check, settings.eval_fraction, settings.seed))
 
 
-def _tell_data(console: Console, data: Data) -> None:
+def _print_data(console: Console, data: Data) -> None:
     check, split = data.check, data.split
-    say_sources(console, check)
+    print_sources(console, check)
     skipped = len(errors(check.findings))
     if skipped:
-        say(console, f"Warning: {counted(skipped, 'error')}: these records are left out.")
-    _tell_findings(console, check.findings)
-    say(console, split_line(split, check.exam))
+        print_line(console, f"Warning: {counted(skipped, 'error')}: these records are left out.")
+    _print_findings(console, check.findings)
+    print_line(console, split_line(split, check.exam))
     if not split.validation:
-        say(console, "Without validation rows the last step is kept.")
+        print_line(console, "Without validation rows the last step is kept.")
     if split.exam_is_training:
-        say(console, "Warning: the exam is of rows that are trained on; it cannot tell anything.")
+        print_line(
+            console, "Warning: the exam is of rows that are trained on; it cannot tell anything."
+        )
     if split.taught:
         first = ", ".join(example.where for example in split.taught[:3])
-        say(
+        print_line(
             console,
             f"Warning: {counted(len(split.taught), 'exam question')} also in the training file: "
             f"left out, such as {first}.",
         )
 
 
-def _tell_findings(console: Console, findings: Sequence[Finding]) -> None:
+def _print_findings(console: Console, findings: Sequence[Finding]) -> None:
     for line in kinds_lines(findings):
-        say(console, f"  {line}")
+        print_line(console, f"  {line}")
 
 
 def _train_and_examine(
-    parsed: Parsed[TrainSettings], data: Data, found: Found | None, console: Console
+    parsed: Parsed[TrainSettings], data: Data, found: CheckpointRef | None, console: Console
 ) -> tuple[Exam, RunRecord]:
     """Load, train, examine, and say what happens; the adapter is in the run's folder afterwards."""
     settings = parsed.settings
     folder = Path(settings.output_dir)
     with console.status("loading the model"):
         with rare_collections():
-            from finetuning_exam.training.predict import predict
+            from finetuning_exam.training.cost.predict import predict
             from finetuning_exam.training.run import examine, make_record, prepare, train
 
         watch = Stopwatch()
         with watch.part("load"):
             earlier = run_folder.read_run(found.path.parent) if found else {}
             prepared = prepare(settings, data.split, earlier_choices(earlier))
-    tell_plan(console, prepared)
-    say_limit(console, settings.max_length, prepared.base.context)
-    _tell_findings(console, prepared.findings)
-    tell_memory(console, prepared.memory)
+    print_plan(console, prepared)
+    print_context_limit(console, settings.max_length, prepared.base.context)
+    _print_findings(console, prepared.findings)
+    print_memory(console, prepared.memory)
     with watch.part("estimate"), console.status("estimating time and memory"):
         predicted = predict(prepared, found.step if found else 0)
     can_stop = bool(data.split.validation) and settings.early_stopping_patience is not None
-    tell_cost(console, predicted, can_stop=can_stop)
+    print_cost(console, predicted, can_stop=can_stop)
     begin_folder(console, prepared, data.check, found)
     findings = (*data.check.findings, *prepared.findings)
     write_json(folder / run_folder.DATA_CHECK, [finding_to_json(finding) for finding in findings])
-    go_on = f"Go on with: {resuming(parsed.command_line)}"
-    with told(go_on):
+    go_on = f"Go on with: {resume_command(parsed.command_line)}"
+    with resume_hint(go_on):
         with (
-            memory_told(predicted.peak_bytes, LESS_IN_TRAINING),
+            out_of_memory_hint(predicted.peak_bytes, LESS_IN_TRAINING),
             watch.part("train"),
             ProgressView(console) as view,
-            Interrupts(tell_stop) as signals,
+            Interrupts(print_stopping) as signals,
         ):
             result = train(prepared, folder, view.show, found, signals)
-        _tell_training(console, result, watch.seconds["train"])
+        _print_training(console, result, watch.seconds["train"])
         if signals.received is not None:
             raise StoppedError(signals.received, result.steps, prepared.plan.total_steps)
         with (
-            memory_told(predicted.peak_bytes, f"{LESS_IN_EXAM} The training is done. {go_on}"),
+            out_of_memory_hint(
+                predicted.peak_bytes, f"{LESS_IN_EXAM} The training is done. {go_on}"
+            ),
             watch.part("exam"),
             console.status("exam") as status,
         ):
@@ -209,24 +213,26 @@ def _train_and_examine(
         _data_record(data.check, prepared),
         result,
         folder,
-        from_the_start(parsed.command_line),
+        command_without_resume(parsed.command_line),
         watch.seconds,
         predicted,
     )
     return exam, record
 
 
-def _tell_training(console: Console, result: TrainingResult, seconds: float) -> None:
+def _print_training(console: Console, result: TrainingResult, seconds: float) -> None:
     early = ", stopped early" if result.stopped_early else ""
     kept = f"step {result.best_step} kept" if result.best_step != result.steps else "last step kept"
-    say(
+    print_line(
         console,
         f"{result.steps} steps in {duration(seconds)}{early}, "
         f"{result.tokens_per_second:,.0f} tokens/s, {kept}",
     )
     first, best = result.first_validation_loss, result.best_validation_loss
     if first is not None and best is not None and best >= first:
-        say(console, "Warning: no step was better on the validation rows than the untrained model.")
+        print_line(
+            console, "Warning: no step was better on the validation rows than the untrained model."
+        )
 
 
 def _data_record(check: Check, prepared: Prepared) -> DataRecord:
@@ -266,10 +272,12 @@ def _write_results(folder: Path, exam: Exam, record: RunRecord) -> None:
     run_folder.seal(folder)
 
 
-def _tell_end(console: Console, exam: Exam, folder: Path) -> None:
+def _print_end(console: Console, exam: Exam, folder: Path) -> None:
     from finetuning_exam.report.terminal import exam_summary
 
     console.print()
     console.print(exam_summary(exam))
-    say(console, f"Adapter, exam.json and report.html are in {folder}.")
-    say(console, f'Try it: uv run fte compare --adapter {shlex.quote(str(folder))} "your question"')
+    print_line(console, f"Adapter, exam.json and report.html are in {folder}.")
+    print_line(
+        console, f'Try it: uv run fte compare --adapter {shlex.quote(str(folder))} "your question"'
+    )

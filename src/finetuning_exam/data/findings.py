@@ -1,4 +1,4 @@
-"""What can be found in data: each kind once, with its severity, plain name and mend."""
+"""What can be found in data: each kind once, with its severity, plain name and hint."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ note is only said.
 class Kind(Enum):
     """A kind of finding. Its name in lower case is its name in JSON."""
 
-    def __init__(self, severity: Severity, title: str, mend: str) -> None:
+    def __init__(self, severity: Severity, title: str, hint: str) -> None:
         self.severity: Severity = severity
         self.title = title
-        self.mend = mend
+        self.hint = hint
 
     NOT_UTF8 = (
         "error",

@@ -12,24 +12,16 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from finetuning_exam.data.encoding.encode import Encoded, EncodedRows, Encoder
 from finetuning_exam.data.records import Example
-from finetuning_exam.evaluation.decoding import Decoding
+from finetuning_exam.evaluation.choices import Choice, choose, make_choices
 from finetuning_exam.evaluation.general import read_general_text
-from finetuning_exam.evaluation.generate import Answer, answer_both
 from finetuning_exam.evaluation.results import ExamRow, Results, clusters, compare_scores, summarize
-from finetuning_exam.evaluation.score import (
-    Choice,
-    choose,
-    make_choices,
-    score_rows,
-)
-from finetuning_exam.evaluation.stats import (
-    PairedDifference,
-    Verdict,
-    family_confidence,
-    verdict,
-)
+from finetuning_exam.evaluation.stats import PairedDifference, family_confidence
+from finetuning_exam.evaluation.verdict import Verdict, verdict
 from finetuning_exam.model.adapter import base_and_tuned
+from finetuning_exam.model.generation.decoding import Decoding
+from finetuning_exam.model.generation.generate import Answer, answer_both
 from finetuning_exam.model.likelihood import RowNll, stock_nll
+from finetuning_exam.model.score import score_rows
 
 Stage = Literal["scoring", "answering", "choosing"]
 OnStage = Callable[[Stage], None]
@@ -65,7 +57,7 @@ def take_exam(
     model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     encoder: Encoder,
-    questions: EncodedRows,
+    questions: EncodedRows[Encoded],
     plan: ExamPlan,
     on_stage: OnStage = lambda stage: None,
     row_nll: RowNll | None = None,

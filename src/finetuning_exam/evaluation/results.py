@@ -9,14 +9,15 @@ from dataclasses import dataclass
 
 from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import normalized, prompt_key
-from finetuning_exam.evaluation.generate import Answer
-from finetuning_exam.evaluation.score import N_DISTRACTORS, Score
+from finetuning_exam.evaluation.choices import N_DISTRACTORS
 from finetuning_exam.evaluation.stats import (
     CONFIDENCE,
     PairedDifference,
     mcnemar_p_value,
     paired_difference,
 )
+from finetuning_exam.model.generation.generate import Answer
+from finetuning_exam.model.score import Score
 
 CHANCE = 1 / (N_DISTRACTORS + 1)
 MOST_WORDINGS = 8

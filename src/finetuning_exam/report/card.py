@@ -13,6 +13,7 @@ from finetuning_exam.data.encoding.template import prompt_func
 from finetuning_exam.data.records import Example
 from finetuning_exam.evaluation.exam import Exam
 from finetuning_exam.model.folder import looks_like_path
+from finetuning_exam.report.headline import forgetting_words, headline
 from finetuning_exam.report.text import (
     interval_text,
     measures,
@@ -21,7 +22,6 @@ from finetuning_exam.report.text import (
     signed,
     visible,
 )
-from finetuning_exam.report.words import forgetting_words, headline
 from finetuning_exam.settings import BUILTIN_MODEL
 from finetuning_exam.training.record import RunRecord, library_versions
 

@@ -55,7 +55,7 @@ def findings_report(findings: Sequence[Finding]) -> RenderableType:
         parts += [_indented(line) for line, _ in lines[:MAX_SHOWN]]
         if n_more := sum(size for _, size in lines[MAX_SHOWN:]):
             parts.append(_indented(f"… and {n_more:,} more."))
-        parts += [_indented(f"→ {kind.mend}"), Text()]
+        parts += [_indented(f"→ {kind.hint}"), Text()]
     return Group(*parts)
 
 
@@ -117,7 +117,7 @@ def to_json(check: Check, findings: Sequence[Finding], outlook: Outlook | None) 
             kind.name.lower(): {
                 "severity": kind.severity,
                 "title": kind.title,
-                "mend": kind.mend,
+                "hint": kind.hint,
                 "count": len(found),
             }
             for kind, found in by_kind(findings)

@@ -12,11 +12,20 @@ from typing import Literal
 from markupsafe import Markup
 
 from finetuning_exam.evaluation.exam import Exam
-from finetuning_exam.evaluation.generate import Answer
 from finetuning_exam.evaluation.results import ExamRow, Results
-from finetuning_exam.evaluation.score import Score
-from finetuning_exam.evaluation.stats import family_confidence, is_chance
+from finetuning_exam.evaluation.stats import family_confidence
+from finetuning_exam.evaluation.verdict import is_chance
+from finetuning_exam.model.generation.generate import Answer
+from finetuning_exam.model.score import Score
 from finetuning_exam.report.diff import Span, compare_words
+from finetuning_exam.report.headline import (
+    CEILING,
+    SIGNIFICANCE,
+    forgetting_words,
+    forgot_seriously,
+    headline,
+    learned_form_only,
+)
 from finetuning_exam.report.page import (
     AnswerView,
     beginning,
@@ -34,14 +43,6 @@ from finetuning_exam.report.text import (
     p_value,
     percent,
     signed,
-)
-from finetuning_exam.report.words import (
-    CEILING,
-    SIGNIFICANCE,
-    forgetting_words,
-    forgot_seriously,
-    headline,
-    learned_form_only,
 )
 from finetuning_exam.training.record import RunRecord, library_versions
 from finetuning_exam.training.run_folder import EXAM

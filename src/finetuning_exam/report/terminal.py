@@ -13,8 +13,8 @@ from rich.text import Text
 from finetuning_exam.evaluation.exam import Exam
 from finetuning_exam.evaluation.results import ExamRow, Pair, Results
 from finetuning_exam.report.comparison import Answered, Comparison, marked, score_note
+from finetuning_exam.report.headline import difference_words, forgetting_words, headline
 from finetuning_exam.report.text import visible
-from finetuning_exam.report.words import difference_words, forgetting_words, headline
 
 _COLOURS = {"improved": "green", "worse": "red"}
 N_SHOWN = 3

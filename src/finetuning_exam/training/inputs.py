@@ -12,32 +12,10 @@ from finetuning_exam.data.encoding.encode import Encoded
 from finetuning_exam.durable import Json
 from finetuning_exam.errors import UsageError
 from finetuning_exam.model.folder import cpu_dtype
-from finetuning_exam.settings import Dtype, TrainSettings
+from finetuning_exam.settings import Dtype, TrainSettings, free_to_change
 from finetuning_exam.training.plan import MicroBatches
 
-FREE_TO_CHANGE = frozenset(
-    {
-        "config",
-        "format",
-        "prompt_field",
-        "answer_field",
-        "skip_bad_rows",
-        "data",
-        "eval_file",
-        "output_dir",
-        "resume_from_checkpoint",
-        "report_to",
-        "fail_if_worse",
-        "answered_examples",
-        "max_new_tokens",
-        "eval_batch_size",
-        "general_file",
-        "logging_steps",
-        "save_total_limit",
-        "overwrite_output_dir",
-        "name",
-    }
-)
+FREE_TO_CHANGE = free_to_change() | {"name"}
 """Settings that do not change what is trained; files are compared by content, not by name.
 
 How records are read shows in the tokens of the rows, which are compared too.
@@ -55,7 +33,7 @@ def run_inputs(settings: TrainSettings, sha256: str, exam_sha256: str | None) ->
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class PinnedChoices:
     """What a run chose by measurement when it began, and has to keep to stay the same run."""
 
     micro_batches: MicroBatches | None = None
@@ -89,9 +67,9 @@ def prepared_inputs(
     }
 
 
-def earlier_choices(earlier: dict[str, Json]) -> Chosen:
+def earlier_choices(earlier: dict[str, Json]) -> PinnedChoices:
     """What a run was begun with, as far as its run.json tells."""
-    return Chosen(_micro_batches(earlier), cpu_dtype(earlier))
+    return PinnedChoices(_micro_batches(earlier), cpu_dtype(earlier))
 
 
 def _micro_batches(earlier: dict[str, Json]) -> MicroBatches | None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from finetuning_exam.durable import Json
 from finetuning_exam.settings import TrainSettings
-from finetuning_exam.training.fit import TrainingResult
 from finetuning_exam.training.inputs import plain
+from finetuning_exam.training.loop import TrainingResult
 from finetuning_exam.training.plan import Cost, TrainingPlan
 from finetuning_exam.training.run_folder import TOOL
 

@@ -39,12 +39,12 @@ from finetuning_exam.model.folder import ADAPTER_WEIGHTS, find_model_folder
 from finetuning_exam.model.load import Base, load_base
 from finetuning_exam.model.memory import free_memory, peak_memory
 from finetuning_exam.settings import Template, TrainSettings
-from finetuning_exam.training.checkpoint import Found
-from finetuning_exam.training.estimate import MemoryPlan, plan_memory
-from finetuning_exam.training.exact import Keeping
-from finetuning_exam.training.fit import TrainingResult, train_adapter
-from finetuning_exam.training.inputs import Chosen, hash_of_rows
+from finetuning_exam.training.checkpoint.find import CheckpointRef
+from finetuning_exam.training.checkpoint.save import CheckpointConfig
+from finetuning_exam.training.cost.memory import MemoryPlan, plan_memory
+from finetuning_exam.training.inputs import PinnedChoices, hash_of_rows
 from finetuning_exam.training.interrupt import Interrupts
+from finetuning_exam.training.loop import TrainingResult, train_adapter
 from finetuning_exam.training.plan import Cost, TrainingPlan, make_plan
 from finetuning_exam.training.progress import MetricsFile, OnProgress
 from finetuning_exam.training.record import (
@@ -72,7 +72,7 @@ class Prepared:
     encoder: Encoder
     train_rows: tuple[Encoded, ...]
     validation_rows: tuple[Encoded, ...]
-    exam_rows: EncodedRows
+    exam_rows: EncodedRows[Encoded]
     rows_sha256: str
     """Of all rows that train or choose the best step."""
     fast: FastPath
@@ -90,7 +90,9 @@ class Prepared:
         return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
 
 
-def prepare(settings: TrainSettings, split: Split, earlier: Chosen | None = None) -> Prepared:
+def prepare(
+    settings: TrainSettings, split: Split, earlier: PinnedChoices | None = None
+) -> Prepared:
     """Load the base, encode the rows, add the adapter, count the steps, and see that they fit into
     the memory that is free. A run that is resumed keeps what it chose earlier.
 
@@ -101,7 +103,7 @@ def prepare(settings: TrainSettings, split: Split, earlier: Chosen | None = None
     """
     pieces = wanted_pieces(settings.fast_path)
     folder = find_model_folder(settings.model_name_or_path)
-    earlier = earlier or Chosen()
+    earlier = earlier or PinnedChoices()
     compute = choose_compute(settings.device, settings.dtype, layer_size(folder), earlier.cpu_dtype)
     base = load_base(settings.model_name_or_path, compute)
     template = choose_template(settings.template, base.tokenizer)
@@ -163,7 +165,7 @@ def prepare(settings: TrainSettings, split: Split, earlier: Chosen | None = None
     )
 
 
-def _check_left(examples: Sequence[Example], encoded: EncodedRows, use: str) -> None:
+def _check_left(examples: Sequence[Example], encoded: EncodedRows[Encoded], use: str) -> None:
     """See that not all rows were left out; a part that had none stays empty.
 
     Raises:
@@ -171,14 +173,14 @@ def _check_left(examples: Sequence[Example], encoded: EncodedRows, use: str) -> 
     """
     if examples and not encoded.rows:
         faults = [str(finding) for finding in encoded.findings]
-        raise DataError([f"No row is left to {use}.", *faults], Kind.ANSWER_TOO_LONG.mend)
+        raise DataError([f"No row is left to {use}.", *faults], Kind.ANSWER_TOO_LONG.hint)
 
 
 def train(
     prepared: Prepared,
     folder: Path,
     on_progress: OnProgress,
-    resumed: Found | None = None,
+    resumed: CheckpointRef | None = None,
     interrupts: Interrupts | None = None,
 ) -> TrainingResult:
     """Train, and put the kept adapter and the tokenizer into the run's folder.
@@ -187,7 +189,7 @@ def train(
         DivergedError, StoppedError, DiskError: as `train_adapter`.
     """
     sweep(folder)
-    keeping = Keeping(
+    keeping = CheckpointConfig(
         folder,
         MetricsFile(folder / METRICS),
         prepared.settings.save_total_limit,

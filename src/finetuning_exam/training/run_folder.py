@@ -20,7 +20,7 @@ from finetuning_exam.durable import (
 )
 from finetuning_exam.errors import DiskError, InUseError, UsageError
 from finetuning_exam.model.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, RUN, read_object
-from finetuning_exam.training.checkpoint import checkpoints
+from finetuning_exam.training.checkpoint.find import checkpoints
 
 TOOL = "finetuning-exam"
 UNFINISHED = "unfinished"

@@ -72,16 +72,16 @@ def test_a_folder_of_the_same_name_is_never_read(asked: list[tuple[object, ...]]
 
 def test_offline_is_said_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Offline, the error says so and how to get the dataset."""
-    mend = (
+    hint = (
         "Load it once while online (without HF_HUB_OFFLINE), or download its file and give "
         "that file's path."
     )
     assert _fail_with(monkeypatch, ValueError("no cache\nmore")) == (
-        f"hub:o/n: cannot be loaded: HF_HUB_OFFLINE is set (no cache). {mend}"
+        f"hub:o/n: cannot be loaded: HF_HUB_OFFLINE is set (no cache). {hint}"
     )
     monkeypatch.delenv("HF_HUB_OFFLINE")
     assert _fail_with(monkeypatch, ConnectionError()) == (
-        f"hub:o/n: cannot be loaded: the hub cannot be reached (ConnectionError). {mend}"
+        f"hub:o/n: cannot be loaded: the hub cannot be reached (ConnectionError). {hint}"
     )
 
 

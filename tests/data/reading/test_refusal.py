@@ -27,7 +27,7 @@ def test_sound_records_are_read_with_their_notes() -> None:
 
 
 def test_faults_of_one_kind_are_told_with_its_mend() -> None:
-    """Where all faults are of one kind, its mend follows them."""
+    """Where all faults are of one kind, its hint follows them."""
     assert _complaint(ALPACA + b"x\ny\n") == (
         "d.jsonl:2: not valid JSON (Expecting value at column 1).\n"
         "d.jsonl:3: not valid JSON (Expecting value at column 1).\n"
@@ -36,7 +36,7 @@ def test_faults_of_one_kind_are_told_with_its_mend() -> None:
 
 
 def test_faults_of_several_kinds_are_told_with_the_check() -> None:
-    """Where faults are of several kinds, `fte check` on their files is the mend, quoted for a
+    """Where faults are of several kinds, `fte check` on their files is the hint, quoted for a
     shell; files without a fault are not named.
     """
     paths = [
@@ -71,8 +71,8 @@ def test_another_way_on_follows_the_mend() -> None:
 )
 def test_twenty_faults_are_shown_and_the_rest_counted(n: int, last: str) -> None:
     """A file full of faults shows twenty of them and the number of the others."""
-    *shown, mend = _complaint(b"x\n" * n + ALPACA).splitlines()
-    assert mend == "Mend the line."
+    *shown, hint = _complaint(b"x\n" * n + ALPACA).splitlines()
+    assert hint == "Mend the line."
     assert len(shown) == min(n, 20) + (n > 20)
     assert shown[-1] == last
 

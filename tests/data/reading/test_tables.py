@@ -121,12 +121,12 @@ def test_a_header_that_cannot_be_used_stops_the_reading(content: bytes) -> None:
     """Column names are there, once each, and readable."""
     with pytest.raises(UsageError) as caught:
         _read(content)
-    mend = "Name every column once in the first line, such as: instruction,output."
-    assert str(caught.value) == HEADERS[content] + mend
+    hint = "Name every column once in the first line, such as: instruction,output."
+    assert str(caught.value) == HEADERS[content] + hint
 
 
 def test_a_header_that_is_not_utf8_is_named() -> None:
-    """The header's own mend would be no help there."""
+    """The header's own hint would be no help there."""
     with pytest.raises(UsageError, match=r"^d\.csv:1: not UTF-8 \(byte 0xff at byte 2\)\. Save "):
         _read(b"a\xff,c\n")
 

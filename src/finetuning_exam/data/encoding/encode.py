@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from finetuning_exam.data.encoding.encoder import IGNORED, Encoded, Encoder, LossOn, make_encoder
-from finetuning_exam.data.encoding.fit import (
+from finetuning_exam.data.encoding.truncate import (
     MIN_PROMPT_TOKENS,
     fewest_left_out,
     middle,
@@ -26,20 +27,24 @@ __all__ = [
     "special_token_findings",
 ]
 
+Row = TypeVar("Row")
+"""One record as it is trained on or examined."""
 _CHUNK = 2048
 """Examples that are encoded together."""
 
 
 @dataclass(frozen=True, slots=True)
-class EncodedRows:
+class EncodedRows(Generic[Row]):
     """The rows of the examples that were kept, in their order, and what was cut or left out."""
 
-    rows: tuple[Encoded, ...]
+    rows: tuple[Row, ...]
     examples: tuple[Example, ...]
     findings: tuple[Finding, ...]
 
 
-def encode_all(encoder: Encoder, examples: Sequence[Example], max_length: int) -> EncodedRows:
+def encode_all(
+    encoder: Encoder, examples: Sequence[Example], max_length: int
+) -> EncodedRows[Encoded]:
     """Encode every example in at most `max_length` tokens.
 
     A row that holds a special token which the chat template would obey is left out: an error. A

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from finetuning_exam.data.encoding.chat import ChatShape, chat_shape
-from finetuning_exam.data.encoding.fit import fewest_left_out, middle, without_oldest
 from finetuning_exam.data.encoding.template import Rendered, render
 from finetuning_exam.data.encoding.tokens import Tokenizer, encode_texts, fast_backend
+from finetuning_exam.data.encoding.truncate import fewest_left_out, middle, without_oldest
 from finetuning_exam.data.records import Example
 from finetuning_exam.errors import ModelError
 from finetuning_exam.settings import Template

@@ -59,12 +59,12 @@ def refuse_other_content(head: bytes, path: str, compression: str) -> None:
         raise UsageError(
             f"{path}: is a tar archive.", f"Unpack it first: tar -xf {shlex.quote(path)}."
         )
-    for magic, (name, mend) in _BINARY.items():
+    for magic, (name, hint) in _BINARY.items():
         if head.startswith(magic):
             if magic.startswith(b"PK") and (b"xl/" in head or path.lower().endswith(".xlsx")):
-                name, mend = _EXCEL
-            mend = mend.replace("{path}", shlex.quote(path))
-            raise UsageError(f"{path}: is {name}.", mend)
+                name, hint = _EXCEL
+            hint = hint.replace("{path}", shlex.quote(path))
+            raise UsageError(f"{path}: is {name}.", hint)
     if b"\0" in head and head.lstrip(SPACE)[:1] not in (b"{", b"["):
         try:
             codecs.getincrementaldecoder("utf-8")().decode(head)  # the last character may be cut

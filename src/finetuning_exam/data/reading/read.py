@@ -104,8 +104,8 @@ def refuse_errors(findings: Iterable[Finding], way_on: str = "") -> None:
         return
     kinds = {fault.kind for fault in faults}
     paths = shlex.join(dict.fromkeys(fault.path for fault in faults))
-    mend = faults[0].kind.mend if len(kinds) == 1 else f"Run fte check {paths} to see them by kind."
-    raise DataError([str(fault) for fault in faults], f"{mend} {way_on}".strip())
+    hint = faults[0].kind.hint if len(kinds) == 1 else f"Run fte check {paths} to see them by kind."
+    raise DataError([str(fault) for fault in faults], f"{hint} {way_on}".strip())
 
 
 def exam_file_of(paths: Sequence[str], eval_file: str | None) -> str | None:

@@ -156,7 +156,7 @@ class _Table:
         """
         where, names = f"{self.path}:{record.start}", record.cells
         if (bad := self._undecodable(record)) is not None:
-            raise UsageError(f"{where}: {bad[1]}.", Kind.NOT_UTF8.mend)
+            raise UsageError(f"{where}: {bad[1]}.", Kind.NOT_UTF8.hint)
         if record.fault:
             raise UsageError(f"{where}: {record.fault}.", _HEADER_MEND)
         names = [*names[: _n_named(names)], *("" for _ in names[_n_named(names) :])]

@@ -1,0 +1,81 @@
+"""`fte compare` without a question: they are typed one after the other, and answers stream."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
+
+from rich.console import Console
+from rich.text import Text
+
+from finetuning_exam.cli.console import print_line
+from finetuning_exam.errors import DataError
+from finetuning_exam.report.text import visible
+
+if TYPE_CHECKING:
+    from finetuning_exam.model.generation.decoding import Decoding
+    from finetuning_exam.model.tuned import Tuned
+
+Side = Literal["base", "tuned"]
+SIDES: dict[str, tuple[Side, ...]] = {
+    "/base": ("base",),
+    "/tuned": ("tuned",),
+    "/both": ("base", "tuned"),
+}
+HELP = "Type a question. /base, /tuned and /both say who answers; /quit or an empty line ends."
+ToIds = Callable[[str, int], tuple[int, ...]]
+"""The ids of a typed question, by its text and number."""
+
+
+def ask_interactively(console: Console, tuned: Tuned, decoding: Decoding, to_ids: ToIds) -> None:
+    """Ask for questions until there are no more (`/quit`, an empty line, or the end of input)."""
+    with suppress(ImportError):  # Windows has none; then there is no history
+        import readline  # noqa: F401 - the arrows go back to earlier questions
+    print_line(console, HELP)
+    sides = SIDES["/both"]
+    number = 0
+    while True:
+        try:
+            text = console.input("> ").strip()
+        except EOFError:
+            return
+        if not sys.stdin.isatty():  # a terminal shows what is typed
+            console.print(Text(visible(text)), soft_wrap=True)
+        if text in ("", "/quit"):
+            return
+        if text in SIDES:
+            sides = SIDES[text]
+            print_line(console, f"{' and '.join(sides)} will answer.")
+        elif text.startswith("/") and " " not in text:
+            print_line(console, HELP)
+        else:
+            number += 1
+            try:
+                ids = to_ids(text, number)
+            except DataError as error:
+                print_line(console, str(error))
+                continue
+            for side in sides:
+                _stream(console, tuned, ids, replace(decoding, seed=decoding.seed + number), side)
+
+
+def _stream(
+    console: Console, tuned: Tuned, ids: tuple[int, ...], decoding: Decoding, side: Side
+) -> None:
+    """One model's answer, piece by piece; Ctrl-C ends this answer only."""
+    from finetuning_exam.model.generation.generate import stream_answer
+
+    console.print(Text(f"{side}: ", style="bold" if side == "tuned" else "dim"), end="")
+
+    def show(piece: str) -> None:
+        console.print(Text(visible(piece)), end="", soft_wrap=True)
+
+    try:
+        with tuned.model.disable_adapter() if side == "base" else nullcontext():
+            stream_answer(tuned.model, tuned.base.tokenizer, ids, decoding, show)
+    except KeyboardInterrupt:
+        console.print(Text(" (stopped)", style="dim"), end="")
+    console.print()

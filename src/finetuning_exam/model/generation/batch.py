@@ -1,0 +1,175 @@
+"""One batch of answers, written token by token with a cache; rows leave it as they end."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from peft import PeftModel
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel, cache_utils
+
+from finetuning_exam.model.generation.cache import roomy_cache
+from finetuning_exam.model.generation.decoding import Decoding, choose_tokens, random_numbers
+from finetuning_exam.model.generation.side_by_side import TunedRows
+
+_POSITIONS_FROM_MASK = ("bloom", "mpt", "biogpt")
+"""Model types that take no position ids and yet find a row's positions behind its padding."""
+_STATE_IN_MODULES = ("recurrent_gemma",)
+"""Model types whose modules keep a state beside the cache, where no row can be dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An answer to be written: the prompt's ids, the number of its question, and by which side."""
+
+    prompt: tuple[int, ...]
+    question: int
+    is_tuned: bool = False
+
+
+def can_batch(model: PreTrainedModel | PeftModel) -> bool:
+    """Whether rows of unequal lengths can share a batch of this model and leave it one by one.
+
+    Not so are models without Transformers' common cache, or with layers of their own kind in it
+    (which compress what they hold in blocks, padding and all); models that count positions from
+    the start of the padding; and adapters outside the model's modules, such as prompt tuning.
+    """
+    if isinstance(model, PeftModel):
+        config = model.active_peft_config
+        if config.is_prompt_learning or getattr(config, "alora_invocation_tokens", None):
+            return False
+    inner = _inner(model)
+    kind = inner.config.model_type
+    if (
+        not inner._supports_default_dynamic_cache()
+        or not _accepts(inner, "past_key_values")
+        or not (_accepts(inner, "position_ids") or kind in _POSITIONS_FROM_MASK)
+        or kind in _STATE_IN_MODULES
+    ):
+        return False
+    layers = DynamicCache(config=inner.config.get_text_config(decoder=True)).layers
+    return all(type(layer).__module__ == cache_utils.__name__ for layer in layers)
+
+
+@torch.inference_mode()
+def write_answers(
+    model: PreTrainedModel | PeftModel,
+    rows: Sequence[Row],
+    decoding: Decoding,
+    tuned: TunedRows | None = None,
+) -> list[list[int]]:
+    """New ids of every row, the stop id included where one was reached.
+
+    With `tuned`, the rows of the tuned model must come first; it is told before every pass how
+    many of them are left.
+    """
+    width = max(len(row.prompt) for row in rows)
+    n_new = decoding.room(width)
+    batch = _Batch(_inner(model), rows, decoding, width + n_new)
+    numbers = random_numbers(decoding.seed, [row.question for row in rows], n_new)
+    numbers = numbers.to(batch.ids.device)
+    written: list[list[int]] = [[] for _ in rows]
+    live = list(range(len(rows)))
+    for place in range(n_new):
+        if tuned is not None:
+            n_tuned = sum(rows[index].is_tuned for index in live)
+            tuned.announce(n_tuned, len(live), batch.length - batch.n_cached)
+        tokens = choose_tokens(batch.next_logits(), numbers[live, place], decoding)
+        batch.append(tokens)
+        for index, token in zip(live, tokens.tolist(), strict=True):
+            written[index].append(token)
+        kept = [at for at, index in enumerate(live) if written[index][-1] not in decoding.stop_ids]
+        if len(kept) < len(live):
+            order = _closed_up([rows[index].is_tuned for index in live], kept)
+            live = [live[at] for at in order]
+            if not live:
+                break
+            batch.keep(order)
+    return written
+
+
+def _closed_up(is_tuned: Sequence[bool], kept: Sequence[int]) -> list[int]:
+    """The places of the kept rows in a new order, tuned ones first, that moves few of them."""
+    tuned = [at for at in kept if is_tuned[at]]
+    base = [at for at in kept if not is_tuned[at]]
+    order: list[int] = []
+    for members in (tuned, base):
+        places = range(len(order), len(order) + len(members))
+        moving = iter([at for at in members if at not in places])
+        staying = set(members) & set(places)
+        order += [at if at in staying else next(moving) for at in places]
+    return order
+
+
+class _Batch:
+    """The rows that are still written: their ids, and what the model keeps of them.
+
+    `ids`, and the mask and positions beside it, have shape (rows, longest prompt + new tokens) and
+    are filled up to `length`; the first `n_cached` of these the model has seen.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, rows: Sequence[Row], decoding: Decoding, capacity: int
+    ) -> None:
+        self.length = max(len(row.prompt) for row in rows)
+        self.n_cached = 0
+        self.ids = torch.full((len(rows), capacity), decoding.pad_id)
+        is_real = torch.ones_like(self.ids)
+        for at, row in enumerate(rows):
+            n_pads = self.length - len(row.prompt)
+            self.ids[at, n_pads : self.length] = torch.tensor(row.prompt)
+            is_real[at, :n_pads] = 0
+        self.ids = self.ids.to(model.device)
+        self._is_real = is_real.to(model.device)
+        self._positions = (self._is_real.cumsum(dim=1) - 1).clamp(min=0)
+        self._is_padded = bool((is_real == 0).any())
+        self._model = model
+        self._cache = roomy_cache(model.config.get_text_config(decoder=True))
+        self._takes_positions = _accepts(model, "position_ids")
+        self._options = {"logits_to_keep": 1} if _accepts(model, "logits_to_keep") else {}
+
+    def next_logits(self) -> Tensor:
+        """Logits of the token after the last: (rows, vocabulary) float32."""
+        end = self.length
+        options: dict[str, object] = {**self._options}
+        if self._takes_positions:
+            options["position_ids"] = self._positions[:, :end]
+        inputs = self._model.prepare_inputs_for_generation(
+            self.ids[:, :end],
+            next_sequence_length=end - self.n_cached,
+            is_first_iteration=self.n_cached == 0,
+            past_key_values=self._cache,
+            attention_mask=self._is_real[:, :end] if self._is_padded else None,
+            use_cache=True,
+            **options,
+        )
+        output = self._model(**inputs)
+        self._cache = output.get("past_key_values", self._cache)  # a model may begin a new one
+        self.n_cached = end
+        logits: Tensor = output.logits[:, -1].float()
+        return logits
+
+    def append(self, tokens: Tensor) -> None:
+        """Add a token, (rows,), to every row."""
+        self.ids[:, self.length] = tokens
+        self.length += 1
+
+    def keep(self, order: Sequence[int]) -> None:
+        """Keep the rows of these places, in this order."""
+        places = torch.tensor(order, device=self.ids.device)
+        self.ids = self.ids[places]
+        self._is_real = self._is_real[places]
+        self._positions = self._positions[places]
+        self._cache.reorder_cache(places)
+
+
+def _inner(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
+    """The model itself; an adapter that lives in its modules works there too."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+def _accepts(model: PreTrainedModel, name: str) -> bool:
+    return name in inspect.signature(model.forward).parameters

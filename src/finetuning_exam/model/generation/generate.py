@@ -1,0 +1,225 @@
+"""Answers in the model's own words: many prompts in one left-padded batch with a cache, base and
+tuned model side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+import torch
+from peft import PeftModel
+from torch import Tensor
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    TextStreamer,
+)
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from finetuning_exam.model.adapter import base_and_tuned
+from finetuning_exam.model.generation.batch import Row, can_batch, write_answers
+from finetuning_exam.model.generation.decoding import Decoding, choose_tokens, random_numbers
+from finetuning_exam.model.generation.side_by_side import (
+    RowsNotApart,
+    adapter_on_first_rows,
+    can_mix,
+)
+
+OnText = Callable[[str], None]
+
+MAX_POSITIONS = 16_384
+"""Positions (rows times length with the answer) of a batch: they bound the size of its cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A generated text without its end token, and whether the model ended it by itself."""
+
+    text: str
+    stopped: bool
+
+
+def answer_both(
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[tuple[int, ...]],
+    decoding: Decoding,
+    batch_size: int,
+) -> tuple[tuple[Answer, ...], tuple[Answer, ...]]:
+    """Answers of base and of tuned model to every prompt (its ids), in the order given.
+
+    Both write in the same forward passes, of at most `batch_size` prompts, where model and adapter
+    allow it, else one after the other. No answer depends on the other prompts beyond rounding.
+    """
+    assert all(prompts), "a prompt without ids has nothing to answer"
+    if can_batch(model) and can_mix(model):
+        with suppress(RowsNotApart), _evaluating(model):
+            written = _write_both(model, prompts, decoding, batch_size)
+            base = tuple(_to_answer(tokenizer, ids, decoding) for ids, _ in written)
+            return base, tuple(_to_answer(tokenizer, ids, decoding) for _, ids in written)
+    return base_and_tuned(
+        model, lambda: generate_answers(model, tokenizer, prompts, decoding, batch_size)
+    )
+
+
+def stream_answer(
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: tuple[int, ...],
+    decoding: Decoding,
+    on_text: OnText,
+) -> Answer:
+    """The answer of the model as it is to one prompt, the same as in a batch; `on_text` gets each
+    piece of its text as soon as it is certain.
+    """
+    with _evaluating(model):
+        ids = _write_alone(model, Row(prompt, 0), decoding, _Pieces(tokenizer, on_text))
+    return _to_answer(tokenizer, ids, decoding)
+
+
+class _Pieces(TextStreamer):  # type: ignore[misc]
+    """Hands the text of an answer on, whole words at a time."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, on_text: OnText) -> None:
+        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
+        self._on_text = on_text
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        """A piece of text that later tokens do not change."""
+        if text:
+            self._on_text(text)
+
+
+def generate_answers(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[tuple[int, ...]],
+    decoding: Decoding,
+    batch_size: int,
+) -> tuple[Answer, ...]:
+    """Answers of one model, as it is, to every prompt (its ids), in the order given."""
+    assert all(prompts), "a prompt without ids has nothing to answer"
+    rows = [Row(prompt, number) for number, prompt in enumerate(prompts)]
+    written: dict[int, list[int]] = {}
+    with _evaluating(model):
+        if can_batch(model):
+            for indices in batches([len(it) for it in prompts], decoding, batch_size):
+                ids = write_answers(model, [rows[index] for index in indices], decoding)
+                written.update(zip(indices, ids, strict=True))
+        else:
+            written = {row.question: _write_alone(model, row, decoding) for row in rows}
+    return tuple(_to_answer(tokenizer, written[number], decoding) for number in range(len(prompts)))
+
+
+def _write_both(
+    model: PeftModel, prompts: Sequence[tuple[int, ...]], decoding: Decoding, batch_size: int
+) -> list[tuple[list[int], list[int]]]:
+    """New ids of base and tuned model for each prompt.
+
+    Raises:
+        RowsNotApart: a module of the model cannot tell rows apart.
+    """
+    written: dict[int, tuple[list[int], list[int]]] = {}
+    with adapter_on_first_rows(model) as tuned_rows:
+        for indices in batches([len(it) for it in prompts], decoding, batch_size, n_sides=2):
+            rows = [
+                Row(prompts[index], index, is_tuned)
+                for is_tuned in (True, False)
+                for index in indices
+            ]
+            ids = write_answers(model, rows, decoding, tuned_rows)
+            tuned, base = ids[: len(indices)], ids[len(indices) :]
+            written.update(zip(indices, zip(base, tuned, strict=True), strict=True))
+    return [written[index] for index in range(len(prompts))]
+
+
+def batches(
+    lengths: Sequence[int], decoding: Decoding, batch_size: int, n_sides: int = 1
+) -> list[list[int]]:
+    """Indices of prompts that are answered together, like lengths first.
+
+    A prompt that leaves too little room for `max_new_tokens` shares its batch only with prompts of
+    the same length, so that it cuts short no answer but its own. A batch of more than one prompt
+    has at most `MAX_POSITIONS` positions.
+    """
+    found: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda index: lengths[index]):
+        length = lengths[index]
+        room = decoding.room(length)
+        last = found[-1] if found else []
+        n_positions = (len(last) + 1) * n_sides * (length + room)
+        is_cut = room < decoding.max_new_tokens
+        if (
+            not last
+            or len(last) == batch_size
+            or n_positions > MAX_POSITIONS
+            or (is_cut and lengths[last[-1]] != length)
+        ):
+            found.append([index])
+        else:
+            last.append(index)
+    return found
+
+
+@contextmanager
+def _evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Dropout is off while this is open, whatever the model's mode."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+class _Choice(LogitsProcessor):  # type: ignore[misc]
+    """Leaves of each row's logits only the token that is chosen for it."""
+
+    def __init__(self, row: Row, decoding: Decoding) -> None:
+        self._start = len(row.prompt)
+        self._decoding = decoding
+        n_new = decoding.room(len(row.prompt))
+        self._numbers = random_numbers(decoding.seed, [row.question], n_new)
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        place = input_ids.shape[1] - self._start
+        numbers = self._numbers[:, place].to(scores.device)
+        chosen = choose_tokens(scores.float(), numbers, self._decoding)
+        return torch.full_like(scores, -torch.inf).scatter(1, chosen[:, None], 0.0)
+
+
+def _write_alone(
+    model: PreTrainedModel | PeftModel,
+    row: Row,
+    decoding: Decoding,
+    streamer: TextStreamer | None = None,
+) -> list[int]:
+    """New ids of a single row, by the model's own `generate`."""
+    ids = torch.tensor([row.prompt], device=next(model.parameters()).device)
+    with torch.inference_mode():
+        output = model.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            generation_config=GenerationConfig(
+                max_new_tokens=decoding.room(len(row.prompt)),
+                eos_token_id=list(decoding.stop_ids),
+                pad_token_id=decoding.pad_id,
+                do_sample=False,
+            ),
+            logits_processor=LogitsProcessorList([_Choice(row, decoding)]),
+            streamer=streamer,
+        )
+    new: list[int] = output[0, len(row.prompt) :].tolist()
+    return new
+
+
+def _to_answer(
+    tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], decoding: Decoding
+) -> Answer:
+    stopped = bool(ids) and ids[-1] in decoding.stop_ids
+    text = tokenizer.decode(ids[:-1] if stopped else ids, skip_special_tokens=True)
+    return Answer(text.strip(), stopped)

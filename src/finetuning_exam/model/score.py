@@ -1,0 +1,71 @@
+"""Scores under teacher forcing: how likely a model finds the supervised tokens of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from finetuning_exam.data.encoding.encode import Encoded
+from finetuning_exam.model.likelihood import RowNll
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Negative log-likelihood of one row's supervised tokens, in nats, and how many there are."""
+
+    nll: float
+    n_tokens: int
+    n_bytes: int
+
+    @property
+    def nll_per_token(self) -> float:
+        """Nats per supervised token."""
+        return self.nll / self.n_tokens
+
+
+def score_rows(
+    model: torch.nn.Module,
+    rows: Sequence[Encoded],
+    row_nll: RowNll,
+    batch_size: int,
+) -> tuple[Score, ...]:
+    """Score every row, in the order given; `row_nll` is the model's likelihood.
+
+    A row's score does not depend on its batch beyond float32 rounding.
+    """
+    nlls = values_in_batches(
+        model,
+        [len(row.ids) for row in rows],
+        lambda indices: row_nll([rows[index] for index in indices]),
+        batch_size,
+    )
+    return tuple(
+        Score(nll, row.n_supervised, row.answer_bytes) for nll, row in zip(nlls, rows, strict=True)
+    )
+
+
+def values_in_batches(
+    model: torch.nn.Module,
+    lengths: Sequence[int],
+    compute: Callable[[Sequence[int]], Tensor],
+    batch_size: int,
+) -> list[float]:
+    """Compute a value for every row, by rows of like length in one forward pass.
+
+    `compute` gets the indices of a batch and returns its values: (rows,). Dropout is off whatever
+    the model's mode, and there are no gradients. The values are in the order of `lengths`.
+    """
+    order = sorted(range(len(lengths)), key=lambda index: lengths[index])
+    values = [0.0] * len(lengths)
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode():
+        for start in range(0, len(order), batch_size):
+            indices = order[start : start + batch_size]
+            for index, value in zip(indices, compute(indices).tolist(), strict=True):
+                values[index] = value
+    model.train(was_training)
+    return values

@@ -1,0 +1,1 @@
+"""Training methods: what each trains on, and what it minimises."""

@@ -1,0 +1,1 @@
+"""Checkpoints of a run: found, written, kept and restored bit for bit."""

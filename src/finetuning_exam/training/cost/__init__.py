@@ -1,0 +1,1 @@
+"""Predicted cost of a run before its first step: memory and time."""

@@ -1,0 +1,232 @@
+"""How long a training and its exam will take, from a few passes timed before the first step."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
+
+import torch
+from peft import PeftModel
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from finetuning_exam.data.encoding.encode import Encoded
+from finetuning_exam.evaluation.choices import N_DISTRACTORS
+from finetuning_exam.model.fast.path import FastPath
+from finetuning_exam.model.generation.batch import can_batch
+from finetuning_exam.model.generation.decoding import Decoding
+from finetuning_exam.model.generation.generate import answer_both, batches
+from finetuning_exam.model.score import score_rows
+from finetuning_exam.settings import TrainSettings
+from finetuning_exam.training.cost.memory import checkpointing_on, untouched
+from finetuning_exam.training.cost.workload import Rows, computed_tokens, passes
+from finetuning_exam.training.plan import TrainingPlan
+
+FREE_S = 2.0
+"""Seconds that timing may take in any run."""
+COST = 0.05
+"""Share of a run's time that timing may take, where that is more."""
+WARM_UP_TOKENS = 64
+MOST_TIMED = 5
+STEP_OVERHEAD_S = 0.006
+"""What the trainer itself does in a step; measured on the built-in base (docs/experiments.md)."""
+EXAM_OVERHEAD_S = 2.0
+"""Statistics of an exam and their libraries."""
+GENERAL_TEXT_BYTES = 3400
+"""Length of the text that forgetting is measured on."""
+TRIAL_PROMPT = 4
+TRIAL_STEPS = (2, 6)
+"""Two short answers are written; their difference is the time of the steps between."""
+
+Clock = Callable[[], float]
+
+
+def seconds_per_token(
+    compute: Callable[[Rows], None],
+    tokens_of: Callable[[Rows], int],
+    samples: Sequence[Rows],
+    total_tokens: int,
+    clock: Clock = time.perf_counter,
+) -> float:
+    """The median of some samples, after a small one that is not counted.
+
+    `tokens_of` counts what is computed for some rows. Where a whole sample would cost too much of
+    what `total_tokens` take, it is a part; where there is less than that to compute, the small one
+    has to do.
+    """
+
+    def timed(rows: Rows) -> float:
+        return _seconds(partial(compute, rows), clock)
+
+    warm_up = _part(samples[0], WARM_UP_TOKENS)
+    rough = timed(warm_up) / tokens_of(warm_up)
+    allowed = max(FREE_S, COST * rough * total_tokens)
+    spent = 0.0
+    found: list[float] = []
+    for sample in samples[:MOST_TIMED]:
+        rows = _part(sample, max(WARM_UP_TOKENS, int((allowed - spent) / rough)))
+        if tokens_of(rows) >= total_tokens or (found and n_tokens(rows) < n_tokens(sample)):
+            break
+        took = timed(rows)
+        spent += took
+        found.append(took / tokens_of(rows))
+    return statistics.median(found or [rough])
+
+
+def n_tokens(rows: Sequence[Encoded]) -> int:
+    """Tokens of rows, without filling."""
+    return sum(len(row.ids) for row in rows)
+
+
+def _part(rows: Rows, tokens: int) -> Rows:
+    """The first rows that have at most so many tokens, or the end of the first one."""
+    kept: list[Encoded] = []
+    for row in rows:
+        if n_tokens(kept) + len(row.ids) > tokens:
+            break
+        kept.append(row)
+    first = rows[0]
+    return tuple(kept) or (replace(first, ids=first.ids[-tokens:], labels=first.labels[-tokens:]),)
+
+
+def training_seconds(
+    fast: FastPath,
+    settings: TrainSettings,
+    plan: TrainingPlan,
+    batches: Sequence[Rows],
+    clock: Clock = time.perf_counter,
+) -> float:
+    """Seconds of a training on these optimizer batches, without validation."""
+    if not batches:
+        return 0.0
+    tokens_of = partial(computed_tokens, pieces=fast.pieces)
+    parts = [
+        it for batch in batches for it in passes(batch, settings, plan.micro_batches, fast.pieces)
+    ]
+    total_tokens = sum(map(tokens_of, parts))
+    first = parts[: MOST_TIMED * -(-len(parts) // len(batches))]
+    is_checkpointing = plan.micro_batches.checkpointing
+    with untouched(fast), checkpointing_on(fast) if is_checkpointing else nullcontext():
+        rate = seconds_per_token(
+            partial(_train_on, fast),
+            tokens_of,
+            first[:: -(-len(first) // MOST_TIMED)],
+            total_tokens,
+            clock,
+        )
+    per_step = _optimizer_seconds(fast.model, clock) + STEP_OVERHEAD_S
+    return rate * total_tokens + per_step * len(batches)
+
+
+def scoring_seconds_per_token(
+    fast: FastPath,
+    rows: Sequence[Encoded],
+    batch_size: int,
+    total_tokens: int,
+    clock: Clock = time.perf_counter,
+) -> float:
+    """Seconds to score a token of rows such as these, of so many tokens in all."""
+    ordered = sorted(rows, key=lambda row: len(row.ids))
+    middle = max(0, len(ordered) // 2 - batch_size)
+    sample = tuple(ordered[middle : middle + batch_size])
+
+    def score(rows: Rows) -> None:
+        score_rows(fast.model, rows, fast.row_nll, batch_size)
+
+    tokens_of = partial(computed_tokens, pieces=fast.pieces)
+    return seconds_per_token(score, tokens_of, [sample] * 2, total_tokens, clock)
+
+
+def n_validations(plan: TrainingPlan, done_steps: int) -> int:
+    """How often the validation rows are scored after so many steps, the last step's included; a
+    run that begins is scored before its first step too.
+    """
+    steps = range(done_steps + 1, plan.total_steps + 1)
+    at_saves = sum(step % plan.save_steps == 0 or step == plan.total_steps for step in steps)
+    return at_saves + (done_steps == 0)
+
+
+def scored_tokens(rows: Sequence[Encoded], settings: TrainSettings) -> int:
+    """Tokens that both models score in an exam on these rows: the rows themselves, every choice
+    of those that are asked, and the general text.
+    """
+    choices = (N_DISTRACTORS + 1) * n_tokens(_asking(rows, settings))
+    n_bytes = sum(row.answer_bytes for row in rows)
+    per_byte = sum(row.n_supervised for row in rows) / n_bytes if n_bytes else 0.0
+    return 2 * (n_tokens(rows) + choices + round(per_byte * GENERAL_TEXT_BYTES))
+
+
+def _asking(rows: Sequence[Encoded], settings: TrainSettings) -> list[Encoded]:
+    return [row for row in rows if row.prompt_length][: settings.answered_examples]
+
+
+def exam_seconds(
+    fast: FastPath,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Encoded],
+    settings: TrainSettings,
+    context: int,
+    scoring_rate: float,
+    clock: Clock = time.perf_counter,
+) -> float:
+    """Seconds of an exam on these rows: scoring, choosing and answering, each by both models.
+
+    Every batch of answers is counted to its longest, since a base that was never taught to stop
+    seldom does; half of its rows, the tuned model's, are counted as ended.
+    """
+    asking = _asking(rows, settings)
+    scoring = scoring_rate * scored_tokens(rows, settings)
+    if not asking:
+        return EXAM_OVERHEAD_S + scoring
+    model = fast.model
+    longest = max(len(row.ids) - row.prompt_length for row in asking)
+    decoding = Decoding(
+        settings.max_new_tokens or longest + longest // 4 + 1,
+        stop_ids=(),
+        pad_id=0,
+        context=context,
+    )
+    lengths = [row.prompt_length for row in asking]
+    if can_batch(model):
+        size = min(len(asking), settings.eval_batch_size)
+        together = batches(lengths, decoding, settings.eval_batch_size, n_sides=2)
+    else:
+        size, together = 1, [[index] for index in range(len(asking))]
+    n_steps = sum(max(decoding.room(lengths[index]) for index in batch) for batch in together)
+    prompts = [row.ids[:TRIAL_PROMPT] for row in asking[: -(-size // 2)]]
+    with untouched(fast):
+        took = [
+            _seconds(partial(answer_both, model, tokenizer, prompts, trial, len(prompts)), clock)
+            for trial in (replace(decoding, max_new_tokens=n) for n in TRIAL_STEPS)
+        ]
+    step = max(0.0, took[1] - took[0]) / (TRIAL_STEPS[1] - TRIAL_STEPS[0])
+    return EXAM_OVERHEAD_S + scoring + 2 * scoring_rate * sum(lengths) + step * n_steps
+
+
+def _train_on(fast: FastPath, rows: Rows) -> None:
+    torch.autograd.backward(fast.row_nll(rows).sum())
+    if next(fast.model.parameters()).is_cuda:
+        torch.cuda.synchronize()
+
+
+def _optimizer_seconds(model: PeftModel, clock: Clock) -> float:
+    """Seconds of an AdamW step, on copies of what is trained."""
+    copies = [p.detach().clone().requires_grad_() for p in model.parameters() if p.requires_grad]
+    for copy in copies:
+        copy.grad = torch.zeros_like(copy)
+    optimizer = torch.optim.AdamW(copies)
+
+    def step() -> None:
+        torch.nn.utils.clip_grad_norm_(copies, 1.0)
+        optimizer.step()
+
+    return min(_seconds(step, clock) for _ in range(3))
+
+
+def _seconds(compute: Callable[[], object], clock: Clock) -> float:
+    started = clock()
+    compute()
+    return clock() - started

@@ -1,0 +1,46 @@
+"""Specification of what a command sets before heavy libraries are loaded."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import pytest
+
+from finetuning_exam.cli.startup import LIBRARIES_MAP, prepare_process
+
+
+def test_the_users_own_environment_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Variables that the user has set stay, but telemetry is off whatever is set."""
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "true")
+    monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "0")
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "2")
+    prepare_process("train")
+    assert os.environ["GOMP_SPINCOUNT"] == "7"
+    assert os.environ["TOKENIZERS_PARALLELISM"] == "true"
+    assert os.environ["HF_HUB_DISABLE_TELEMETRY"] == "1"
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or find_spec("nvidia") is None, reason="needs torch's CUDA libraries"
+)
+@pytest.mark.parametrize(("command", "code"), [("train", 2), ("check", 0)])
+def test_a_limit_on_addresses_that_no_library_fits_under_is_told(command: str, code: int) -> None:
+    """Under a `ulimit -v` in which the libraries hang or abort, the hint is said at once; the check
+    needs none of them.
+    """
+    from resource import RLIMIT_AS, setrlimit
+
+    line = "import sys; from finetuning_exam.cli import main; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", line, command, "train.jsonl"],
+        preexec_fn=lambda: setrlimit(RLIMIT_AS, (LIBRARIES_MAP - 1,) * 2),
+        timeout=60,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == code
+    assert ("ulimit -v unlimited" in done.stderr) == (code == 2)
