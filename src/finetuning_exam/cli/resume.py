@@ -176,7 +176,7 @@ def begin_folder(
     inputs = prepared_inputs(
         _inputs(settings, check),
         (prepared.base.name, prepared.base.sha256),
-        prepared.template,
+        prepared.rows.template,
         prepared.rows_sha256,
         prepared.plan.micro_batches,
         prepared.compute.device.type,

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-from array import array
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import cast
 
-from finetuning_exam.data.encoding.encode import Encoded
 from finetuning_exam.durable import Json
 from finetuning_exam.errors import UsageError
 from finetuning_exam.model.folder import cpu_dtype
@@ -81,14 +77,6 @@ def _micro_batches(earlier: dict[str, Json]) -> MicroBatches | None:
     if not isinstance(tokens, int) or not isinstance(checkpointing, bool):
         return None
     return MicroBatches(tokens, checkpointing)
-
-
-def hash_of_rows(rows: Iterable[Encoded]) -> str:
-    """SHA-256 over ids and labels: it sees every change of tokenizer, template, data and limits."""
-    digest = hashlib.sha256()
-    for row in rows:
-        digest.update(array("q", (len(row.ids), *row.ids, *row.labels)).tobytes())
-    return digest.hexdigest()
 
 
 def check_same_inputs(earlier: dict[str, Json], now: dict[str, Json], where: str) -> None:
