@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import TrainerControl
 from trl import SFTConfig, SFTTrainer
 
+from finetuning_exam.data.encoding.encode import IGNORED
 from finetuning_exam.errors import DivergedError
 from finetuning_exam.objectives.base import mean_loss, n_tokens, sequences_of
 from finetuning_exam.training.batches import split_into_passes
@@ -195,7 +196,8 @@ class ObjectiveTrainer(ExactCheckpoints, SFTTrainer, Generic[Row]):
     def _collate(self, features: list[dict[str, int]]) -> dict[str, Inputs[Row]]:
         """Return the rows themselves, and tensors that Transformers counts by.
 
-        `attention_mask` has a one for each token, `labels` a label for each unit of weight.
+        `attention_mask` has a one for each token, `labels` a label for each unit of weight; the
+        first label is not counted, since nothing predicts a first token.
         """
         objective = self._job.objective
         rows = tuple(self._job.train_rows[feature["row"]] for feature in features)
@@ -204,7 +206,7 @@ class ObjectiveTrainer(ExactCheckpoints, SFTTrainer, Generic[Row]):
             "rows": rows,
             "input_ids": ids,
             "attention_mask": torch.ones_like(ids),
-            "labels": torch.zeros(sum(map(objective.weight, rows)), dtype=torch.int64),
+            "labels": torch.tensor([IGNORED] + [0] * sum(map(objective.weight, rows))),
         }
 
 
