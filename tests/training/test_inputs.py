@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from finetuning_exam.data.encoding.encode import Encoded
 from finetuning_exam.durable import Json
 from finetuning_exam.errors import UsageError
 from finetuning_exam.settings import Dtype, TrainSettings
@@ -16,7 +15,6 @@ from finetuning_exam.training.inputs import (
     PinnedChoices,
     check_same_inputs,
     earlier_choices,
-    hash_of_rows,
     machine_changes,
     prepared_inputs,
     run_inputs,
@@ -179,17 +177,3 @@ def test_another_machine_is_told_and_not_refused() -> None:
         inputs, ("m", "1"), "plain", "2", MicroBatches(), "cpu", "float32", {"torch": "2"}
     )
     check_same_inputs(earlier, other, WHERE)
-
-
-def test_the_hash_of_rows_sees_ids_labels_and_borders() -> None:
-    """Another id, another label and another border between rows each give another hash."""
-    row = Encoded((1, 2), (-100, 2), 1, 1)
-    rows = [
-        [row],
-        [Encoded((1, 3), (-100, 2), 1, 1)],
-        [Encoded((1, 2), (-100, -100), 1, 1)],
-        [row, row],
-        [Encoded((1, 2, 1, 2), (-100, 2, -100, 2), 1, 1)],
-    ]
-    assert len({hash_of_rows(it) for it in rows}) == len(rows)
-    assert hash_of_rows([row]) == hash_of_rows(iter([row]))

@@ -172,7 +172,6 @@ def _train_and_examine(
         with rare_collections():
             from finetuning_exam.training.checkpoint.save import CheckpointConfig
             from finetuning_exam.training.cost.predict import predict
-            from finetuning_exam.training.progress import MetricsFile
             from finetuning_exam.training.run import examine, make_record, prepare, train
 
         watch = Stopwatch()
@@ -200,7 +199,6 @@ def _train_and_examine(
         ):
             checkpoints = CheckpointConfig(
                 folder,
-                MetricsFile(folder / run_folder.METRICS),
                 settings.save_total_limit,
                 found,
                 signals,

@@ -38,7 +38,7 @@ from finetuning_exam.model.fast.path import FastPath, choose_fast_path, wanted_p
 from finetuning_exam.model.folder import ADAPTER_WEIGHTS, find_model_folder
 from finetuning_exam.model.load import Base, load_base
 from finetuning_exam.model.memory import free_memory, peak_memory
-from finetuning_exam.objectives.base import Objective, hash_of_rows, sequences_of
+from finetuning_exam.objectives.base import Objective, hash_of_sequences, sequences_of
 from finetuning_exam.objectives.sft import SupervisedFineTuning
 from finetuning_exam.settings import Template, TrainSettings
 from finetuning_exam.training.checkpoint.save import CheckpointConfig
@@ -133,7 +133,9 @@ def prepare(settings: TrainSettings, split: Split, pinned: PinnedChoices | None 
         compute=compute,
         base=base,
         rows=rows,
-        rows_sha256=hash_of_rows(rows.objective, (*rows.train, *rows.validation)),
+        rows_sha256=hash_of_sequences(
+            sequences_of(rows.objective, (*rows.train, *rows.validation))
+        ),
         fast=fast,
         plan=replace(plan, micro_batches=memory.micro_batches),
         memory=memory,

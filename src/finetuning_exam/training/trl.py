@@ -15,10 +15,13 @@ from trl import SFTConfig, SFTTrainer
 
 from finetuning_exam.data.encoding.encode import IGNORED
 from finetuning_exam.errors import DivergedError
+from finetuning_exam.model.device import Compute
 from finetuning_exam.objectives.base import mean_loss, n_tokens, sequences_of
+from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training.batches import split_into_passes
 from finetuning_exam.training.checkpoint.save import ExactCheckpoints
 from finetuning_exam.training.job import TrainingJob
+from finetuning_exam.training.plan import TrainingPlan
 from finetuning_exam.training.progress import Meter
 from finetuning_exam.training.reporter import VALIDATION_LOSS
 
@@ -29,15 +32,19 @@ Inputs = Tensor | tuple[Row, ...]
 """What the collator hands to the trainer."""
 
 
-def training_arguments(job: TrainingJob[Row]) -> SFTConfig:
+def training_arguments(
+    settings: TrainSettings,
+    plan: TrainingPlan,
+    compute: Compute,
+    *,
+    has_validation: bool,
+    is_resumed: bool = False,
+    splits_by_tokens: bool = False,
+) -> SFTConfig:
     """Return our settings as TRL's, with every default of theirs that would bite set by name.
 
     Where micro-batches go by tokens, the trainer is given a whole optimizer batch.
     """
-    settings, plan = job.settings, job.plan
-    has_validation = bool(job.validation_rows)
-    is_resumed = job.checkpoints.resumed is not None
-    splits_by_tokens = "rows" in job.fast.pieces
     rows, passes = settings.per_device_train_batch_size, settings.gradient_accumulation_steps
     arguments = SFTConfig(
         output_dir=settings.output_dir,
@@ -69,8 +76,8 @@ def training_arguments(job: TrainingJob[Row]) -> SFTConfig:
         gradient_checkpointing=plan.micro_batches.checkpointing,
         bf16=False,  # the number format is the base's own; no autocast on top
         fp16=False,
-        use_cpu=job.compute.device.type == "cpu",
-        dataloader_pin_memory=job.compute.device.type == "cuda",
+        use_cpu=compute.device.type == "cpu",
+        dataloader_pin_memory=compute.device.type == "cuda",
         max_length=None,  # rows come encoded and measured; nothing may cut them again
         packing=False,
         completion_only_loss=settings.completion_only_loss,
@@ -96,7 +103,14 @@ class ObjectiveTrainer(ExactCheckpoints, SFTTrainer, Generic[Row]):
         self._step_rows: tuple[Row, ...] = ()
         super().__init__(
             model=job.fast.model,
-            args=training_arguments(job),
+            args=training_arguments(
+                job.settings,
+                job.plan,
+                job.compute,
+                has_validation=bool(job.validation_rows),
+                is_resumed=job.checkpoints.resumed is not None,
+                splits_by_tokens="rows" in job.fast.pieces,
+            ),
             train_dataset=_dataset(job, job.train_rows),
             eval_dataset=_dataset(job, job.validation_rows) if job.validation_rows else None,
             processing_class=job.tokenizer,

@@ -45,11 +45,15 @@ class CheckpointConfig:
     """Where a training's checkpoints and metrics go, what it resumes from, and who may stop it."""
 
     folder: Path
-    metrics: MetricsFile
     keep: int
     resumed: CheckpointRef | None = None
     interrupts: Interrupts = field(default_factory=Interrupts)
     process: Process = ALONE
+
+    @property
+    def metrics(self) -> MetricsFile:
+        """The run's metrics.jsonl, a copy of which goes into every checkpoint."""
+        return MetricsFile(self.folder / METRICS, self.process)
 
 
 class ExactCheckpoints(Trainer):  # type: ignore[misc]
