@@ -31,16 +31,18 @@ from typing import Literal
 import torch
 from peft import PeftModel
 
-from finetuning_exam.data.encoding.encode import EncodedRows, Encoder, encode_all, make_encoder
+from finetuning_exam.data.encoding.encode import Encoded, EncodedRows, encode_all, make_encoder
 from finetuning_exam.data.encoding.template import choose_template
 from finetuning_exam.data.reading.read import read_sound_records
-from finetuning_exam.evaluation.exam import Exam, ExamPlan, pad_token_id, take_exam
+from finetuning_exam.evaluation.exam import Exam, ExamPlan, take_exam
 from finetuning_exam.evaluation.results import clusters
 from finetuning_exam.model.adapter import add_adapter, lora_config
 from finetuning_exam.model.device import choose_compute
 from finetuning_exam.model.fast.path import FastPath, choose_fast_path, wanted_pieces
 from finetuning_exam.model.load import Base, load_base
 from finetuning_exam.model.score import score_rows
+from finetuning_exam.model.session import Session
+from finetuning_exam.model.tokenizer import pad_token_id
 from finetuning_exam.settings import BUILTIN_MODEL, FieldSettings
 
 ROWS = ("exam.jsonl", "train.jsonl")
@@ -61,8 +63,8 @@ class Subject:
 
     base: Base
     fast: FastPath
-    encoder: Encoder
-    pool: EncodedRows
+    session: Session
+    pool: EncodedRows[Encoded]
     facts: tuple[tuple[int, ...], ...]
 
     @property
@@ -100,16 +102,18 @@ class Taken:
 
 def make_subject(paths: Sequence[str]) -> Subject:
     """Load the built-in base with a fresh adapter, and the pool's rows."""
-    base = load_base(BUILTIN_MODEL, choose_compute("cpu", "float32"))
+    compute = choose_compute("cpu", "float32")
+    base = load_base(BUILTIN_MODEL, compute)
     template = choose_template("auto", base.tokenizer)
     encoder = make_encoder(base.tokenizer, template, base_stop_ids=base.stop_ids)
     model = add_adapter(base, lora_config(16, 32, 0.0, ("all-linear",)), seed=0)
-    fast = choose_fast_path(model, pad_token_id(base.tokenizer, encoder), wanted_pieces(("all",)))
+    fast = choose_fast_path(model, pad_token_id(base.tokenizer), wanted_pieces(("all",)))
     pool = encode_all(encoder, read_sound_records(paths, FieldSettings()).examples, base.context)
     places: defaultdict[str, list[int]] = defaultdict(list)
     for place, name in enumerate(clusters(pool.examples)):
         places[name].append(place)
-    return Subject(base, fast, encoder, pool, tuple(tuple(it) for it in places.values()))
+    session = Session(base, model, encoder, compute, fast.row_nll)
+    return Subject(base, fast, session, pool, tuple(tuple(it) for it in places.values()))
 
 
 def draw_update(model: PeftModel, seed: int, scale: float) -> Update:
@@ -162,8 +166,7 @@ def take(subject: Subject, seed: int, n_facts: int, answered: int) -> Exam:
         (),
     )
     plan = ExamPlan(seed, BATCH, answered, max_new_tokens=8, context=subject.base.context)
-    tokenizer, row_nll = subject.base.tokenizer, subject.fast.row_nll
-    return take_exam(subject.model, tokenizer, subject.encoder, questions, plan, row_nll=row_nll)
+    return take_exam(subject.session, questions, plan)
 
 
 def take_all(subject: Subject, flags: argparse.Namespace) -> dict[Arm, list[Taken]]:

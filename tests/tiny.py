@@ -42,8 +42,10 @@ from transformers.utils import logging as transformers_logging
 from finetuning_exam.data.encoding.encode import IGNORED, Encoded
 from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import Split
-from finetuning_exam.model.adapter import ALL_LINEAR, lora_config
+from finetuning_exam.model.adapter import ALL_LINEAR, add_adapter, lora_config, save_adapter
+from finetuning_exam.model.device import choose_compute
 from finetuning_exam.model.likelihood import collate, supervised_nll
+from finetuning_exam.model.load import load_base
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training.checkpoint.find import find_checkpoint
 from finetuning_exam.training.checkpoint.save import CheckpointConfig
@@ -228,6 +230,17 @@ def adapted(
             if parameter.ndim == 1 or "lora_B" in name:
                 parameter.add_(torch.randn_like(parameter), alpha=0.2)
     return model.train()
+
+
+def save_noisy_adapter(base_folder: Path, folder: Path) -> None:
+    """Save an adapter of noise, which answers otherwise than its base."""
+    base = load_base(str(base_folder), choose_compute("cpu", "float32"))
+    model = add_adapter(base, lora_config(4, 8, 0.0, (ALL_LINEAR,)), seed=0)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.2)
+    save_adapter(model, folder)
 
 
 def encoded_rows(lengths: Sequence[int], seed: int = 0) -> tuple[Encoded, ...]:

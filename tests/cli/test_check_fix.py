@@ -88,7 +88,7 @@ def test_fix_overwrites_nothing(check: Check, there: str, message: str) -> None:
         (".", ". is there already. Give a new file's path."),
         ("", ". is there already. Give a new file's path."),
         ("link", "link is there already. Give a new file's path."),
-        ("gone/out.jsonl", "its folder does not exist. Make it, or give another."),
+        ("gone/out.jsonl", "its folder does not exist. Create it, or give another path."),
         ("out.csv", "JSON lines are written. Let its name end in .jsonl."),
         ("out.jsonl.GZ", "JSON lines are written. Let its name end in .jsonl."),
     ],
@@ -114,9 +114,7 @@ def test_a_folder_that_may_not_be_written_is_refused_first(
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)  # root may everything
     assert check(write_lines("d.jsonl", *SOUND), "--fix", "out.jsonl") == 2
     assert check.out == ""
-    assert check.err == (
-        "fte check: --fix out.jsonl: its folder cannot be written to. Give another.\n"
-    )
+    assert check.err == "fte check: --fix out.jsonl: its folder is read-only. Give another path.\n"
 
 
 def test_files_of_different_forms_have_no_common_copy(capsys: pytest.CaptureFixture[str]) -> None:

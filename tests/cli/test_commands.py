@@ -142,16 +142,17 @@ def test_an_unknown_command(command: str, nearest: str) -> None:
         ),
         (
             ["exam", "good.jsonl", "--output_file", "gone/exam.json"],
-            "--output_file gone/exam.json: is a folder or in none. Give a file's path.",
+            "--output_file gone/exam.json: its folder does not exist. "
+            "Create it, or give another path.",
         ),
         (
             ["exam", "good.jsonl", "--output_file", "."],
-            "--output_file .: is a folder or in none. Give a file's path.",
+            "--output_file .: is a folder. Give the path of a file.",
         ),
         (
             ["exam", "good.jsonl", "--output_file", "good.jsonl"],
-            "--output_file good.jsonl: is there and holds no exam. "
-            "Give another path, or remove it.",
+            "--output_file good.jsonl: exists and is not an exam. "
+            "Give another path, or remove the file.",
         ),
         (
             ["train", "good.jsonl", "--seed", "4294967296"],

@@ -2,20 +2,9 @@
 
 from __future__ import annotations
 
-import io
-import math
-
 import pytest
-from rich.console import Console
 
-from finetuning_exam.cli.console import (
-    ProgressView,
-    duration,
-    make_console,
-    print_line,
-    print_unused_keys,
-)
-from finetuning_exam.training.progress import Progress
+from finetuning_exam.cli.console import duration, make_console, print_line, print_unused_keys
 
 
 @pytest.mark.parametrize(
@@ -49,27 +38,3 @@ def test_unused_keys_are_said_with_their_file(capsys: pytest.CaptureFixture[str]
 def test_durations_are_said_as_people_say_them(seconds: float, text: str) -> None:
     """Seconds, minutes and seconds, hours and minutes."""
     assert duration(seconds) == text
-
-
-def _progress(step: int, validation_loss: float | None) -> Progress:
-    return Progress(
-        step=step,
-        total_steps=20,
-        epoch=0.5,
-        loss=1.25 if step else None,
-        validation_loss=validation_loss,
-        tokens_per_second=1234.5,
-        seconds_left=61.0 if step else math.nan,
-    )
-
-
-def test_progress_without_a_terminal_is_a_line_a_validation() -> None:
-    """Where nobody watches, every new validation loss is one line, and steps are silent."""
-    out = io.StringIO()
-    with ProgressView(Console(file=out, width=200)) as view:
-        for step, loss in [(0, None), (0, 2.5), (1, 2.5), (2, 2.0), (3, 2.0)]:
-            view.show(_progress(step, loss))
-    assert out.getvalue().splitlines() == [
-        "  step    0/20 · validation loss 2.500",
-        "  step    2/20 · loss 1.250 · validation loss 2.000 · 1,234 tokens/s · 1 min 01 s left",
-    ]

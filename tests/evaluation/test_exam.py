@@ -24,6 +24,7 @@ from finetuning_exam.model.likelihood import RowNll, collate, stock_nll, supervi
 from finetuning_exam.model.load import load_base
 from finetuning_exam.model.score import score_rows
 from finetuning_exam.report.exam_json import exam_to_json
+from finetuning_exam.settings import ExamCommandSettings
 from finetuning_exam.training.run import Prepared, prepare
 
 EXAMPLES = (*rows(14, "a"), *rows(24, "b")[14:])
@@ -51,14 +52,8 @@ def _take(
 ) -> Exam:
     """An exam; without `row_nll` by the stock forward pass."""
     encoded = encode_all(prepared.rows.encoder, examples, plan.context)
-    return take_exam(
-        prepared.model,
-        prepared.base.tokenizer,
-        prepared.rows.encoder,
-        encoded,
-        plan,
-        row_nll=row_nll,
-    )
+    stock = stock_nll(prepared.model, prepared.rows.encoder.eos_token_id)
+    return take_exam(replace(prepared.session, row_nll=row_nll or stock), encoded, plan)
 
 
 @pytest.mark.parametrize("is_fast", [False, True], ids=["stock", "fast"])
@@ -192,6 +187,31 @@ def test_every_likelihood_of_an_exam_is_the_one_given(run: Run) -> None:
     assert exam.forgetting.base == exam.forgetting.tuned == 1.0
     assert exam.overall.choice_accuracy.base == exam.overall.choice_accuracy.tuned == 0.0
     assert sum(n_rows) > 2 * (6 + 6 * 4), "both models: six rows, four options each, the text"
+
+
+def test_a_plan_is_what_the_settings_say(tmp_path: Path) -> None:
+    """Every setting of an exam reaches the plan, with the paragraphs of its general text."""
+    text = tmp_path / "general.txt"
+    text.write_text("One.\n\nTwo.", encoding="utf-8")
+    settings = brisk(
+        tmp_path,
+        seed=5,
+        eval_batch_size=3,
+        answered_examples=7,
+        max_new_tokens=11,
+        general_file=str(text),
+    )
+    found = ExamPlan.from_settings(settings, 99, is_held_out=False)
+    assert found == ExamPlan(5, 3, 7, 11, 99, is_held_out=False, general=("One.", "Two."))
+    command = ExamCommandSettings(seed=5, eval_batch_size=3, answered_examples=7)
+    assert ExamPlan.from_settings(command, 99, is_held_out=True) == ExamPlan(5, 3, 7, None, 99)
+
+
+def test_an_answer_may_be_a_quarter_longer_than_the_longest_reference() -> None:
+    """Without `max_new_tokens` the longest reference counts, from its prompt's end."""
+    examined = [Encoded(tuple(range(n)), tuple(range(n)), 10, 0) for n in (15, 50, 30)]
+    assert replace(PLAN, max_new_tokens=None).longest_answer(examined) == 40 + 10 + 1
+    assert PLAN.longest_answer(examined) == 8
 
 
 def _numbers(value: object) -> list[float]:
@@ -382,7 +402,7 @@ def test_a_cut_prompt_is_answered_as_it_was_cut(run: Run) -> None:
     prepared = run.prepared
     encoder, tokenizer = prepared.rows.encoder, prepared.base.tokenizer
     encoded = encode_all(encoder, (long, *rows(6)[1:]), 120)
-    exam = take_exam(prepared.model, tokenizer, encoder, encoded, PLAN)
+    exam = take_exam(prepared.session, encoded, PLAN)
     row = encoded.rows[0]
     assert len(row.ids) == 120
     decoding = Decoding(8, encoder.stop_ids(), encoder.eos_token_id)

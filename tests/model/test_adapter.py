@@ -18,7 +18,7 @@ from finetuning_exam.errors import AdapterError, UsageError
 from finetuning_exam.model.adapter import add_adapter, load_adapter, lora_config
 from finetuning_exam.model.device import choose_compute
 from finetuning_exam.model.load import load_base
-from finetuning_exam.model.tuned import load_tuned
+from finetuning_exam.model.session import Session
 
 CPU = choose_compute("cpu", "float32")
 WEIGHTS = "adapter_model.safetensors"
@@ -158,9 +158,9 @@ def test_a_target_that_is_no_linear_module_is_refused(models: Models, name: str)
 
 def test_an_adapter_finds_its_own_base(models: Models, folder: Path) -> None:
     """Without --model the base is the one named in the adapter's config."""
-    tuned = load_tuned(folder, None, "cpu", "float32", "auto")
-    assert tuned.base.folder == models.folder()
-    assert tuned.encoder.template == "plain"
+    session = Session.load(folder, device="cpu", dtype="float32")
+    assert session.base.folder == models.folder()
+    assert session.encoder.template == "plain"
 
 
 def test_plain_peft_gives_the_same_logits(models: Models, trained: Run) -> None:

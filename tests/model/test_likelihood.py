@@ -15,13 +15,13 @@ from scipy.special import logsumexp
 from tiny import END, Models, logits_of, rows
 
 from finetuning_exam.data.encoding.encode import IGNORED, Encoded, make_encoder
-from finetuning_exam.evaluation.exam import pad_token_id
 from finetuning_exam.model.adapter import add_adapter, lora_config
 from finetuning_exam.model.device import choose_compute
 from finetuning_exam.model.fast.path import ALL_PIECES, choose_fast_path
 from finetuning_exam.model.likelihood import Batch, collate, stock_nll, supervised_nll
 from finetuning_exam.model.load import Base, load_base
 from finetuning_exam.model.score import Score, score_rows
+from finetuning_exam.model.tokenizer import pad_token_id
 
 CPU = choose_compute("cpu", "float32")
 
@@ -165,9 +165,8 @@ def test_the_end_label_survives_padding_with_the_end_token(
     base: Base, encoded: tuple[Encoded, ...]
 ) -> None:
     """A tokenizer without a pad token pads with the end token, and the real end stays a label."""
-    encoder = make_encoder(base.tokenizer, "plain")
     assert base.tokenizer.pad_token_id is None
-    pad = pad_token_id(base.tokenizer, encoder)
+    pad = pad_token_id(base.tokenizer)
     assert pad == base.tokenizer.convert_tokens_to_ids(END)
     batch = collate(encoded, pad)
     for index, row in enumerate(encoded):
@@ -180,8 +179,7 @@ def test_the_end_label_survives_padding_with_the_end_token(
 def test_a_pad_token_of_its_own_is_used(models: Models) -> None:
     """A tokenizer with a pad token pads with it."""
     base = load_base(str(models.folder(text="padded")), CPU)
-    encoder = make_encoder(base.tokenizer, "plain")
-    assert pad_token_id(base.tokenizer, encoder) == base.tokenizer.pad_token_id
+    assert pad_token_id(base.tokenizer) == base.tokenizer.pad_token_id
     assert base.tokenizer.pad_token_id != base.tokenizer.eos_token_id
 
 

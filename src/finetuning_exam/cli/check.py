@@ -19,6 +19,7 @@ from finetuning_exam.cli.console import (
     print_sources,
     print_unused_keys,
 )
+from finetuning_exam.cli.output_file import check_can_write
 from finetuning_exam.data.check import Check, check_files, split_checked
 from finetuning_exam.data.encoding.encode import (
     Encoder,
@@ -177,10 +178,7 @@ def _check_fix(path: Path) -> None:
     for file in (path, _reasons(path)):
         if os.path.lexists(file):
             raise UsageError(f"--fix {path}: {file} is there already.", "Give a new file's path.")
-    if not path.parent.is_dir():
-        raise UsageError(f"--fix {path}: its folder does not exist.", "Make it, or give another.")
-    if not os.access(path.parent, os.W_OK):
-        raise UsageError(f"--fix {path}: its folder cannot be written to.", "Give another.")
+    check_can_write("--fix", path)
     if path.suffix.lower() in _OTHER_FORMS:
         raise UsageError(f"--fix {path}: JSON lines are written.", "Let its name end in .jsonl.")
 

@@ -1,12 +1,12 @@
-"""`fte compare` without a question: they are typed one after the other, and answers stream."""
+"""`fte compare` without questions: they are typed one after the other, and answers stream."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import closing, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
@@ -17,9 +17,9 @@ from finetuning_exam.report.text import visible
 
 if TYPE_CHECKING:
     from finetuning_exam.model.generation.decoding import Decoding
-    from finetuning_exam.model.tuned import Tuned
+    from finetuning_exam.model.mode import Side
+    from finetuning_exam.model.session import Session
 
-Side = Literal["base", "tuned"]
 SIDES: dict[str, tuple[Side, ...]] = {
     "/base": ("base",),
     "/tuned": ("tuned",),
@@ -27,12 +27,14 @@ SIDES: dict[str, tuple[Side, ...]] = {
 }
 HELP = "Type a question. /base, /tuned and /both say who answers; /quit or an empty line ends."
 ToIds = Callable[[str, int], tuple[int, ...]]
-"""The ids of a typed question, by its text and number."""
+"""Turns the text of a question and its number into the ids of the prompt."""
 
 
-def ask_interactively(console: Console, tuned: Tuned, decoding: Decoding, to_ids: ToIds) -> None:
+def ask_interactively(
+    console: Console, session: Session, decoding: Decoding, to_ids: ToIds
+) -> None:
     """Ask for questions until there are no more (`/quit`, an empty line, or the end of input)."""
-    with suppress(ImportError):  # Windows has none; then there is no history
+    with suppress(ImportError):  # not on Windows, where there is no history then
         import readline  # noqa: F401 - the arrows go back to earlier questions
     print_line(console, HELP)
     sides = SIDES["/both"]
@@ -59,23 +61,18 @@ def ask_interactively(console: Console, tuned: Tuned, decoding: Decoding, to_ids
                 print_line(console, str(error))
                 continue
             for side in sides:
-                _stream(console, tuned, ids, replace(decoding, seed=decoding.seed + number), side)
+                _stream(console, session, ids, replace(decoding, seed=decoding.seed + number), side)
 
 
 def _stream(
-    console: Console, tuned: Tuned, ids: tuple[int, ...], decoding: Decoding, side: Side
+    console: Console, session: Session, ids: tuple[int, ...], decoding: Decoding, side: Side
 ) -> None:
-    """One model's answer, piece by piece; Ctrl-C ends this answer only."""
-    from finetuning_exam.model.generation.generate import stream_answer
-
+    """Print one model's answer piece by piece; Ctrl-C ends this answer only."""
     console.print(Text(f"{side}: ", style="bold" if side == "tuned" else "dim"), end="")
-
-    def show(piece: str) -> None:
-        console.print(Text(visible(piece)), end="", soft_wrap=True)
-
     try:
-        with tuned.model.disable_adapter() if side == "base" else nullcontext():
-            stream_answer(tuned.model, tuned.base.tokenizer, ids, decoding, show)
+        with closing(session.stream(ids, decoding, side)) as pieces:
+            for piece in pieces:
+                console.print(Text(visible(piece)), end="", soft_wrap=True)
     except KeyboardInterrupt:
         console.print(Text(" (stopped)", style="dim"), end="")
     console.print()

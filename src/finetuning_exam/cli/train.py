@@ -15,7 +15,6 @@ from rich.console import Console
 
 from finetuning_exam.cli.arguments import Parsed
 from finetuning_exam.cli.console import (
-    ProgressView,
     duration,
     make_console,
     print_context_limit,
@@ -24,6 +23,7 @@ from finetuning_exam.cli.console import (
     print_unused_keys,
 )
 from finetuning_exam.cli.heavy_imports import rare_collections
+from finetuning_exam.cli.progress import ProgressView
 from finetuning_exam.cli.resume import (
     LESS_IN_EXAM,
     LESS_IN_TRAINING,

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from peft import PeftModel
-from transformers.tokenization_utils_base import PreTrainedTokenizerBase
-
-from finetuning_exam.data.encoding.encode import Encoded, EncodedRows, Encoder
+from finetuning_exam.data.encoding.encode import Encoded, EncodedRows
 from finetuning_exam.data.records import Example
 from finetuning_exam.evaluation.choices import Choice, choose, make_choices
 from finetuning_exam.evaluation.general import read_general_text
@@ -18,10 +15,9 @@ from finetuning_exam.evaluation.results import ExamRow, Results, clusters, compa
 from finetuning_exam.evaluation.stats import PairedDifference, family_confidence
 from finetuning_exam.evaluation.verdict import Verdict, verdict
 from finetuning_exam.model.adapter import base_and_tuned
-from finetuning_exam.model.generation.decoding import Decoding
-from finetuning_exam.model.generation.generate import Answer, answer_both
-from finetuning_exam.model.likelihood import RowNll, stock_nll
-from finetuning_exam.model.score import score_rows
+from finetuning_exam.model.generation.generate import Answer
+from finetuning_exam.model.session import Session
+from finetuning_exam.settings import ExamCommandSettings, TrainSettings
 
 Stage = Literal["scoring", "answering", "choosing"]
 OnStage = Callable[[Stage], None]
@@ -41,69 +37,80 @@ class Exam:
 
 @dataclass(frozen=True, slots=True)
 class ExamPlan:
-    """How an exam is taken; absent `max_new_tokens`: the longest reference and a quarter more."""
+    """How an exam is taken: settings and texts that do not depend on the questions."""
 
     seed: int
     batch_size: int
     answered_examples: int
     max_new_tokens: int | None
     context: int
+    """Positions of the model, which no row exceeds."""
     is_held_out: bool = True
-    general: tuple[str, ...] | None = None
-    """Paragraphs by which forgetting is measured; absent: the package's sample."""
+    general: tuple[str, ...] = field(default_factory=lambda: read_general_text(None), repr=False)
+    """Paragraphs by which forgetting is measured; by default the package's sample."""
+
+    @classmethod
+    def from_settings(
+        cls, settings: TrainSettings | ExamCommandSettings, context: int, *, is_held_out: bool
+    ) -> ExamPlan:
+        """Return the plan that a command's settings ask for, with the general text read.
+
+        Raises:
+            UsageError, DataError: `--general_file` cannot be used.
+        """
+        return cls(
+            seed=settings.seed,
+            batch_size=settings.eval_batch_size,
+            answered_examples=settings.answered_examples,
+            max_new_tokens=settings.max_new_tokens,
+            context=context,
+            is_held_out=is_held_out,
+            general=read_general_text(settings.general_file),
+        )
+
+    def longest_answer(self, rows: Sequence[Encoded]) -> int:
+        """Return how many tokens an answer to these rows may have: `max_new_tokens`, or without
+        it the longest reference and a quarter more.
+        """
+        longest = max(len(row.ids) - row.prompt_length for row in rows)
+        return self.max_new_tokens or longest + longest // 4 + 1
 
 
 def take_exam(
-    model: PeftModel,
-    tokenizer: PreTrainedTokenizerBase,
-    encoder: Encoder,
+    session: Session,
     questions: EncodedRows[Encoded],
     plan: ExamPlan,
     on_stage: OnStage = lambda stage: None,
-    row_nll: RowNll | None = None,
 ) -> Exam:
-    """Examine a model with its adapter on against the same model with it off.
+    """Examine the tuned model of a session against its base.
 
     Both see the same ids in the same batches with the same seed. All examples are scored; a
     seeded sample of at most `plan.answered_examples` is also answered and put as multiple choice,
-    except for plain texts, which ask nothing. `row_nll` is the model's likelihood; absent: its
-    stock forward pass.
+    except for plain texts, which ask nothing.
     """
     rows, examples = questions.rows, questions.examples
-    row_nll = row_nll or stock_nll(model, pad_token_id(tokenizer, encoder))
     on_stage("scoring")
-    base_scores, tuned_scores = base_and_tuned(
-        model, lambda: score_rows(model, rows, row_nll, plan.batch_size)
-    )
+    base_scores, tuned_scores = session.score(rows, plan.batch_size)
     examined = [
         ExamRow(example, base, tuned)
         for example, base, tuned in zip(examples, base_scores, tuned_scores, strict=True)
     ]
     sample = _sample(examples, plan)
     on_stage("answering")
-    base_answers, tuned_answers = _answers(model, tokenizer, encoder, rows, sample, plan)
+    base_answers, tuned_answers = _answers(session, [rows[index] for index in sample], plan)
     on_stage("choosing")
     choices = make_choices(examples, plan.seed, sample)
-    chosen = _chosen(model, encoder, rows, choices, row_nll, plan)
+    chosen = _chosen(session, rows, choices, plan)
     for place, index in enumerate(sample):
         base_chose, tuned_chose = chosen.get(index, (None, None))
-        row = examined[index]
-        examined[index] = ExamRow(
-            row.example,
-            row.base_score,
-            row.tuned_score,
-            base_answers[place],
-            tuned_answers[place],
-            base_chose,
-            tuned_chose,
+        examined[index] = replace(
+            examined[index],
+            base_answer=base_answers[place],
+            tuned_answer=tuned_answers[place],
+            base_chose_right=base_chose,
+            tuned_chose_right=tuned_chose,
         )
-    return _conclude(examined, _forgetting(model, encoder, row_nll, plan), plan)
-
-
-def pad_token_id(tokenizer: PreTrainedTokenizerBase, encoder: Encoder) -> int:
-    """An id to fill batches with; the attention mask says what is filling, so any id serves."""
-    pad: int | None = tokenizer.pad_token_id
-    return encoder.eos_token_id if pad is None else pad
+    return _conclude(examined, _forgetting(session, plan), plan)
 
 
 def _sample(examples: Sequence[Example], plan: ExamPlan) -> list[int]:
@@ -114,53 +121,34 @@ def _sample(examples: Sequence[Example], plan: ExamPlan) -> list[int]:
 
 
 def _answers(
-    model: PeftModel,
-    tokenizer: PreTrainedTokenizerBase,
-    encoder: Encoder,
-    rows: Sequence[Encoded],
-    sample: Sequence[int],
-    plan: ExamPlan,
+    session: Session, rows: Sequence[Encoded], plan: ExamPlan
 ) -> tuple[tuple[Answer, ...], tuple[Answer, ...]]:
-    """Greedy answers of base and tuned to the sampled rows' prompts."""
-    prompts = [_prompt(rows[index]) for index in sample]
-    if not prompts:
+    """Return the greedy answers of base and tuned to the prompts of these rows."""
+    if not rows:
         return (), ()
-    longest = max(len(rows[index].ids) - rows[index].prompt_length for index in sample)
-    decoding = Decoding(
-        max_new_tokens=plan.max_new_tokens or longest + longest // 4 + 1,
-        context=plan.context,
-        stop_ids=encoder.stop_ids(),
-        pad_id=pad_token_id(tokenizer, encoder),
-        seed=plan.seed,
-    )
-    return answer_both(model, tokenizer, prompts, decoding, plan.batch_size)
-
-
-def _prompt(row: Encoded) -> tuple[int, ...]:
-    return row.ids[: row.prompt_length]
+    prompts = [row.ids[: row.prompt_length] for row in rows]
+    decoding = session.decoding(plan.longest_answer(rows), seed=plan.seed)
+    return session.answer_both(prompts, decoding, plan.batch_size)
 
 
 def _chosen(
-    model: PeftModel,
-    encoder: Encoder,
-    rows: Sequence[Encoded],
-    choices: Sequence[Choice],
-    row_nll: RowNll,
-    plan: ExamPlan,
+    session: Session, rows: Sequence[Encoded], choices: Sequence[Choice], plan: ExamPlan
 ) -> dict[int, tuple[bool, bool]]:
-    """Whether base and tuned chose right, by index of the example.
+    """Return whether base and tuned chose right, by index of the example.
 
-    Not asked is a question with an option that the model has no room for, or with a prompt that
-    had to be cut.
+    A question is not asked if an option does not fit into the context, or if its prompt was cut.
     """
+    encoder = session.encoder
     asked = [
         choice
         for choice in choices
-        if encoder.prompt_ids(choice.options[0]) == _prompt(rows[choice.index])
+        if encoder.prompt_ids(choice.options[0])
+        == rows[choice.index].ids[: rows[choice.index].prompt_length]
         and all(len(encoder.encode(it).ids) <= plan.context for it in choice.options)
     ]
     base, tuned = base_and_tuned(
-        model, lambda: choose(model, encoder, asked, row_nll, plan.batch_size)
+        session.model,
+        lambda: choose(session.model, encoder, asked, session.row_nll, plan.batch_size),
     )
     return {
         choice.index: right
@@ -168,14 +156,11 @@ def _chosen(
     }
 
 
-def _forgetting(
-    model: PeftModel, encoder: Encoder, row_nll: RowNll, plan: ExamPlan
-) -> PairedDifference:
-    """Both models on general text, one row a paragraph."""
-    parts = read_general_text(None) if plan.general is None else plan.general
-    rows = [encoder.encode_text(part).first(plan.context) for part in parts]
-    rows = [row for row in rows if row.n_supervised]  # of one token nothing is predicted
-    base, tuned = base_and_tuned(model, lambda: score_rows(model, rows, row_nll, plan.batch_size))
+def _forgetting(session: Session, plan: ExamPlan) -> PairedDifference:
+    """Compare both models on general text, one row a paragraph."""
+    rows = [session.encoder.encode_text(part).first(plan.context) for part in plan.general]
+    rows = [row for row in rows if row.n_supervised]  # nothing is predicted of a single token
+    base, tuned = session.score(rows, plan.batch_size)
     return compare_scores(base, tuned, plan.seed)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from finetuning_exam.data.encoding.encode import Encoded
 from finetuning_exam.model.likelihood import RowNll
+from finetuning_exam.model.mode import evaluating
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +61,9 @@ def values_in_batches(
     """
     order = sorted(range(len(lengths)), key=lambda index: lengths[index])
     values = [0.0] * len(lengths)
-    was_training = model.training
-    model.eval()
-    with torch.inference_mode():
+    with evaluating(model), torch.inference_mode():
         for start in range(0, len(order), batch_size):
             indices = order[start : start + batch_size]
             for index, value in zip(indices, compute(indices).tolist(), strict=True):
                 values[index] = value
-    model.train(was_training)
     return values

@@ -13,6 +13,7 @@ from finetuning_exam.model.preflight import code_in_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
+    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 FALLBACK_CONTEXT = 2048
 """Tokens, for a model whose config names no limit."""
@@ -113,6 +114,12 @@ def end_tokens(found: object) -> tuple[int, ...]:
     """The ids under `eos_token_id`: one, several or none."""
     values = found if isinstance(found, list | tuple) else (found,)
     return tuple(value for value in values if isinstance(value, int))
+
+
+def pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return an id to fill batches with; the attention mask says what is filling, so any serves."""
+    pad: int | None = tokenizer.pad_token_id
+    return int(tokenizer.eos_token_id) if pad is None else pad
 
 
 def _read_object(path: Path) -> dict[str, object]:

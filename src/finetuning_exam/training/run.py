@@ -23,8 +23,7 @@ from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import Split
 from finetuning_exam.durable import file_sha256, staged, sweep
 from finetuning_exam.errors import DataError
-from finetuning_exam.evaluation.exam import Exam, ExamPlan, Stage, pad_token_id, take_exam
-from finetuning_exam.evaluation.general import read_general_text
+from finetuning_exam.evaluation.exam import Exam, ExamPlan, Stage, take_exam
 from finetuning_exam.heap import return_freed_memory, trim_heap
 from finetuning_exam.model.adapter import (
     adapted_modules,
@@ -38,6 +37,8 @@ from finetuning_exam.model.fast.path import FastPath, choose_fast_path, wanted_p
 from finetuning_exam.model.folder import ADAPTER_WEIGHTS, find_model_folder
 from finetuning_exam.model.load import Base, load_base
 from finetuning_exam.model.memory import free_memory, peak_memory
+from finetuning_exam.model.session import Session
+from finetuning_exam.model.tokenizer import pad_token_id
 from finetuning_exam.objectives.base import Objective, hash_of_sequences, sequences_of
 from finetuning_exam.objectives.sft import SupervisedFineTuning
 from finetuning_exam.settings import Template, TrainSettings
@@ -93,11 +94,17 @@ class Prepared:
     fast: FastPath
     plan: TrainingPlan
     memory: MemoryPlan
+    exam_plan: ExamPlan
 
     @property
     def model(self) -> PeftModel:
         """The base with its adapter."""
         return self.fast.model
+
+    @property
+    def session(self) -> Session:
+        """Base and adapter as they are now, to be asked and scored."""
+        return Session(self.base, self.model, self.rows.encoder, self.compute, self.fast.row_nll)
 
     @property
     def n_adapter_parameters(self) -> int:
@@ -125,7 +132,7 @@ def prepare(settings: TrainSettings, split: Split, pinned: PinnedChoices | None 
     base = load_base(settings.model_name_or_path, compute)
     rows = encode_split(settings, split, base)
     model = _with_adapter(settings, base)
-    fast = choose_fast_path(model, pad_token_id(base.tokenizer, rows.encoder), pieces)
+    fast = choose_fast_path(model, pad_token_id(base.tokenizer), pieces)
     memory = _fit_into_memory(Workload(rows.objective, fast, settings), rows, pinned.micro_batches)
     plan = make_plan(settings, len(rows.train), len(rows.validation), base.n_parameters)
     return Prepared(
@@ -139,6 +146,9 @@ def prepare(settings: TrainSettings, split: Split, pinned: PinnedChoices | None 
         fast=fast,
         plan=replace(plan, micro_batches=memory.micro_batches),
         memory=memory,
+        exam_plan=ExamPlan.from_settings(
+            settings, base.context, is_held_out=not split.exam_is_training
+        ),
     )
 
 
@@ -248,26 +258,8 @@ def train(
 
 
 def examine(prepared: Prepared, on_stage: Callable[[Stage], None]) -> Exam:
-    """The exam of a trained run."""
-    settings = prepared.settings
-    plan = ExamPlan(
-        seed=settings.seed,
-        batch_size=settings.eval_batch_size,
-        answered_examples=settings.answered_examples,
-        max_new_tokens=settings.max_new_tokens,
-        context=prepared.base.context,
-        is_held_out=not prepared.rows.split.exam_is_training,
-        general=read_general_text(settings.general_file),
-    )
-    return take_exam(
-        prepared.model,
-        prepared.base.tokenizer,
-        prepared.rows.encoder,
-        prepared.rows.exam,
-        plan,
-        on_stage,
-        prepared.fast.row_nll,
-    )
+    """Take the exam of a trained run."""
+    return take_exam(prepared.session, prepared.rows.exam, prepared.exam_plan, on_stage)
 
 
 def make_record(

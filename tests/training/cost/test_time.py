@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from trainings import workload
 
 from finetuning_exam.data.encoding.encode import Encoded
 from finetuning_exam.data.split import Split
+from finetuning_exam.evaluation.exam import ExamPlan
 from finetuning_exam.model.fast.path import FastPath, choose_fast_path, wanted_pieces
 from finetuning_exam.model.folder import ADAPTER_WEIGHTS
 from finetuning_exam.model.memory import peak_memory
@@ -211,13 +211,12 @@ def test_more_answers_and_longer_ones_take_longer(models: Models) -> None:
     prepared = prepare(brisk(models.folder()), Split(rows(4), (), rows(40)))
 
     def seconds(n_rows: int = 40, **changes: object) -> float:
-        chosen = replace(prepared.settings, **changes)
+        plan = replace(prepared.exam_plan, **changes)
         return exam_seconds(
             prepared.fast,
             prepared.base.tokenizer,
             prepared.rows.exam.rows[:n_rows],
-            chosen,
-            CONTEXT,
+            plan,
             1e-3,
             _ticking(1.0),
         )
@@ -226,7 +225,8 @@ def test_more_answers_and_longer_ones_take_longer(models: Models) -> None:
     assert seconds(20, max_new_tokens=4) < seconds(40, max_new_tokens=4)
     few, many = (seconds(max_new_tokens=n) for n in (4, 400))
     assert few <= many
-    scored = scored_tokens(prepared.rows.exam.rows[:10], replace(BRISK, answered_examples=0))
+    unanswered = replace(prepared.exam_plan, answered_examples=0)
+    scored = scored_tokens(prepared.rows.exam.rows[:10], unanswered)
     assert seconds(10, answered_examples=0) == cost_time.EXAM_OVERHEAD_S + 1e-3 * scored
 
 
@@ -234,17 +234,39 @@ def test_what_an_exam_scores(models: Models) -> None:
     """Both models score every row, four choices of each that is asked, and the general text."""
     found = prepare(brisk(models.folder()), Split(rows(4), (), rows(40))).rows.exam.rows
     per_byte = sum(it.n_supervised for it in found) / sum(it.answer_bytes for it in found)
-    text = round(per_byte * cost_time.GENERAL_TEXT_BYTES)
+    general = ("A paragraph.", "Größer, with 33 bytes of UTF-8.")
+    text = round(per_byte * 12) + round(per_byte * 33)
     for asked in (0, 7, 40, 99):
         expected = 2 * (total_length(found) + 4 * total_length(found[:asked]) + text)
-        assert scored_tokens(found, replace(BRISK, answered_examples=asked)) == expected
-    assert scored_tokens(encoded_rows((20, 30)), replace(BRISK, answered_examples=0)) == 100
+        plan = ExamPlan(0, 8, asked, None, CONTEXT, general=general)
+        assert scored_tokens(found, plan) == expected
+    assert scored_tokens(encoded_rows((20, 30)), replace(plan, answered_examples=0)) == 100
 
 
-def test_the_length_of_the_general_text_is_known() -> None:
-    """It is what the exam's own file holds, to some percent."""
-    text = (files("finetuning_exam.evaluation") / "general_text.txt").read_bytes()
-    assert len(text) == pytest.approx(cost_time.GENERAL_TEXT_BYTES, rel=0.05)
+def test_a_paragraph_is_scored_up_to_the_context(models: Models) -> None:
+    """However long a paragraph is, no more of it is counted than the model sees."""
+    found = prepare(brisk(models.folder()), Split(rows(4), (), rows(8))).rows.exam.rows
+    plan = ExamPlan(0, 8, 0, None, CONTEXT, general=("word " * 100_000, "x" * 10**6))
+    assert scored_tokens(found, plan) == 2 * (total_length(found) + 2 * CONTEXT)
+
+
+def test_the_forecast_knows_the_general_file(models: Models, tmp_path: Path) -> None:
+    """A run with a general text of its own is predicted with that text's length, to the accuracy
+    that the exam's own rows allow.
+    """
+    counted: list[int] = []
+    for name, times in (("short", 1), ("long", 10)):
+        path = tmp_path / name
+        path.write_text("\n\n".join(["The cat eats in the barn."] * times), encoding="utf-8")
+        settings = brisk(models.folder(), general_file=str(path), answered_examples=0)
+        prepared = prepare(settings, Split(rows(4), (), rows(8)))
+        counted.append(scored_tokens(prepared.rows.exam.rows, prepared.exam_plan))
+        rest = 2 * total_length(prepared.rows.exam.rows)
+        scored = [
+            len(prepared.rows.encoder.encode_text(it).ids) for it in prepared.exam_plan.general
+        ]
+        assert counted[-1] - rest == pytest.approx(2 * sum(scored), rel=0.3)
+    assert counted[1] > counted[0]
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -54,41 +54,55 @@ def can_batch(model: PreTrainedModel | PeftModel) -> bool:
     return all(type(layer).__module__ == cache_utils.__name__ for layer in layers)
 
 
-@torch.inference_mode()
 def write_answers(
     model: PreTrainedModel | PeftModel,
     rows: Sequence[Row],
     decoding: Decoding,
     tuned: TunedRows | None = None,
 ) -> list[list[int]]:
-    """New ids of every row, the stop id included where one was reached.
+    """Return the new ids of every row, the stop id included where one was reached.
 
     With `tuned`, the rows of the tuned model must come first; it is told before every pass how
     many of them are left.
+    """
+    written: list[list[int]] = [[] for _ in rows]
+    for step in write_steps(model, rows, decoding, tuned):
+        for index, token in step.items():
+            written[index].append(token)
+    return written
+
+
+@torch.inference_mode()  # of a generator: while it runs, not while it waits
+def write_steps(
+    model: PreTrainedModel | PeftModel,
+    rows: Sequence[Row],
+    decoding: Decoding,
+    tuned: TunedRows | None = None,
+) -> Iterator[dict[int, int]]:
+    """Yield, for one forward pass after the other, the next id of every row that goes on, by the
+    row's index; see `write_answers`.
     """
     width = max(len(row.prompt) for row in rows)
     n_new = decoding.room(width)
     batch = _Batch(_inner(model), rows, decoding, width + n_new)
     numbers = random_numbers(decoding.seed, [row.question for row in rows], n_new)
     numbers = numbers.to(batch.ids.device)
-    written: list[list[int]] = [[] for _ in rows]
     live = list(range(len(rows)))
     for place in range(n_new):
         if tuned is not None:
             n_tuned = sum(rows[index].is_tuned for index in live)
             tuned.announce(n_tuned, len(live), batch.length - batch.n_cached)
-        tokens = choose_tokens(batch.next_logits(), numbers[live, place], decoding)
-        batch.append(tokens)
-        for index, token in zip(live, tokens.tolist(), strict=True):
-            written[index].append(token)
-        kept = [at for at, index in enumerate(live) if written[index][-1] not in decoding.stop_ids]
+        chosen = choose_tokens(batch.next_logits(), numbers[live, place], decoding)
+        batch.append(chosen)
+        tokens = chosen.tolist()
+        yield dict(zip(live, tokens, strict=True))
+        kept = [at for at, token in enumerate(tokens) if token not in decoding.stop_ids]
         if len(kept) < len(live):
             order = _closed_up([rows[index].is_tuned for index in live], kept)
             live = [live[at] for at in order]
             if not live:
                 break
             batch.keep(order)
-    return written
 
 
 def _closed_up(is_tuned: Sequence[bool], kept: Sequence[int]) -> list[int]:

@@ -4,8 +4,8 @@ tuned model side by side.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -16,8 +16,8 @@ from transformers import (
     LogitsProcessor,
     LogitsProcessorList,
     PreTrainedModel,
-    TextStreamer,
 )
+from transformers.generation.streamers import BaseStreamer
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from finetuning_exam.model.adapter import base_and_tuned
@@ -28,8 +28,7 @@ from finetuning_exam.model.generation.side_by_side import (
     adapter_on_first_rows,
     can_mix,
 )
-
-OnText = Callable[[str], None]
+from finetuning_exam.model.mode import evaluating
 
 MAX_POSITIONS = 16_384
 """Positions (rows times length with the answer) of a batch: they bound the size of its cache."""
@@ -57,41 +56,13 @@ def answer_both(
     """
     assert all(prompts), "a prompt without ids has nothing to answer"
     if can_batch(model) and can_mix(model):
-        with suppress(RowsNotApart), _evaluating(model):
+        with suppress(RowsNotApart), evaluating(model):
             written = _write_both(model, prompts, decoding, batch_size)
-            base = tuple(_to_answer(tokenizer, ids, decoding) for ids, _ in written)
-            return base, tuple(_to_answer(tokenizer, ids, decoding) for _, ids in written)
+            base = tuple(to_answer(tokenizer, ids, decoding) for ids, _ in written)
+            return base, tuple(to_answer(tokenizer, ids, decoding) for _, ids in written)
     return base_and_tuned(
         model, lambda: generate_answers(model, tokenizer, prompts, decoding, batch_size)
     )
-
-
-def stream_answer(
-    model: PeftModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompt: tuple[int, ...],
-    decoding: Decoding,
-    on_text: OnText,
-) -> Answer:
-    """The answer of the model as it is to one prompt, the same as in a batch; `on_text` gets each
-    piece of its text as soon as it is certain.
-    """
-    with _evaluating(model):
-        ids = _write_alone(model, Row(prompt, 0), decoding, _Pieces(tokenizer, on_text))
-    return _to_answer(tokenizer, ids, decoding)
-
-
-class _Pieces(TextStreamer):  # type: ignore[misc]
-    """Hands the text of an answer on, whole words at a time."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, on_text: OnText) -> None:
-        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
-        self._on_text = on_text
-
-    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-        """A piece of text that later tokens do not change."""
-        if text:
-            self._on_text(text)
 
 
 def generate_answers(
@@ -105,14 +76,14 @@ def generate_answers(
     assert all(prompts), "a prompt without ids has nothing to answer"
     rows = [Row(prompt, number) for number, prompt in enumerate(prompts)]
     written: dict[int, list[int]] = {}
-    with _evaluating(model):
+    with evaluating(model):
         if can_batch(model):
             for indices in batches([len(it) for it in prompts], decoding, batch_size):
                 ids = write_answers(model, [rows[index] for index in indices], decoding)
                 written.update(zip(indices, ids, strict=True))
         else:
-            written = {row.question: _write_alone(model, row, decoding) for row in rows}
-    return tuple(_to_answer(tokenizer, written[number], decoding) for number in range(len(prompts)))
+            written = {row.question: write_alone(model, row, decoding) for row in rows}
+    return tuple(to_answer(tokenizer, written[number], decoding) for number in range(len(prompts)))
 
 
 def _write_both(
@@ -165,17 +136,6 @@ def batches(
     return found
 
 
-@contextmanager
-def _evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Dropout is off while this is open, whatever the model's mode."""
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
-
-
 class _Choice(LogitsProcessor):  # type: ignore[misc]
     """Leaves of each row's logits only the token that is chosen for it."""
 
@@ -192,11 +152,11 @@ class _Choice(LogitsProcessor):  # type: ignore[misc]
         return torch.full_like(scores, -torch.inf).scatter(1, chosen[:, None], 0.0)
 
 
-def _write_alone(
+def write_alone(
     model: PreTrainedModel | PeftModel,
     row: Row,
     decoding: Decoding,
-    streamer: TextStreamer | None = None,
+    streamer: BaseStreamer | None = None,
 ) -> list[int]:
     """New ids of a single row, by the model's own `generate`."""
     ids = torch.tensor([row.prompt], device=next(model.parameters()).device)
@@ -217,9 +177,8 @@ def _write_alone(
     return new
 
 
-def _to_answer(
-    tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], decoding: Decoding
-) -> Answer:
+def to_answer(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], decoding: Decoding) -> Answer:
+    """Return the text of an answer's ids, and whether they end with a stop id."""
     stopped = bool(ids) and ids[-1] in decoding.stop_ids
     text = tokenizer.decode(ids[:-1] if stopped else ids, skip_special_tokens=True)
     return Answer(text.strip(), stopped)

@@ -30,15 +30,14 @@ def predict(prepared: Prepared, done_steps: int = 0) -> Cost:
     scored = prepared.rows.scored
     largest = prepared.memory.largest_pass(workload, batches[:DRAWN_BATCHES], scored)
     validations = n_validations(plan, done_steps) * total_length(validation)
-    n_scored = validations + scored_tokens(prepared.rows.exam.rows, settings)
+    n_scored = validations + scored_tokens(prepared.rows.exam.rows, prepared.exam_plan)
     rate = scoring_seconds_per_token(prepared.fast, scored, settings.eval_batch_size, n_scored)
     training = training_seconds(workload, plan, batches)
     exam = exam_seconds(
         prepared.fast,
         prepared.base.tokenizer,
         prepared.rows.exam.rows,
-        settings,
-        prepared.base.context,
+        prepared.exam_plan,
         rate,
     )
     usual, _ = prepared.memory.spreads

@@ -16,12 +16,12 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from finetuning_exam.data.encoding.encode import Encoded
 from finetuning_exam.evaluation.choices import N_DISTRACTORS
+from finetuning_exam.evaluation.exam import ExamPlan
 from finetuning_exam.model.fast.path import FastPath
 from finetuning_exam.model.generation.batch import can_batch
 from finetuning_exam.model.generation.decoding import Decoding
 from finetuning_exam.model.generation.generate import answer_both, batches
 from finetuning_exam.model.score import score_rows
-from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training.cost.memory import checkpointing_on, untouched
 from finetuning_exam.training.cost.workload import Workload, computed_tokens
 from finetuning_exam.training.plan import TrainingPlan
@@ -36,8 +36,6 @@ STEP_OVERHEAD_S = 0.006
 """What the trainer itself does in a step; measured on the built-in base (docs/experiments.md)."""
 EXAM_OVERHEAD_S = 2.0
 """Statistics of an exam and their libraries."""
-GENERAL_TEXT_BYTES = 3400
-"""Length of the text that forgetting is measured on."""
 TRIAL_PROMPT = 4
 TRIAL_STEPS = (2, 6)
 """Two short answers are written; their difference is the time of the steps between."""
@@ -168,50 +166,46 @@ def n_validations(plan: TrainingPlan, done_steps: int) -> int:
     return at_saves + (done_steps == 0)
 
 
-def scored_tokens(rows: Sequence[Encoded], settings: TrainSettings) -> int:
-    """Tokens that both models score in an exam on these rows: the rows themselves, every choice
-    of those that are asked, and the general text.
+def scored_tokens(rows: Sequence[Encoded], plan: ExamPlan) -> int:
+    """Return the tokens that both models score in an exam on these rows: the rows themselves,
+    every choice of those that are asked, and each paragraph of the general text.
     """
-    choices = (N_DISTRACTORS + 1) * total_length(_asking(rows, settings))
+    choices = (N_DISTRACTORS + 1) * total_length(_asking(rows, plan))
     n_bytes = sum(row.answer_bytes for row in rows)
     per_byte = sum(row.n_supervised for row in rows) / n_bytes if n_bytes else 0.0
-    return 2 * (total_length(rows) + choices + round(per_byte * GENERAL_TEXT_BYTES))
+    lengths = [round(per_byte * len(part.encode("utf-8"))) for part in plan.general]
+    general = sum(min(length, plan.context) for length in lengths)
+    return 2 * (total_length(rows) + choices + general)
 
 
-def _asking(rows: Sequence[Encoded], settings: TrainSettings) -> list[Encoded]:
-    return [row for row in rows if row.prompt_length][: settings.answered_examples]
+def _asking(rows: Sequence[Encoded], plan: ExamPlan) -> list[Encoded]:
+    return [row for row in rows if row.prompt_length][: plan.answered_examples]
 
 
 def exam_seconds(
     fast: FastPath,
     tokenizer: PreTrainedTokenizerBase,
     rows: Sequence[Encoded],
-    settings: TrainSettings,
-    context: int,
+    plan: ExamPlan,
     scoring_rate: float,
     clock: Clock = time.perf_counter,
 ) -> float:
-    """Seconds of an exam on these rows: scoring, choosing and answering, each by both models.
+    """Return the seconds of an exam on these rows: scoring, choosing and answering, each by both
+    models.
 
     Every batch of answers is counted to its longest, since a base that was never taught to stop
     seldom does; half of its rows, the tuned model's, are counted as ended.
     """
-    asking = _asking(rows, settings)
-    scoring = scoring_rate * scored_tokens(rows, settings)
+    asking = _asking(rows, plan)
+    scoring = scoring_rate * scored_tokens(rows, plan)
     if not asking:
         return EXAM_OVERHEAD_S + scoring
     model = fast.model
-    longest = max(len(row.ids) - row.prompt_length for row in asking)
-    decoding = Decoding(
-        settings.max_new_tokens or longest + longest // 4 + 1,
-        stop_ids=(),
-        pad_id=0,
-        context=context,
-    )
+    decoding = Decoding(plan.longest_answer(asking), stop_ids=(), pad_id=0, context=plan.context)
     lengths = [row.prompt_length for row in asking]
     if can_batch(model):
-        size = min(len(asking), settings.eval_batch_size)
-        together = batches(lengths, decoding, settings.eval_batch_size, n_sides=2)
+        size = min(len(asking), plan.batch_size)
+        together = batches(lengths, decoding, plan.batch_size, n_sides=2)
     else:
         size, together = 1, [[index] for index in range(len(asking))]
     n_steps = sum(max(decoding.room(lengths[index]) for index in batch) for batch in together)

@@ -1,0 +1,40 @@
+"""Loading the adapter that a command names, on its base."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from finetuning_exam.cli.console import print_line
+from finetuning_exam.cli.heavy_imports import rare_collections
+from finetuning_exam.model.folder import adapter_origin, check_adapter_folder, check_local_model
+from finetuning_exam.settings import CompareSettings, ExamCommandSettings
+
+if TYPE_CHECKING:
+    from finetuning_exam.model.session import Session
+
+
+def load_session(console: Console, settings: CompareSettings | ExamCommandSettings) -> Session:
+    """Load a command's adapter on its base and print which; the folders are checked before torch
+    is imported.
+
+    Raises:
+        ModelError, AdapterError, UsageError: the adapter or the base cannot be used.
+    """
+    folder = Path(settings.adapter_name_or_path)
+    check_adapter_folder(folder)
+    name = settings.model_name_or_path or adapter_origin(folder).base_name
+    check_local_model(name)
+    with console.status("loading the model"):
+        with rare_collections():
+            from finetuning_exam.model.session import Session
+
+        session = Session.load(folder, name, settings.device, settings.dtype, settings.template)
+    print_line(
+        console,
+        f"base {session.base.name}, adapter {folder}, {session.encoder.template} template, "
+        f"{session.compute.device.type}",
+    )
+    return session

@@ -1,0 +1,213 @@
+"""A base and its adapter in memory: one object that encodes, answers, streams and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from threading import Lock
+
+from peft import PeftModel
+
+from finetuning_exam.data.encoding.encode import (
+    Encoded,
+    Encoder,
+    make_encoder,
+    special_token_findings,
+)
+from finetuning_exam.data.encoding.template import choose_template
+from finetuning_exam.data.question import make_question
+from finetuning_exam.data.reading.read import refuse_errors
+from finetuning_exam.data.records import Example
+from finetuning_exam.errors import DataError
+from finetuning_exam.model.adapter import base_and_tuned, load_adapter
+from finetuning_exam.model.device import Compute, choose_compute, layer_size
+from finetuning_exam.model.fast.path import choose_fast_path, wanted_pieces
+from finetuning_exam.model.folder import adapter_origin, find_model_folder
+from finetuning_exam.model.generation import generate
+from finetuning_exam.model.generation.decoding import Decoding
+from finetuning_exam.model.generation.generate import Answer
+from finetuning_exam.model.generation.stream import stream_answer
+from finetuning_exam.model.likelihood import RowNll, stock_nll
+from finetuning_exam.model.load import Base, load_base
+from finetuning_exam.model.mode import Side, on_side
+from finetuning_exam.model.score import Score, score_rows
+from finetuning_exam.model.tokenizer import pad_token_id
+from finetuning_exam.settings import Device, Dtype, Template
+
+Ids = tuple[int, ...]
+BATCH_SIZE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """The ids of a question, ready to be answered, and how many were cut to make them fit."""
+
+    ids: Ids
+    n_cut: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One model in memory that is two: with its adapter the tuned one, without it the base.
+
+    Nothing is printed, and no method changes the session. Base and adapter share their weights, so
+    a session does one thing at a time: a call from another thread, or while a stream is open,
+    raises `RuntimeError` rather than answer as the wrong side.
+    """
+
+    base: Base
+    model: PeftModel
+    encoder: Encoder
+    compute: Compute
+    row_nll: RowNll
+    """The model's likelihood: its stock forward pass, or the fast path."""
+    in_use: Lock = field(default_factory=Lock, repr=False, compare=False)
+
+    @classmethod
+    def load(
+        cls,
+        adapter: Path | str,
+        model: str | None = None,
+        device: Device = "auto",
+        dtype: Dtype = "auto",
+        template: Template = "auto",
+    ) -> Session:
+        """Load an adapter's folder on its base; without `model`, on the base it was trained on.
+
+        The template `auto` is the one the adapter was trained with, where its folder names it. The
+        likelihood is the stock one; see `with_fast_path`.
+
+        Raises:
+            ModelError, AdapterError, UsageError: the base or the adapter cannot be used.
+        """
+        folder = Path(adapter)
+        origin = adapter_origin(folder)
+        name = model or origin.base_name
+        layer = layer_size(find_model_folder(name))
+        compute = choose_compute(device, dtype, layer, origin.cpu_dtype)
+        base = load_base(name, compute)
+        if template == "auto" and origin.template:
+            template = origin.template
+        encoder = make_encoder(
+            base.tokenizer,
+            choose_template(template, base.tokenizer),
+            base_stop_ids=base.stop_ids,
+        )
+        tuned = load_adapter(base, folder)
+        row_nll = stock_nll(tuned, pad_token_id(base.tokenizer))
+        return cls(base, tuned, encoder, compute, row_nll)
+
+    def with_fast_path(self) -> Session:
+        """Return this session with the fastest likelihood that agrees with the stock one."""
+        pad_id = pad_token_id(self.base.tokenizer)
+        fast = choose_fast_path(self.model, pad_id, wanted_pieces(("all",)))
+        return replace(self, row_nll=fast.row_nll)
+
+    def encode(self, example: Example) -> Encoded:
+        """Return the ids and labels of a question with its answer, however long they are."""
+        return self.encoder.encode(example)
+
+    def prompts(self, asked: Sequence[Example | str], max_new_tokens: int) -> list[Prompt]:
+        """Return the prompts of questions, each cut so that its answer has room.
+
+        A prompt keeps half of the model's context however large `max_new_tokens` is. A
+        conversation loses its oldest exchanges first, then the middle of what is left.
+
+        Raises:
+            DataError: some ask nothing, or hold a special token that the chat template would obey;
+                all of these are named.
+        """
+        examples = [
+            make_question(it, number=number) if isinstance(it, str) else it
+            for number, it in enumerate(asked, 1)
+        ]
+        texts = [it.where for it in examples if it.is_plain_text]
+        if texts:
+            faults = [f"{where}: a plain text, which asks nothing." for where in texts]
+            raise DataError(faults, "Give questions.")
+        refuse_errors(special_token_findings(self.encoder, examples))
+        context = self.base.context
+        room = max(context - max_new_tokens, context // 2)
+        return [Prompt(*self.encoder.fit_prompt(example, room)) for example in examples]
+
+    def decoding(
+        self,
+        max_new_tokens: int,
+        *,
+        do_sample: bool = False,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        seed: int = 0,
+    ) -> Decoding:
+        """Return how answers are drawn, with the stop ids and the context of this model."""
+        return Decoding(
+            max_new_tokens=max_new_tokens,
+            stop_ids=self.encoder.stop_ids(),
+            pad_id=pad_token_id(self.base.tokenizer),
+            do_sample=do_sample,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            context=self.base.context,
+        )
+
+    def answer_both(
+        self, prompts: Sequence[Ids], decoding: Decoding, batch_size: int = BATCH_SIZE
+    ) -> tuple[tuple[Answer, ...], tuple[Answer, ...]]:
+        """Return the answers of base and of tuned model to every prompt, in the order given.
+
+        Both draw with the same random numbers; where model and adapter allow it they share their
+        forward passes, of at most `batch_size` prompts.
+        """
+        with self._alone():
+            tokenizer = self.base.tokenizer
+            return generate.answer_both(self.model, tokenizer, prompts, decoding, batch_size)
+
+    def answer(
+        self,
+        prompts: Sequence[Ids],
+        decoding: Decoding,
+        batch_size: int = BATCH_SIZE,
+        *,
+        side: Side = "tuned",
+    ) -> tuple[Answer, ...]:
+        """Return one side's answers to every prompt, in the order given."""
+        with self._alone(), on_side(self.model, side):
+            tokenizer = self.base.tokenizer
+            return generate.generate_answers(self.model, tokenizer, prompts, decoding, batch_size)
+
+    def stream(
+        self, prompt: Ids, decoding: Decoding, side: Side = "tuned"
+    ) -> Generator[str, None, Answer]:
+        """Yield one side's answer to a prompt, piece by piece as soon as each is certain.
+
+        The pieces joined and stripped are the text of the answer that `answer` gives, which is also
+        the generator's return value. Closing the iterator stops the model and gives the session
+        free; so does an error, and so does the end.
+        """
+        with self._alone():
+            return (
+                yield from stream_answer(self.model, self.base.tokenizer, prompt, decoding, side)
+            )
+
+    def score(
+        self, rows: Sequence[Encoded], batch_size: int = BATCH_SIZE
+    ) -> tuple[tuple[Score, ...], tuple[Score, ...]]:
+        """Return the scores of base and of tuned model for every row, in the order given."""
+        with self._alone():
+            return base_and_tuned(
+                self.model, lambda: score_rows(self.model, rows, self.row_nll, batch_size)
+            )
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        if not self.in_use.acquire(blocking=False):
+            raise RuntimeError(
+                "The session is in use: wait for the other call, or close the stream that is open."
+            )
+        try:
+            yield
+        finally:
+            self.in_use.release()
