@@ -38,7 +38,7 @@ def test_a_prompt_that_is_cut_is_named(session: Session) -> None:
     small = replace(session, base=replace(session.base, context=200))
     out = io.StringIO()
     prompts = compare._prompts(Console(file=out, width=200), small, (short, long), 80)
-    assert [len(ids) for ids in prompts] == [len(session.encoder.prompt_ids(short)), 120]
+    assert [len(it.ids) for it in prompts] == [len(session.encoder.prompt_ids(short)), 120]
     assert out.getvalue() == (
         f"argument:1: the prompt is cut from {len(session.encoder.prompt_ids(long))} to 120 "
         "tokens, so that the model has room for an answer.\n"

@@ -12,7 +12,7 @@ from tiny import Models, save_noisy_adapter
 
 from finetuning_exam.cli.interactive import HELP, ask_interactively
 from finetuning_exam.errors import DataError
-from finetuning_exam.model.session import Session
+from finetuning_exam.model.session import Prompt, Session
 
 PROMPTS = {"why?": (5, 6, 7), "how?": (8, 9, 10, 11)}
 
@@ -34,14 +34,14 @@ def _talk(session: Session, monkeypatch: pytest.MonkeyPatch, *lines: str) -> str
         except StopIteration:
             raise EOFError from None
 
-    def to_ids(text: str, number: int) -> tuple[int, ...]:
+    def to_prompt(text: str, number: int) -> Prompt:
         if text not in PROMPTS:
             raise DataError([f"question:{number}: not known."])
-        return PROMPTS[text]
+        return Prompt(PROMPTS[text])
 
     monkeypatch.setattr(Console, "input", read)
     console = Console(file=io.StringIO(), width=500)
-    ask_interactively(console, session, session.decoding(8), to_ids)
+    ask_interactively(console, session, session.decoding(8), to_prompt)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 

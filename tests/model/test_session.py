@@ -17,10 +17,13 @@ from finetuning_exam.model.generation.decoding import Decoding
 from finetuning_exam.model.generation.generate import generate_answers
 from finetuning_exam.model.likelihood import stock_nll
 from finetuning_exam.model.load import load_base
+from finetuning_exam.model.mode import Side
 from finetuning_exam.model.score import score_rows
 from finetuning_exam.model.session import Prompt, Session
+from finetuning_exam.settings import CompareSettings
 
 EXAMPLES = rows(5)
+QUESTION = "What does the cat do?"
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +57,11 @@ def test_everything_is_that_of_two_separate_models(
         generate_answers(model, base.tokenizer, prompts, decoding, 1)
         for model in (base.model, session.model)
     ]
-    assert session.answer_both(prompts, decoding, 3) == tuple(expected)
-    assert session.answer(prompts, decoding, side="base") == expected[0]
-    assert session.answer(prompts, decoding, side="tuned") == expected[1]
-    assert session.answer(prompts, decoding) == expected[1] != expected[0]
+    assert session.answer_both(EXAMPLES, decoding, 3) == tuple(expected)
+    assert tuple(session.answer(it, decoding, "base") for it in EXAMPLES) == expected[0]
+    assert tuple(session.answer(it, decoding, "tuned") for it in EXAMPLES) == expected[1]
+    assert session.answer(EXAMPLES[0], decoding) == expected[1][0]
+    assert expected[0] != expected[1]
     encoded = [session.encode(example) for example in EXAMPLES]
     for found, model in zip(session.score(encoded, 2), (base.model, session.model), strict=True):
         assert [it.nll for it in found] == pytest.approx(
@@ -70,10 +74,10 @@ def test_everything_is_that_of_two_separate_models(
 def test_a_stream_is_the_answer(session: Session, do_sample: bool) -> None:
     """For each side the pieces joined are the text that `answer` gives."""
     decoding = session.decoding(8, do_sample=do_sample, seed=3)
-    (prompt,) = session.prompts(["What does the cat do?"], 8)
-    for side in ("base", "tuned"):
-        (answer,) = session.answer([prompt.ids], decoding, side=side)
-        assert "".join(session.stream(prompt.ids, decoding, side)).strip() == answer.text
+    sides: tuple[Side, ...] = ("base", "tuned")
+    for side in sides:
+        answer = session.answer(QUESTION, decoding, side)
+        assert "".join(session.stream(QUESTION, decoding, side)).strip() == answer.text
 
 
 def test_the_fast_path_scores_the_same(session: Session) -> None:
@@ -89,18 +93,17 @@ def test_a_session_does_one_thing_at_a_time(session: Session) -> None:
     """While a stream is open every other use is refused, since the adapter may be off; closing it
     gives the session free, also for one with another likelihood.
     """
-    (prompt,) = session.prompts(["What does the cat do?"], 8)
     decoding = session.decoding(8)
     row = session.encode(EXAMPLES[0])
     uses: tuple[Callable[[], object], ...] = (
         lambda: session.score([row]),
         lambda: session.with_fast_path().score([row]),
-        lambda: session.answer([prompt.ids], decoding),
-        lambda: session.answer_both([prompt.ids], decoding),
-        lambda: next(session.stream(prompt.ids, decoding, "tuned")),
+        lambda: session.answer(QUESTION, decoding),
+        lambda: session.answer_both([QUESTION], decoding),
+        lambda: next(session.stream(QUESTION, decoding, "tuned")),
     )
     expected = session.score([row])
-    pieces = session.stream(prompt.ids, decoding, "base")
+    pieces = session.stream(QUESTION, decoding, "base")
     assert session.score([row]) == expected, "a stream that has not begun is not open"
     next(pieces)
     for use in uses:
@@ -108,15 +111,21 @@ def test_a_session_does_one_thing_at_a_time(session: Session) -> None:
             use()
     pieces.close()
     assert session.score([row]) == expected
-    list(session.stream(prompt.ids, decoding, "base"))
+    list(session.stream(QUESTION, decoding, "base"))
     assert session.score([row]) == expected
 
 
 def test_an_error_gives_the_session_free(session: Session) -> None:
     """After a call that failed the next one is answered."""
     with pytest.raises(AssertionError):
-        session.answer([()], session.decoding(8))
-    assert session.answer([], session.decoding(8)) == ()
+        session.answer(Prompt(()), session.decoding(8))
+    assert session.answer_both([], session.decoding(8)) == ((), ())
+
+
+def test_an_answer_needs_no_more_than_a_question(session: Session) -> None:
+    """Without settings an answer is greedy and as long as `fte compare` has it."""
+    assert session.decoding().max_new_tokens == CompareSettings().max_new_tokens
+    assert session.answer(QUESTION) == session.answer(QUESTION, session.decoding())
 
 
 def test_decoding_knows_the_model(session: Session) -> None:
@@ -151,11 +160,20 @@ def test_a_question_may_be_a_text(session: Session) -> None:
     """A text is asked as a record with that instruction is; an empty one is refused by its
     number.
     """
-    question = "What does the cat do?"
-    example = Example(question, "", 1, "d.jsonl")
-    assert session.prompts([question], 8) == session.prompts([example], 8)
+    example = Example(QUESTION, "", 1, "d.jsonl")
+    assert session.prompts([QUESTION], 8) == session.prompts([example], 8)
     with pytest.raises(DataError, match=r"^question:2: the question is empty\.$"):
-        session.prompts([question, " "], 8)
+        session.prompts([QUESTION, " "], 8)
+
+
+def test_a_prompt_stays_as_it_is(session: Session) -> None:
+    """What `prompts` made is not encoded or cut again, also among other questions."""
+    prompt = Prompt((5, 6, 7), 2)
+    assert _with_context(session, 4).prompts([QUESTION, prompt], 8)[1] is prompt
+    decoding = session.decoding(8)
+    assert session.answer(session.prompts([QUESTION], 8)[0], decoding) == session.answer(
+        QUESTION, decoding
+    )
 
 
 def test_earlier_turns_are_part_of_the_prompt(session: Session) -> None:

@@ -22,7 +22,7 @@ from finetuning_exam.settings import CompareSettings
 
 if TYPE_CHECKING:
     from finetuning_exam.model.generation.decoding import Decoding
-    from finetuning_exam.model.session import Session
+    from finetuning_exam.model.session import Prompt, Session
     from finetuning_exam.report.comparison import Comparison
 
 
@@ -46,11 +46,11 @@ def run(parsed: Parsed[CompareSettings]) -> int:
     session = load_session(console, settings)
     if not examples:
 
-        def to_ids(text: str, number: int) -> tuple[int, ...]:
+        def to_prompt(text: str, number: int) -> Prompt:
             question = make_question(text, "question", number)
             return _prompts(console, session, [question], settings.max_new_tokens)[0]
 
-        ask_interactively(console, session, _decoding(session, settings), to_ids)
+        ask_interactively(console, session, _decoding(session, settings), to_prompt)
         return 0
     comparisons = _compare(console, session, examples, settings)
     _show(console, comparisons)
@@ -123,8 +123,8 @@ def _score_references(
 
 def _prompts(
     console: Console, session: Session, examples: Sequence[Example], max_new_tokens: int
-) -> list[tuple[int, ...]]:
-    """Return the ids of what is asked, and print which prompts are cut to leave room for an answer.
+) -> list[Prompt]:
+    """Return the prompts of what is asked, and print which are cut to leave room for an answer.
 
     Raises:
         DataError: a record asks nothing, or holds a special token that the template would obey.
@@ -138,7 +138,7 @@ def _prompts(
                 f"{example.where}: the prompt is cut from {n_kept + prompt.n_cut} to {n_kept} "
                 "tokens, so that the model has room for an answer.",
             )
-    return [prompt.ids for prompt in prompts]
+    return prompts
 
 
 def _show(console: Console, comparisons: Sequence[Comparison]) -> None:

@@ -18,7 +18,7 @@ from finetuning_exam.report.text import visible
 if TYPE_CHECKING:
     from finetuning_exam.model.generation.decoding import Decoding
     from finetuning_exam.model.mode import Side
-    from finetuning_exam.model.session import Session
+    from finetuning_exam.model.session import Prompt, Session
 
 SIDES: dict[str, tuple[Side, ...]] = {
     "/base": ("base",),
@@ -26,12 +26,12 @@ SIDES: dict[str, tuple[Side, ...]] = {
     "/both": ("base", "tuned"),
 }
 HELP = "Type a question. /base, /tuned and /both say who answers; /quit or an empty line ends."
-ToIds = Callable[[str, int], tuple[int, ...]]
-"""Turns the text of a question and its number into the ids of the prompt."""
+ToPrompt = Callable[[str, int], "Prompt"]
+"""Turns the text of a question and its number into a prompt."""
 
 
 def ask_interactively(
-    console: Console, session: Session, decoding: Decoding, to_ids: ToIds
+    console: Console, session: Session, decoding: Decoding, to_prompt: ToPrompt
 ) -> None:
     """Ask for questions until there are no more (`/quit`, an empty line, or the end of input)."""
     with suppress(ImportError):  # not on Windows, where there is no history then
@@ -56,21 +56,23 @@ def ask_interactively(
         else:
             number += 1
             try:
-                ids = to_ids(text, number)
+                prompt = to_prompt(text, number)
             except DataError as error:
                 print_line(console, str(error))
                 continue
             for side in sides:
-                _stream(console, session, ids, replace(decoding, seed=decoding.seed + number), side)
+                _stream(
+                    console, session, prompt, replace(decoding, seed=decoding.seed + number), side
+                )
 
 
 def _stream(
-    console: Console, session: Session, ids: tuple[int, ...], decoding: Decoding, side: Side
+    console: Console, session: Session, prompt: Prompt, decoding: Decoding, side: Side
 ) -> None:
     """Print one model's answer piece by piece; Ctrl-C ends this answer only."""
     console.print(Text(f"{side}: ", style="bold" if side == "tuned" else "dim"), end="")
     try:
-        with closing(session.stream(ids, decoding, side)) as pieces:
+        with closing(session.stream(prompt, decoding, side)) as pieces:
             for piece in pieces:
                 console.print(Text(visible(piece)), end="", soft_wrap=True)
     except KeyboardInterrupt:

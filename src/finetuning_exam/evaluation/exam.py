@@ -16,7 +16,7 @@ from finetuning_exam.evaluation.stats import PairedDifference, family_confidence
 from finetuning_exam.evaluation.verdict import Verdict, verdict
 from finetuning_exam.model.adapter import base_and_tuned
 from finetuning_exam.model.generation.generate import Answer
-from finetuning_exam.model.session import Session
+from finetuning_exam.model.session import Prompt, Session
 from finetuning_exam.settings import ExamCommandSettings, TrainSettings
 
 Stage = Literal["scoring", "answering", "choosing"]
@@ -126,7 +126,7 @@ def _answers(
     """Return the greedy answers of base and tuned to the prompts of these rows."""
     if not rows:
         return (), ()
-    prompts = [row.ids[: row.prompt_length] for row in rows]
+    prompts = [Prompt(row.ids[: row.prompt_length]) for row in rows]
     decoding = session.decoding(plan.longest_answer(rows), seed=plan.seed)
     return session.answer_both(prompts, decoding, plan.batch_size)
 

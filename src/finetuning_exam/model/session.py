@@ -27,25 +27,26 @@ from finetuning_exam.model.fast.path import choose_fast_path, wanted_pieces
 from finetuning_exam.model.folder import adapter_origin, find_model_folder
 from finetuning_exam.model.generation import generate
 from finetuning_exam.model.generation.decoding import Decoding
-from finetuning_exam.model.generation.generate import Answer
+from finetuning_exam.model.generation.generate import Answer, generate_answers
 from finetuning_exam.model.generation.stream import stream_answer
 from finetuning_exam.model.likelihood import RowNll, stock_nll
 from finetuning_exam.model.load import Base, load_base
 from finetuning_exam.model.mode import Side, on_side
 from finetuning_exam.model.score import Score, score_rows
 from finetuning_exam.model.tokenizer import pad_token_id
-from finetuning_exam.settings import Device, Dtype, Template
-
-Ids = tuple[int, ...]
-BATCH_SIZE = 16
+from finetuning_exam.settings import CompareSettings, Device, Dtype, Template
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """The ids of a question, ready to be answered, and how many were cut to make them fit."""
 
-    ids: Ids
+    ids: tuple[int, ...]
     n_cut: int = 0
+
+
+Question = str | Example | Prompt
+"""A text that was typed; a record, which may have earlier turns; or what `prompts` made of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,9 @@ class Session:
     Nothing is printed, and no method changes the session. Base and adapter share their weights, so
     a session does one thing at a time: a call from another thread, or while a stream is open,
     raises `RuntimeError` rather than answer as the wrong side.
+
+        session = Session.load("output")
+        print(session.answer("What does ls do?").text)
     """
 
     base: Base
@@ -109,20 +113,22 @@ class Session:
         """Return the ids and labels of a question with its answer, however long they are."""
         return self.encoder.encode(example)
 
-    def prompts(self, asked: Sequence[Example | str], max_new_tokens: int) -> list[Prompt]:
+    def prompts(self, questions: Sequence[Question], max_new_tokens: int) -> list[Prompt]:
         """Return the prompts of questions, each cut so that its answer has room.
 
         A prompt keeps half of the model's context however large `max_new_tokens` is. A
-        conversation loses its oldest exchanges first, then the middle of what is left.
+        conversation loses its oldest exchanges first, then the middle of what is left. What is a
+        `Prompt` already stays as it is.
 
         Raises:
             DataError: some ask nothing, or hold a special token that the chat template would obey;
                 all of these are named.
         """
-        examples = [
+        asked = [
             make_question(it, number=number) if isinstance(it, str) else it
-            for number, it in enumerate(asked, 1)
+            for number, it in enumerate(questions, 1)
         ]
+        examples = [it for it in asked if isinstance(it, Example)]
         texts = [it.where for it in examples if it.is_plain_text]
         if texts:
             faults = [f"{where}: a plain text, which asks nothing." for where in texts]
@@ -130,11 +136,14 @@ class Session:
         refuse_errors(special_token_findings(self.encoder, examples))
         context = self.base.context
         room = max(context - max_new_tokens, context // 2)
-        return [Prompt(*self.encoder.fit_prompt(example, room)) for example in examples]
+        return [
+            it if isinstance(it, Prompt) else Prompt(*self.encoder.fit_prompt(it, room))
+            for it in asked
+        ]
 
     def decoding(
         self,
-        max_new_tokens: int,
+        max_new_tokens: int = CompareSettings.max_new_tokens,
         *,
         do_sample: bool = False,
         temperature: float = 1.0,
@@ -153,47 +162,64 @@ class Session:
             context=self.base.context,
         )
 
+    def answer(
+        self, question: Question, decoding: Decoding | None = None, side: Side = "tuned"
+    ) -> Answer:
+        """Return one side's answer to a question.
+
+        Raises:
+            DataError: as `prompts`.
+        """
+        decoding = decoding or self.decoding()
+        prompt = self._prompt(question, decoding)
+        with self._alone(), on_side(self.model, side):
+            tokenizer = self.base.tokenizer
+            (answer,) = generate_answers(self.model, tokenizer, [prompt.ids], decoding, 1)
+        return answer
+
     def answer_both(
-        self, prompts: Sequence[Ids], decoding: Decoding, batch_size: int = BATCH_SIZE
+        self,
+        questions: Sequence[Question],
+        decoding: Decoding | None = None,
+        batch_size: int = CompareSettings.eval_batch_size,
     ) -> tuple[tuple[Answer, ...], tuple[Answer, ...]]:
-        """Return the answers of base and of tuned model to every prompt, in the order given.
+        """Return the answers of base and of tuned model to every question, in the order given.
 
         Both draw with the same random numbers; where model and adapter allow it they share their
-        forward passes, of at most `batch_size` prompts.
+        forward passes, of at most `batch_size` questions.
+
+        Raises:
+            DataError: as `prompts`.
         """
+        decoding = decoding or self.decoding()
+        prompts = [it.ids for it in self.prompts(questions, decoding.max_new_tokens)]
         with self._alone():
             tokenizer = self.base.tokenizer
             return generate.answer_both(self.model, tokenizer, prompts, decoding, batch_size)
 
-    def answer(
-        self,
-        prompts: Sequence[Ids],
-        decoding: Decoding,
-        batch_size: int = BATCH_SIZE,
-        *,
-        side: Side = "tuned",
-    ) -> tuple[Answer, ...]:
-        """Return one side's answers to every prompt, in the order given."""
-        with self._alone(), on_side(self.model, side):
-            tokenizer = self.base.tokenizer
-            return generate.generate_answers(self.model, tokenizer, prompts, decoding, batch_size)
-
     def stream(
-        self, prompt: Ids, decoding: Decoding, side: Side = "tuned"
+        self, question: Question, decoding: Decoding | None = None, side: Side = "tuned"
     ) -> Generator[str, None, Answer]:
-        """Yield one side's answer to a prompt, piece by piece as soon as each is certain.
+        """Yield one side's answer to a question, piece by piece as soon as each is certain.
 
         The pieces joined and stripped are the text of the answer that `answer` gives, which is also
-        the generator's return value. Closing the iterator stops the model and gives the session
-        free; so does an error, and so does the end.
+        the generator's return value. Closing the iterator stops the model and frees the session;
+        so does an error, and so does the end.
+
+        Raises:
+            DataError: as `prompts`, when the first piece is asked for.
         """
+        decoding = decoding or self.decoding()
+        prompt = self._prompt(question, decoding)
         with self._alone():
-            return (
-                yield from stream_answer(self.model, self.base.tokenizer, prompt, decoding, side)
-            )
+            tokenizer = self.base.tokenizer
+            return (yield from stream_answer(self.model, tokenizer, prompt.ids, decoding, side))
+
+    def _prompt(self, question: Question, decoding: Decoding) -> Prompt:
+        return self.prompts([question], decoding.max_new_tokens)[0]
 
     def score(
-        self, rows: Sequence[Encoded], batch_size: int = BATCH_SIZE
+        self, rows: Sequence[Encoded], batch_size: int = CompareSettings.eval_batch_size
     ) -> tuple[tuple[Score, ...], tuple[Score, ...]]:
         """Return the scores of base and of tuned model for every row, in the order given."""
         with self._alone():
