@@ -317,7 +317,7 @@ def test_an_exam_without_its_training_file_says_so(
     quick = ("--device", "cpu", "--answered_examples", "0")
     assert main(["exam", str(data), "--adapter", str(folder), *quick]) == 0
     said = capsys.readouterr().out
-    assert "The training file cannot be read here: overlap with it is not known." in said
+    assert "The training file cannot be read here, so overlap with it is unknown." in said
     assert "in the training file" not in said
 
 

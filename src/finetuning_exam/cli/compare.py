@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def run(parsed: Parsed[CompareSettings]) -> int:
-    """Run the command; returns its exit code.
+    """Run the command and return its exit code.
 
     Raises:
         UserError: a mistake that the user can fix.
@@ -39,7 +39,7 @@ def run(parsed: Parsed[CompareSettings]) -> int:
         print_line(console, "temperature and top_p have no effect without --do_sample.")
     examples = _asked(settings)
     if settings.html and not examples:
-        raise UsageError("--html: needs questions.", "Give some, or --prompts FILE.")
+        raise UsageError("--html: there are no questions.", "Give some, or --prompts FILE.")
     if settings.html is not None:
         check_can_write("--html", Path(settings.html))
         check_overwrites("--html", Path(settings.html), "<html", "a page")

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def run(parsed: Parsed[ExamCommandSettings]) -> int:
-    """Run the command; returns its exit code.
+    """Run the command and return its exit code.
 
     Raises:
         UserError: a mistake that the user can fix.
@@ -78,7 +78,7 @@ def _trained(origin: Origin, console: Console) -> tuple[Example, ...]:
             print_line(console, f"Warning: {records.path} has changed since the training.")
         if records.examples:
             return records.examples
-    print_line(console, "The training file cannot be read here: overlap with it is not known.")
+    print_line(console, "The training file cannot be read here, so overlap with it is unknown.")
     return ()
 
 

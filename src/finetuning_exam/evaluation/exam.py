@@ -1,4 +1,4 @@
-"""The exam: base and tuned model on the same held-out examples, and what may be concluded."""
+"""The exam: base and tuned model on the same held-out examples, and the conclusion."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OnStage = Callable[[Stage], None]
 
 @dataclass(frozen=True, slots=True)
 class Exam:
-    """The whole exam. `forgetting` compares both models on general text nobody was taught."""
+    """The whole exam. `forgetting` compares both models on general text, never trained on."""
 
     verdict: Verdict
     is_held_out: bool
@@ -37,7 +37,7 @@ class Exam:
 
 @dataclass(frozen=True, slots=True)
 class ExamPlan:
-    """How an exam is taken: settings and texts that do not depend on the questions."""
+    """Settings and texts of an exam, which do not depend on its questions."""
 
     seed: int
     batch_size: int

@@ -1,4 +1,4 @@
-"""Scores under teacher forcing: how likely a model finds the supervised tokens of rows."""
+"""Scores under teacher forcing: the likelihood of the supervised tokens of rows."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def values_in_batches(
 ) -> list[float]:
     """Compute a value for every row, by rows of like length in one forward pass.
 
-    `compute` gets the indices of a batch and returns its values: (rows,). Dropout is off whatever
-    the model's mode, and there are no gradients. The values are in the order of `lengths`.
+    `compute` takes the indices of a batch and returns its values: (rows,). Dropout and gradients
+    are off, whatever the model's mode. The values are in the order of `lengths`.
     """
     order = sorted(range(len(lengths)), key=lambda index: lengths[index])
     values = [0.0] * len(lengths)

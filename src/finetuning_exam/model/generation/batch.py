@@ -16,14 +16,14 @@ from finetuning_exam.model.generation.decoding import Decoding, choose_tokens, r
 from finetuning_exam.model.generation.side_by_side import TunedRows
 
 _POSITIONS_FROM_MASK = ("bloom", "mpt", "biogpt")
-"""Model types that take no position ids and yet find a row's positions behind its padding."""
+"""Model types that take no position ids, yet count a row's positions from behind its padding."""
 _STATE_IN_MODULES = ("recurrent_gemma",)
-"""Model types whose modules keep a state beside the cache, where no row can be dropped."""
+"""Model types whose modules keep a state outside the cache, from which no row can be dropped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """An answer to be written: the prompt's ids, the number of its question, and by which side."""
+    """An answer to be written: the ids of its prompt, the number of its question, and the side."""
 
     prompt: tuple[int, ...]
     question: int
@@ -31,11 +31,12 @@ class Row:
 
 
 def can_batch(model: PreTrainedModel | PeftModel) -> bool:
-    """Whether rows of unequal lengths can share a batch of this model and leave it one by one.
+    """Return whether rows of unequal length can share a batch of this model and leave it singly.
 
-    Not so are models without Transformers' common cache, or with layers of their own kind in it
-    (which compress what they hold in blocks, padding and all); models that count positions from
-    the start of the padding; and adapters outside the model's modules, such as prompt tuning.
+    They cannot in models without Transformers' common cache, or with layers of their own kind in
+    it (which compress what they hold in blocks, padding and all); in models that count positions
+    from the start of the padding; and with adapters outside the model's modules, as in prompt
+    tuning.
     """
     if isinstance(model, PeftModel):
         config = model.active_peft_config
@@ -62,8 +63,8 @@ def write_answers(
 ) -> list[list[int]]:
     """Return the new ids of every row, the stop id included where one was reached.
 
-    With `tuned`, the rows of the tuned model must come first; it is told before every pass how
-    many of them are left.
+    With `tuned`, the rows of the tuned model must come first; before every pass, the number of
+    them that are left is announced to it.
     """
     written: list[list[int]] = [[] for _ in rows]
     for step in write_steps(model, rows, decoding, tuned):
@@ -79,8 +80,9 @@ def write_steps(
     decoding: Decoding,
     tuned: TunedRows | None = None,
 ) -> Iterator[dict[int, int]]:
-    """Yield, for one forward pass after the other, the next id of every row that goes on, by the
-    row's index; see `write_answers`.
+    """Yield the next id of every unfinished row, by the row's index, one forward pass at a time.
+
+    The arguments are those of `write_answers`.
     """
     width = max(len(row.prompt) for row in rows)
     n_new = decoding.room(width)
@@ -106,7 +108,7 @@ def write_steps(
 
 
 def _closed_up(is_tuned: Sequence[bool], kept: Sequence[int]) -> list[int]:
-    """The places of the kept rows in a new order, tuned ones first, that moves few of them."""
+    """Return the places of the kept rows, tuned rows first, in an order that moves few of them."""
     tuned = [at for at in kept if is_tuned[at]]
     base = [at for at in kept if not is_tuned[at]]
     order: list[int] = []
@@ -119,10 +121,10 @@ def _closed_up(is_tuned: Sequence[bool], kept: Sequence[int]) -> list[int]:
 
 
 class _Batch:
-    """The rows that are still written: their ids, and what the model keeps of them.
+    """The unfinished rows: their ids, and the model's cache of them.
 
     `ids`, and the mask and positions beside it, have shape (rows, longest prompt + new tokens) and
-    are filled up to `length`; the first `n_cached` of these the model has seen.
+    are filled up to `length`; the model has seen the first `n_cached` of these.
     """
 
     def __init__(
@@ -146,7 +148,7 @@ class _Batch:
         self._options = {"logits_to_keep": 1} if _accepts(model, "logits_to_keep") else {}
 
     def next_logits(self) -> Tensor:
-        """Logits of the token after the last: (rows, vocabulary) float32."""
+        """Return the logits of the token after the last: (rows, vocabulary) float32."""
         end = self.length
         options: dict[str, object] = {**self._options}
         if self._takes_positions:
@@ -181,7 +183,7 @@ class _Batch:
 
 
 def _inner(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
-    """The model itself; an adapter that lives in its modules works there too."""
+    """Return the model inside a `PeftModel`; an adapter in its modules works there too."""
     return model.get_base_model() if isinstance(model, PeftModel) else model
 
 

@@ -1,4 +1,4 @@
-"""A cache of keys and values that grows, and loses rows, without being copied at every token."""
+"""A cache of keys and values that can grow and drop rows without a copy for every token."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        """Append states of shape (rows, heads, new positions, width); returns all of them."""
+        """Append states of shape (rows, heads, new positions, width), and return all of them."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         before = self.get_seq_length()
@@ -66,10 +66,10 @@ def _buffer(states: Tensor, old: Tensor, n_old: int, capacity: int) -> Tensor:
 
 
 def roomy_cache(config: PreTrainedConfig) -> DynamicCache:
-    """The cache that Transformers makes for a model, its plain layers replaced by roomy ones.
+    """Return the cache that Transformers makes for a model, with its plain layers made roomy.
 
-    Layers of other kinds (sliding windows, recurrent states) stay what they are; they can drop
-    rows too, by copying.
+    Layers of other kinds (sliding windows, recurrent states) stay as they are; they can drop rows
+    too, by copying.
     """
     cache = DynamicCache(config=config)
     cache.layers = [RoomyLayer() if type(it) is DynamicLayer else it for it in cache.layers]

@@ -1,4 +1,4 @@
-"""How answers are drawn: the settings of it, and the choice of each row's next token."""
+"""Decoding: its settings, and the choice of each row's next token."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogit
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How answers are drawn. Without `do_sample` it is greedy and the rest has no effect."""
+    """Settings of decoding: greedy without `do_sample`, and then the rest of them has no effect."""
 
     max_new_tokens: int
     stop_ids: tuple[int, ...]
@@ -26,24 +26,24 @@ class Decoding:
     """Positions of the model, which a prompt and its answer never exceed; absent: no limit."""
 
     def room(self, prompt_length: int) -> int:
-        """Tokens that an answer may have after a prompt of this length: at least one."""
+        """Return how many tokens an answer may have after a prompt of this length: at least one."""
         if self.context is None:
             return self.max_new_tokens
         return max(1, min(self.max_new_tokens, self.context - prompt_length))
 
 
 def random_numbers(seed: int, questions: Sequence[int], n_tokens: int) -> Tensor:
-    """Numbers in [0, 1) that choose each row's tokens: (rows, n_tokens) float32.
+    """Return numbers in [0, 1) that choose each row's tokens: (rows, n_tokens) float32.
 
-    They come from the seed and the row's question alone: not from the batch it is in, and base and
-    tuned model share them.
+    They depend on the seed and the row's question alone, not on its batch, and base and tuned model
+    share them.
     """
     rows = [np.random.default_rng((seed, it)).random(n_tokens, np.float32) for it in questions]
     return torch.from_numpy(np.stack(rows))
 
 
 def choose_tokens(logits: Tensor, numbers: Tensor, decoding: Decoding) -> Tensor:
-    """The next token of each row, (rows,), for logits of (rows, vocabulary) and numbers of (rows,).
+    """Return each row's next token, (rows,), for logits (rows, vocabulary) and numbers (rows,).
 
     A token is drawn where the sum of the probabilities up to it first exceeds the row's number.
     """

@@ -1,5 +1,5 @@
-"""Answers in the model's own words: many prompts in one left-padded batch with a cache, base and
-tuned model side by side.
+"""Generated answers: many prompts in one left-padded batch with a cache, base and tuned model side
+by side.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from finetuning_exam.model.generation.side_by_side import (
 from finetuning_exam.model.mode import evaluating
 
 MAX_POSITIONS = 16_384
-"""Positions (rows times length with the answer) of a batch: they bound the size of its cache."""
+"""Most positions of a batch (rows times length with the answer), which bound its cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A generated text without its end token, and whether the model ended it by itself."""
+    """A generated text without its end token, and whether the model ended it itself."""
 
     text: str
     stopped: bool
@@ -49,9 +49,9 @@ def answer_both(
     decoding: Decoding,
     batch_size: int,
 ) -> tuple[tuple[Answer, ...], tuple[Answer, ...]]:
-    """Answers of base and of tuned model to every prompt (its ids), in the order given.
+    """Return the answers of base and of tuned model to every prompt (its ids), in the order given.
 
-    Both write in the same forward passes, of at most `batch_size` prompts, where model and adapter
+    Both write in the same forward passes, of at most `batch_size` prompts, if model and adapter
     allow it, else one after the other. No answer depends on the other prompts beyond rounding.
     """
     assert all(prompts), "a prompt without ids has nothing to answer"
@@ -72,7 +72,7 @@ def generate_answers(
     decoding: Decoding,
     batch_size: int,
 ) -> tuple[Answer, ...]:
-    """Answers of one model, as it is, to every prompt (its ids), in the order given."""
+    """Return the model's answers, as it is, to every prompt (its ids), in the order given."""
     assert all(prompts), "a prompt without ids has nothing to answer"
     rows = [Row(prompt, number) for number, prompt in enumerate(prompts)]
     written: dict[int, list[int]] = {}
@@ -89,7 +89,7 @@ def generate_answers(
 def _write_both(
     model: PeftModel, prompts: Sequence[tuple[int, ...]], decoding: Decoding, batch_size: int
 ) -> list[tuple[list[int], list[int]]]:
-    """New ids of base and tuned model for each prompt.
+    """Return the new ids of base and tuned model for each prompt.
 
     Raises:
         RowsNotApart: a module of the model cannot tell rows apart.
@@ -111,11 +111,11 @@ def _write_both(
 def batches(
     lengths: Sequence[int], decoding: Decoding, batch_size: int, n_sides: int = 1
 ) -> list[list[int]]:
-    """Indices of prompts that are answered together, like lengths first.
+    """Return the indices of prompts that are answered together, by length.
 
     A prompt that leaves too little room for `max_new_tokens` shares its batch only with prompts of
-    the same length, so that it cuts short no answer but its own. A batch of more than one prompt
-    has at most `MAX_POSITIONS` positions.
+    the same length, so that no other answer is cut short. A batch of more than one prompt has at
+    most `MAX_POSITIONS` positions.
     """
     found: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda index: lengths[index]):
@@ -137,7 +137,7 @@ def batches(
 
 
 class _Choice(LogitsProcessor):  # type: ignore[misc]
-    """Leaves of each row's logits only the token that is chosen for it."""
+    """Masks every token of a row but the one that is chosen for it."""
 
     def __init__(self, row: Row, decoding: Decoding) -> None:
         self._start = len(row.prompt)
@@ -158,7 +158,7 @@ def write_alone(
     decoding: Decoding,
     streamer: BaseStreamer | None = None,
 ) -> list[int]:
-    """New ids of a single row, by the model's own `generate`."""
+    """Return the new ids of a single row, by the model's own `generate`."""
     ids = torch.tensor([row.prompt], device=next(model.parameters()).device)
     with torch.inference_mode():
         output = model.generate(

@@ -23,22 +23,23 @@ class RowsNotApart(Exception):
 
 
 class TunedRows:
-    """Which rows of the next forward pass are the tuned model's: the first ones."""
+    """The number of rows, the first ones, that are the tuned model's in the next forward pass."""
 
     def __init__(self) -> None:
         self.count = 0
         self.shape = (0, 0)
 
     def announce(self, count: int, n_rows: int, length: int) -> None:
-        """The next pass is of ids of shape (n_rows, length), the first `count` rows tuned."""
+        """Announce a pass over ids of shape (n_rows, length) whose first `count` rows are tuned."""
         self.count = count
         self.shape = (n_rows, length)
 
 
 def can_mix(model: PeftModel) -> bool:
-    """Whether the adapter is plain LoRA on linear modules, and nothing but that.
+    """Return whether the adapter is plain LoRA on linear modules and nothing else.
 
-    Not so are DoRA and other variants, other methods, embeddings, and modules trained whole.
+    DoRA and other variants, other methods, embeddings, and modules trained whole are something
+    else.
     """
     kinds = (BaseTunerLayer, AuxiliaryTrainingWrapper)
     parts = [it for it in model.modules() if isinstance(it, kinds)]
@@ -50,10 +51,10 @@ def can_mix(model: PeftModel) -> bool:
 
 @contextmanager
 def adapter_on_first_rows(model: PeftModel) -> Iterator[TunedRows]:
-    """While this is open, the adapter works on the first rows only, as many as are announced.
+    """Apply the adapter only to the first rows while this is open, as many as are announced.
 
-    The other rows are the base's, exactly: nothing is added to them. A forward pass raises
-    `RowsNotApart` where a module cannot tell rows apart.
+    The other rows are exactly the base's: nothing is added to them. A forward pass raises
+    `RowsNotApart` if a module cannot tell rows apart.
     """
     rows = TunedRows()
     (name,) = model.active_adapters
