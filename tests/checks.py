@@ -14,7 +14,7 @@ SOUND = tuple(
     {"id": n, "instruction": e.instruction, "output": e.answer} for n, e in enumerate(rows(6))
 )
 BAD = '{"instruction": "What is gone?"}'
-MISSING = "the field 'output' is missing (fields: 'instruction')."
+MISSING = "missing field 'output' (fields: 'instruction')."
 
 
 class Check:

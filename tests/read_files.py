@@ -25,6 +25,6 @@ def read_content(content: bytes, fields: FieldSettings = AUTO) -> Records:
     return read_records([write_content(content)], fields)
 
 
-def said_of(findings: tuple[Finding, ...]) -> list[str]:
+def texts_of(findings: tuple[Finding, ...]) -> list[str]:
     """Return the text of each finding."""
     return [str(finding) for finding in findings]

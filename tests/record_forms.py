@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from finetuning_exam.data.findings import Fault, Kind
-from finetuning_exam.data.reading.formats import Layout, Place, find_layout, to_examples
+from finetuning_exam.data.reading.formats import Place, to_examples
+from finetuning_exam.data.reading.layouts import Layout, find_layout
 from finetuning_exam.data.records import Example
 from finetuning_exam.settings import Format
 

@@ -14,7 +14,7 @@ from tiny import END, Models, rows, write_rows
 
 from finetuning_exam.cli import main
 from finetuning_exam.data.findings import Kind
-from finetuning_exam.data.reading.opening import PATH_MEND
+from finetuning_exam.data.reading.opening import PATH_HINT
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -28,15 +28,15 @@ def test_sound_data_end_with_code_0(check: Check) -> None:
     assert check.lines[:6] == [
         "d.jsonl: 6 records (JSON lines, instruction → output)",
         "",
-        "note: field that is not used (1)",
-        "  d.jsonl:1: the field 'id' is not used (in 6 of 6 records).",
+        "note: unused field (1)",
+        "  d.jsonl:1: field 'id' is not used (in 6 of 6 records).",
         f"  → {Kind.UNUSED_FIELD.hint}",
         "",
     ]
     assert check.lines[6].startswith("Tokens (builtin, plain template): ")
     assert check.lines[7:] == [
-        "Split: 6 rows to train on, 0 to choose the best step, 6 for the exam "
-        "(the training rows themselves).",
+        "Split: 6 examples to train on, 0 to choose the best step, 6 for the exam "
+        "(the training examples themselves).",
         "One epoch: 1 step of 16 rows.",
         "",
         "1 note.",
@@ -49,20 +49,20 @@ def test_errors_end_with_code_2(check: Check) -> None:
     assert check(write_lines("d.jsonl", SOUND[0], BAD)) == 2
     assert check.err == ""
     assert f"  d.jsonl:2: {MISSING}" in check.lines
-    assert "Split: 1 row to train on" in check.out
+    assert "Split: 1 example to train on" in check.out
     assert check.lines[-2] == "1 error, 1 note."
 
 
 def test_warnings_end_with_code_0(check: Check) -> None:
     """Duplicates are for the user to judge."""
     assert check(write_lines("d.jsonl", SOUND[0], SOUND[0])) == 0
-    assert "  d.jsonl:2: the same as d.jsonl:1." in check.lines
+    assert "  d.jsonl:2: same as d.jsonl:1." in check.lines
 
 
 def test_nothing_found_is_said(check: Check) -> None:
     """Without findings the summary says so."""
     assert check(str(write_rows(Path("d.jsonl"), rows(3)))) == 0
-    assert check.lines[-2] == "Nothing found."
+    assert check.lines[-2] == "No findings."
 
 
 def test_data_without_a_usable_record_has_no_outlook(check: Check) -> None:
@@ -71,9 +71,9 @@ def test_data_without_a_usable_record_has_no_outlook(check: Check) -> None:
     assert check.lines == [
         "d.jsonl: 1 record (JSON lines, instruction → output)",
         "",
-        "error: field missing (1)",
+        "error: missing field (1)",
         f"  d.jsonl:1: {MISSING}",
-        "  → Add it, or name the fields with --prompt_field and --answer_field.",
+        "  → Add the field, or name your own with --prompt_field and --answer_field.",
         "",
         "1 error.",
         "",
@@ -87,7 +87,7 @@ def test_without_a_terminal_no_line_is_wrapped_or_padded(check: Check) -> None:
     path = write_lines(str(long / "d.jsonl"), *SOUND, SOUND[0], BAD)
     assert check(path) == 2
     assert f"  {path}:8: {MISSING}" in check.lines
-    assert f"  {path}:7: the same as {path}:1." in check.lines
+    assert f"  {path}:7: same as {path}:1." in check.lines
     assert all(line == line.rstrip() for line in check.lines)
 
 
@@ -95,7 +95,7 @@ def test_twenty_of_a_kind_are_shown_and_the_rest_counted(check: Check) -> None:
     """A file full of faults of one kind shows twenty; the same fault again and again is a line."""
     faulty = [json.dumps({"instruction": "a", "b" * n: "c"}) for n in range(1, 31)]
     assert check(write_lines("d.jsonl", SOUND[0], *faulty, *[BAD] * 995)) == 2
-    assert sum("is missing" in line for line in check.lines) == 20
+    assert sum("missing field 'output'" in line for line in check.lines) == 20
     assert "  … and 1,005 more." in check.lines
     assert check.lines[-2] == "1,025 errors, 1 note."
 
@@ -123,7 +123,7 @@ def test_several_files_and_an_exam_file(check: Check) -> None:
         "more.csv: 1 record (CSV, instruction → output)",
         "e.jsonl: 3 records (JSON lines, instruction → output)",
     ]
-    assert "  e.jsonl:1: the question stands at train.jsonl:10 too." in check.lines
+    assert "  e.jsonl:1: same question as train.jsonl:10." in check.lines
     assert "2 for the exam (e.jsonl)." in check.out
 
 
@@ -132,8 +132,8 @@ def test_rows_that_are_left_out_are_not_counted_as_trained(check: Check) -> None
     long = {"instruction": "Say it.", "output": "word " * 200}
     flags = ("--max_length", "64", "--per_device_train_batch_size", "1")
     assert check(write_lines("d.jsonl", *SOUND[:2], long), *flags) == 0
-    assert "d.jsonl:3: the answer alone takes " in check.out
-    assert "Split: 2 rows to train on" in check.out
+    assert "d.jsonl:3: the answer alone has " in check.out
+    assert "Split: 2 examples to train on" in check.out
     assert "One epoch: 2 steps of 1 row." in check.lines
 
 
@@ -167,7 +167,7 @@ def test_json_is_all_of_standard_output(check: Check, monkeypatch: pytest.Monkey
         "path": "d.jsonl",
         "line": 1,
         "column": None,
-        "detail": "the field 'id' is not used (in 7 of 7 records)",
+        "detail": "field 'id' is not used (in 7 of 7 records)",
     }
     assert (value["n_records"], value["tags"]) == (7, {"\x9b\U0001f600": 1})
     assert value["outlook"]["rows"]["train"] == 7
@@ -219,7 +219,7 @@ def test_show_of_a_record_that_cannot_be_trained(check: Check, models: Models) -
     assert check(path, "--show", "2", "--model", str(models.folder(text="chat"))) == 2
     assert check.err == ""
     start = check.lines.index("d.jsonl:1")
-    assert check.lines[start + 1 : start + 3] == [f"the text holds the special token {END}.", ""]
+    assert check.lines[start + 1 : start + 3] == [f"the text contains the special token {END}.", ""]
     assert check.lines[start + 3].startswith("d.jsonl:2 · ")
 
 
@@ -231,11 +231,11 @@ def test_show_of_a_record_that_cannot_be_trained(check: Check, models: Models) -
     [
         (
             ["gone.jsonl"],
-            f"gone.jsonl: no such file. {PATH_MEND}",
+            f"gone.jsonl: no such file. {PATH_HINT}",
         ),
         (
             ["d.jsonl", "--eval_file", "gone"],
-            f"gone: no such file. {PATH_MEND}",
+            f"gone: no such file. {PATH_HINT}",
         ),
         (
             ["d.jsonl", "--shwo", "1"],
@@ -269,7 +269,7 @@ def test_no_data_in_the_yaml_file_is_a_mistake(check: Check) -> None:
     """An empty list of files is no sound data."""
     Path("c.yaml").write_text("data: []\n", encoding="utf-8")
     assert check("--config", "c.yaml") == 2
-    assert check.err == (f"fte check: No data file is given. {PATH_MEND}\n")
+    assert check.err == (f"fte check: No data file given. {PATH_HINT}\n")
 
 
 def test_torch_is_never_loaded() -> None:

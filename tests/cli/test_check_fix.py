@@ -27,15 +27,15 @@ def test_fix_writes_what_is_sound(check: Check) -> None:
     assert read_lines("out.jsonl") == list(SOUND)
     assert read_lines("out.jsonl.left-out.jsonl") == [
         {"where": "d.jsonl:7", "kind": "missing_field", "why": MISSING.rstrip(".")},
-        {"where": "d.jsonl:8", "kind": "exact_duplicate", "why": "the same as d.jsonl:3"},
+        {"where": "d.jsonl:8", "kind": "exact_duplicate", "why": "same as d.jsonl:3"},
         {
             "where": "d.jsonl:9",
             "kind": "not_json",
-            "why": "not valid JSON (Expecting value at column 1)",
+            "why": "not valid JSON (expected a value at column 1)",
         },
     ]
     assert check.lines[-2] == (
-        "out.jsonl: 6 records written; 3 left out, with the reasons in out.jsonl.left-out.jsonl."
+        "out.jsonl: 6 records written; 3 left out, listed in out.jsonl.left-out.jsonl."
     )
     assert check("out.jsonl") == 0
 
@@ -63,10 +63,10 @@ def test_fix_leaves_out_special_tokens(check: Check, models: Models) -> None:
 @pytest.mark.parametrize(
     ("there", "message"),
     [
-        ("out.jsonl", "out.jsonl is there already. Give a new file's path."),
+        ("out.jsonl", "out.jsonl already exists. Give the path of a new file."),
         (
             "out.jsonl.left-out.jsonl",
-            "out.jsonl.left-out.jsonl is there already. Give a new file's path.",
+            "out.jsonl.left-out.jsonl already exists. Give the path of a new file.",
         ),
     ],
 )
@@ -83,14 +83,14 @@ def test_fix_overwrites_nothing(check: Check, there: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("out", "message"),
     [
-        ("d.jsonl", "d.jsonl is there already. Give a new file's path."),
-        ("./d.jsonl", "d.jsonl is there already. Give a new file's path."),
-        (".", ". is there already. Give a new file's path."),
-        ("", ". is there already. Give a new file's path."),
-        ("link", "link is there already. Give a new file's path."),
+        ("d.jsonl", "d.jsonl already exists. Give the path of a new file."),
+        ("./d.jsonl", "d.jsonl already exists. Give the path of a new file."),
+        (".", ". already exists. Give the path of a new file."),
+        ("", ". already exists. Give the path of a new file."),
+        ("link", "link already exists. Give the path of a new file."),
         ("gone/out.jsonl", "its folder does not exist. Create it, or give another path."),
-        ("out.csv", "JSON lines are written. Let its name end in .jsonl."),
-        ("out.jsonl.GZ", "JSON lines are written. Let its name end in .jsonl."),
+        ("out.csv", "the copy is written as JSON lines. Use a name that ends in .jsonl."),
+        ("out.jsonl.GZ", "the copy is written as JSON lines. Use a name that ends in .jsonl."),
     ],
 )
 def test_a_file_that_cannot_be_fix_s_is_refused(check: Check, out: str, message: str) -> None:
@@ -114,7 +114,9 @@ def test_a_folder_that_may_not_be_written_is_refused_first(
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)  # root may everything
     assert check(write_lines("d.jsonl", *SOUND), "--fix", "out.jsonl") == 2
     assert check.out == ""
-    assert check.err == "fte check: --fix out.jsonl: its folder is read-only. Give another path.\n"
+    assert check.err == (
+        "fte check: --fix out.jsonl: its folder is not writable. Give another path.\n"
+    )
 
 
 def test_files_of_different_forms_have_no_common_copy(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ from finetuning_exam.cli import main
 
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets"}
 RECORD = '{"instruction": "What is ls?", "output": "It lists files."}\n'
-NEEDS_FILE = "Give the path of a file of records: JSON lines, JSON, CSV, TSV or Parquet."
+NEEDS_FILE = "Give the path of a data file: JSON lines, JSON, CSV, TSV or Parquet."
 
 
 @dataclass(frozen=True)
@@ -173,22 +173,22 @@ def test_faulty_data_is_told_by_line() -> None:
     Path("empty.jsonl").touch()
     _assert_refused(
         _fte("train", "empty.jsonl"),
-        "fte train: empty.jsonl: the file holds no records. "
-        'Write one JSON object a line, such as {"instruction": "…", "output": "…"}.',
+        "fte train: empty.jsonl: no records found. "
+        'Write one JSON object per line, such as {"instruction": "…", "output": "…"}.',
     )
     Path("broken.jsonl").write_text(RECORD * 2 + '{"instruction": "a",\n' + RECORD)
     _assert_refused(
         _fte("train", "broken.jsonl"),
         "fte train: broken.jsonl:3: not valid JSON "
-        "(Expecting property name enclosed in double quotes at column 21). Mend the line. "
-        "--skip_bad_rows goes on without these records.",
+        "(expected a field name in double quotes at column 21). Fix the line. "
+        "To train without these records, add --skip_bad_rows.",
     )
     Path("short.jsonl").write_text(RECORD + '{"instruction": "a"}\n')
     _assert_refused(
         _fte("train", "short.jsonl"),
-        "fte train: short.jsonl:2: the field 'output' is missing (fields: 'instruction'). "
-        "Add it, or name the fields with --prompt_field and --answer_field. "
-        "--skip_bad_rows goes on without these records.",
+        "fte train: short.jsonl:2: missing field 'output' (fields: 'instruction'). "
+        "Add the field, or name your own with --prompt_field and --answer_field. "
+        "To train without these records, add --skip_bad_rows.",
     )
 
 
@@ -198,9 +198,9 @@ def test_an_exam_file_beside_the_training_file_is_read() -> None:
     Path("x_exam.jsonl").write_text("3\n", encoding="utf-8")
     _assert_refused(
         _fte("train", "x_train.jsonl"),
-        "fte train: x_exam.jsonl:1: a number where an object belongs. Write "
+        "fte train: x_exam.jsonl:1: expected an object, got a number. Write "
         '{"instruction": "…", "output": "…"}. '
-        "--skip_bad_rows goes on without these records.",
+        "To train without these records, add --skip_bad_rows.",
     )
 
 

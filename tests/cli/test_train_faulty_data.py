@@ -30,8 +30,9 @@ def test_train_does_not_start_with_faulty_records(
     assert said.err.splitlines() == [
         "fte train:",
         f"d.jsonl:7: {MISSING}",
-        "d.jsonl:8: not valid JSON (Expecting value at column 1).",
-        "Run fte check d.jsonl to see them by kind. --skip_bad_rows goes on without these records.",
+        "d.jsonl:8: not valid JSON (expected a value at column 1).",
+        "Run fte check d.jsonl to see them by kind. "
+        "To train without these records, add --skip_bad_rows.",
     ]
     assert not Path("output").exists()
 
@@ -44,7 +45,7 @@ def test_train_can_go_on_without_the_faulty_records(
     assert _train(models, path, "--skip_bad_rows") == 0
     said = capsys.readouterr().out
     assert "Warning: 2 errors: these records are left out." in said
-    assert "Split: 6 rows to train on" in said
+    assert "Split: 6 examples to train on" in said
     run = json.loads(Path("output/run.json").read_text(encoding="utf-8"))
     assert run["data"]["n_train"] == 6
 

@@ -17,9 +17,9 @@ def _found(text: str) -> list[tuple[Kind, str]]:
 @pytest.mark.parametrize(
     ("text", "kind", "detail"),
     [
-        ("ring\x07", Kind.CONTROL_CHARACTER, "the answer holds U+0007 at character 5"),
-        ("\x1b[31mred", Kind.CONTROL_CHARACTER, "the answer holds U+001B at character 1"),
-        ("nul \x00", Kind.CONTROL_CHARACTER, "the answer holds U+0000 at character 5"),
+        ("ring\x07", Kind.CONTROL_CHARACTER, "the answer contains U+0007 at character 5"),
+        ("\x1b[31mred", Kind.CONTROL_CHARACTER, "the answer contains U+001B at character 1"),
+        ("nul \x00", Kind.CONTROL_CHARACTER, "the answer contains U+0000 at character 5"),
         ("a\u202eb", Kind.BIDI_CONTROL, "(right-to-left override) at character 2"),
         ("a\u2066b", Kind.BIDI_CONTROL, "(left-to-right isolate) at character 2"),
         ("a\u200bb", Kind.INVISIBLE_CHARACTER, "(zero width space) at character 2"),
@@ -27,10 +27,10 @@ def _found(text: str) -> list[tuple[Kind, str]]:
         ("a\u00adb", Kind.INVISIBLE_CHARACTER, "(soft hyphen) at character 2"),
         ("a\U000e0041", Kind.INVISIBLE_CHARACTER, "(tag latin capital letter a) at character 2"),
         ("lost \ufffd", Kind.REPLACEMENT_CHARACTER, "(replacement character) at character 6"),
-        ("cafÃ©", Kind.MOJIBAKE, "the answer holds 'Ã©', which was 'é'"),
-        ("itâ€™s", Kind.MOJIBAKE, "the answer holds 'â€™', which was '’'"),
-        ("Ð¿Ñ€", Kind.MOJIBAKE, "the answer holds 'Ð¿', which was 'п'"),
-        ("fine ðŸ˜€", Kind.MOJIBAKE, "which was '😀'"),
+        ("cafÃ©", Kind.MOJIBAKE, "the answer contains 'Ã©', which should be 'é'"),
+        ("itâ€™s", Kind.MOJIBAKE, "the answer contains 'â€™', which should be '’'"),
+        ("Ð¿Ñ€", Kind.MOJIBAKE, "the answer contains 'Ð¿', which should be 'п'"),
+        ("fine ðŸ˜€", Kind.MOJIBAKE, "which should be '😀'"),
     ],
 )
 def test_each_kind_is_named_with_its_character_and_place(
@@ -70,7 +70,7 @@ def test_every_text_of_an_example_is_looked_at() -> None:
         line=1,
         path="a.jsonl",
     )
-    names = [finding.detail.partition(" holds")[0] for finding in character_findings(example)]
+    names = [finding.detail.partition(" contains")[0] for finding in character_findings(example)]
     assert names == [
         "the system turn",
         "an earlier question",

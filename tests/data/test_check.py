@@ -76,8 +76,8 @@ def test_an_exact_duplicate_names_the_first() -> None:
     rows = (*SOUND, _row(7, QUESTIONS[1], "Answer 2."), _row(8, QUESTIONS[1], "Answer 2."))
     check = _check(rows)
     assert [(it.kind, str(it)) for it in check.findings] == [
-        (Kind.EXACT_DUPLICATE, "t:7: the same as t:2."),
-        (Kind.EXACT_DUPLICATE, "t:8: the same as t:2."),
+        (Kind.EXACT_DUPLICATE, "t:7: same as t:2."),
+        (Kind.EXACT_DUPLICATE, "t:8: same as t:2."),
     ]
     assert check.links == ((1, 6), (1, 7))
 
@@ -100,14 +100,14 @@ def test_what_differs_is_no_exact_duplicate(other: Example) -> None:
 def test_tag_and_group_make_no_other_record() -> None:
     """What is not trained does not tell records apart."""
     pair = [replace(_row(1, "q", "a", tag="x"), group="g"), _row(2, "q", "a", tag="y")]
-    assert (Kind.EXACT_DUPLICATE, "t:2: the same as t:1.") in _found(pair)
+    assert (Kind.EXACT_DUPLICATE, "t:2: same as t:1.") in _found(pair)
 
 
 def test_an_instance_that_stands_twice_is_not_its_own_duplicate() -> None:
     """Several examples of one record have one place, which says nothing as an earlier one."""
     rows = [_row(1, "q", "a", input=part) for part in ("one", "one", "two")]
     assert _found(rows) == [
-        (Kind.EXACT_DUPLICATE, "t:1: one of its instances is there twice."),
+        (Kind.EXACT_DUPLICATE, "t:1: one of its instances occurs twice."),
     ]
 
 
@@ -122,8 +122,8 @@ def test_a_near_duplicate_names_an_earlier_one() -> None:
     check = _check([first, copy, nearly, case, copy])
     near = [str(it) for it in check.findings if it.kind is Kind.NEAR_DUPLICATE]
     assert near == [
-        "t:2: almost the same as t:1.",
-        "t:3: differs only in case, space or punctuation from t:1.",
+        "t:2: nearly the same as t:1.",
+        "t:3: differs from t:1 only in case, whitespace or punctuation.",
     ]
     assert set(check.links) == {(0, 1), (0, 2), (0, 3), (0, 4)}
 
@@ -139,7 +139,7 @@ def test_near_duplicates_of_one_record_stay_together() -> None:
     check = _check(rows)
     assert sorted(check.links) == [(0, 2), (1, 2)]
     best = check.links[0][0] + 1
-    assert [str(it) for it in check.findings] == [f"t:3: almost the same as t:{best}."]
+    assert [str(it) for it in check.findings] == [f"t:3: nearly the same as t:{best}."]
     for seed in range(10):
         others = [_row(line, f"Other {line}", f"Answer {line}.") for line in range(4, 40)]
         split = split_examples([*rows, *others], None, 0.2, seed, check.links)
@@ -149,7 +149,7 @@ def test_near_duplicates_of_one_record_stay_together() -> None:
 def test_duplicates_of_the_exam_are_told_but_not_linked() -> None:
     """The exam file is looked at too; links are of training rows only."""
     check = _check(SOUND, [_row(11, "Who?", "I."), _row(12, "Who?", "I.")])
-    assert [str(it) for it in check.findings] == ["t:12: the same as t:11."]
+    assert [str(it) for it in check.findings] == ["t:12: same as t:11."]
     assert check.links == ()
 
 
@@ -175,8 +175,8 @@ def test_another_answer_to_a_prompt_names_the_first() -> None:
     ]
     conflicts = [said for kind, said in _found(rows) if kind is Kind.CONFLICTING_ANSWERS]
     assert conflicts == [
-        "t:2: the prompt of t:1, another answer.",
-        "t:4: the prompt of t:1, another answer.",
+        "t:2: same prompt as t:1, different answer.",
+        "t:4: same prompt as t:1, different answer.",
     ]
 
 
@@ -211,14 +211,14 @@ def test_a_question_that_is_trained_is_told() -> None:
     train = (*SOUND[:5], _row(7, QUESTIONS[0], "Another."))
     exam = [Example(QUESTIONS[0].rstrip("?"), "x", 1, "e"), replace(SOUND[5], path="e")]
     told = [said for kind, said in _found(train, exam) if kind is Kind.OVERLAP]
-    assert told == ["e:1: the question stands at t:1 too."]
+    assert told == ["e:1: same question as t:1."]
 
 
 def test_a_question_in_another_form_is_told() -> None:
     """Instruction and input as one turn of a conversation are the same question."""
     train = [*SOUND[:5], _row(7, "Sort these numbers.", input="3 1 2")]
     exam = [Example("Sort these numbers.\n\n3 1 2", "x", 1, "e"), replace(SOUND[5], path="e")]
-    assert _found(train, exam) == [(Kind.OVERLAP, "e:1: the question stands at t:7 too.")]
+    assert _found(train, exam) == [(Kind.OVERLAP, "e:1: same question as t:7.")]
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_what_differs_in_form_may_be_another_question(trained: str, asked: str) 
     """
     exam = [Example(asked, "x", 1, "e")]
     assert _found([*SOUND, _row(7, trained)], exam) == [
-        (Kind.NEAR_OVERLAP, "e:1: almost the question of t:7.")
+        (Kind.NEAR_OVERLAP, "e:1: nearly the same question as t:7.")
     ]
     assert overlap(exam, [_row(7, trained)]) == ()
     kinds = [kind for kind, _ in _found([_row(1, trained, "One."), _row(2, asked, "Two.")])]
@@ -251,7 +251,7 @@ def test_a_group_that_is_trained_is_told() -> None:
         for row, group in zip(SOUND[4:], ["g1", "g2"], strict=True)
     ]
     assert _found(train, exam) == [
-        (Kind.OVERLAP, "e:5: its group 'g1' is also trained on, at t:2.")
+        (Kind.OVERLAP, "e:5: group 'g1' is also in the training data, at t:2.")
     ]
 
 
@@ -259,7 +259,7 @@ def test_an_exam_of_trained_questions_is_told_once() -> None:
     """Where every question, or its group, is trained on, each exam file has one finding of it."""
     train = [replace(row, group="g") for row in SOUND[:4]]
     same = [replace(row, path="e") for row in SOUND[:3]]
-    says = "is also trained on, so the exam cannot tell anything."
+    says = "is also in the training data, so the exam measures nothing new."
     assert _found(train, same) == [(Kind.OVERLAP, f"e: every question {says}")]
     group = replace(SOUND[5], path="e", group="g")
     assert _found(train, [*same, group]) == [
@@ -272,7 +272,7 @@ def test_a_question_that_is_nearly_trained_is_told() -> None:
     asked = "Which command lists every file in this folder, hidden ones too?"
     exam = [Example(asked.replace("too", "also"), "Something else.", 1, "e")]
     assert _found([_row(1, asked), *SOUND[1:]], exam) == [
-        (Kind.NEAR_OVERLAP, "e:1: almost the question of t:1.")
+        (Kind.NEAR_OVERLAP, "e:1: nearly the same question as t:1.")
     ]
 
 
@@ -291,11 +291,11 @@ def test_texts_of_both_files_are_looked_at() -> None:
     train = [_row(1, "Say hi.", "say  HI"), _row(2, "How are you?", " Fine\n")]
     exam = [Example("Where\u200b?", "Here.", 1, "e")]
     assert _found(train, exam) == [
-        (Kind.ANSWER_IS_PROMPT, "t:1: the answer is the prompt."),
-        (Kind.OUTER_SPACE, "t:2: the answer begins or ends with white space."),
+        (Kind.ANSWER_IS_PROMPT, "t:1: the answer is the same as the prompt."),
+        (Kind.OUTER_SPACE, "t:2: the answer has leading or trailing whitespace."),
         (
             Kind.INVISIBLE_CHARACTER,
-            "e:1: the prompt holds U+200B (zero width space) at character 6.",
+            "e:1: the prompt contains U+200B (zero width space) at character 6.",
         ),
     ]
 
@@ -341,7 +341,7 @@ def test_tags_that_look_alike_are_told() -> None:
     """Tags that differ in case or space only are told at the later one's first record."""
     rows = _tagged({"Shell": 5, "git": 5, "shell ": 5})
     assert _found(rows) == [
-        (Kind.SIMILAR_TAGS, "t:10: the tags 'Shell' and 'shell ' look alike."),
+        (Kind.SIMILAR_TAGS, "t:10: tags 'Shell' and 'shell ' look the same."),
     ]
 
 
@@ -435,4 +435,4 @@ def test_duplicates_are_found_across_files(files: Path) -> None:
     """Several training files are one: a record of the second may repeat one of the first."""
     Path("more.csv").write_text("instruction,output\nWhat is training?,Work.\n", encoding="utf-8")
     check = check_files(CheckSettings(data=("train.jsonl", "more.csv")))
-    assert "more.csv:2: the same as train.jsonl:1." in [str(it) for it in check.findings]
+    assert "more.csv:2: same as train.jsonl:1." in [str(it) for it in check.findings]

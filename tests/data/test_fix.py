@@ -86,13 +86,13 @@ def test_every_field_is_kept() -> None:
 def test_a_record_goes_once_for_all_that_is_wrong_with_it() -> None:
     """A record with several findings is left out once, with an error as the reason."""
     path = _write("d", A, A)
-    special = Finding(Kind.SPECIAL_TOKEN, "the text holds it", "d", 2)
+    special = Finding(Kind.SPECIAL_TOKEN, "the text contains it", "d", 2)
     assert _left_out(_copy(path, more=[special])) == [("d:2", Kind.SPECIAL_TOKEN)]
 
 
 def test_a_duplicate_of_what_goes_stays() -> None:
     """Where the first of two equal records has an error, the second is not its duplicate."""
-    special = Finding(Kind.SPECIAL_TOKEN, "the text holds it", "d", 1)
+    special = Finding(Kind.SPECIAL_TOKEN, "the text contains it", "d", 1)
     copy = _copy(_write("d", A, A, A), more=[special])
     assert _records(copy) == [A]
     assert _left_out(copy) == [("d:1", Kind.SPECIAL_TOKEN), ("d:3", Kind.EXACT_DUPLICATE)]
@@ -182,9 +182,9 @@ def test_what_was_left_out_is_told_in_json() -> None:
         {
             "where": "d:2",
             "kind": "not_json",
-            "why": "not valid JSON (Expecting value at column 1)",
+            "why": "not valid JSON (expected a value at column 1)",
         },
-        {"where": "d:3", "kind": "exact_duplicate", "why": "the same as d:1"},
+        {"where": "d:3", "kind": "exact_duplicate", "why": "same as d:1"},
     ]
 
 

@@ -91,7 +91,7 @@ def test_training_says_what_it_does(project: Path, models: Models) -> None:
     """The output names rows, split, base, adapter, plan and verdict, and no traceback."""
     said = (project / "said.txt").read_text(encoding="utf-8")
     assert "train.jsonl: 60 records (JSON lines, instruction → output)" in said
-    assert "Split: 48 rows to train on, 6 to choose the best step, 6 for the exam" in said
+    assert "Split: 48 examples to train on, 6 to choose the best step, 6 for the exam" in said
     assert f"{models.folder()}: 0.1 M parameters on cpu (float32" in said
     assert "LoRA r 4 on 14 modules" in said
     assert "6 steps of 16 rows" in said

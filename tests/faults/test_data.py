@@ -22,7 +22,7 @@ from finetuning_exam.settings import FieldSettings
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("folder")]
 
-NEEDS_FILE = "Give the path of a file of records: JSON lines, JSON, CSV, TSV or Parquet."
+NEEDS_FILE = "Give the path of a data file: JSON lines, JSON, CSV, TSV or Parquet."
 
 
 # 21: bytes that are no text
@@ -31,13 +31,13 @@ NEEDS_FILE = "Give the path of a file of records: JSON lines, JSON, CSV, TSV or 
 @pytest.mark.parametrize(
     ("line", "what"),
     [
-        (b'{"instruction": "caf\xe9"}', "not UTF-8 (byte 0xe9 at byte 21)."),
-        (b'{"instruction": "a\x00", "output": "b"}', "not valid JSON (Invalid control character"),
+        (b'{"instruction": "caf\xe9"}', "not valid UTF-8 (0xe9 at byte 21)."),
+        (b'{"instruction": "a\x00", "output": "b"}', "not valid JSON (unescaped control character"),
         (
             b'{"instruction": "a\\ud83d", "output": "b"}',
-            "the field 'instruction' holds half of a surrogate pair",
+            "field 'instruction' contains an unpaired surrogate",
         ),
-        (b"\x00\x00\x00", "not valid JSON (Expecting value at column 1)."),
+        (b"\x00\x00\x00", "not valid JSON (expected a value at column 1)."),
     ],
 )
 def test_21_bad_bytes_are_named(said: Said, line: bytes, what: str) -> None:
@@ -74,12 +74,12 @@ def test_22_the_form_of_lines_makes_no_difference(said: Said, content: bytes) ->
 @pytest.mark.parametrize(
     ("line", "what"),
     [
-        (GOOD[:50], "not valid JSON (Unterminated string starting at column 42)."),
-        (GOOD.strip() * 2, "several objects on one line (the second at column 60)."),
-        (b'{"instruction": NaN, "output": "b"}', "NaN is not JSON."),
-        (b'{"instruction": "a", "output": -Infinity}', "-Infinity is not JSON."),
-        (b'{"a":' * 10_000 + b"1" + b"}" * 10_000, "nested too deeply."),
-        (b"[" * 10_000, "nested too deeply."),
+        (GOOD[:50], "not valid JSON (unterminated string starting at column 42)."),
+        (GOOD.strip() * 2, "several objects on one line (the second starts at column 60)."),
+        (b'{"instruction": NaN, "output": "b"}', "NaN is not valid JSON."),
+        (b'{"instruction": "a", "output": -Infinity}', "-Infinity is not valid JSON."),
+        (b'{"a":' * 10_000 + b"1" + b"}" * 10_000, "nested more than 100 levels deep."),
+        (b"[" * 10_000, "nested more than 100 levels deep."),
     ],
     ids=["cut", "two objects", "NaN", "Infinity", "deep", "deep and cut"],
 )
@@ -115,20 +115,20 @@ def test_23_a_huge_line_takes_little_memory() -> None:
 @pytest.mark.parametrize(
     ("line", "what"),
     [
-        ('{"instruction": "a", "output": "b", "output": "c"}', "the field 'output' occurs twice."),
+        ('{"instruction": "a", "output": "b", "output": "c"}', "duplicate field 'output'."),
         (
             '{"instruction": "a"}',
-            "the field 'output' is missing (fields: 'instruction').",
+            "missing field 'output' (fields: 'instruction').",
         ),
         (
             '{"instruction": null, "output": "b"}',
-            "the field 'instruction' is null where text belongs.",
+            "field 'instruction' is null; expected a string.",
         ),
         (
             '{"instruction": "a", "output": 5}',
-            "the field 'output' is a number where text belongs.",
+            "field 'output' is a number; expected a string.",
         ),
-        ("[1]", "a list where an object belongs."),
+        ("[1]", "expected an object, got a list."),
     ],
 )
 def test_24_a_field_that_is_not_as_it_should_be_is_named(said: Said, line: str, what: str) -> None:
@@ -140,7 +140,7 @@ def test_24_a_field_that_is_not_as_it_should_be_is_named(said: Said, line: str, 
 def test_24_an_unknown_field_is_told(said: Said) -> None:
     """A field nobody reads is a note with its name, and the line where it is first."""
     assert said.check(GOOD + b'{"instruction": "a", "output": "b", "source": "web"}') == 0
-    assert "d.jsonl:2: the field 'source' is not used (in 1 of 2 records)." in said.findings
+    assert "d.jsonl:2: field 'source' is not used (in 1 of 2 records)." in said.findings
 
 
 def test_24_a_misspelt_field_is_an_error(said: Said) -> None:
@@ -160,7 +160,7 @@ def test_25_an_empty_file_is_told(said: Said) -> None:
     for content in (b"", b"\n \n"):
         assert said.check(content) == 2
         assert said.err == (
-            "fte check: d.jsonl: the file holds no records. Write one JSON object a line, such as "
+            "fte check: d.jsonl: no records found. Write one JSON object per line, such as "
             '{"instruction": "…", "output": "…"}.\n'
         )
 
@@ -168,12 +168,12 @@ def test_25_an_empty_file_is_told(said: Said) -> None:
 @pytest.mark.parametrize(
     ("name", "what"),
     [
-        (".", f".: is a folder. {NEEDS_FILE}"),
-        ("pipe", f"pipe: is not a regular file. {NEEDS_FILE}"),
-        ("/dev/zero", f"/dev/zero: is not a regular file. {NEEDS_FILE}"),
+        (".", f". is a folder. {NEEDS_FILE}"),
+        ("pipe", f"pipe is not a regular file. {NEEDS_FILE}"),
+        ("/dev/zero", f"/dev/zero is not a regular file. {NEEDS_FILE}"),
         (
             "http://localhost:1/d.jsonl",
-            "http://localhost:1/d.jsonl: is an address, not a file. Download it first, then give "
+            "http://localhost:1/d.jsonl is a URL, not a file. Download it first, then give "
             "the file's path.",
         ),
         ("[ab].jsonl", f"[ab].jsonl: no such file. {NEEDS_FILE}"),
@@ -228,7 +228,7 @@ def test_26_odd_characters_are_read_whole_and_shown_escaped(said: Said) -> None:
     assert found.answer == ODD
     assert "\x1b" not in said.out
     assert "\u202e" not in said.out
-    assert "d.jsonl:1: the answer holds U+001B at character 22." in said.findings
+    assert "d.jsonl:1: the answer contains U+001B at character 22." in said.findings
     shown = (
         ODD.replace("\x1b", "‹U+001B›").replace("\u202e", "‹U+202E›").replace("\u202c", "‹U+202C›")
     )
@@ -252,7 +252,7 @@ def test_27_a_special_token_in_plain_text_is_only_text(said: Said, models: Model
     assert (
         said.check(json.dumps(record).encode(), "--model", str(models.folder()), "--show", "1") == 0
     )
-    assert f"d.jsonl:1: the text holds the special token {END}." in said.findings
+    assert f"d.jsonl:1: the text contains the special token {END}." in said.findings
     assert "warning: text that looks like a special token" in said.out
     assert f"┃ This {END} ends.{END}" in said.out.splitlines()
 
@@ -263,12 +263,12 @@ def test_27_a_special_token_in_a_chat_template_is_an_error(said: Said, models: M
     model = str(models.folder(text="chat"))
     content = GOOD + json.dumps(record).encode()
     assert said.check(content, "--model", model) == 2
-    assert said.findings == [f"d.jsonl:2: the text holds the special token {END}."]
-    assert "Take it out, or use --template plain, where it is only text." in said.out
+    assert said.findings == [f"d.jsonl:2: the text contains the special token {END}."]
+    assert "Remove it, or use --template plain, where it is ordinary text." in said.out
     assert (
         said.fte("train", "d.jsonl", "--model", model, "--device", "cpu", "--max_steps", "1") == 2
     )
-    assert said.err.startswith(f"fte train: d.jsonl:2: the text holds the special token {END}.")
+    assert said.err.startswith(f"fte train: d.jsonl:2: the text contains the special token {END}.")
     assert [path.name for path in Path("output").iterdir()] == [".lock"]
 
 
@@ -300,22 +300,22 @@ def test_28_all_of_it_is_counted_and_told_with_lines(said: Said) -> None:
     found = [line.strip() for line in said.out.splitlines()]
     for expected in (
         "error: empty answer (1)",
-        "train.jsonl:2: the field 'output' is empty.",
+        "train.jsonl:2: field 'output' is empty.",
         "warning: exact duplicate (1)",
-        "train.jsonl:4: the same as train.jsonl:3.",
+        "train.jsonl:4: same as train.jsonl:3.",
         "warning: near duplicate (1)",
-        "train.jsonl:5: almost the same as train.jsonl:3.",
-        "warning: one prompt, different answers (1)",
-        "train.jsonl:7: the prompt of train.jsonl:6, another answer.",
-        "warning: exam question that is also trained on (1)",
-        "exam.jsonl:1: the question stands at train.jsonl:6 too.",
-        "warning: prompt too long: cut in its middle (1)",
-        "warning: answer alone too long: the record is left out (1)",
+        "train.jsonl:5: nearly the same as train.jsonl:3.",
+        "warning: same prompt, different answers (1)",
+        "train.jsonl:7: same prompt as train.jsonl:6, different answer.",
+        "warning: exam question also in the training data (1)",
+        "exam.jsonl:1: same question as train.jsonl:6.",
+        "warning: prompt too long: truncated (1)",
+        "warning: answer too long: example left out (1)",
         "1 error, 6 warnings.",
     ):
         assert expected in found
     assert [it for it in found if it.startswith("train.jsonl:1: the prompt is cut from ")]
-    assert [it for it in found if it.startswith("train.jsonl:8: the answer alone takes ")]
+    assert [it for it in found if it.startswith("train.jsonl:8: the answer alone has ")]
 
 
 def test_28_near_duplicates_stay_on_one_side(said: Said, models: Models) -> None:

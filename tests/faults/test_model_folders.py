@@ -57,19 +57,19 @@ def test_29_tokenizers_without_some_tokens_are_handled(
 @pytest.mark.parametrize(
     ("template", "message"),
     [
-        ("{{ raise_exception('not today') }}", "The chat template fails: not today."),
-        ("{{ messages | nothing }}", "The chat template fails: No filter named 'nothing'."),
-        ("{% for %}", "The chat template fails: "),
-        (LOOP + TURNS + ASKS, "The chat template comes to no end within 2 seconds."),
-        ("{{ 'x' * 50000000 }}" + TURNS + ASKS, "The chat template renders 50,000,"),
+        ("{{ raise_exception('not today') }}", "The chat template failed: not today."),
+        ("{{ messages | nothing }}", "The chat template failed: No filter named 'nothing'."),
+        ("{% for %}", "The chat template failed: "),
+        (LOOP + TURNS + ASKS, "The chat template did not finish within 2 seconds."),
+        ("{{ 'x' * 50000000 }}" + TURNS + ASKS, "The chat template rendered 50,000,"),
         (
             "{{ messages[0].content }}",
-            "This chat template does not show the assistant's answer as it is written.",
+            "The chat template does not render the answer verbatim.",
         ),
         (ASKS + TURNS, "With this chat template the prompt is not a prefix of the whole"),
         (
             "{{ ''.__class__.__mro__ }}" + TURNS + ASKS,
-            "The chat template fails: access to attribute '__class__' of 'str' object is unsafe.",
+            "The chat template failed: access to attribute '__class__' of 'str' object is unsafe.",
         ),
     ],
     ids=["refuses", "no filter", "no syntax", "loops", "50 MB", "drops", "no prefix", "breaks out"],
@@ -108,8 +108,8 @@ def test_29_system_turns_that_a_template_refuses_are_told(said: Said, models: Mo
     record = b'{"system": "Be brief.", "instruction": "Who?", "output": "I."}\n'
     assert said.check(GOOD + record, "--model", model) == 2
     assert said.err == (
-        "fte check: The chat template refuses system turns: no system. "
-        "Use --template plain, or take the system turns out.\n"
+        "fte check: The chat template rejects system turns: no system. "
+        "Use --template plain, or remove the system turns.\n"
     )
     assert said.check(GOOD, "--model", model) == 0
 

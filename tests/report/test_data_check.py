@@ -89,7 +89,7 @@ def test_many_that_say_the_same_share_a_line() -> None:
     lines = _shown(findings_report([*_findings(Kind.NOT_JSON, 1021), other]))
     assert lines[:3] == [
         "error: not valid JSON (1,022)",
-        "  d.jsonl:1: something. The same in lines 2, 3, 4, 5 and 1,016 more.",
+        "  d.jsonl:1: something. Also in lines 2, 3, 4, 5 and 1,016 more.",
         "  d.jsonl:3: else.",
     ]
 
@@ -124,7 +124,7 @@ def test_no_findings_are_nothing() -> None:
 @pytest.mark.parametrize(
     ("counts", "text"),
     [
-        ({}, "Nothing found."),
+        ({}, "No findings."),
         ({Kind.NOT_JSON: 1}, "1 error."),
         ({Kind.RARE_TAG: 1, Kind.MOJIBAKE: 1}, "1 warning, 1 note."),
         ({Kind.UNUSED_FIELD: 2, Kind.NOT_JSON: 1234, Kind.MOJIBAKE: 2, Kind.TOO_DEEP: 1}, ""),
@@ -168,10 +168,10 @@ def test_the_outlook_tells_lengths_split_and_steps() -> None:
     examples = _examples(5)
     split = Split(examples[:3], examples[3:4], examples[4:])
     assert _shown(outlook_report(_checked(examples), _outlook(split))) == [
-        "Tokens (builtin, plain template): 10 to 2,000 a record, median 1,200, 95% up to 1,500, "
-        "limit 2,048; 6,000 in all, 25% of them trained.",
-        "Split: 3 rows to train on, 1 to choose the best step, 1 for the exam "
-        "(held out of the same file).",
+        "Tokens (builtin, plain template): 10 to 2,000 per row, median 1,200, "
+        "95th percentile 1,500, limit 2,048; 6,000 in total, 25% of them trained.",
+        "Split: 3 examples to train on, 1 to choose the best step, 1 for the exam "
+        "(held out from the same data).",
         "One epoch: 2 steps of 16 rows.",
     ]
 
@@ -181,13 +181,15 @@ def test_one_is_singular() -> None:
     split = Split(_examples(1), (), _examples(1), exam_is_training=True)
     lines = _shown(outlook_report(_checked(_examples(1)), _outlook(split, steps=1, rows=1)))
     assert lines[1:] == [
-        "Split: 1 row to train on, 0 to choose the best step, 1 for the exam "
-        "(the training rows themselves).",
+        "Split: 1 example to train on, 0 to choose the best step, 1 for the exam "
+        "(the training examples themselves).",
         "One epoch: 1 step of 1 row.",
     ]
 
 
-@pytest.mark.parametrize(("is_training", "more"), [(False, ""), (True, ", all of it trained on")])
+@pytest.mark.parametrize(
+    ("is_training", "more"), [(False, ""), (True, ", all in the training data")]
+)
 def test_an_exam_file_is_named(is_training: bool, more: str) -> None:
     """Where there is an exam file the exam is of it, with its name made harmless; where nothing of
     it is new that is said.
@@ -231,7 +233,7 @@ def test_twelve_bars_are_shown() -> None:
     lines = _bars(examples)
     assert len(lines) == 1 + 12 + 1
     assert lines[12].startswith("  t11   9  ")
-    assert lines[13] == "  … and 2 more with 15 in all"
+    assert lines[13] == "  … and 2 more, 15 in total"
 
 
 # For programs

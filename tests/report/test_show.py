@@ -8,7 +8,7 @@ from tiny import END, Models
 from finetuning_exam.data.encoding.encode import Encoder, LossOn, make_encoder
 from finetuning_exam.data.records import Example, Turn
 from finetuning_exam.model.tokenizer import load_tokenizer
-from finetuning_exam.report.show import shown_record
+from finetuning_exam.report.show import render_example
 from finetuning_exam.settings import Template
 
 ROW = Example("What now?", "This:\n\nthat.", 3, "d.jsonl", column=5)
@@ -24,7 +24,7 @@ def encoders(models: Models) -> dict[Template, Encoder]:
 
 def _shown(encoder: Encoder, example: Example, limit: int = 999) -> tuple[str, list[str]]:
     """The heading, and the lines under it."""
-    heading, *lines = shown_record(example, encoder, limit).plain.split("\n")
+    heading, *lines = render_example(example, encoder, limit).plain.split("\n")
     return heading, lines
 
 
@@ -95,7 +95,7 @@ def test_a_record_that_is_left_out_says_why(encoders: dict[Template, Encoder]) -
     heading, lines = _shown(encoders["plain"], Example("q", "word " * 300, 1, "d"), limit=64)
     assert heading == "d:1"
     assert len(lines) == 1
-    assert lines[0].startswith("the answer alone takes ")
+    assert lines[0].startswith("the answer alone has ")
     assert lines[0].endswith("left out.")
 
 
@@ -104,6 +104,6 @@ def test_a_special_token_is_a_reason_too(encoders: dict[Template, Encoder]) -> N
     example = Example("q", f"a {END} b", 1, "d")
     assert _shown(encoders["chat"], example) == (
         "d:1",
-        [f"the text holds the special token {END}."],
+        [f"the text contains the special token {END}."],
     )
     assert _shown(encoders["plain"], example)[1][-1] == f"┃ a {END} b{END}"

@@ -1,4 +1,4 @@
-"""`fte check`: read data the way training will, and report every fault with its file and line."""
+"""`fte check`: read data the way training does, and report every fault with its file and line."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ from finetuning_exam.report.data_check import (
     summary,
     to_json,
 )
-from finetuning_exam.report.show import shown_record
+from finetuning_exam.report.show import render_example
 from finetuning_exam.report.text import counted
 from finetuning_exam.settings import CheckSettings
 from finetuning_exam.training.plan import steps_per_epoch
 
 FOUND_ERRORS = 2
-_OTHER_FORMS = (".csv", ".tsv", ".parquet", ".gz", ".zst", ".zstd")
-"""Endings of a name that would promise, or be read as, something else than JSON lines."""
+_OTHER_EXTENSIONS = (".csv", ".tsv", ".parquet", ".gz", ".zst", ".zstd")
+"""File extensions that would imply, or be read as, something other than JSON lines."""
 
 
 @dataclass(frozen=True, slots=True)
-class Tokens:
-    """What the tokenizer says of the data: findings, the outlook, and how to show a record."""
+class Encoding:
+    """The results of encoding the data: findings, the outlook, and the encoder with its limit."""
 
     findings: tuple[Finding, ...]
     outlook: Outlook | None
@@ -64,7 +64,7 @@ class Tokens:
 
 
 def run(parsed: Parsed[CheckSettings]) -> int:
-    """Run the command; returns 0, or 2 where a record has an error.
+    """Run the command; return 0, or 2 if a record has an error.
 
     Raises:
         UserError: a file or a flag cannot be used.
@@ -81,32 +81,34 @@ def run(parsed: Parsed[CheckSettings]) -> int:
 def _run(parsed: Parsed[CheckSettings]) -> int:
     settings = parsed.settings
     console = make_console()
-    console.quiet = settings.json  # standard output is the JSON's alone
+    console.quiet = settings.json  # standard output is for the JSON only
     fix = None if settings.fix is None else Path(settings.fix)
     if fix is not None:
         _check_fix(fix)
     if settings.json and settings.show:
-        raise UsageError("--show has no effect with --json.", "Leave one of the two out.")
+        raise UsageError("--show has no effect with --json.", "Remove one of the two.")
     check_local_model(settings.model_name_or_path)
-    with console.status("reading"):
+    with console.status("reading the data"):
         check = check_files(settings)
         if fix is not None:
-            _check_one_form(check)
-        tokens = _tokens(settings, check)
-    findings = (*check.findings, *tokens.findings)
+            _check_one_layout(check)
+        encoding = _encode(settings, check)
+    findings = (*check.findings, *encoding.findings)
     if settings.json:
-        print_json(to_json(check, findings, tokens.outlook))
+        print_json(to_json(check, findings, encoding.outlook))
     print_unused_keys(console, settings.config, parsed.unused_keys, "check")
-    print_context_limit(console, settings.max_length, tokens.limit)
-    _tell(console, check, findings, tokens.outlook)
-    _show(console, check.train.examples[: settings.show], tokens)
+    print_context_limit(console, settings.max_length, encoding.limit)
+    _print_report(console, check, findings, encoding.outlook)
+    for example in check.train.examples[: settings.show]:
+        console.print()
+        console.print(render_example(example, encoding.encoder, encoding.limit), soft_wrap=True)
     if fix is not None:
         _write_fix(console, fix, clean_copy(check.train, findings))
     return FOUND_ERRORS if errors(findings) else 0
 
 
-def _tokens(settings: CheckSettings, check: Check) -> Tokens:
-    """Encode every record of both files with the model's tokenizer, without torch."""
+def _encode(settings: CheckSettings, check: Check) -> Encoding:
+    """Encode every example of both files with the model's tokenizer, without torch."""
     from finetuning_exam.model.tokenizer import context_length, load_tokenizer
 
     folder = find_model_folder(settings.model_name_or_path)
@@ -120,7 +122,7 @@ def _tokens(settings: CheckSettings, check: Check) -> Tokens:
     exam_rows = encode_all(encoder, exam, limit)
     outlook = None
     if rows.rows:
-        split = _kept(
+        split = _without_left_out(
             split_checked(check, settings.eval_fraction, settings.seed),
             {*rows.examples, *exam_rows.examples},
         )
@@ -132,11 +134,11 @@ def _tokens(settings: CheckSettings, check: Check) -> Tokens:
             steps_per_epoch(settings, len(split.train)),
             settings.per_device_train_batch_size * settings.gradient_accumulation_steps,
         )
-    return Tokens((*rows.findings, *exam_rows.findings), outlook, encoder, limit)
+    return Encoding((*rows.findings, *exam_rows.findings), outlook, encoder, limit)
 
 
-def _kept(split: Split, kept: Set[Example]) -> Split:
-    """A split without the rows that do not fit the model."""
+def _without_left_out(split: Split, kept: Set[Example]) -> Split:
+    """Return a split without the examples that do not fit the model."""
     train, validation, exam = (
         tuple(example for example in part if example in kept)
         for part in (split.train, split.validation, split.exam)
@@ -144,7 +146,7 @@ def _kept(split: Split, kept: Set[Example]) -> Split:
     return replace(split, train=train, validation=validation, exam=exam)
 
 
-def _tell(
+def _print_report(
     console: Console, check: Check, findings: Sequence[Finding], outlook: Outlook | None
 ) -> None:
     print_sources(console, check)
@@ -157,47 +159,45 @@ def _tell(
     print_line(console, summary(findings))
 
 
-def _show(console: Console, examples: Sequence[Example], tokens: Tokens) -> None:
-    for example in examples:
-        console.print()
-        console.print(shown_record(example, tokens.encoder, tokens.limit), soft_wrap=True)
-
-
 def print_json(value: object) -> None:
-    """Print JSON on standard output, for programs; in ASCII, which any terminal shows as it is."""
+    """Print JSON on standard output, for programs; in ASCII, which every terminal can show."""
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
 
 
-def _reasons(path: Path) -> Path:
-    """The file beside a cleaned copy that tells what was left out."""
+def _left_out_path(path: Path) -> Path:
+    """Return the path of the file next to a cleaned copy that lists what was left out."""
     return Path(f"{path}.left-out.jsonl")
 
 
 def _check_fix(path: Path) -> None:
-    """Refuse, before the work, a file that is there, cannot be written or would be misread."""
-    for file in (path, _reasons(path)):
+    """Refuse, before the work, a copy that exists, cannot be written or would be misread."""
+    for file in (path, _left_out_path(path)):
         if os.path.lexists(file):
-            raise UsageError(f"--fix {path}: {file} is there already.", "Give a new file's path.")
+            raise UsageError(
+                f"--fix {path}: {file} already exists.", "Give the path of a new file."
+            )
     check_can_write("--fix", path)
-    if path.suffix.lower() in _OTHER_FORMS:
-        raise UsageError(f"--fix {path}: JSON lines are written.", "Let its name end in .jsonl.")
-
-
-def _check_one_form(check: Check) -> None:
-    """Refuse a cleaned copy of files with different forms: it could not be read again."""
-    forms = dict.fromkeys(source.layout for source in check.train.sources)
-    if len(forms) > 1:
+    if path.suffix.lower() in _OTHER_EXTENSIONS:
         raise UsageError(
-            f"--fix: the files have records of different forms: {', '.join(forms)}.",
-            "Make a copy of each file by itself.",
+            f"--fix {path}: the copy is written as JSON lines.", "Use a name that ends in .jsonl."
+        )
+
+
+def _check_one_layout(check: Check) -> None:
+    """Refuse a cleaned copy of files with different layouts: it could not be read again."""
+    layouts = dict.fromkeys(source.layout for source in check.train.sources)
+    if len(layouts) > 1:
+        raise UsageError(
+            f"--fix: the files have records in different formats: {', '.join(layouts)}.",
+            "Write a copy of each file separately.",
         )
 
 
 def _write_fix(console: Console, path: Path, copy: CleanCopy) -> None:
-    reasons = _reasons(path)
+    left_out_path = _left_out_path(path)
     write_text(path, "".join(f"{line}\n" for line in copy.lines))
-    said = f"{path}: {counted(len(copy.lines), 'record')} written"
+    result = f"{path}: {counted(len(copy.lines), 'record')} written"
     if copy.left_out:
-        write_text(reasons, "".join(f"{line}\n" for line in left_out_lines(copy.left_out)))
-        said += f"; {len(copy.left_out):,} left out, with the reasons in {reasons}"
-    print_line(console, f"{said}.")
+        write_text(left_out_path, "".join(f"{line}\n" for line in left_out_lines(copy.left_out)))
+        result += f"; {len(copy.left_out):,} left out, listed in {left_out_path}"
+    print_line(console, f"{result}.")

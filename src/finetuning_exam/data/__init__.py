@@ -1,1 +1,1 @@
-"""From lines of a file to ids and labels. Nothing here imports torch."""
+"""From the lines of a file to token ids and labels. Nothing here imports torch."""

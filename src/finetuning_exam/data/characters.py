@@ -1,4 +1,4 @@
-"""Characters that nobody meant to write: controls, invisible ones, text lost or wrongly decoded."""
+"""Unintended characters: control and invisible ones, and text lost or decoded wrongly."""
 
 from __future__ import annotations
 
@@ -25,26 +25,27 @@ _PATTERNS = (
     (Kind.REPLACEMENT_CHARACTER, re.compile("\ufffd")),
 )
 _PLAIN = re.compile("[\t\n\r -~]*")
-"""What cannot hold any of them: printable ASCII and ordinary white space."""
+"""Text without any of them: printable ASCII and ordinary whitespace."""
 _NEXT = (
     "[\u0080-\u00bf\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc\u2013\u2014"
     "\u2018-\u201a\u201c-\u201e\u2020-\u2022\u2026\u2030\u2039\u203a\u20ac\u2122]"
 )
 _WRONGLY_DECODED = re.compile(f"[ÂÃÐÑ]{_NEXT}|[â-é]{_NEXT}{{2}}|ð{_NEXT}{{3}}")
-"""A lead byte of UTF-8 and as many as follow it, all read as Windows-1252."""
+"""A UTF-8 lead byte and its continuation bytes, all decoded as Windows-1252."""
 
 
 def character_findings(example: Example) -> Iterator[Finding]:
-    """At most one finding of each kind for each text of an example, at its first character."""
+    """Yield at most one finding per kind and text of an example, at its first such character."""
     for name, text in _texts(example):
         if _PLAIN.fullmatch(text):
             continue
         for kind, pattern in _PATTERNS:
             if found := pattern.search(text):
-                detail = f"{name} holds {_name(found[0])} at character {found.start() + 1}"
+                detail = f"{name} contains {_name(found[0])} at character {found.start() + 1}"
                 yield Finding(kind, detail, example.path, example.line, example.column)
-        if mended := _mojibake(text):
-            detail = f"{name} holds {mended[0]!r}, which was {mended[1]!r}"
+        if mojibake := _mojibake(text):
+            wrong, right = mojibake
+            detail = f"{name} contains {wrong!r}, which should be {right!r}"
             yield Finding(Kind.MOJIBAKE, detail, example.path, example.line, example.column)
 
 
@@ -61,7 +62,7 @@ def _texts(example: Example) -> Iterator[tuple[str, str]]:
 
 
 def _mojibake(text: str) -> tuple[str, str] | None:
-    """A piece of text that was UTF-8 and was read as Windows-1252, with what it was."""
+    """Return a piece of UTF-8 that was decoded as Windows-1252, and the same decoded correctly."""
     for found in _WRONGLY_DECODED.finditer(text):
         try:
             octets = b"".join(
@@ -74,6 +75,6 @@ def _mojibake(text: str) -> tuple[str, str] | None:
 
 
 def _name(character: str) -> str:
-    """A character as its code point, with its name where it has one."""
+    """Return a character's code point, with its Unicode name if it has one."""
     name = unicodedata.name(character, "")
     return f"U+{ord(character):04X}" + (f" ({name.lower()})" if name else "")

@@ -1,4 +1,4 @@
-"""What the examples themselves tell: duplicates, contradictions, overlap, characters, balance."""
+"""Findings about the examples: duplicates, contradictions, overlap, characters, balance."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from finetuning_exam.data.characters import character_findings
 from finetuning_exam.data.findings import Finding, Kind
 from finetuning_exam.data.near import near_duplicates, near_matches
-from finetuning_exam.data.reading.fields import shown
+from finetuning_exam.data.reading.fields import quoted
 from finetuning_exam.data.reading.read import Records, exam_file_of, read_records
 from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import Split, normalized, question_key, split_examples
 from finetuning_exam.settings import DataSettings
 
 RARE = 5
-"""A tag with fewer records than this tells little."""
+"""The results for a tag with fewer records than this say little."""
 MOST_CLASSES = 20
 FEWEST_FOR_BALANCE = 50
 UNBALANCED_SHARE = 0.9
@@ -24,7 +24,7 @@ UNBALANCED_SHARE = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What was found in a training file and its exam file.
+    """The training records, the exam records and all findings.
 
     `links` are pairs of indices of training examples that are the same or nearly the same, which
     a split must keep together.
@@ -37,10 +37,10 @@ class Check:
 
 
 def check_files(settings: DataSettings) -> Check:
-    """Read the training files and the exam file of a run and look at every example.
+    """Read the training files and the exam file of a run, and check every example.
 
     Raises:
-        UsageError, DataError: a file cannot be read at all or holds nothing.
+        UsageError, DataError: a file cannot be read at all or contains no records.
     """
     train = read_records(settings.data, settings)
     exam_file = exam_file_of(settings.data, settings.eval_file)
@@ -48,7 +48,7 @@ def check_files(settings: DataSettings) -> Check:
 
 
 def split_checked(check: Check, fraction: float, seed: int) -> Split:
-    """Who trains, chooses the best step and sits the exam; near duplicates stay together."""
+    """Split checked data into training, validation and exam; near duplicates stay together."""
     return split_examples(
         check.train.examples,
         check.exam.examples if check.exam else None,
@@ -59,7 +59,7 @@ def split_checked(check: Check, fraction: float, seed: int) -> Split:
 
 
 def check_records(train: Records, exam: Records | None) -> Check:
-    """Look at every example of both files; faults of reading come first among the findings."""
+    """Check every example of both files; the findings of the reader come first."""
     files = [records for records in (train, exam) if records]
     findings = [finding for records in files for finding in records.findings]
     findings += [
@@ -80,14 +80,14 @@ def check_records(train: Records, exam: Records | None) -> Check:
 
 
 def content(example: Example) -> tuple[object, ...]:
-    """What is equal in exact duplicates: all that is trained, so neither tag nor group."""
+    """Return all that is trained, by which duplicates are compared; not the tag or the group."""
     return example.earlier, example.instruction, example.input, example.answer
 
 
 def whole_text(example: Example) -> str:
-    """All that a model reads of an example, one part a line."""
-    said = (turn.text for turn in example.earlier)
-    return "\n".join([*said, example.instruction, example.input, example.answer])
+    """Return all that a model reads of an example, one part per line."""
+    earlier = (turn.text for turn in example.earlier)
+    return "\n".join([*earlier, example.instruction, example.input, example.answer])
 
 
 def _at(example: Example, kind: Kind, detail: str) -> Finding:
@@ -97,15 +97,16 @@ def _at(example: Example, kind: Kind, detail: str) -> Finding:
 def _text_findings(example: Example) -> Iterator[Finding]:
     yield from character_findings(example)
     if example.answer and normalized(example.answer) == normalized(example.instruction):
-        yield _at(example, Kind.ANSWER_IS_PROMPT, "the answer is the prompt")
+        yield _at(example, Kind.ANSWER_IS_PROMPT, "the answer is the same as the prompt")
     if example.answer != example.answer.strip() and not example.is_plain_text:
-        yield _at(example, Kind.OUTER_SPACE, "the answer begins or ends with white space")
+        yield _at(example, Kind.OUTER_SPACE, "the answer has leading or trailing whitespace")
 
 
 def _duplicates(examples: Sequence[Example]) -> tuple[list[Finding], list[tuple[int, int]]]:
-    """Exact duplicates word for word, near ones by `near_duplicates`, each with an earlier row.
+    """Find exact duplicates, and near ones by `near_duplicates`; each refers to an earlier example.
 
-    A near duplicate is told once, with the row that is most like it, and linked to all it is near.
+    A near duplicate is reported once, with the example most similar to it, and linked to all
+    examples it is near.
     """
     first: dict[tuple[object, ...], int] = {}
     findings: list[Finding] = []
@@ -118,28 +119,27 @@ def _duplicates(examples: Sequence[Example]) -> tuple[list[Finding], list[tuple[
         links.append((earlier, index))
         where = examples[earlier].where
         is_instance = where == example.where
-        detail = "one of its instances is there twice" if is_instance else f"the same as {where}"
+        detail = "one of its instances occurs twice" if is_instance else f"same as {where}"
         findings.append(_at(example, Kind.EXACT_DUPLICATE, detail))
-    told = -1
+    reported = -1
     for match in near_duplicates([whole_text(examples[index]) for index in single]):
         earlier, index = single[match.first], single[match.second]
         links.append((earlier, index))
-        if index == told:
+        if index == reported:
             continue
-        told = index
-        detail = f"{_alike(match.similarity)} {examples[earlier].where}"
+        reported = index
+        where = examples[earlier].where
+        detail = (
+            f"differs from {where} only in case, whitespace or punctuation"
+            if match.similarity >= 1
+            else f"nearly the same as {where}"
+        )
         findings.append(_at(examples[index], Kind.NEAR_DUPLICATE, detail))
     return findings, links
 
 
-def _alike(similarity: float) -> str:
-    if similarity >= 1:
-        return "differs only in case, space or punctuation from"
-    return "almost the same as"
-
-
 def _conflicts(examples: Sequence[Example]) -> Iterator[Finding]:
-    """Each record whose prompt an earlier one has with another answer; plain texts have none."""
+    """Find examples with the prompt of an earlier one but another answer; plain texts have none."""
     answered: dict[str, dict[str, Example]] = {}
     for example in examples:
         if example.is_plain_text:
@@ -148,14 +148,13 @@ def _conflicts(examples: Sequence[Example]) -> Iterator[Finding]:
         key = normalized(example.answer)
         if answers and key not in answers:
             earlier = next(iter(answers.values()))
-            yield _at(
-                example, Kind.CONFLICTING_ANSWERS, f"the prompt of {earlier.where}, another answer"
-            )
+            detail = f"same prompt as {earlier.where}, different answer"
+            yield _at(example, Kind.CONFLICTING_ANSWERS, detail)
         answers.setdefault(key, example)
 
 
 def _overlap(exam: Sequence[Example], train: Sequence[Example]) -> list[Finding]:
-    """Exam rows whose question or group is trained on, and those whose question nearly is."""
+    """Find exam examples whose question (or nearly that) or group is in the training data."""
     trained: dict[str, Example] = {}
     groups: dict[str, Example] = {}
     for example in train:
@@ -166,17 +165,17 @@ def _overlap(exam: Sequence[Example], train: Sequence[Example]) -> list[Finding]
     new: list[Example] = []
     for example in exam:
         if same := trained.get(question_key(example)):
-            detail = f"the question stands at {same.where} too"
+            detail = f"same question as {same.where}"
             findings.append(_at(example, Kind.OVERLAP, detail))
         elif same := groups.get(example.group):
-            detail = f"its group {shown(example.group)} is also trained on, at {same.where}"
+            detail = f"group {quoted(example.group)} is also in the training data, at {same.where}"
             findings.append(_at(example, Kind.OVERLAP, detail))
         else:
             new.append(example)
     if not new:
         by_group = any(question_key(example) not in trained for example in exam)
         what = "question or its group" if by_group else "question"
-        detail = f"every {what} is also trained on, so the exam cannot tell anything"
+        detail = f"every {what} is also in the training data, so the exam measures nothing new"
         return [
             Finding(Kind.OVERLAP, detail, path) for path in dict.fromkeys(it.path for it in exam)
         ]
@@ -184,13 +183,13 @@ def _overlap(exam: Sequence[Example], train: Sequence[Example]) -> list[Finding]
     for match in near_matches(
         [_question(example) for example in new], [_question(example) for example in distinct]
     ):
-        detail = f"almost the question of {distinct[match.second].where}"
+        detail = f"nearly the same question as {distinct[match.second].where}"
         findings.append(_at(new[match.first], Kind.NEAR_OVERLAP, detail))
     return findings
 
 
 def _question(example: Example) -> str:
-    """The text that the exam asks; a plain text is its own question."""
+    """Return the text that the exam asks; a plain text is its own question."""
     if example.is_plain_text:
         return example.answer
     return "\n".join([*(turn.text for turn in example.earlier), example.instruction, example.input])
@@ -203,26 +202,26 @@ def _tags(examples: Sequence[Example]) -> Iterator[Finding]:
     for tag, count in counts.items():
         if count < RARE:
             records = "only 1 record has" if count == 1 else f"only {count} records have"
-            yield _at(first[tag], Kind.RARE_TAG, f"{records} the tag {shown(tag)}")
+            yield _at(first[tag], Kind.RARE_TAG, f"{records} the tag {quoted(tag)}")
         other = seen.setdefault(normalized(tag), tag)
         if other != tag:
-            detail = f"the tags {shown(other)} and {shown(tag)} look alike"
+            detail = f"tags {quoted(other)} and {quoted(tag)} look the same"
             yield _at(first[tag], Kind.SIMILAR_TAGS, detail)
 
 
 def tag_counts(examples: Sequence[Example]) -> dict[str, int]:
-    """Records by tag, in the order of the file; those without a tag are left out."""
+    """Count examples by tag, in the order of the file; those without a tag are left out."""
     return dict(Counter(example.tag for example in examples if example.tag))
 
 
 def answer_classes(examples: Sequence[Example]) -> dict[str, int]:
-    """Records by answer, most frequent first, where the answers are a few classes; else nothing."""
+    """Count examples by answer, most frequent first; empty unless the answers are a few classes."""
     counts = _answers(examples)
     return dict(counts.most_common()) if 1 < len(counts) <= MOST_CLASSES else {}
 
 
 def _answers(examples: Sequence[Example]) -> Counter[str]:
-    """Records by answer; none where there are too few records to say anything of their balance."""
+    """Count examples by answer; empty where there are too few to judge their balance."""
     counts = Counter(example.answer for example in examples if not example.is_plain_text)
     return counts if counts.total() >= FEWEST_FOR_BALANCE else Counter()
 
@@ -232,5 +231,5 @@ def _balance(examples: Sequence[Example]) -> Iterator[Finding]:
     for answer, count in counts.most_common(1):
         if count > UNBALANCED_SHARE * counts.total():
             first = next(example for example in examples if example.answer == answer)
-            detail = f"{count:,} of {counts.total():,} answers are {shown(answer)}"
+            detail = f"{count:,} of {counts.total():,} answers are {quoted(answer)}"
             yield _at(first, Kind.UNBALANCED, detail)

@@ -1,4 +1,4 @@
-"""What can be found in data: each kind once, with its severity, plain name and hint."""
+"""The kinds of finding that data can have, each with its severity, title and hint."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Literal, get_args
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
-"""The most serious first: an error keeps a record from being used, a warning is worth a look, a
-note is only said.
+"""The most serious first: an error makes a record unusable, a warning is worth a look, a note is
+for information only.
 """
 
 
@@ -24,88 +24,96 @@ class Kind(Enum):
 
     NOT_UTF8 = (
         "error",
-        "not UTF-8",
-        "Save the file as UTF-8 (from Windows: iconv -f CP1252 -t UTF-8 FILE > NEW).",
+        "not valid UTF-8",
+        "Save the file as UTF-8 (from Windows-1252: iconv -f CP1252 -t UTF-8 FILE > NEW).",
     )
-    NOT_JSON = ("error", "not valid JSON", "Mend the line.")
-    SEVERAL_OBJECTS = ("error", "several objects on one line", "Write one object a line.")
-    NOT_FINITE = ("error", "NaN or Infinity", "JSON has neither; use a number, text or null.")
+    NOT_JSON = ("error", "not valid JSON", "Fix the line.")
+    SEVERAL_OBJECTS = ("error", "several objects on one line", "Write one object per line.")
+    NOT_FINITE = ("error", "NaN or Infinity", "JSON has neither: use a number, a string or null.")
     TOO_DEEP = ("error", "nested too deeply", "Write a flat object.")
-    TOO_LONG_LINE = ("error", "line too long to be read", "Break the record up.")
+    TOO_LONG_LINE = ("error", "line too long", "Split the record into smaller ones.")
     NOT_AN_OBJECT = ("error", "not an object", 'Write {"instruction": "…", "output": "…"}.')
-    DUPLICATE_KEY = ("error", "field given twice", "Keep one of the two.")
+    DUPLICATE_KEY = ("error", "duplicate field", "Keep one of the two.")
     MISSING_FIELD = (
         "error",
-        "field missing",
-        "Add it, or name the fields with --prompt_field and --answer_field.",
+        "missing field",
+        "Add the field, or name your own with --prompt_field and --answer_field.",
     )
-    MISSPELT_FIELD = ("error", "field name misspelt", "Rename the field.")
-    WRONG_TYPE = ("error", "not text where text belongs", "Write the value as text.")
-    EMPTY_PROMPT = ("error", "empty prompt", "Write the question, or remove the record.")
+    MISSPELT_FIELD = ("error", "misspelled field name", "Rename the field.")
+    WRONG_TYPE = ("error", "wrong type", "Change the value to the expected type.")
+    EMPTY_PROMPT = ("error", "empty prompt", "Write the prompt, or remove the record.")
     EMPTY_ANSWER = ("error", "empty answer", "Write the answer, or remove the record.")
-    LONE_SURROGATE = ("error", "half of a surrogate pair", "Write the whole character.")
-    WRONG_COLUMNS = ("error", "wrong number of columns", "Quote text that holds the separator.")
-    BAD_QUOTES = ("error", "quotation marks that do not match", 'Write " inside a field as "".')
-    CUT_FILE = ("error", "file cut off or damaged", "Get the file again.")
-    BAD_TURNS = ("error", "conversation out of order", "Let user and assistant take turns.")
+    LONE_SURROGATE = ("error", "unpaired surrogate", "Write the whole character.")
+    WRONG_COLUMNS = ("error", "wrong number of columns", "Quote cells that contain the separator.")
+    BAD_QUOTES = ("error", "unbalanced quotation marks", 'Write " inside a quoted cell as "".')
+    CUT_FILE = ("error", "truncated or damaged file", "Download or copy the file again.")
+    BAD_TURNS = (
+        "error",
+        "malformed conversation",
+        "Give every turn a role and a text, and alternate user and assistant, user first.",
+    )
     TOOL_TURN = (
         "error",
         "tool calls",
-        "Tool calls are not supported: --skip_bad_rows goes on without these records, "
-        "fte check FILE --fix NEW.jsonl writes a copy without them.",
+        "Tool calls are not supported. To write a copy without these records, run "
+        "fte check FILE --fix NEW.jsonl.",
     )
-    UNSUPPORTED = ("error", "something that is not supported", "Take it out of the records.")
+    UNSUPPORTED = ("error", "unsupported content", "Remove it from the records.")
     NOT_INSTRUCTIONS = (
         "error",
-        "records for another kind of training",
-        "Give each record one answer: an instruction and an output.",
+        "records for another training method",
+        "Give each record one prompt and one answer.",
     )
     SPECIAL_TOKEN = (
         "error",
-        "special token in the text, which the chat template would obey",
-        "Take it out, or use --template plain, where it is only text.",
+        "special token in the text that the chat template would interpret",
+        "Remove it, or use --template plain, where it is ordinary text.",
     )
     ANSWER_TOO_LONG = (
         "warning",
-        "answer alone too long: the record is left out",
-        "Shorten the answer; the limit is --max_length, at most the model's context.",
+        "answer too long: example left out",
+        "Shorten the answer, or raise --max_length (at most the model's context length).",
     )
     PROMPT_CUT = (
         "warning",
-        "prompt too long: cut in its middle",
-        "Shorten the prompt; the limit is --max_length, at most the model's context.",
+        "prompt too long: truncated",
+        "Shorten the prompt, or raise --max_length (at most the model's context length).",
     )
     EXACT_DUPLICATE = (
         "warning",
         "exact duplicate",
-        "fte check FILE --fix NEW.jsonl writes a copy without them.",
+        "To write a copy without them, run fte check FILE --fix NEW.jsonl.",
     )
-    NEAR_DUPLICATE = ("warning", "near duplicate", "Keep one of them, unless both are meant.")
+    NEAR_DUPLICATE = ("warning", "near duplicate", "Keep one of them, unless both are intended.")
     CONFLICTING_ANSWERS = (
         "warning",
-        "one prompt, different answers",
-        "Keep the right one; a model cannot learn both.",
+        "same prompt, different answers",
+        "Keep the right answer; a model cannot learn both.",
     )
     OVERLAP = (
         "warning",
-        "exam question that is also trained on",
-        "It is left out of the exam; remove it from one of the two files.",
+        "exam question also in the training data",
+        "Remove it from one of the two files. The exam leaves it out, unless no question is new.",
     )
     NEAR_OVERLAP = (
         "warning",
-        "exam question almost the same as a trained one",
-        "Look whether it asks anything new.",
+        "exam question nearly the same as a training question",
+        "Check that it asks something new.",
     )
-    CONTROL_CHARACTER = ("warning", "control characters", "Remove them, unless they are meant.")
+    CONTROL_CHARACTER = ("warning", "control characters", "Remove them, unless they are intended.")
     BIDI_CONTROL = (
         "warning",
-        "characters that turn the direction of text",
-        "Remove them, unless they are meant.",
+        "bidirectional control characters",
+        "Remove them, unless they are intended.",
     )
-    INVISIBLE_CHARACTER = ("warning", "invisible characters", "Remove them, unless they are meant.")
+    INVISIBLE_CHARACTER = (
+        "warning",
+        "invisible characters",
+        "Remove them, unless they are intended.",
+    )
     REPLACEMENT_CHARACTER = (
         "warning",
-        "replacement characters, where text was lost",
+        "replacement characters (U+FFFD) in place of lost text",
         "Restore the text from its source.",
     )
     MOJIBAKE = (
@@ -115,25 +123,41 @@ class Kind(Enum):
     )
     SPECIAL_TOKEN_TEXT = (
         "warning",
-        "text that looks like a special token; it is trained as plain text",
-        "Remove it, unless it is meant.",
+        "text that looks like a special token; trained as ordinary text",
+        "Remove it, unless it is intended.",
     )
     ANSWER_IS_PROMPT = ("warning", "answer repeats the prompt", "Write the answer.")
-    OUTER_SPACE = ("note", "white space around an answer", "It is trained as it is.")
-    SIMILAR_TAGS = ("warning", "tags that differ only in case or space", "Write them alike.")
-    RARE_TAG = ("note", "tag of fewer than five records", "Its results will say little.")
-    UNBALANCED = ("warning", "one answer far more often than others", "Add records of the others.")
-    FIELD_NAME = ("note", "field name read as a known one", "Rename it to be sure.")
+    OUTER_SPACE = (
+        "note",
+        "leading or trailing whitespace in an answer",
+        "It is trained as written.",
+    )
+    SIMILAR_TAGS = (
+        "warning",
+        "tags that differ only in case or whitespace",
+        "Spell them the same way.",
+    )
+    RARE_TAG = (
+        "note",
+        "tag with fewer than five records",
+        "Add records: results for so few say little.",
+    )
+    UNBALANCED = ("warning", "one answer dominates", "Add records with other answers.")
+    FIELD_NAME = (
+        "note",
+        "field name read as a known one",
+        "Rename the field to make this explicit.",
+    )
     UNUSED_FIELD = (
         "note",
-        "field that is not used",
-        "Rename it, or name it with --prompt_field or --answer_field, if it is meant to be read.",
+        "unused field",
+        "If it should be read, rename it, or name it with --prompt_field or --answer_field.",
     )
-    NAMED_TWICE = ("note", "file named more than once", "It is read once; name it once.")
+    NAMED_TWICE = ("note", "file listed more than once", "List it once.")
 
 
 class Fault(ValueError):
-    """What is wrong with one record, raised while it is read; the reader adds the place."""
+    """The fault of one record, raised while it is read; the reader adds the place."""
 
     def __init__(self, kind: Kind, detail: str, column: int = 0) -> None:
         super().__init__(detail)
@@ -144,9 +168,9 @@ class Fault(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing found, at a place; `line` 0 is the whole file, `column` 0 the whole line.
+    """A finding at a place; `line` 0 is the whole file, `column` 0 the whole line.
 
-    For Parquet files and hub datasets `line` is the number of the row, from 1.
+    For Parquet files and hub datasets `line` is the number of the record, from 1.
     """
 
     kind: Kind
@@ -165,17 +189,17 @@ class Finding:
 
 
 def place(path: str, line: int, column: int = 0) -> str:
-    """A place in a file as compilers write it; 0 stands for the whole file or line."""
+    """Return a place in a file as compilers write it; 0 stands for the whole file or line."""
     return ":".join([path, *(str(number) for number in (line, column) if number)])
 
 
 def errors(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Those that keep a record from being used."""
+    """Return the findings that make a record unusable."""
     return tuple(finding for finding in findings if finding.kind.severity == "error")
 
 
 def by_kind(findings: Sequence[Finding]) -> tuple[tuple[Kind, tuple[Finding, ...]], ...]:
-    """Findings grouped, the most serious kinds first (the order of `Kind`), each in file order."""
+    """Group findings by kind, in order of severity and then of `Kind`; each group in file order."""
     grouped: dict[Kind, list[Finding]] = {}
     for finding in findings:
         grouped.setdefault(finding.kind, []).append(finding)

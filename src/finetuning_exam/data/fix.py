@@ -1,4 +1,4 @@
-"""A copy of data without what cannot be used or stands there twice. The original is not touched."""
+"""A copy of data without unusable records and exact duplicates. The original is not touched."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ from finetuning_exam.data.records import Example
 
 @dataclass(frozen=True, slots=True)
 class CleanCopy:
-    """The lines of a cleaned file, one JSON object each, and why each record left out is."""
+    """The lines of a cleaned file, one JSON object each, and a finding for each record left out."""
 
     lines: tuple[str, ...]
     left_out: tuple[Finding, ...]
 
 
 def clean_copy(records: Records, findings: Iterable[Finding]) -> CleanCopy:
-    """Every record of the files but those with an error and exact duplicates, all fields kept.
+    """Return all records except exact duplicates and those with an error; all fields are kept.
 
-    A record with several instances is a duplicate where all of them stand in records before it.
+    A record with several instances is a duplicate if all of them occur in earlier records.
 
     Raises:
-        UsageError, DataError: a file cannot be read any more.
+        UsageError, DataError: a file can no longer be read.
     """
     paths = [source.path for source in records.sources]
     faults: dict[Place, Finding] = {}
-    twice: dict[Place, Finding] = {}
+    duplicates: dict[Place, Finding] = {}
     for finding in findings:
         place = Place(finding.path, finding.line, finding.column)
         if finding.kind.severity == "error" and finding.path in paths:
             faults.setdefault(place, finding)
         elif finding.kind is Kind.EXACT_DUPLICATE:
-            twice.setdefault(place, finding)
+            duplicates.setdefault(place, finding)
     repeated = _repeated(records.examples, faults.keys())
-    left_out = faults | {place: twice[place] for place in repeated}
+    left_out = faults | {place: duplicates[place] for place in repeated}
     lines = tuple(
-        _line(row.value)
+        _line(record.value)
         for path in paths
-        for row in read_file(path).rows
-        if Place(path, row.line, row.column) not in left_out
+        for record in read_file(path).records
+        if Place(path, record.line, record.column) not in left_out
     )
     order = {path: number for number, path in enumerate(paths)}
     reasons = sorted(left_out.items(), key=lambda it: (order[it[0].path], it[0].line, it[0].column))
@@ -54,7 +54,7 @@ def clean_copy(records: Records, findings: Iterable[Finding]) -> CleanCopy:
 
 
 def left_out_lines(left_out: Iterable[Finding]) -> tuple[str, ...]:
-    """One JSON object for each record that was left out: where it stood, and why."""
+    """Return one JSON object for each record left out: its place, and why."""
     return tuple(
         json.dumps(
             {"where": it.where, "kind": it.kind.name.lower(), "why": it.detail}, ensure_ascii=False
@@ -64,7 +64,7 @@ def left_out_lines(left_out: Iterable[Finding]) -> tuple[str, ...]:
 
 
 def _repeated(examples: Iterable[Example], left_out: Set[Place]) -> list[Place]:
-    """The records whose examples all stand in earlier records that are not left out."""
+    """Return the records whose examples all occur in earlier records that are not left out."""
     repeated: list[Place] = []
     known: set[tuple[object, ...]] = set()
     for place, group in groupby(examples, key=lambda it: Place(it.path, it.line, it.column)):
@@ -80,6 +80,6 @@ def _repeated(examples: Iterable[Example], left_out: Set[Place]) -> list[Place]:
 def _line(value: dict[str, object]) -> str:
     try:
         return json.dumps(value, ensure_ascii=False, default=str, allow_nan=False)
-    except ValueError:  # tables may hold NaN and infinite numbers, which JSON has not
+    except ValueError:  # tables may hold NaN and infinite numbers, which JSON lacks
         text = json.dumps(value, default=str)
         return json.dumps(json.loads(text, parse_constant=lambda _: None), ensure_ascii=False)

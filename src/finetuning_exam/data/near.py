@@ -1,10 +1,10 @@
-"""Texts that are almost the same, found without comparing every text with every other.
+"""Nearly equal texts, found without comparing every text with every other.
 
-A text becomes the set of its shingles, runs of a few characters, so that languages without spaces
-are served too; two texts are as alike as their sets are (Jaccard). Pairs worth comparing come from
-MinHash signatures (Broder, "On the resemblance and containment of documents", 1997) in bands
-(Leskovec, Rajaraman and Ullman, "Mining of Massive Datasets", section 3.4). Texts with different
-numbers are never alike. docs/decisions/0007-near-duplicates.md has the measurements.
+A text becomes the set of its shingles, runs of a few characters, which also serves languages
+without spaces; the similarity of two texts is that of their sets (Jaccard). Pairs worth comparing
+come from MinHash signatures (Broder, "On the resemblance and containment of documents", 1997) in
+bands (Leskovec, Rajaraman and Ullman, "Mining of Massive Datasets", section 3.4). Texts with
+different numbers are never similar. docs/decisions/0007-near-duplicates.md has the measurements.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 THRESHOLD, TELLING_THRESHOLD = 0.76, 0.5
-"""The Jaccard similarity from which on texts are near duplicates: of all their shingles, and of the
-telling ones, which are those that are not the file's form."""
+"""The least Jaccard similarity of near duplicates: of all their shingles, and of the telling ones,
+which are those that are not boilerplate of the file."""
 MIN_SHINGLES = 8
 """With fewer telling shingles, a text is only compared for equality."""
 SHINGLE_LENGTH = 4
-"""Characters of a shingle; two where it begins with an ideograph, a kana or a Hangul syllable."""
+"""Characters of a shingle; two if it begins with an ideograph, a kana or a Hangul syllable."""
 N_BANDS, ROWS_PER_BAND = 24, 3
-"""Three signature values to a band: a pair of 0.5 meets in one with 96%, one of 0.6 with 99.7%."""
+"""Three signature values per band: a pair of similarity 0.5 meets in one with probability 96%, a
+pair of 0.6 with 99.7%."""
 MAX_COMPARED = 4
 """A text meets this many first texts of its bucket, and is compared exactly with as many."""
 MIN_COMMON_ROWS, COMMON_SHARE = 20, 0.02
-"""A shingle of more than 20 texts and of more than 2% of them is a form, and says nothing."""
+"""A shingle of more than 20 texts and of more than 2% of them is boilerplate."""
 
 _FIRST_WIDE = 0x2E80  # from here on nearly every character is a word or a syllable
 _CHUNK = 2**19  # characters or shingles at a time, so that they fit the processor's cache
@@ -44,9 +45,9 @@ _Int: TypeAlias = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """Two texts that are alike: their indices, and how alike they are, from 0 to 1.
+    """Two similar texts: their indices, and their similarity from 0 to 1.
 
-    `similarity` is 1 exactly where the texts are equal but for case, punctuation and white space.
+    `similarity` is 1 exactly if the texts are equal except for case, punctuation and whitespace.
     """
 
     first: int
@@ -67,13 +68,13 @@ class _Shingles:
 
 
 def near_duplicates(texts: Sequence[str]) -> tuple[Match, ...]:
-    """Each text that is almost the same as earlier ones, with all of those that were compared.
+    """Match each text with the earlier ones that it is nearly equal to.
 
     `first` is the index of the earlier text, `second` of the later; in the order of `second`, the
-    most similar first, at most `MAX_COMPARED` for each. Texts equal but for case, punctuation and
-    white space have the similarity 1 and only their first occurrence as a match: whoever counts
-    exact duplicates leaves those out that are exact by its own rule. What is alike through a third
-    text, later ones too, follows by joining the matches.
+    most similar first, at most `MAX_COMPARED` for each. Texts that are equal except for case,
+    punctuation and whitespace have similarity 1 and match only their first occurrence; callers
+    remove exact duplicates first. Texts that are similar through a third one are found by joining
+    the matches.
     """
     normal = [_normal(text) for text in texts]
     first: dict[str, int] = {}
@@ -90,10 +91,10 @@ def near_duplicates(texts: Sequence[str]) -> tuple[Match, ...]:
 
 
 def near_matches(texts: Sequence[str], known: Sequence[str]) -> tuple[Match, ...]:
-    """For each text the most similar known one found, where there is one that is almost the same.
+    """Match each text with the most similar known one, if it is nearly equal to any.
 
     `first` is an index of `texts`, `second` of `known`; in the order of `first`, at most one match
-    for each. A text equal to a known one has the similarity 1, as in `near_duplicates`.
+    for each. A text equal to a known one has similarity 1, as in `near_duplicates`.
     """
     if not known:
         return ()
@@ -113,7 +114,7 @@ def near_matches(texts: Sequence[str], known: Sequence[str]) -> tuple[Match, ...
 
 
 class _Characters(dict[int, str | None]):
-    """What `str.translate` makes of a character; filled as characters are met."""
+    """A table for `str.translate`, filled as characters are met."""
 
     def __missing__(self, code: int) -> str | None:
         category = unicodedata.category(chr(code))
@@ -126,13 +127,13 @@ _CHARACTERS = _Characters()
 
 
 def _normal(text: str) -> str:
-    """A text without case, punctuation and invisible characters, its words one space apart."""
+    """Drop case, punctuation and invisible characters; separate words by one space."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     return " ".join(folded.translate(_CHARACTERS).split()) or folded
 
 
 def _numbers(texts: Sequence[str]) -> _U64:
-    """One number for each text, equal where both hold the same numbers and signs between them."""
+    """Return an id per text, equal for texts with the same numbers and operators between them."""
     known: dict[tuple[str, ...], int] = {}
     keys = []
     for text in texts:
@@ -142,25 +143,25 @@ def _numbers(texts: Sequence[str]) -> _U64:
 
 
 def _pairs(texts: list[str], numbers: _U64, n_known: int) -> Iterator[tuple[int, int, float]]:
-    """(earlier, later, similarity) of texts that are alike; of one later text, the best first.
+    """Yield (earlier, later, similarity) of similar texts; for each later text, the best first.
 
-    With `n_known` the earlier is one of the first so many texts, and the later is none of them.
+    With `n_known` the earlier is one of the first `n_known` texts, and the later is not.
     """
     shingles = _shingles(texts)
     telling = _telling(shingles)
     one, other = _candidates(telling, numbers, n_known)
-    tell = _jaccard(telling, one, other) >= TELLING_THRESHOLD
-    one, other = one[tell], other[tell]
+    similar = _jaccard(telling, one, other) >= TELLING_THRESHOLD
+    one, other = one[similar], other[similar]
     similarity = _jaccard(shingles, one, other)
     near = np.flatnonzero(similarity >= THRESHOLD)
     # Of each later text's partners the most similar comes first, of equals the earliest.
     for index in near[np.lexsort((one[near], -similarity[near], other[near]))].tolist():
-        # Sets can be equal where texts are not (a phrase said twice): that is no full 1.
+        # Different texts can have equal sets (a repeated phrase): their similarity stays below 1.
         yield int(one[index]), int(other[index]), min(float(similarity[index]), 0.999)
 
 
 def _chunks(sizes: _Int) -> Iterator[slice]:
-    """Consecutive items of about `_CHUNK` in all, at least one item at a time."""
+    """Yield consecutive items of about `_CHUNK` in total, at least one item at a time."""
     ends = np.cumsum(sizes)
     start = 0
     while start < len(sizes):
@@ -171,14 +172,14 @@ def _chunks(sizes: _Int) -> Iterator[slice]:
 
 
 def _mixed(values: _U64) -> _U64:
-    """The bits of 64-bit numbers spread evenly (finalizer of splitmix64, Steele et al. 2014)."""
+    """Spread the bits of 64-bit numbers evenly (finalizer of splitmix64, Steele et al. 2014)."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
 
 
 def _shingles(texts: list[str]) -> _Shingles:
-    """The shingles of each text as 32-bit hashes."""
+    """Return the shingles of each text as 32-bit hashes."""
     parts, sizes = [np.empty(0, np.uint32)], [np.zeros(1, np.int64)]
     for part in _chunks(np.fromiter(map(len, texts), np.int64, len(texts))):
         hashes, owners = _windows(texts[part])
@@ -190,7 +191,7 @@ def _shingles(texts: list[str]) -> _Shingles:
 
 
 def _windows(texts: list[str]) -> tuple[_U32, _Int]:
-    """The hash of each shingle of each text, and which text it is of."""
+    """Return the hash of each shingle, and the index of its text."""
     padded = "".join(f" {text} " for text in texts) + " " * SHINGLE_LENGTH
     codes = np.frombuffer(padded.encode("utf-32-le", "surrogatepass"), np.uint32)
     n_windows = len(codes) - SHINGLE_LENGTH
@@ -207,10 +208,10 @@ def _windows(texts: list[str]) -> tuple[_U32, _Int]:
 
 
 def _telling(shingles: _Shingles) -> _Shingles:
-    """Without the shingles of so many texts that they are a form, such as "Translate to French:".
+    """Drop the shingles of so many texts that they are boilerplate ("Translate to French:").
 
-    Counted in a table by the hash's upper bits: a rare shingle is taken for a common one where
-    they agree, which is one in thousands.
+    They are counted in a table by the hash's upper bits: a rare shingle is taken for a common one
+    if these agree, which happens to one in thousands.
     """
     cells = shingles.hashes >> np.uint32(32 - _TABLE_BITS)
     counts = np.zeros(2**_TABLE_BITS, np.int64)
@@ -222,7 +223,7 @@ def _telling(shingles: _Shingles) -> _Shingles:
 
 
 def _candidates(telling: _Shingles, numbers: _U64, n_known: int) -> tuple[_Int, _Int]:
-    """(earlier, later) of pairs that agree in a band, the likeliest few for each later text."""
+    """Return (earlier, later) of pairs that agree in a band, the best few for each later text."""
     rows = np.flatnonzero(telling.sizes >= MIN_SHINGLES)
     signatures = _signatures(telling, rows)
     found = [np.empty(0, np.int64)]
@@ -245,14 +246,14 @@ def _candidates(telling: _Shingles, numbers: _U64, n_known: int) -> tuple[_Int, 
 
 
 def _rank(keys: _Int | _U64) -> _Int:
-    """How many equal keys stand before each; equal keys stand together."""
+    """Return the number of equal keys before each; equal keys are adjacent."""
     place = np.arange(len(keys))
     is_new = np.concatenate([[True], keys[1:] != keys[:-1]])[: len(keys)]
     return place - np.maximum.accumulate(np.where(is_new, place, 0))
 
 
 def _bucket_pairs(keys: _U64) -> _Int:
-    """Each text with the first texts of its bucket, as earlier × number of texts + later."""
+    """Pair each text with the first texts of its bucket, as earlier × number of texts + later."""
     order = np.argsort(keys, kind="stable")
     rank = _rank(keys[order])
     pairs = []
@@ -263,7 +264,7 @@ def _bucket_pairs(keys: _U64) -> _Int:
 
 
 def _signatures(shingles: _Shingles, rows: _Int) -> _U32:
-    """The MinHash signatures, (len(rows), values of a signature)."""
+    """Return the MinHash signatures, (len(rows), values of a signature)."""
     n_values = N_BANDS * ROWS_PER_BAND
     constants = _mixed(np.arange(1, 2 * n_values + 1, dtype=np.uint64)).astype(np.uint32)
     signatures = np.empty((len(rows), n_values), np.uint32)
@@ -276,7 +277,7 @@ def _signatures(shingles: _Shingles, rows: _Int) -> _U32:
 
 
 def _gathered(shingles: _Shingles, rows: _Int) -> tuple[_U32, _Int]:
-    """The hashes of some texts, one text after another, and where each starts (and the end)."""
+    """Return the hashes of some texts, concatenated, and the start of each (and the end)."""
     sizes = shingles.sizes[rows]
     starts = np.concatenate([[0], np.cumsum(sizes)])
     places = np.arange(starts[-1]) + np.repeat(shingles.starts[rows] - starts[:-1], sizes)
@@ -284,7 +285,7 @@ def _gathered(shingles: _Shingles, rows: _Int) -> tuple[_U32, _Int]:
 
 
 def _jaccard(shingles: _Shingles, one: _Int, other: _Int) -> NDArray[np.float64]:
-    """|A ∩ B| / |A ∪ B| of each pair of texts."""
+    """Return |A ∩ B| / |A ∪ B| of each pair of texts."""
     similarity = np.empty(len(one))
     for part in _chunks(shingles.sizes[one] + shingles.sizes[other]):
         sides = [_gathered(shingles, side[part]) for side in (one, other)]

@@ -1,4 +1,4 @@
-"""One record past the reader: from here on there are no dicts."""
+"""The typed form of a record: past the reader there are no dicts."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One record: what is asked, what is to be answered, and where it stands.
+    """A parsed record: the question, the expected answer, and where the record stands.
 
-    A conversation's last question and answer are `instruction` and `answer`; what was said before,
-    a system turn first, is `earlier`. A plain text has no instruction, only an answer.
+    `instruction` and `answer` are a conversation's last question and answer; `earlier` holds the
+    turns before them, a system turn first. A plain text has no instruction, only an answer.
     """
 
     instruction: str
@@ -33,14 +33,14 @@ class Example:
     group: str = ""
     earlier: tuple[Turn, ...] = ()
     column: int = 0
-    """Where the record starts in its line, from 1; 0 where it is alone on its line."""
+    """Where the record starts in its line, from 1; 0 if it is alone on its line."""
 
     @property
     def where(self) -> str:
-        """`path:line` (and column), as errors and reports name a record."""
+        """`path:line` or `path:line:column`, as errors and reports name a record."""
         return place(self.path, self.line, self.column)
 
     @property
     def is_plain_text(self) -> bool:
-        """Whether there is no question, only a text to learn."""
+        """True if there is no question, only a text to learn."""
         return not self.instruction and not self.earlier

@@ -1,4 +1,4 @@
-"""Which examples train, which choose the best step, and which sit the exam."""
+"""Split examples into those to train on, to choose the best step by, and for the exam."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _FINAL_MARKS = re.compile(r"[.?!]+(?= |$)")
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Examples by use. `exam_is_training` says that the exam is of rows that were trained on.
+    """Examples by use. With `exam_is_training` the exam asks examples that were trained on.
 
-    `taught` are the rows of an exam file that are left out because their question, or another
-    record of their group, stands in the training file too.
+    `taught` are the examples of an exam file that are left out because their question, or another
+    example of their group, is also in the training file.
     """
 
     train: tuple[Example, ...]
@@ -35,32 +35,32 @@ class Split:
 
 
 def normalized(text: str) -> str:
-    """A text without what makes no difference: Unicode form, case, white space, a final mark."""
+    """Normalize Unicode form, case and whitespace, and drop a final mark."""
     folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
     return folded.rstrip(".?! ") or folded
 
 
 def prompt_key(example: Example) -> str:
-    """Examples with the same key may ask the same thing, and are kept together.
+    """Return a loose key: examples with the same key may ask the same thing and stay together.
 
-    Loose: beside `normalized`, final marks of words make no difference. A plain text's key is the
-    text itself.
+    In addition to `normalized`, final marks of words are ignored. A plain text's key is the text
+    itself.
     """
     return _key(example, lambda text: _FINAL_MARKS.sub("", normalized(text)) or normalized(text))
 
 
 def question_key(example: Example) -> str:
-    """Examples with the same key ask the same question, in whatever form the records are.
+    """Return a strict key: examples with the same key ask the same question, in any format.
 
-    Strict: "ls -a" and "ls -A", "cd .." and "cd .", "x²" and "x2" are different questions. Only
-    white space, the case of a text's first letter and one mark after its last letter make no
-    difference. The same `question_key` means the same `prompt_key`.
+    "ls -a" and "ls -A", "cd .." and "cd .", "x²" and "x2" are different questions. Only
+    whitespace, the case of a text's first letter and one mark after its last letter are ignored.
+    The same `question_key` implies the same `prompt_key`.
     """
     return _key(example, _strict)
 
 
 def _key(example: Example, written: Callable[[str], str]) -> str:
-    """All that a model is given, turn by turn, as a chat template would have it: input joined."""
+    """Return all that a model is given, turn by turn, with the input joined to its question."""
     if example.is_plain_text:
         return f"text: {written(example.answer)}"
     turns = [*example.earlier, Turn("user", question(example))]
@@ -81,13 +81,13 @@ def split_examples(
     seed: int,
     links: Sequence[tuple[int, int]] = (),
 ) -> Split:
-    """Split a training file; `exam` is the exam file's examples, if there is one.
+    """Split the examples of a training file; `exam` are those of the exam file, if there is one.
 
-    Examples with the same prompt, or the same non-empty `group`, stay on one side, and so do the
+    Examples with the same prompt or the same non-empty `group` stay on one side, and so do the
     pairs of indices in `links` (near duplicates). Each held-out part has about the file's share of
-    each tag. Below `MIN_ROWS_FOR_VALIDATION` rows there is no validation part; below
-    `MIN_ROWS_FOR_HOLDOUT` rows without an exam file nothing is held out and the exam is the
-    training rows.
+    each tag. With fewer than `MIN_ROWS_FOR_VALIDATION` examples there is no validation part; with
+    fewer than `MIN_ROWS_FOR_HOLDOUT` and no exam file nothing is held out, and the exam asks the
+    training examples.
     """
     size = math.ceil(fraction * len(examples))
     exam_size = size if exam is None and len(examples) >= MIN_ROWS_FOR_HOLDOUT else 0
@@ -108,7 +108,7 @@ def split_examples(
 
 
 def overlap(exam: Sequence[Example], train: Sequence[Example]) -> tuple[Example, ...]:
-    """The exam's examples whose question or whose group stands in the training rows too."""
+    """Return the exam examples whose question or group is also in the training examples."""
     questions = {question_key(example) for example in train}
     groups = {example.group for example in train if example.group}
     return tuple(
@@ -119,7 +119,7 @@ def overlap(exam: Sequence[Example], train: Sequence[Example]) -> tuple[Example,
 def leave_out_taught(
     exam: Sequence[Example], train: Sequence[Example]
 ) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
-    """The exam's examples that are new, and the others, as `overlap` gives them."""
+    """Return the exam examples that are new, and the others, which `overlap` returns."""
     taught = overlap(exam, train)
     left_out = frozenset(taught)
     return tuple(example for example in exam if example not in left_out), taught
@@ -127,14 +127,14 @@ def leave_out_taught(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Cluster:
-    """Examples that stay together: their indices, and how many have each tag."""
+    """Examples that stay together: their indices, and their number for each tag."""
 
     rows: tuple[int, ...]
     tags: dict[str, int]
 
 
 def _clusters(examples: Sequence[Example], links: Sequence[tuple[int, int]]) -> list[_Cluster]:
-    """Same prompt, same group or linked, transitively (union-find); in the order of the file."""
+    """Join examples that share a prompt or a group or are linked (union-find); in file order."""
     parent = list(range(len(examples)))
 
     def root(index: int) -> int:
@@ -162,9 +162,10 @@ def _clusters(examples: Sequence[Example], links: Sequence[tuple[int, int]]) -> 
 
 
 def _draw(clusters: list[_Cluster], sizes: Sequence[int], seed: int) -> list[list[int]]:
-    """Parts of about the given sizes, whole clusters each, and last the rest; in file order.
+    """Draw parts of about the given sizes out of whole clusters; the last part is the rest.
 
-    Clusters are taken in a seeded random order; the largest one always stays in the rest.
+    Clusters are taken in a seeded random order; the largest one always stays in the rest. Each
+    part is in file order.
     """
     draw = random.Random(seed)
     waiting = list(clusters)
@@ -188,9 +189,9 @@ def _draw(clusters: list[_Cluster], sizes: Sequence[int], seed: int) -> list[lis
 
 
 def _quotas(counts: dict[str, int], size: int) -> dict[str, int]:
-    """A part's rows shared out over tags by their counts, by largest remainders (Hamilton).
+    """Apportion a part's examples to tags by their counts, by largest remainders (Hamilton).
 
-    Of equal remainders the earlier tag has the row.
+    Of equal remainders the earlier tag wins.
     """
     total = sum(counts.values())
     quotas = {tag: size * count // total for tag, count in counts.items()}
@@ -201,7 +202,7 @@ def _quotas(counts: dict[str, int], size: int) -> dict[str, int]:
 
 
 class _Part:
-    """A held-out part while it is filled; `n_clusters`, what is left of each tag, goes down."""
+    """A held-out part while it is filled; it decrements `n_clusters`, the clusters left per tag."""
 
     def __init__(self, quotas: dict[str, int], n_clusters: Counter[str]) -> None:
         self.rows: list[int] = []
@@ -211,11 +212,11 @@ class _Part:
 
     def fill(self, waiting: Sequence[_Cluster]) -> None:
         """Take the clusters that fit the quotas of all their tags, in order, then those that
-        overdraw the quota of a tag that is not full.
+        exceed a quota while their main tag is not full.
 
-        Where large clusters keep so much to themselves that a quarter of the part is missing, any
-        that fit; where none fits at all, the smallest. The last cluster of a tag is held out only
-        if more than half of the part were missing otherwise.
+        If a quarter of the part is still missing because the clusters left are large, take any
+        that fit; if none fits at all, the smallest. The last cluster of a tag is held out only if
+        more than half of the part would be missing otherwise.
         """
         if not self._size or not waiting:
             return
@@ -231,7 +232,7 @@ class _Part:
     def _take(
         self, waiting: Sequence[_Cluster], is_taken: Callable[[_Cluster], bool]
     ) -> list[_Cluster]:
-        """Add what is to be taken, as far as the part's size allows; the others are returned."""
+        """Add the clusters that match, as far as the part's size allows; return the others."""
         others: list[_Cluster] = []
         for cluster in waiting:
             if len(cluster.rows) <= self._left and is_taken(cluster):
@@ -248,12 +249,12 @@ class _Part:
             self._n_clusters[tag] -= 1
 
     def _spares(self, cluster: _Cluster) -> bool:
-        """Whether each of its tags has another cluster that is not held out."""
+        """Return whether each of its tags has another cluster that is not held out."""
         return all(self._n_clusters[tag] > 1 for tag in cluster.tags)
 
     def _has_room(self, cluster: _Cluster) -> bool:
         return all(count <= self._room[tag] for tag, count in cluster.tags.items())
 
     def _is_wanted(self, cluster: _Cluster) -> bool:
-        """Whether the tag that most of it has is not full."""
+        """Return whether the most frequent tag of the cluster is not full."""
         return self._room[max(cluster.tags, key=lambda tag: cluster.tags[tag])] > 0

@@ -1,4 +1,4 @@
-"""What `fte check` found: for a terminal as rich renderables, for programs as JSON."""
+"""The results of `fte check`: rich renderables for a terminal, JSON for programs."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from finetuning_exam.durable import Json
 from finetuning_exam.report.text import counted, on_one_line, visible
 
 MAX_SHOWN = 20
-"""Findings of one kind that are shown; of the rest the number is."""
+"""The number of findings of one kind that are shown; the rest are counted."""
 MANY_ALIKE = 5
-"""From one more on, findings of a file that say the same share a line."""
+"""Identical findings of a file share a line if there are more than this."""
 MAX_BARS = 12
 _NAME_WIDTH, _BAR_WIDTH = 30, 24
 _COLOURS: Mapping[Severity, str] = {"error": "red", "warning": "yellow", "note": "cyan"}
@@ -28,9 +28,9 @@ _COLOURS: Mapping[Severity, str] = {"error": "red", "warning": "yellow", "note":
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What a training on the checked data will be like.
+    """A prediction of a training on the checked data.
 
-    `lengths` are those of all usable training records, `steps_per_epoch` of the rows that train.
+    `lengths` covers all usable training examples, `steps_per_epoch` those of the training part.
     """
 
     model: str
@@ -42,7 +42,7 @@ class Outlook:
 
 
 def findings_report(findings: Sequence[Finding]) -> RenderableType:
-    """Findings by kind, the most serious first, at most `MAX_SHOWN` of a kind.
+    """Render findings by kind, the most serious first, at most `MAX_SHOWN` of a kind.
 
     A finding is one line however long, so that its place can be copied.
     """
@@ -60,14 +60,14 @@ def findings_report(findings: Sequence[Finding]) -> RenderableType:
 
 
 def summary(findings: Sequence[Finding]) -> str:
-    """How many errors, warnings and notes there are, in one sentence."""
+    """Return the number of errors, warnings and notes as one sentence."""
     counts = _counts(findings)
-    said = [counted(counts[severity], severity) for severity in SEVERITIES if counts[severity]]
-    return f"{', '.join(said) or 'Nothing found'}."
+    totals = [counted(counts[severity], severity) for severity in SEVERITIES if counts[severity]]
+    return f"{', '.join(totals) or 'No findings'}."
 
 
 def kinds_lines(findings: Sequence[Finding]) -> tuple[str, ...]:
-    """Kinds with their numbers and first places, such as `exact duplicate: 3 (a.jsonl:7 …)`."""
+    """Return the number and first place of each kind, e.g. `exact duplicate: 3 (a.jsonl:7 …)`."""
     return tuple(
         f"{kind.title}: {len(found):,} ({found[0].where}{' …' if len(found) > 1 else ''})"
         for kind, found in by_kind(findings)
@@ -75,7 +75,7 @@ def kinds_lines(findings: Sequence[Finding]) -> tuple[str, ...]:
 
 
 def outlook_report(check: Check, outlook: Outlook) -> RenderableType:
-    """Lengths, tags, classes, who trains and who is examined, and the steps of an epoch."""
+    """Render the lengths, tags, answer classes, the split, and the steps of an epoch."""
     parts: list[RenderableType] = [
         Text(visible(f"Tokens ({outlook.model}, {outlook.template} template): {_lengths(outlook)}"))
     ]
@@ -88,21 +88,21 @@ def outlook_report(check: Check, outlook: Outlook) -> RenderableType:
 
 
 def split_line(split: Split, exam: Records | None) -> str:
-    """How many rows train, choose the best step and sit the exam, and where the exam is from."""
+    """Return the size of each part of the split, and where the exam is from, as one sentence."""
     if exam:
-        source = exam.path + (", all of it trained on" if split.exam_is_training else "")
+        source = exam.path + (", all in the training data" if split.exam_is_training else "")
     else:
-        itself = "the training rows themselves"
-        source = itself if split.exam_is_training else "held out of the same file"
+        itself = "the training examples themselves"
+        source = itself if split.exam_is_training else "held out from the same data"
     return (
-        f"Split: {counted(len(split.train), 'row')} to train on, "
+        f"Split: {counted(len(split.train), 'example')} to train on, "
         f"{len(split.validation):,} to choose the best step, "
         f"{len(split.exam):,} for the exam ({source})."
     )
 
 
 def to_json(check: Check, findings: Sequence[Finding], outlook: Outlook | None) -> Json:
-    """Everything for programs; the outlook is null where no record can be used."""
+    """Return everything as JSON; the outlook is null if no record is usable."""
     files: list[Json] = [
         {"use": use, **asdict(source)}
         for use, records in (("training", check.train), ("exam", check.exam))
@@ -131,7 +131,7 @@ def to_json(check: Check, findings: Sequence[Finding], outlook: Outlook | None) 
 
 
 def finding_to_json(finding: Finding) -> Json:
-    """One finding; `line` and `column` are null where it is about the whole file or line."""
+    """Return a finding as JSON; `line` and `column` are null for a whole file or line."""
     return {
         "kind": finding.kind.name.lower(),
         "severity": finding.kind.severity,
@@ -143,7 +143,7 @@ def finding_to_json(finding: Finding) -> Json:
 
 
 def outlook_to_json(outlook: Outlook) -> Json:
-    """The prediction of a run on this data."""
+    """Return the prediction for a training on this data as JSON."""
     split = outlook.split
     return {
         "model": outlook.model,
@@ -161,18 +161,18 @@ def outlook_to_json(outlook: Outlook) -> Json:
 
 
 def _grouped(findings: Sequence[Finding]) -> list[tuple[str, int]]:
-    """A line for each finding, or one for many of a file that say the same, and how many it is."""
-    alike: dict[tuple[str, str], list[Finding]] = {}
+    """Return a line per finding, or one for many identical ones of a file, each with its count."""
+    identical: dict[tuple[str, str], list[Finding]] = {}
     for finding in findings:
-        alike.setdefault((finding.path, finding.detail), []).append(finding)
+        identical.setdefault((finding.path, finding.detail), []).append(finding)
     lines: list[tuple[str, int]] = []
-    for found in alike.values():
+    for found in identical.values():
         if len(found) <= MANY_ALIKE:
             lines += [(str(finding), 1) for finding in found]
             continue
         others = ", ".join(f"{it.line:,}" for it in found[1:MANY_ALIKE])
         n_more = len(found) - MANY_ALIKE
-        lines.append((f"{found[0]} The same in lines {others} and {n_more:,} more.", len(found)))
+        lines.append((f"{found[0]} Also in lines {others} and {n_more:,} more.", len(found)))
     return lines
 
 
@@ -180,14 +180,14 @@ def _lengths(outlook: Outlook) -> str:
     lengths = outlook.lengths
     share = lengths.n_supervised / lengths.n_tokens
     return (
-        f"{lengths.shortest:,} to {lengths.longest:,} a record, median {lengths.median:,}, "
-        f"95% up to {lengths.percentile_95:,}, limit {lengths.limit:,}; "
-        f"{lengths.n_tokens:,} in all, {share:.0%} of them trained."
+        f"{lengths.shortest:,} to {lengths.longest:,} per row, median {lengths.median:,}, "
+        f"95th percentile {lengths.percentile_95:,}, limit {lengths.limit:,}; "
+        f"{lengths.n_tokens:,} in total, {share:.0%} of them trained."
     )
 
 
 def _balances(check: Check) -> dict[str, dict[str, int]]:
-    """What is counted and shown as bars: tags, and answers that are a few classes."""
+    """Return the counts that are shown as bars: tags, and answers that are a few classes."""
     examples = check.train.examples
     tags, classes = tag_counts(examples), answer_classes(examples)
     return {name: found for name, found in (("Tags", tags), ("Answers", classes)) if found}
@@ -207,7 +207,7 @@ def _bars(counts: Mapping[str, int]) -> RenderableType:
         lines.append(line.append("█" * max(1, round(_BAR_WIDTH * count / most)), style="cyan"))
     if len(ordered) > MAX_BARS:
         rest = sum(count for _, count in ordered[MAX_BARS:])
-        lines.append(Text(f"  … and {len(ordered) - MAX_BARS:,} more with {rest:,} in all"))
+        lines.append(Text(f"  … and {len(ordered) - MAX_BARS:,} more, {rest:,} in total"))
     return Group(*lines)
 
 

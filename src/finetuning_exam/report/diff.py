@@ -1,4 +1,4 @@
-"""A text against another, word by word."""
+"""Compare two texts word by word."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from difflib import SequenceMatcher
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A piece of a text; `is_new` where the reference does not have it."""
+    """A piece of a text; `is_new` if the reference does not have it."""
 
     text: str
     is_new: bool
 
 
 def compare_words(text: str, reference: str) -> tuple[Span, ...]:
-    """The text in pieces, word by word against the reference; the pieces joined are the text."""
+    """Split a text into new and known pieces, word by word; the joined pieces are the text."""
     words = re.findall(r"\S+\s*|^\s+", text)
     bare = [word.strip() for word in words]
     matcher = SequenceMatcher(None, bare, reference.split(), autojunk=False)

@@ -1,4 +1,4 @@
-"""A record as the model will see it: the prompt dim, what is trained bright, the end visible."""
+"""Show an example as the model sees it: trained text bright, the rest dim, end tokens visible."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from finetuning_exam.data.records import Example
 from finetuning_exam.report.text import visible
 
 TRAINED, GIVEN = "┃ ", "│ "
-"""What stands before a line of trained text, and of text that is only given."""
+"""The marks before a line of trained text, and before a line that is only given."""
 
 
-def shown_record(example: Example, encoder: Encoder, limit: int) -> Text:
-    """The text of a row, decoded from its ids, each line marked as trained or given."""
+def render_example(example: Example, encoder: Encoder, limit: int) -> Text:
+    """Render the row of an example, decoded from its ids, each line marked as trained or given."""
     text = Text(visible(example.where), style="bold")
     encoded = encode_all(encoder, [example], limit)
     row = encoded.rows[0] if encoded.rows else None
@@ -33,7 +33,7 @@ def shown_record(example: Example, encoder: Encoder, limit: int) -> Text:
 
 
 def _spans(row: Encoded, encoder: Encoder) -> list[tuple[bool, str]]:
-    """The row's text in stretches that are trained or not; line ends between them are dropped."""
+    """Return the row's text in trained and other stretches; line ends between them are dropped."""
     pairs = zip(row.ids, row.labels, strict=True)
     stretches = groupby(pairs, key=lambda pair: pair[1] != IGNORED)
     spans = [

@@ -135,11 +135,11 @@ def test_texts_with_special_tokens_are_all_named(encoders: Encoders) -> None:
         with pytest.raises(DataError) as caught:
             refuse_errors(special_token_findings(encoders[name, "last_answer"], records))
         assert str(caught.value) == (
-            f"d.jsonl:2: the text holds the special token {TURN}.\n"
-            f"d.jsonl:3: the text holds the special token {TURN_END}.\n"
-            f"d.jsonl:4: the text holds the special token {END}.\n"
-            f"d.jsonl:5: the text holds the special token {START}.\n"
-            "Take it out, or use --template plain, where it is only text."
+            f"d.jsonl:2: the text contains the special token {TURN}.\n"
+            f"d.jsonl:3: the text contains the special token {TURN_END}.\n"
+            f"d.jsonl:4: the text contains the special token {END}.\n"
+            f"d.jsonl:5: the text contains the special token {START}.\n"
+            "Remove it, or use --template plain, where it is ordinary text."
         )
     refuse_errors(special_token_findings(encoders["plain", "last_answer"], records))
 
@@ -156,8 +156,8 @@ def test_special_tokens_are_findings_of_both_templates(encoders: Encoders) -> No
     for name, kind in (("chat", Kind.SPECIAL_TOKEN), ("plain", Kind.SPECIAL_TOKEN_TEXT)):
         found = special_token_findings(encoders[name, "last_answer"], records)
         assert [str(finding) for finding in found] == [
-            f"d.jsonl:2:7: the text holds the special token {TURN_END}.",
-            f"d.jsonl:3: the text holds the special token {TURN}.",
+            f"d.jsonl:2:7: the text contains the special token {TURN_END}.",
+            f"d.jsonl:3: the text contains the special token {TURN}.",
         ]
         assert {finding.kind for finding in found} == {kind}
     kept = encode_all(encoders["chat", "last_answer"], records, 1000)

@@ -178,7 +178,7 @@ def test_a_template_that_raises_is_one_line(
     with pytest.raises(ModelError) as caught:
         render(EXAMPLE, "chat", make_tokenizer(chat_template=template))
     told = reason.rstrip(".")
-    assert str(caught.value) == f"The chat template fails: {told}. Use --template plain."
+    assert str(caught.value) == f"The chat template failed: {told}. Use --template plain."
 
 
 def test_a_thinking_template_is_refused(make_tokenizer: MakeTokenizer) -> None:
@@ -259,18 +259,18 @@ def test_a_template_that_refuses_system_turns_is_named(make_tokenizer: MakeToken
     with pytest.raises(ModelError) as caught:
         render(TALK, "chat", make_tokenizer(chat_template=strict + CHATML))
     assert str(caught.value) == (
-        "The chat template refuses system turns: No system role. "
-        "Use --template plain, or take the system turns out."
+        "The chat template rejects system turns: No system role. "
+        "Use --template plain, or remove the system turns."
     )
     make_encoder(make_tokenizer(chat_template=strict + CHATML), "chat").encode(EXAMPLE)
     always = make_tokenizer(chat_template="{{ raise_exception('No') }}")
-    with pytest.raises(ModelError, match=r"^The chat template fails: No\."):
+    with pytest.raises(ModelError, match=r"^The chat template failed: No\."):
         render(TALK, "chat", always)
 
 
 @pytest.mark.parametrize(
     ("role", "name"),
-    [("system", "system turn"), ("user", "question"), ("assistant", "assistant's answer")],
+    [("system", "system turn"), ("user", "question"), ("assistant", "answer")],
 )
 def test_a_template_that_drops_a_turn_is_refused(
     make_tokenizer: MakeTokenizer, role: str, name: str
@@ -283,7 +283,7 @@ def test_a_template_that_drops_a_turn_is_refused(
     with pytest.raises(ModelError) as caught:
         render(TALK, "chat", make_tokenizer(chat_template=template))
     assert str(caught.value) == (
-        f"This chat template does not show the {name} as it is written. Use --template plain."
+        f"The chat template does not render the {name} verbatim. Use --template plain."
     )
 
 
@@ -300,7 +300,7 @@ def test_a_dropped_system_turn_is_seen_whatever_the_question_says(
     with pytest.raises(ModelError) as caught:
         encoder.encode(repeated)
     assert str(caught.value) == (
-        "This chat template does not show the system turn as it is written. Use --template plain."
+        "The chat template does not render the system turn verbatim. Use --template plain."
     )
 
 
@@ -333,7 +333,7 @@ def test_a_template_that_loops_is_stopped(
         render(EXAMPLE, "chat", make_tokenizer(chat_template=loop + CHATML))
     assert time.process_time() - started < 5
     assert str(caught.value) == (
-        "The chat template comes to no end within 0.2 seconds. Use --template plain."
+        "The chat template did not finish within 0.2 seconds. Use --template plain."
     )
     assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0.0, 0.0)
     assert signal.getsignal(signal.SIGVTALRM) == before
@@ -385,7 +385,7 @@ def test_a_template_that_renders_too_much_is_refused(
     with pytest.raises(ModelError) as caught:
         render(EXAMPLE, "chat", make_tokenizer(chat_template=template))
     assert re.fullmatch(
-        r"The chat template renders 50,000,\d{3} characters from a conversation of \d\d\. "
+        r"The chat template rendered 50,000,\d{3} characters from a conversation of \d\d\. "
         r"Use --template plain\.",
         str(caught.value),
     )

@@ -156,7 +156,7 @@ def test_head_and_marker_of_a_prompt_stay(encoders: Encoders) -> None:
         assert found.rows[0].prompt_length == 61
         assert [str(finding) for finding in found.findings] == [
             f"d.jsonl:3:2: the prompt is cut from {n_prompt} to 61 tokens "
-            f"so that the answer fits in {limit}."
+            f"to fit the limit of {limit}."
         ]
 
 
@@ -199,7 +199,7 @@ def test_whole_oldest_exchanges_go_first(encoders: Encoders, name: str) -> None:
             assert found.examples == (example,)
             oldest = "oldest exchange is" if kept == 5 else f"{6 - kept} oldest exchanges are"
             assert [str(finding) for finding in found.findings] == [
-                f"d.jsonl:3: the {oldest} left out so that the answer fits in {limit}."
+                f"d.jsonl:3: the {oldest} left out to fit the limit of {limit}."
             ]
             assert found.findings[0].kind is Kind.PROMPT_CUT
 
@@ -218,7 +218,7 @@ def test_a_conversation_may_lose_exchanges_and_the_middle_of_its_question(
     assert found.rows[0].prompt_length == n_prompt
     assert str(found.findings[0]) == (
         "d.jsonl:3: the 2 oldest exchanges are left out and the prompt is cut from "
-        f"{alone.prompt_length} to {n_prompt} tokens so that the answer fits in 80."
+        f"{alone.prompt_length} to {n_prompt} tokens to fit the limit of 80."
     )
 
 
@@ -234,7 +234,7 @@ def test_too_long_an_answer_is_left_out_by_name(encoders: Encoders) -> None:
     assert found.examples == (first, last)
     assert found.rows == (encoder.encode(first), encoder.encode(last))
     assert [str(finding) for finding in found.findings] == [
-        f"d.jsonl:4: the answer alone takes {n_answer} tokens, more than {limit - 1} leaves; "
+        f"d.jsonl:4: the answer alone has {n_answer} tokens, more than fit in {limit - 1}; "
         "left out."
     ]
 
@@ -261,8 +261,8 @@ def test_a_long_plain_text_is_left_out_by_name(encoders: Encoders, name: str) ->
     assert found.findings[0].kind is Kind.ANSWER_TOO_LONG
     pieces = n - 1 - len(encoder.start_ids) - 1
     assert str(found.findings[0]) == (
-        f"d.jsonl:4: the text takes {n} tokens, more than {n - 1}; left out: "
-        f"cut it into pieces of at most {pieces} tokens."
+        f"d.jsonl:4: the text has {n} tokens, over the limit of {n - 1}; left out "
+        f"(split it into pieces of at most {pieces} tokens)."
     )
     own = encoder.tokenizer.encode(text.answer, add_special_tokens=False)[:pieces]
     piece = replace(text, answer=encoder.tokenizer.decode(own))

@@ -36,14 +36,14 @@ def _check_laws(content: bytes, name: str) -> None:
         assert complaint.startswith(name)
         return
     assert read.sha256 == hashlib.sha256(content).hexdigest()
-    assert read.rows or read.findings
+    assert read.records or read.findings
     if read.container != "JSON lines" or content[:2] == b"\x1f\x8b" or content[:1] == b"\x28":
         return
     lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     filled = [number for number, line in enumerate(lines, start=1) if line.strip(b" \t\r")]
-    found = [row.line for row in read.rows] + [finding.line for finding in read.findings]
+    found = [row.line for row in read.records] + [finding.line for finding in read.findings]
     assert sorted(found) == filled
-    for row in read.rows:
+    for row in read.records:
         assert row.value == json.loads(lines[row.line - 1].decode())
 
 
@@ -99,13 +99,13 @@ def test_every_array_that_python_writes_is_read(
     text = json.dumps(values, indent=indent, ensure_ascii=is_ascii)
     read = read_raw(text.encode())
     assert read.container == "JSON array"
-    assert [row.value for row in read.rows] == values
+    assert [row.value for row in read.records] == values
     assert read.findings == ()
     lines = text.split("\n")
-    for row in read.rows:
+    for row in read.records:
         start = row.column - 1 if row.column else lines[row.line - 1].index("{")
         assert lines[row.line - 1][start] == "{"
-    places = [(row.line, row.column) for row in read.rows]
+    places = [(row.line, row.column) for row in read.records]
     assert places == sorted(set(places))
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finetuning_exam.data.findings import Fault, Kind
-from finetuning_exam.data.reading.conversation import Exchange, read_turns, take_turns
+from finetuning_exam.data.reading.conversation import Exchange, read_turns, to_exchange
 from finetuning_exam.data.records import Turn
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"])).filter(str.strip)
@@ -17,7 +17,7 @@ SAY = {"role": "assistant", "content": "A plant."}
 
 
 def _read(turns: object, system: str = "", *, answer_required: bool = True) -> Exchange:
-    return take_turns(read_turns(turns, "messages"), system, answer_required=answer_required)
+    return to_exchange(read_turns(turns, "messages"), system, answer_required=answer_required)
 
 
 def _complaint(turns: object, system: str = "") -> tuple[Kind, str]:
@@ -106,20 +106,20 @@ def test_without_need_of_an_answer_the_question_may_come_last() -> None:
 
 OUT_OF_ORDER = {
     "the conversation has no turns": [],
-    "the conversation has nothing but a system turn": [SYSTEM],
-    "the conversation ends with a user turn, so nothing answers it": [ASK, SAY, ASK],
-    "turn 1 of 'messages' is an assistant turn where a user turn belongs": [SAY],
-    "turn 2 of 'messages' is an assistant turn where a user turn belongs": [SYSTEM, SAY],
-    "turn 2 of 'messages' is a user turn where an assistant turn belongs": [ASK, ASK, SAY],
-    "turn 3 of 'messages' is an assistant turn where a user turn belongs": [ASK, SAY, SAY],
-    "turn 2 of 'messages' is a system turn, which may only be the first": [ASK, SYSTEM, SAY],
-    "turn 2 of 'messages' is a system turn, which may only be the first ": [SYSTEM] * 2
+    "the conversation has only a system turn": [SYSTEM],
+    "the conversation ends with an unanswered user turn": [ASK, SAY, ASK],
+    "turn 1 of 'messages' is an assistant turn; expected a user turn": [SAY],
+    "turn 2 of 'messages' is an assistant turn; expected a user turn": [SYSTEM, SAY],
+    "turn 2 of 'messages' is a user turn; expected an assistant turn": [ASK, ASK, SAY],
+    "turn 3 of 'messages' is an assistant turn; expected a user turn": [ASK, SAY, SAY],
+    "turn 2 of 'messages' is a system turn; only the first turn may be one": [ASK, SYSTEM, SAY],
+    "turn 2 of 'messages' is a system turn; only the first turn may be one ": [SYSTEM] * 2
     + [ASK, SAY],
-    "turn 2 of 'messages' has the unknown role 'Bot'; roles are system, user and assistant": [
+    "turn 2 of 'messages' has the unknown role 'Bot'; expected system, user or assistant": [
         ASK,
         {"role": "Bot", "content": "a"},
     ],
-    "turn 1 of 'messages' is a string where an object belongs": ["hello", "you"],
+    "turn 1 of 'messages' is a string; expected an object": ["hello", "you"],
     "turn 2 of 'messages' has no role (fields: 'content', 'id')": [ASK, {"content": "a", "id": 1}],
     "turn 1 of 'messages' has no content (fields: 'role')": [{"role": "user"}, SAY],
 }
@@ -133,7 +133,9 @@ def test_turns_out_of_order_are_named(what: str, turns: object) -> None:
 
 def test_the_end_is_looked_at_after_the_order() -> None:
     """Without need of an answer two questions in a row are still a fault."""
-    with pytest.raises(Fault, match="turn 2 of 'messages' is a user turn where an assistant turn"):
+    with pytest.raises(
+        Fault, match="turn 2 of 'messages' is a user turn; expected an assistant turn"
+    ):
         _read([ASK, ASK], answer_required=False)
 
 
@@ -142,45 +144,45 @@ def _with(turn: dict[str, object], **more: object) -> dict[str, object]:
 
 
 OTHER_FAULTS = {
-    "the field 'messages' is a string where a list belongs": (Kind.WRONG_TYPE, "hello"),
-    "the field 'role' of turn 1 of 'messages' is null where text belongs": (
+    "field 'messages' is a string; expected a list": (Kind.WRONG_TYPE, "hello"),
+    "field 'role' of turn 1 of 'messages' is null; expected a string": (
         Kind.WRONG_TYPE,
         [{"role": None, "content": "q"}, SAY],
     ),
-    "the field 'content' of turn 2 of 'messages' is null where text belongs": (
+    "field 'content' of turn 2 of 'messages' is null; expected a string": (
         Kind.WRONG_TYPE,
         [ASK, _with(SAY, content=None)],
     ),
-    "the field 'value' of turn 1 of 'messages' is a number where text belongs": (
+    "field 'value' of turn 1 of 'messages' is a number; expected a string": (
         Kind.WRONG_TYPE,
         [{"from": "human", "value": 3}, SAY],
     ),
-    "the field 'human' of turn 1 of 'messages' is a number where text belongs": (
+    "field 'human' of turn 1 of 'messages' is a number; expected a string": (
         Kind.WRONG_TYPE,
         [{"human": 3, "assistant": "a"}],
     ),
-    "the field 'assistant' of turn 1 of 'messages' is a list where text belongs": (
+    "field 'assistant' of turn 1 of 'messages' is a list; expected a string": (
         Kind.WRONG_TYPE,
         [{"human": "q", "assistant": []}],
     ),
-    "part 2 of the field 'content' of turn 1 of 'messages' has type 'image_url'; "
+    "part 2 of field 'content' of turn 1 of 'messages' has type 'image_url'; "
     "only text is supported": (
         Kind.UNSUPPORTED,
         [_with(ASK, content=[{"type": "text", "text": "q"}, {"type": "image_url"}]), SAY],
     ),
-    "part 1 of the field 'content' of turn 1 of 'messages' has no type; only text is supported": (
+    "part 1 of field 'content' of turn 1 of 'messages' has no type; only text is supported": (
         Kind.UNSUPPORTED,
         [_with(ASK, content=[{"text": "q"}]), SAY],
     ),
-    "part 1 of the field 'content' of turn 1 of 'messages' is a string where an object belongs": (
+    "part 1 of field 'content' of turn 1 of 'messages' is a string; expected an object": (
         Kind.WRONG_TYPE,
         [_with(ASK, content=["q"]), SAY],
     ),
-    "part 1 of the field 'content' of turn 1 of 'messages' is null where text belongs": (
+    "part 1 of field 'content' of turn 1 of 'messages' is null; expected a string": (
         Kind.WRONG_TYPE,
         [_with(ASK, content=[{"type": "text"}]), SAY],
     ),
-    "the field 'content' of turn 2 of 'messages' holds half of a surrogate pair": (
+    "field 'content' of turn 2 of 'messages' contains an unpaired surrogate": (
         Kind.LONE_SURROGATE,
         [ASK, _with(SAY, content="\ud800")],
     ),
@@ -216,7 +218,7 @@ def test_the_roles_of_tools_are_refused(role: str) -> None:
 )
 def test_calls_of_tools_are_refused(key: str, call: object) -> None:
     """A turn that calls a tool is refused, with text or without; an empty list calls nothing."""
-    detail = f"turn 2 of 'messages' has {key!r}"
+    detail = f"turn 2 of 'messages' contains {key!r}"
     assert _complaint([ASK, _with(SAY, **{key: call})]) == (Kind.TOOL_TURN, detail)
     silent = {"role": "assistant", "content": None, key: call}
     assert _complaint([ASK, silent]) == (Kind.TOOL_TURN, detail)
@@ -238,7 +240,8 @@ def test_an_answer_that_is_not_to_be_trained_is_refused(key: str, mask: object, 
     """A mask that takes an answer out of training is never ignored in silence."""
     assert _complaint([ASK, _with(SAY, **{key: mask}), ASK, SAY]) == (
         Kind.UNSUPPORTED,
-        f"turn 2 of 'messages' has {key!r}: {shown}, but which turns are trained cannot be chosen",
+        f"turn 2 of 'messages' has {key!r}: {shown}; "
+        "choosing which turns are trained is not supported",
     )
 
 
@@ -246,7 +249,7 @@ def test_a_question_that_is_to_be_trained_is_refused() -> None:
     """A mask that puts a question into training is never ignored in silence."""
     assert _complaint([_with(ASK, train=True), SAY]) == (
         Kind.UNSUPPORTED,
-        "turn 1 of 'messages' has 'train': true, but which turns are trained cannot be chosen",
+        "turn 1 of 'messages' has 'train': true; choosing which turns are trained is not supported",
     )
 
 
@@ -261,18 +264,19 @@ def test_masks_of_parts_and_thoughts_are_refused() -> None:
     detail = [{"begin_offset": 0, "end_offset": 8, "train": False}]
     assert _complaint([ASK, _with(SAY, train_detail=detail)]) == (
         Kind.UNSUPPORTED,
-        "turn 2 of 'messages' has 'train_detail', but which parts are trained cannot be chosen",
+        "turn 2 of 'messages' has 'train_detail'; "
+        "choosing which parts are trained is not supported",
     )
     assert _complaint([ASK, _with(SAY, reasoning_content="Hm.")]) == (
         Kind.UNSUPPORTED,
-        "turn 2 of 'messages' has 'reasoning_content' beside its text, which is not read",
+        "turn 2 of 'messages' has 'reasoning_content', which is not supported",
     )
 
 
 def test_a_long_role_is_shown_cut() -> None:
     """A message shows no more than forty characters of what stands where a role belongs."""
     _, detail = _complaint([{"role": "x" * 1000, "content": "q"}])
-    roles = "roles are system, user and assistant"
+    roles = "expected system, user or assistant"
     assert detail == f"turn 1 of 'messages' has the unknown role '{'x' * 40}…'; {roles}"
 
 

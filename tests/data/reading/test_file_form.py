@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from read_files import ALPACA, AUTO, CHAT, read_content, said_of, write_content
+from read_files import ALPACA, AUTO, CHAT, read_content, texts_of, write_content
 
 from finetuning_exam.data.findings import Kind
 from finetuning_exam.data.reading.read import read_records
@@ -23,13 +23,13 @@ def _refusal(content: bytes, fields: FieldSettings = AUTO) -> str:
 
 def test_a_named_field_that_is_nowhere_ends_the_reading() -> None:
     """A field named by a flag must be there; it is told once, with the nearest that is."""
-    there = "no record of d.jsonl has it (fields: 'frage', 'antwort'). "
+    there = "no record in d.jsonl has this field (fields: 'frage', 'antwort'). "
     content = b'{"frage": "a", "antwort": "b"}\n' * 3
     assert _refusal(content, FieldSettings(prompt_field="farge", answer_field="antwort")) == (
         f"--prompt_field farge: {there}Did you mean 'frage'?"
     )
     assert _refusal(content, FieldSettings(prompt_field="frage", answer_field="x y")) == (
-        f"--answer_field 'x y': {there}Give one of these."
+        f"--answer_field 'x y': {there}Use one of these fields."
     )
 
 
@@ -38,44 +38,44 @@ def test_a_named_field_that_is_nowhere_ends_the_reading() -> None:
     [
         (
             b'{"Frage": "a", "Antwort": "b"}',
-            "the form of the records is not recognised (fields: 'Frage', 'Antwort'). "
-            "Name them: --prompt_field Frage --answer_field Antwort.",
+            "unrecognised record format (fields: 'Frage', 'Antwort'). "
+            "Name the fields: --prompt_field Frage --answer_field Antwort.",
         ),
         (
             b'{"id": 1, "user answer": "a", "user question": "b"}',
-            "the form of the records is not recognised (fields: 'id', 'user answer', "
+            "unrecognised record format (fields: 'id', 'user answer', "
             "'user question'). "
-            "Name them: --prompt_field 'user question' --answer_field 'user answer'.",
+            "Name the fields: --prompt_field 'user question' --answer_field 'user answer'.",
         ),
         (
             b'{"article": "a", "summary": "b"}',
-            "the form of the records is not recognised (fields: 'article', 'summary'). "
-            "Name them, such as: --prompt_field article --answer_field summary.",
+            "unrecognised record format (fields: 'article', 'summary'). "
+            "Name the fields, for example: --prompt_field article --answer_field summary.",
         ),
         (
             b'{"body": "a"}',
-            "the form of the records is not recognised (fields: 'body'). "
-            "If it is plain text: --format text --prompt_field body.",
+            "unrecognised record format (fields: 'body'). "
+            "If this is plain text, use --format text --prompt_field body.",
         ),
         (
             b"{}",
-            "the form of the records is not recognised (fields: none). "
+            "unrecognised record format (fields: none). "
             'Write records such as {"instruction": "…", "output": "…"}.',
         ),
         (
             b'{"input": "a", "output": "b"}',
-            "no record has the field 'instruction' (fields: 'input', 'output'). "
-            "Name it: --prompt_field input.",
+            "no record has a field 'instruction' (fields: 'input', 'output'). "
+            "Name the field: --prompt_field input.",
         ),
         (
             b'{"prompt": "a", "generation": "b"}',
-            "no record has the field 'completion' (fields: 'prompt', 'generation'). "
-            "Name it, such as: --answer_field generation.",
+            "no record has a field 'completion' (fields: 'prompt', 'generation'). "
+            "Name the field, for example: --answer_field generation.",
         ),
         (
             b'{"question": "a"}',
-            "no record has the field 'answer' (fields: 'question'). "
-            "Add it, or name it with --answer_field.",
+            "no record has a field 'answer' (fields: 'question'). "
+            "Add the field, or name your own with --answer_field.",
         ),
     ],
 )
@@ -88,10 +88,10 @@ def test_an_unknown_form_is_told_once(content: bytes, what: str) -> None:
 
 def test_a_single_record_without_one_field_is_a_fault_of_that_record() -> None:
     """So is a file in which another record has the field, or another fault."""
-    assert len(said_of(read_content(b'{"instruction": "a"}').findings)) == 1
-    assert len(said_of(read_content(b'{"instruction": "a"}\n' * 2 + ALPACA).findings)) == 2
+    assert len(texts_of(read_content(b'{"instruction": "a"}').findings)) == 1
+    assert len(texts_of(read_content(b'{"instruction": "a"}\n' * 2 + ALPACA).findings)) == 2
     assert (
-        len(said_of(read_content(b'{"x": "a"}\n{"instruction": 1, "output": "b"}').findings)) == 2
+        len(texts_of(read_content(b'{"x": "a"}\n{"instruction": 1, "output": "b"}').findings)) == 2
     )
 
 
@@ -100,10 +100,10 @@ def test_case_and_space_in_the_names_of_fields_make_no_difference() -> None:
     content = b'{"Instruction ": "a", "OUTPUT": "b", "Tag": "t"}\n'
     records = read_content(content * 2)
     assert [(it.instruction, it.answer, it.tag) for it in records.examples] == [("a", "b", "t")] * 2
-    assert said_of(records.findings) == [
-        "d.jsonl:1: the field 'Instruction ' is read as 'instruction'.",
-        "d.jsonl:1: the field 'OUTPUT' is read as 'output'.",
-        "d.jsonl:1: the field 'Tag' is read as 'tag'.",
+    assert texts_of(records.findings) == [
+        "d.jsonl:1: field 'Instruction ' is read as 'instruction'.",
+        "d.jsonl:1: field 'OUTPUT' is read as 'output'.",
+        "d.jsonl:1: field 'Tag' is read as 'tag'.",
     ]
     assert {it.kind for it in records.findings} == {Kind.FIELD_NAME}
 
@@ -113,8 +113,8 @@ def test_a_doubtful_name_of_a_field_is_left_as_it_is() -> None:
     (found,) = read_content(b'{"instruction": "a", "output": "b", "Output": "c"}').examples
     assert found.answer == "b"
     two = b'{"instruction": "a", "output": "b", "Tag": "c", "TAG": "d"}'
-    assert said_of(read_content(two).findings) == [
-        "d.jsonl:1: the field 'Tag' is not known; did you mean 'tag'?"
+    assert texts_of(read_content(two).findings) == [
+        "d.jsonl:1: unknown field 'Tag'; did you mean 'tag'?"
     ]
     named = FieldSettings(prompt_field="Question", answer_field="Answer")
     (found,) = read_content(b'{"Question": "a", "Answer": "b"}', named).examples
@@ -151,6 +151,6 @@ def test_questions_need_no_answer_where_none_is_required() -> None:
     content = b'{"instruction": "q"}\n{"instruction": "r", "output": "a"}\n{"output": "a"}\n'
     records = read_records([write_content(content)], AUTO, answer_required=False)
     assert [row.answer for row in records.examples] == ["", "a"]
-    assert said_of(records.findings) == [
-        "d.jsonl:3: the field 'instruction' is missing (fields: 'output')."
+    assert texts_of(records.findings) == [
+        "d.jsonl:3: missing field 'instruction' (fields: 'output')."
     ]

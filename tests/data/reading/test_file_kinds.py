@@ -6,7 +6,7 @@ import gzip
 from pathlib import Path
 
 import pytest
-from raw_records import GOOD, places_of, read_raw, refusal_of, said_of
+from raw_records import GOOD, places_of, read_raw, refusal_of, texts_of
 
 from finetuning_exam.data.reading.containers import read_file
 from finetuning_exam.errors import DataError, UsageError
@@ -14,7 +14,7 @@ from finetuning_exam.errors import DataError, UsageError
 pytestmark = pytest.mark.usefixtures("folder")
 
 RECORDS = (
-    'Write records, one a line, such as {"instruction": "…", "output": "…"}, or {"text": "…"} '
+    'Write records, one per line, such as {"instruction": "…", "output": "…"}, or {"text": "…"} '
     "for plain text."
 )
 
@@ -31,8 +31,8 @@ def test_utf16_is_one_error(name: str, content: bytes) -> None:
     """A file in UTF-16 is refused with the command that converts it, by its real name."""
     encoding = name.split()[0]
     assert refusal_of(content, "d x.csv") == (
-        "d x.csv: is UTF-16, not UTF-8. "
-        f"Save it as UTF-8: iconv -f {encoding} -t UTF-8 'd x.csv' > new.csv."
+        "d x.csv is UTF-16, not UTF-8. "
+        f"Convert it to UTF-8: iconv -f {encoding} -t UTF-8 'd x.csv' > new.csv."
     )
 
 
@@ -45,33 +45,34 @@ CAFES = b'{"a": "caf\xe9"}\n' * 59 + b'{"a": "b"}\n'
         (
             "d.jsonl",
             CAFES,
-            "59 of 60 lines are not UTF-8; it is probably Windows-1252 "
-            "(iconv -f CP1252 -t UTF-8 d.jsonl > new.jsonl).",
+            "59 of 60 lines are not valid UTF-8; the file is probably Windows-1252. "
+            "Convert it to UTF-8: iconv -f CP1252 -t UTF-8 d.jsonl > new.jsonl.",
         ),
         (
             "d.csv",
             b"a,b\n" + b"gr\xfc\xdfe,x\n" * 1200,
-            "1,200 of 1,200 lines are not UTF-8; it is probably Windows-1252 "
-            "(iconv -f CP1252 -t UTF-8 d.csv > new.csv).",
+            "1,200 of 1,200 lines are not valid UTF-8; the file is probably Windows-1252. "
+            "Convert it to UTF-8: iconv -f CP1252 -t UTF-8 d.csv > new.csv.",
         ),
         (
             "d.json.gz",
             gzip.compress(b"[" + CAFES.replace(b"\n", b",\n")[:-2] + b"]"),
-            "59 of 60 lines are not UTF-8; it is probably Windows-1252 "
-            "(gzip -dc d.json.gz | iconv -f CP1252 -t UTF-8 > new.json).",
+            "59 of 60 lines are not valid UTF-8; the file is probably Windows-1252. "
+            "Convert it to UTF-8: gzip -dc d.json.gz | iconv -f CP1252 -t UTF-8 > new.json.",
         ),
         (
             "d.jsonl",
             b'{"a": "' + "привет".encode("cp1251") + b'"}\n' + CAFES[:14] + b'{"a": "b"}\n',
-            "2 of 3 lines are not UTF-8. "
-            "Find out its encoding, then: iconv -f ENCODING -t UTF-8 d.jsonl > new.jsonl.",
+            "2 of 3 lines are not valid UTF-8. "
+            "Find out its encoding, then convert it to UTF-8: "
+            "iconv -f ENCODING -t UTF-8 d.jsonl > new.jsonl.",
         ),
     ],
     ids=["JSON lines", "CSV", "array in gzip", "Cyrillic"],
 )
 def test_another_encoding_is_one_error(name: str, content: bytes, what: str) -> None:
-    """Where most lines are not UTF-8, the file is refused once, with the encoding it seems to have
-    and the command that converts it.
+    """If most lines are not UTF-8, the file is refused once, with its likely encoding and the
+    command that converts it.
     """
     assert refusal_of(content, name) == f"{name}: {what}"
 
@@ -79,31 +80,31 @@ def test_another_encoding_is_one_error(name: str, content: bytes, what: str) -> 
 def test_few_lines_that_are_not_utf8_are_findings() -> None:
     """In an otherwise fine file they are faults of their lines, as is a single line."""
     good = b'{"a": "b"}\n'
-    assert said_of(read_raw(CAFES[:14] * 2 + good * 2)) == [
-        f"d.jsonl:{number}: not UTF-8 (byte 0xe9 at byte 11)." for number in (1, 2)
+    assert texts_of(read_raw(CAFES[:14] * 2 + good * 2)) == [
+        f"d.jsonl:{number}: not valid UTF-8 (0xe9 at byte 11)." for number in (1, 2)
     ]
-    assert len(said_of(read_raw(CAFES[:14]))) == 1
+    assert len(texts_of(read_raw(CAFES[:14]))) == 1
 
 
 def test_what_is_no_records_is_refused_with_the_way_out() -> None:
     """Plain text, prose under any name, and binary formats are each one error."""
     assert refusal_of(b"Once upon a time\n", "d.txt") == (
-        f"d.txt: is plain text, not records. {RECORDS}"
+        f"d.txt is plain text, not records. {RECORDS}"
     )
     assert refusal_of(b"# Title\n\nprose\n", "d.md") == (
-        f"d.md: none of its 2 lines is JSON. {RECORDS} "
-        "A table needs a name that ends in .csv or .tsv."
+        f"d.md: none of its 2 lines is valid JSON. {RECORDS} "
+        "A table needs a file name that ends in .csv or .tsv."
     )
     assert refusal_of(b"PK\x03\x04\0\0", "d.xlsx") == (
-        'd.xlsx: is an Excel file. Save it as "CSV UTF-8" in the spreadsheet.'
+        'd.xlsx is an Excel file. Save it as "CSV UTF-8" in the spreadsheet program.'
     )
     assert refusal_of(b"PK\x03\x04\0\0", "d.zip") == (
-        f"d.zip: is a zip archive or an Office file. Unpack or export it. {RECORDS}"
+        f"d.zip is a zip archive or an Office file. Unpack or export it. {RECORDS}"
     )
     assert refusal_of(gzip.compress(gzip.compress(GOOD)), "d.gz").startswith(
-        "d.gz: is compressed twice. "
+        "d.gz is compressed twice. "
     )
-    assert refusal_of(b"\x89BIN\0\xff\xfe", "d.bin") == f"d.bin: is binary, not text. {RECORDS}"
+    assert refusal_of(b"\x89BIN\0\xff\xfe", "d.bin") == f"d.bin is binary, not text. {RECORDS}"
 
 
 TAR = b"d.jsonl".ljust(257, b"\0") + b"ustar\x0000"
@@ -112,11 +113,11 @@ OTHERS = {
     "tar.gz": (gzip.compress(TAR), "is a tar archive. Unpack it first: tar -xf 'd x.csv'."),
     "xlsx": (
         b"PK\x03\x04\x14xl/workbook.xml",
-        'is an Excel file. Save it as "CSV UTF-8" in the spreadsheet.',
+        'is an Excel file. Save it as "CSV UTF-8" in the spreadsheet program.',
     ),
     "xls": (
         b"\xd0\xcf\x11\xe0\xa1",
-        'is a file of an old Excel or Office. Save it as "CSV UTF-8" in the spreadsheet.',
+        'is an old Excel or Office file. Save it as "CSV UTF-8" in the spreadsheet program.',
     ),
     "xz": (b"\xfd7zXZ\0", "is compressed with xz. Unpack it first: xz -d 'd x.csv'."),
     "bzip2": (b"BZh9", "is compressed with bzip2. Unpack it first: bzip2 -d 'd x.csv'."),
@@ -126,22 +127,22 @@ OTHERS = {
 @pytest.mark.parametrize(("content", "what"), OTHERS.values(), ids=OTHERS)
 def test_archives_and_spreadsheets_are_known_whatever_their_name(content: bytes, what: str) -> None:
     """Each is one error with the command or the step that makes records of it."""
-    assert refusal_of(content, "d x.csv") == f"d x.csv: {what}"
+    assert refusal_of(content, "d x.csv") == f"d x.csv {what}"
 
 
 @pytest.mark.parametrize("name", ["d.csv", "d.tsv", "d.csv.gz"])
 def test_json_lines_under_the_name_of_a_table_are_read(name: str) -> None:
     """A .csv file whose first line is a JSON object holds JSON lines; a brace alone is a table."""
     read = read_raw(b"\n " + GOOD + b"\n" + GOOD, name)
-    assert (read.container, len(read.rows)) == ("JSON lines", 2)
-    assert read_raw(b"{a},b\n1,2\n", name).rows[0].value == {"{a}": "1", "b": "2"}
+    assert (read.container, len(read.records)) == ("JSON lines", 2)
+    assert read_raw(b"{a},b\n1,2\n", name).records[0].value == {"{a}": "1", "b": "2"}
 
 
 def test_a_list_of_turns_is_told_how_to_be_a_record() -> None:
     """Turns alone on a line, without a field that holds them, are told what is missing."""
     turns = b'[{"role": "user", "content": "a"}]\n'
-    assert said_of(read_raw(turns * 2)) == [
-        f'd.jsonl:{number}: a list of turns where an object belongs: {{"messages": [ … ]}}.'
+    assert texts_of(read_raw(turns * 2)) == [
+        f'd.jsonl:{number}: expected an object such as {{"messages": [ … ]}}, got a list of turns.'
         for number in (1, 2)
     ]
 
@@ -166,7 +167,7 @@ def test_an_address_is_refused() -> None:
     with pytest.raises(UsageError) as caught:
         read_file("HTTPS://example.org/d.jsonl")
     assert str(caught.value) == (
-        "HTTPS://example.org/d.jsonl: is an address, not a file. "
+        "HTTPS://example.org/d.jsonl is a URL, not a file. "
         "Download it first, then give the file's path."
     )
 
@@ -180,6 +181,6 @@ def test_a_file_without_records_is_refused(content: bytes) -> None:
     with pytest.raises(DataError) as caught:
         read_raw(content)
     assert str(caught.value) == (
-        "d.jsonl: the file holds no records. "
-        'Write one JSON object a line, such as {"instruction": "…", "output": "…"}.'
+        "d.jsonl: no records found. "
+        'Write one JSON object per line, such as {"instruction": "…", "output": "…"}.'
     )

@@ -20,7 +20,7 @@ from finetuning_exam.errors import UsageError
 
 same_folder = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 NOISE = random.Random(1).randbytes(300_000).hex().encode()
-MEND = "Give the path of a file of records: JSON lines, JSON, CSV, TSV or Parquet."
+HINT = "Give the path of a data file: JSON lines, JSON, CSV, TSV or Parquet."
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +85,7 @@ def test_what_stands_before_a_cut_is_kept(name: str, pack: object) -> None:
         assert lines[:2] == [(1, b"a"), (2, b"b")]
         assert len(lines) in (2, 3)
         assert stream.line in (3, 4)
-        assert stream.damage == f"the {name} data is cut off here"
+        assert stream.damage == f"the {name} data is truncated here"
 
 
 def test_a_damaged_stream_says_why() -> None:
@@ -145,8 +145,8 @@ def test_a_whole_file_has_a_limit() -> None:
             stream.whole(1000)
         assert len(stream.peek(0)) < 100_000
     assert str(caught.value) == (
-        "d: is longer than 1,000 bytes, which is too long for this format. "
-        "Write it as JSON lines, one object a line."
+        "d is larger than 1,000 bytes, too large for this format. "
+        "Convert it to JSON lines, one object per line."
     )
 
 
@@ -158,16 +158,16 @@ def test_what_is_no_regular_file_is_never_opened() -> None:
     messages = {
         "missing": "missing: no such file.",
         "": ": no such file.",
-        "folder": "folder: is a folder.",
-        "pipe": "pipe: is not a regular file.",
-        "/dev/zero": "/dev/zero: is not a regular file.",
-        "a\0b": "'a\\x00b': is not the name of a file.",
-        "x" * 5000: f"{'x' * 5000}: cannot be read (File name too long).",
+        "folder": "folder is a folder.",
+        "pipe": "pipe is not a regular file.",
+        "/dev/zero": "/dev/zero is not a regular file.",
+        "a\0b": "'a\\x00b' is not a valid path.",
+        "x" * 5000: f"{'x' * 5000} cannot be read (File name too long).",
     }
     for path, message in messages.items():
         with pytest.raises(UsageError) as caught:
             Stream(path)
-        assert str(caught.value) == f"{message} {MEND}"
+        assert str(caught.value) == f"{message} {HINT}"
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_a_missing_file_is_told_with_its_neighbour(there: str, asked: str) -> No
 def test_a_file_without_permission_is_named() -> None:
     """A file that may not be read is refused with the system's reason."""
     Path("d").touch(mode=0)
-    with pytest.raises(UsageError, match=r"^d: cannot be read \(Permission denied\)"):
+    with pytest.raises(UsageError, match=r"^d cannot be read \(Permission denied\)"):
         open_regular("d")
 
 
@@ -197,7 +197,7 @@ def test_a_fault_of_the_disk_is_no_damage(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("finetuning_exam.data.reading.files._Hashed.read", _fail)
     with pytest.raises(UsageError) as caught, Stream("d"):
         pass
-    assert str(caught.value) == f"d: cannot be read (Input/output error). {MEND}"
+    assert str(caught.value) == f"d cannot be read (Input/output error). {HINT}"
 
 
 def _fail(*_: object) -> bytes:

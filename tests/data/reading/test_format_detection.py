@@ -20,7 +20,7 @@ from record_forms import (
     own_fields,
 )
 
-from finetuning_exam.data.reading.formats import Layout, find_layout
+from finetuning_exam.data.reading.layouts import Layout, find_layout
 from finetuning_exam.errors import UsageError
 from finetuning_exam.settings import Format
 
@@ -134,8 +134,8 @@ def test_a_prompt_field_names_the_turns_or_the_text() -> None:
     with pytest.raises(UsageError) as caught:
         found_layout(wanted="messages", answer="chat")
     assert str(caught.value) == (
-        "--format messages has no field for the answer alone. "
-        "Leave --answer_field out; --prompt_field names the field."
+        "--format messages has no separate answer field. "
+        "Remove --answer_field; --prompt_field names the field."
     )
 
 
@@ -148,18 +148,17 @@ def test_a_format_and_fields_go_together() -> None:
 @pytest.mark.parametrize(
     ("prompt", "answer", "what"),
     [
-        ("x", "x", "--prompt_field and --answer_field are both 'x'. Give two fields."),
+        ("x", "x", "--prompt_field and --answer_field are both 'x'. Name two different fields."),
         (
             "output",
             None,
-            "--prompt_field is 'output', which is also the field with the answer. "
-            "Give --answer_field too.",
+            "--prompt_field is 'output', which is also the answer field. Set --answer_field too.",
         ),
         (
             None,
             "instruction",
-            "--answer_field is 'instruction', which is also the field with the prompt. "
-            "Give --prompt_field too.",
+            "--answer_field is 'instruction', which is also the prompt field. "
+            "Set --prompt_field too.",
         ),
     ],
 )

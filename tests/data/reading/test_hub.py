@@ -9,7 +9,8 @@ from pathlib import Path
 import datasets
 import pytest
 
-from finetuning_exam.data.reading.containers import Row, read_file
+from finetuning_exam.data.reading.containers import read_file
+from finetuning_exam.data.reading.files import RawRecord
 from finetuning_exam.errors import DataError, UsageError
 
 FORM = "Write hub:owner/name or hub:owner/name:split."
@@ -44,8 +45,11 @@ def test_rows_are_numbered_and_hashed(asked: list[tuple[object, ...]]) -> None:
     read = read_file("hub:o/n")
     assert asked == [("o/n", {"split": "train"})]
     assert read.container == "hub dataset"
-    assert read.rows == (Row(1, 0, {"a": "x", "b": "y"}), Row(2, 0, {"a": None, "b": "z"}))
-    dump = "".join(json.dumps(row.value, sort_keys=True) + "\n" for row in read.rows)
+    assert read.records == (
+        RawRecord(1, 0, {"a": "x", "b": "y"}),
+        RawRecord(2, 0, {"a": None, "b": "z"}),
+    )
+    dump = "".join(json.dumps(row.value, sort_keys=True) + "\n" for row in read.records)
     assert read.sha256 == hashlib.sha256(dump.encode()).hexdigest()
     read_file("hub:o/n-1.x:test[:10%]")
     assert asked[1] == ("o/n-1.x", {"split": "test[:10%]"})
@@ -58,14 +62,16 @@ def test_a_wrong_form_is_shown_the_right_one(spec: str, asked: list[tuple[object
     """What does not name an owner, a dataset and at most a split never reaches the library."""
     with pytest.raises(UsageError) as caught:
         read_file(spec)
-    assert str(caught.value) == f"{spec}: does not name a dataset of the hub. {FORM}"
+    assert str(caught.value) == f"{spec} is not a valid name of a Hub dataset. {FORM}"
     assert asked == []
 
 
 def test_a_folder_of_the_same_name_is_never_read(asked: list[tuple[object, ...]]) -> None:
     """Datasets would read a folder o/n in place of the hub's o/n; that is refused."""
     Path("o/n").mkdir(parents=True)
-    with pytest.raises(UsageError, match=r"^hub:o/n: there is a folder or file o/n here"):
+    with pytest.raises(
+        UsageError, match=r"^hub:o/n: a local file or folder named o/n shadows the Hub dataset"
+    ):
         read_file("hub:o/n")
     assert asked == []
 
@@ -77,11 +83,11 @@ def test_offline_is_said_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> No
         "that file's path."
     )
     assert _fail_with(monkeypatch, ValueError("no cache\nmore")) == (
-        f"hub:o/n: cannot be loaded: HF_HUB_OFFLINE is set (no cache). {hint}"
+        f"hub:o/n cannot be loaded: HF_HUB_OFFLINE is set (no cache). {hint}"
     )
     monkeypatch.delenv("HF_HUB_OFFLINE")
     assert _fail_with(monkeypatch, ConnectionError()) == (
-        f"hub:o/n: cannot be loaded: the hub cannot be reached (ConnectionError). {hint}"
+        f"hub:o/n cannot be loaded: the Hub is unreachable (ConnectionError). {hint}"
     )
 
 
@@ -89,8 +95,8 @@ def test_any_failure_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the library raises becomes one line."""
     monkeypatch.delenv("HF_HUB_OFFLINE")
     assert _fail_with(monkeypatch, KeyError("gone")) == (
-        "hub:o/n: cannot be loaded (KeyError: 'gone'). "
-        "Look at its page on huggingface.co for the name, the split and whether it needs a login."
+        "hub:o/n cannot be loaded (KeyError: 'gone'). "
+        "Check its name, its splits and whether it requires a login on the Hugging Face Hub."
     )
 
 
@@ -100,5 +106,5 @@ def test_a_split_without_rows_holds_no_records(
     """An empty split is an empty file."""
     assert asked == []
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: [])
-    with pytest.raises(DataError, match=r"^hub:o/n: the file holds no records\."):
+    with pytest.raises(DataError, match=r"^hub:o/n: no records found\."):
         read_file("hub:o/n")

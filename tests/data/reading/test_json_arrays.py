@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 
 import pytest
-from raw_records import GOOD, places_of, read_raw, refusal_of, said_of
+from raw_records import GOOD, places_of, read_raw, refusal_of, texts_of
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -29,14 +29,14 @@ def test_a_faulty_element_is_a_finding_and_the_others_are_read() -> None:
     elements = [b'{"a":1,"a":2}', GOOD, b"NaN", b"7", deep, b'{"a":"\xff"}', b"9" * 9999, GOOD]
     read = read_raw(b"[" + b",\n".join(elements) + b',{"a":Infinity}]')
     assert places_of(read) == [(2, 0, {"a": "b"}), (8, 1, {"a": "b"})]
-    assert said_of(read) == [
-        "d.jsonl:1: the field 'a' occurs twice.",
-        "d.jsonl:3: NaN is not JSON.",
-        "d.jsonl:4: a number where an object belongs.",
-        "d.jsonl:5: nested too deeply.",
-        "d.jsonl:6: not UTF-8 (byte 0xff at byte 7).",
+    assert texts_of(read) == [
+        "d.jsonl:1: duplicate field 'a'.",
+        "d.jsonl:3: NaN is not valid JSON.",
+        "d.jsonl:4: expected an object, got a number.",
+        "d.jsonl:5: nested more than 100 levels deep.",
+        "d.jsonl:6: not valid UTF-8 (0xff at byte 7).",
         "d.jsonl:7: a number has too many digits.",
-        "d.jsonl:8:12: Infinity is not JSON.",
+        "d.jsonl:8:12: Infinity is not valid JSON.",
     ]
 
 
@@ -46,18 +46,18 @@ def test_many_faults_on_one_line_take_linear_time() -> None:
     count = 50_000
     read = read_raw(b"[" + b",".join([b'"\xff \xc3\xa9"'] * count) + b"]")
     assert [it.detail for it in read.findings] == [
-        f"not UTF-8 (byte 0xff at byte {3 + 7 * number})" for number in range(count)
+        f"not valid UTF-8 (0xff at byte {3 + 7 * number})" for number in range(count)
     ]
 
 
 BROKEN = {
-    b'[{"a": 1},\n {"a" 2},\n {}]': "2: not valid JSON (Expecting ':' delimiter at column 7)",
-    b'[{"a": 1}\n {"a": 2}]': "2: not valid JSON (Expecting ',' delimiter at column 2)",
-    b'[{"a": 1},\n]': "2: not valid JSON (Expecting value at column 1)",
-    b'[{"a": 1},\n{"a": "x': "2: not valid JSON (Unterminated string starting at column 7)",
-    b'[{"a": 1}\n] x': "2: not valid JSON (Extra data at column 3)",
-    b'[{"a": 1}\n\xff]': "2: not UTF-8 (byte 0xff at byte 1)",
-    b'[{"a": 1},\n' + b"[" * 100_000: "2: nested too deeply",
+    b'[{"a": 1},\n {"a" 2},\n {}]': "2: not valid JSON (expected ':' at column 7)",
+    b'[{"a": 1}\n {"a": 2}]': "2: not valid JSON (expected ',' at column 2)",
+    b'[{"a": 1},\n]': "2: not valid JSON (expected a value at column 1)",
+    b'[{"a": 1},\n{"a": "x': "2: not valid JSON (unterminated string starting at column 7)",
+    b'[{"a": 1}\n] x': "2: not valid JSON (unexpected text after the value at column 3)",
+    b'[{"a": 1}\n\xff]': "2: not valid UTF-8 (0xff at byte 1)",
+    b'[{"a": 1},\n' + b"[" * 100_000: "2: nested more than 100 levels deep",
 }
 
 
@@ -66,7 +66,7 @@ def test_a_syntax_error_ends_an_array(content: bytes) -> None:
     """What stands before the error is read; the finding says that the rest was not."""
     read = read_raw(content)
     assert places_of(read) == [(1, 0, {"a": 1})]
-    assert said_of(read) == [f"d.jsonl:{BROKEN[content]}; the rest of the file was not read."]
+    assert texts_of(read) == [f"d.jsonl:{BROKEN[content]}; the rest of the file was not read."]
 
 
 def test_a_cut_array_is_one_finding() -> None:
@@ -74,8 +74,8 @@ def test_a_cut_array_is_one_finding() -> None:
     packed = gzip.compress(b'[{"a": 1},\n{"a": 2},\n{"a": "' + b"x" * 99)
     read = read_raw(packed[:-4])
     assert [line for line, _, _ in places_of(read)] == [1, 2]
-    assert said_of(read) == [
-        "d.jsonl:3: the gzip data is cut off here; the rest of the file was not read."
+    assert texts_of(read) == [
+        "d.jsonl:3: the gzip data is truncated here; the rest of the file was not read."
     ]
 
 
@@ -84,9 +84,9 @@ def test_arrays_one_a_line_are_json_lines() -> None:
     read = read_raw(b"[1,2]\n" + GOOD + b"\n[3]")
     assert read.container == "JSON lines"
     assert places_of(read) == [(2, 0, {"a": "b"})]
-    assert said_of(read) == [
-        "d.jsonl:1: a list where an object belongs.",
-        "d.jsonl:3: a list where an object belongs.",
+    assert texts_of(read) == [
+        "d.jsonl:1: expected an object, got a list.",
+        "d.jsonl:3: expected an object, got a list.",
     ]
 
 
@@ -105,11 +105,11 @@ def test_an_object_that_holds_the_records_is_opened(content: bytes) -> None:
     read = read_raw(content)
     line = content.count(b"\n") + 1
     assert read.container == "JSON array"
-    assert [row.value for row in read.rows] == [{"a": 1}]
+    assert [row.value for row in read.records] == [{"a": 1}]
     column = len(content.split(b"\n")[-1].partition(b", 7")[0]) + 3
-    assert said_of(read) == [
-        "d.jsonl: beside the records in 'data', not used: 'version'.",
-        f"d.jsonl:{line}:{column}: a number where an object belongs.",
+    assert texts_of(read) == [
+        "d.jsonl: only 'data' is read; not used: 'version'.",
+        f"d.jsonl:{line}:{column}: expected an object, got a number.",
     ]
 
 
@@ -124,8 +124,8 @@ def test_several_lists_are_not_guessed_among(space: bytes) -> None:
     """`{"train": […], "test": […]}` is refused with a command that takes one out."""
     content = b'{"train":%s[{"a": 1}], "test": [{"a": 2}]}' % space
     assert refusal_of(content) == (
-        "d.jsonl: is one object with several lists of records: train, test. "
-        "Write one list to a file of its own, such as: jq -c '.train[]' FILE > NEW."
+        "d.jsonl is one object with several lists of records: train, test. "
+        "Write one list to a separate file, for example: jq -c '.train[]' FILE > NEW."
     )
 
 

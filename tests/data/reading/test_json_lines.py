@@ -8,7 +8,7 @@ import json
 
 import pyarrow
 import pytest
-from raw_records import GOOD, places_of, read_raw, said_of
+from raw_records import GOOD, places_of, read_raw, texts_of
 
 from finetuning_exam.data.findings import Kind
 from finetuning_exam.data.reading.json_values import MAX_DEPTH
@@ -42,34 +42,37 @@ def test_blank_lines_are_counted_and_text_may_hold_line_separators() -> None:
 
 DEEP = b'{"a":' * MAX_DEPTH + b"1" + b"}" * MAX_DEPTH
 FAULTS = {
-    b"\xff": (Kind.NOT_UTF8, "not UTF-8 (byte 0xff at byte 1)"),
-    b'{"a": "x\xe9"}': (Kind.NOT_UTF8, "not UTF-8 (byte 0xe9 at byte 9)"),
-    b'{"a": "\xed\xa0\x80"}': (Kind.NOT_UTF8, "not UTF-8 (byte 0xed at byte 8)"),
-    b"\x00": (Kind.NOT_JSON, "not valid JSON (Expecting value at column 1)"),
-    b'{"a": "\x00"}': (Kind.NOT_JSON, "not valid JSON (Invalid control character at column 8)"),
-    b'{"a": 1': (Kind.NOT_JSON, "not valid JSON (Expecting ',' delimiter at column 8)"),
-    b'{"a": "': (Kind.NOT_JSON, "not valid JSON (Unterminated string starting at column 7)"),
-    b'{"a": 1} x': (Kind.NOT_JSON, "not valid JSON (Extra data at column 10)"),
+    b"\xff": (Kind.NOT_UTF8, "not valid UTF-8 (0xff at byte 1)"),
+    b'{"a": "x\xe9"}': (Kind.NOT_UTF8, "not valid UTF-8 (0xe9 at byte 9)"),
+    b'{"a": "\xed\xa0\x80"}': (Kind.NOT_UTF8, "not valid UTF-8 (0xed at byte 8)"),
+    b"\x00": (Kind.NOT_JSON, "not valid JSON (expected a value at column 1)"),
+    b'{"a": "\x00"}': (Kind.NOT_JSON, "not valid JSON (unescaped control character at column 8)"),
+    b'{"a": 1': (Kind.NOT_JSON, "not valid JSON (expected ',' at column 8)"),
+    b'{"a": "': (Kind.NOT_JSON, "not valid JSON (unterminated string starting at column 7)"),
+    b'{"a": 1} x': (Kind.NOT_JSON, "not valid JSON (unexpected text after the value at column 10)"),
     b'{"a": ' + b"9" * 9999 + b"}": (Kind.NOT_JSON, "a number has too many digits"),
-    GOOD + GOOD: (Kind.SEVERAL_OBJECTS, "several objects on one line (the second at column 11)"),
+    GOOD + GOOD: (
+        Kind.SEVERAL_OBJECTS,
+        "several objects on one line (the second starts at column 11)",
+    ),
     GOOD + b"\r" + GOOD: (
         Kind.SEVERAL_OBJECTS,
-        "several objects on one line (the second at column 12); "
-        "a carriage return (\\r) alone ends no line",
+        "several objects on one line (the second starts at column 12); "
+        "a bare carriage return (\\r) does not end a line",
     ),
-    b'{"a": NaN}': (Kind.NOT_FINITE, "NaN is not JSON"),
-    b'{"a": [-Infinity]}': (Kind.NOT_FINITE, "-Infinity is not JSON"),
+    b'{"a": NaN}': (Kind.NOT_FINITE, "NaN is not valid JSON"),
+    b'{"a": [-Infinity]}': (Kind.NOT_FINITE, "-Infinity is not valid JSON"),
     b'{"a": 1e999}': (Kind.NOT_FINITE, "the number 1e999 is too large"),
-    b"[" * 100_000: (Kind.TOO_DEEP, "nested too deeply"),
-    b'{"a":' * 10_000 + b"1" + b"}" * 10_000: (Kind.TOO_DEEP, "nested too deeply"),
-    b'{"a":' + DEEP + b"}": (Kind.TOO_DEEP, "nested too deeply"),
-    b"[1]": (Kind.NOT_AN_OBJECT, "a list where an object belongs"),
-    b'"a"': (Kind.NOT_AN_OBJECT, "a string where an object belongs"),
-    b"3": (Kind.NOT_AN_OBJECT, "a number where an object belongs"),
-    b"null": (Kind.NOT_AN_OBJECT, "null where an object belongs"),
-    b"true": (Kind.NOT_AN_OBJECT, "a boolean where an object belongs"),
-    b'{"a": 1, "b": 2, "a": 3}': (Kind.DUPLICATE_KEY, "the field 'a' occurs twice"),
-    b'{"a": [{"y": 1, "y": 2}]}': (Kind.DUPLICATE_KEY, "the field 'y' occurs twice"),
+    b"[" * 100_000: (Kind.TOO_DEEP, "nested more than 100 levels deep"),
+    b'{"a":' * 10_000 + b"1" + b"}" * 10_000: (Kind.TOO_DEEP, "nested more than 100 levels deep"),
+    b'{"a":' + DEEP + b"}": (Kind.TOO_DEEP, "nested more than 100 levels deep"),
+    b"[1]": (Kind.NOT_AN_OBJECT, "expected an object, got a list"),
+    b'"a"': (Kind.NOT_AN_OBJECT, "expected an object, got a string"),
+    b"3": (Kind.NOT_AN_OBJECT, "expected an object, got a number"),
+    b"null": (Kind.NOT_AN_OBJECT, "expected an object, got null"),
+    b"true": (Kind.NOT_AN_OBJECT, "expected an object, got a boolean"),
+    b'{"a": 1, "b": 2, "a": 3}': (Kind.DUPLICATE_KEY, "duplicate field 'a'"),
+    b'{"a": [{"y": 1, "y": 2}]}': (Kind.DUPLICATE_KEY, "duplicate field 'y'"),
 }
 
 
@@ -80,7 +83,7 @@ def test_a_faulty_line_is_a_finding_and_the_others_are_read(line: bytes) -> None
     assert places_of(read) == [(1, 0, {"a": "b"}), (3, 0, {"a": "b"})]
     kind, detail = FAULTS[line]
     assert [(it.kind, it.column) for it in read.findings] == [(kind, 0)]
-    assert said_of(read) == [f"d.jsonl:2: {detail}."]
+    assert texts_of(read) == [f"d.jsonl:2: {detail}."]
 
 
 @pytest.mark.parametrize("line", FAULTS, ids=range(len(FAULTS)))
@@ -95,7 +98,7 @@ def test_a_faulty_first_line_is_no_other_kind_of_file(line: bytes) -> None:
 def test_nesting_is_limited_by_depth_not_by_size() -> None:
     """A hundred objects in each other are read, and so is a flat list of a thousand."""
     wide = json.dumps({"a": [[]] * 1000}).encode()
-    assert len(read_raw(DEEP + b"\n" + wide).rows) == 2
+    assert len(read_raw(DEEP + b"\n" + wide).records) == 2
 
 
 def test_a_long_line_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,15 +107,15 @@ def test_a_long_line_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     read = read_raw(GOOD + b"\n" + GOOD + b" \n" + GOOD)
     assert [line for line, _, _ in places_of(read)] == [1, 3]
     assert [it.kind for it in read.findings] == [Kind.TOO_LONG_LINE]
-    assert said_of(read) == ["d.jsonl:2: the line is longer than 16 MiB."]
+    assert texts_of(read) == ["d.jsonl:2: the line is longer than 16 MiB."]
 
 
 def test_lines_that_end_in_carriage_returns_are_named_once() -> None:
     """A file with the line ends of the old Macintosh is one finding that says so."""
     read = read_raw(b"\r".join([GOOD] * 50))
-    assert said_of(read) == [
-        "d.jsonl:1: several objects on one line (the second at column 12); "
-        "a carriage return (\\r) alone ends no line."
+    assert texts_of(read) == [
+        "d.jsonl:1: several objects on one line (the second starts at column 12); "
+        "a bare carriage return (\\r) does not end a line."
     ]
 
 
@@ -124,8 +127,8 @@ def test_a_cut_file_keeps_its_records(name: str, pack: object) -> None:
     packed = pack(content) if callable(pack) else zstd.compress(content, asbytes=True)
     again = pack(GOOD) if callable(pack) else zstd.compress(GOOD, asbytes=True)
     read = read_raw(packed + again[: len(again) // 2])
-    assert len(read.rows) == 2
+    assert len(read.records) == 2
     assert [(it.kind, it.line) for it in read.findings] == [(Kind.CUT_FILE, 3)]
-    assert said_of(read) == [
-        f"d.jsonl:3: the {name} data is cut off here; the rest of the file was not read."
+    assert texts_of(read) == [
+        f"d.jsonl:3: the {name} data is truncated here; the rest of the file was not read."
     ]

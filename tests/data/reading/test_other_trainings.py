@@ -18,7 +18,7 @@ from record_forms import (
 
 from finetuning_exam.data.findings import Kind
 
-NEEDED = "what is needed is one prompt with one answer, as text"
+NEEDED = "expected one prompt and one answer, as text"
 
 
 @pytest.mark.parametrize(
@@ -26,36 +26,36 @@ NEEDED = "what is needed is one prompt with one answer, as text"
     [
         (
             {"prompt": "q", "chosen": "a", "rejected": "b"},
-            "the fields 'chosen' and 'rejected' are for training on preferences",
+            "fields 'chosen' and 'rejected' are for preference training",
         ),
         (
             {"chosen": [ASK, SAY], "rejected": [ASK, SAY]},
-            "the fields 'chosen' and 'rejected' are for training on preferences",
+            "fields 'chosen' and 'rejected' are for preference training",
         ),
-        ({"prompt": "q", "chosen": "a"}, "the field 'chosen' is for training on preferences"),
+        ({"prompt": "q", "chosen": "a"}, "field 'chosen' is for preference training"),
         (
             {"messages": [ASK, SAY], "rejected_response": "b"},
-            "the field 'rejected_response' is for training on preferences",
+            "field 'rejected_response' is for preference training",
         ),
         (
             {"prompt": "q", "completion": "a", "label": False},
-            "the field 'label' is for training on good and bad answers",
+            "field 'label' is for training on rated answers",
         ),
         (
             {"messages": [ASK, SAY], "label": True},
-            "the field 'label' is for training on good and bad answers",
+            "field 'label' is for training on rated answers",
         ),
         (
             {"instruction": "q", "output": "a", "kto_tag": True},
-            "the field 'kto_tag' is for training on good and bad answers",
+            "field 'kto_tag' is for training on rated answers",
         ),
         (
             {"prompt": "q", "completions": ["a", "b"], "labels": [True, False]},
-            "the fields 'completions' and 'labels' are for training on scores, steps or tokens",
+            "fields 'completions' and 'labels' are for training on scores, steps or tokens",
         ),
         (
             {"input_ids": [1, 2], "labels": [1, 2]},
-            "the fields 'input_ids' and 'labels' are for training on scores, steps or tokens",
+            "fields 'input_ids' and 'labels' are for training on scores, steps or tokens",
         ),
     ],
 )
@@ -67,7 +67,7 @@ def test_records_for_another_training_are_refused(row: Row, what: str) -> None:
 def test_images_are_refused() -> None:
     """A record with images is not read without them."""
     row: Row = {"instruction": "q", "output": "a", "images": ["x.png"]}
-    what = f"the field 'images' is for training on more than text; {NEEDED}"
+    what = f"field 'images' is for multimodal training; {NEEDED}"
     assert complaint_about(row, found_layout(row)) == (Kind.UNSUPPORTED, what)
 
 
@@ -76,7 +76,7 @@ def test_a_prompt_alone_is_refused(prompt: object) -> None:
     """Prompts without answers are for reinforcement learning."""
     assert complaint_about({"prompt": prompt, "tag": "t"}, TRL) == (
         Kind.NOT_INSTRUCTIONS,
-        "the field 'prompt' stands alone; its answer is needed in 'completion'",
+        "field 'prompt' has no answer; expected one in field 'completion'",
     )
 
 
@@ -95,7 +95,7 @@ def test_labels_that_are_named_are_answers() -> None:
     assert (example.instruction, example.answer) == ("t", "good")
     assert complaint_about({"text": "t", "label": True}, own_fields("text", "label")) == (
         Kind.WRONG_TYPE,
-        "the field 'label' is a boolean where text belongs",
+        "field 'label' is a boolean; expected a string",
     )
     assert one_example({"text": "t", "label": True}, TEXT).answer == "t"
 
@@ -104,6 +104,6 @@ def test_labels_that_are_named_are_answers() -> None:
 def test_definitions_of_tools_are_refused(name: str) -> None:
     """Tools that a conversation defines would stand in its prompt, so it is refused."""
     row: Row = {"messages": [ASK, SAY], name: [{"type": "function"}]}
-    assert complaint_about(row, CHAT) == (Kind.TOOL_TURN, f"the field {name!r} defines tools")
+    assert complaint_about(row, CHAT) == (Kind.TOOL_TURN, f"field {name!r} defines tools")
     for nothing in ([], "", "[]", None):
         assert one_example({**row, name: nothing}, CHAT).answer == "a"

@@ -9,7 +9,8 @@ from __future__ import annotations
 import pytest
 
 from finetuning_exam.data.findings import Fault, Kind
-from finetuning_exam.data.reading.formats import Place, find_layout, to_examples
+from finetuning_exam.data.reading.formats import Place, to_examples
+from finetuning_exam.data.reading.layouts import find_layout
 from finetuning_exam.data.records import Example, Turn
 
 Row = dict[str, object]
@@ -197,61 +198,59 @@ def test_files_of_other_tools_are_read(row: Row, words: str, example: Example) -
 
 CALL = {"role": "assistant", "tool_calls": [{"id": "call_id", "type": "function"}]}
 TOOL = {"type": "function", "function": {"name": "get_current_weather"}}
-NEEDED = "what is needed is one prompt with one answer, as text"
+NEEDED = "expected one prompt and one answer, as text"
 
 REFUSED: dict[str, tuple[Row, Kind, str]] = {
     "TRL prompt-only": (
         {"prompt": "The sky is"},
         Kind.NOT_INSTRUCTIONS,
-        "the field 'prompt' stands alone; its answer is needed in 'completion'",
+        "field 'prompt' has no answer; expected one in field 'completion'",
     ),
     "TRL preference": (
         {"prompt": "The sky is", "chosen": " blue.", "rejected": " green."},
         Kind.NOT_INSTRUCTIONS,
-        f"the fields 'chosen' and 'rejected' are for training on preferences; {NEEDED}",
+        f"fields 'chosen' and 'rejected' are for preference training; {NEEDED}",
     ),
     "TRL unpaired preference": (
         {"prompt": [ASK], "completion": [SAY], "label": True},
         Kind.NOT_INSTRUCTIONS,
-        f"the field 'label' is for training on good and bad answers; {NEEDED}",
+        f"field 'label' is for training on rated answers; {NEEDED}",
     ),
     "TRL stepwise supervision": (
         {"prompt": "Which is larger?", "completions": ["9.8.", "9.11."], "labels": [True, False]},
         Kind.NOT_INSTRUCTIONS,
-        "the fields 'completions' and 'labels' are for training on scores, steps or tokens; "
-        f"{NEEDED}",
+        f"fields 'completions' and 'labels' are for training on scores, steps or tokens; {NEEDED}",
     ),
     "Axolotl oasst": (
         {"INSTRUCTION": "q", "RESPONSE": "a"},
         Kind.MISSPELT_FIELD,
-        "the field 'INSTRUCTION' is not known; did you mean 'instruction'?",
+        "unknown field 'INSTRUCTION'; did you mean 'instruction'?",
     ),
     "Axolotl summarizetldr": (
         {"article": "q", "summary": "a"},
         Kind.MISSING_FIELD,
-        "the field 'instruction' is missing (fields: 'article', 'summary')",
+        "missing field 'instruction' (fields: 'article', 'summary')",
     ),
     "Axolotl metharme": (
         {"prompt": "q", "generation": "a"},
         Kind.MISSING_FIELD,
-        "the field 'completion' is missing (fields: 'prompt', 'generation')",
+        "missing field 'completion' (fields: 'prompt', 'generation')",
     ),
     "Axolotl masks of turns": (
         {"conversations": [HUMAN, {**GPT, "train": False}, HUMAN, GPT]},
         Kind.UNSUPPORTED,
-        "turn 2 of 'conversations' has 'train': false, but which turns are trained cannot be "
-        "chosen",
+        "turn 2 of 'conversations' has 'train': false; choosing which turns are trained is not "
+        "supported",
     ),
     "Axolotl input_output": (
         {"segments": [{"label": True, "text": "<s>Hello\n"}, {"label": False, "text": "hi"}]},
         Kind.NOT_INSTRUCTIONS,
-        f"the field 'segments' is for training on scores, steps or tokens; {NEEDED}",
+        f"field 'segments' is for training on scores, steps or tokens; {NEEDED}",
     ),
     "Axolotl pre-tokenized": (
         {"input_ids": [271, 299], "attention_mask": [1, 1], "labels": [271, -100]},
         Kind.NOT_INSTRUCTIONS,
-        "the fields 'input_ids' and 'labels' are for training on scores, steps or tokens; "
-        f"{NEEDED}",
+        f"fields 'input_ids' and 'labels' are for training on scores, steps or tokens; {NEEDED}",
     ),
     "LlamaFactory sharegpt with tools": (
         {"conversations": [HUMAN, {"from": "function_call", "value": "{}"}, GPT]},
@@ -261,58 +260,58 @@ REFUSED: dict[str, tuple[Row, Kind, str]] = {
     "LlamaFactory preference": (
         {"conversations": [HUMAN], "chosen": GPT, "rejected": GPT},
         Kind.NOT_INSTRUCTIONS,
-        f"the fields 'chosen' and 'rejected' are for training on preferences; {NEEDED}",
+        f"fields 'chosen' and 'rejected' are for preference training; {NEEDED}",
     ),
     "LlamaFactory KTO": (
         {"instruction": "q", "input": "", "output": "a", "kto_tag": False},
         Kind.NOT_INSTRUCTIONS,
-        f"the field 'kto_tag' is for training on good and bad answers; {NEEDED}",
+        f"field 'kto_tag' is for training on rated answers; {NEEDED}",
     ),
     "LlamaFactory multimodal": (
         {"instruction": "q", "output": "a", "images": ["cat.png"]},
         Kind.UNSUPPORTED,
-        f"the field 'images' is for training on more than text; {NEEDED}",
+        f"field 'images' is for multimodal training; {NEEDED}",
     ),
     "mlx-lm tools": (
         {"messages": [ASK, CALL], "tools": [TOOL]},
         Kind.TOOL_TURN,
-        "the field 'tools' defines tools",
+        "field 'tools' defines tools",
     ),
     "mlx-lm tools without definitions": (
         {"messages": [ASK, CALL]},
         Kind.TOOL_TURN,
-        "turn 2 of 'messages' has 'tool_calls'",
+        "turn 2 of 'messages' contains 'tool_calls'",
     ),
     "ms-swift pre-training": (
         {"messages": [SAY]},
         Kind.BAD_TURNS,
-        "turn 1 of 'messages' is an assistant turn where a user turn belongs",
+        "turn 1 of 'messages' is an assistant turn; expected a user turn",
     ),
     "ms-swift DPO": (
         {"messages": [ASK, SAY], "rejected_response": "I don't know"},
         Kind.NOT_INSTRUCTIONS,
-        f"the field 'rejected_response' is for training on preferences; {NEEDED}",
+        f"field 'rejected_response' is for preference training; {NEEDED}",
     ),
     "ms-swift GRPO": (
         {"messages": [SYSTEM, ASK]},
         Kind.BAD_TURNS,
-        "the conversation ends with a user turn, so nothing answers it",
+        "the conversation ends with an unanswered user turn",
     ),
     "ms-swift classification": (
         {"messages": [ASK], "label": 1},
         Kind.BAD_TURNS,
-        "the conversation ends with a user turn, so nothing answers it",
+        "the conversation ends with an unanswered user turn",
     ),
     "OpenAI with images": (
         {"messages": [{"role": "user", "content": [{"type": "image_url"}]}, SAY]},
         Kind.UNSUPPORTED,
-        "part 1 of the field 'content' of turn 1 of 'messages' has type 'image_url'; "
+        "part 1 of field 'content' of turn 1 of 'messages' has type 'image_url'; "
         "only text is supported",
     ),
     "OpenAI with weights": (
         {"messages": [ASK, {**SAY, "weight": 0}, ASK, {**SAY, "weight": 1}]},
         Kind.UNSUPPORTED,
-        "turn 2 of 'messages' has 'weight': 0, but which turns are trained cannot be chosen",
+        "turn 2 of 'messages' has 'weight': 0; choosing which turns are trained is not supported",
     ),
 }
 

@@ -20,83 +20,83 @@ from record_forms import (
 )
 
 from finetuning_exam.data.findings import Kind
-from finetuning_exam.data.reading.formats import Layout
+from finetuning_exam.data.reading.layouts import Layout
 
 FAULTS: dict[str, tuple[Kind, Row, Layout]] = {
-    "the field 'output' is missing (fields: 'instruction')": (
+    "missing field 'output' (fields: 'instruction')": (
         Kind.MISSING_FIELD,
         {"instruction": "q"},
         ALPACA,
     ),
-    "the field 'instruction' is missing (fields: none)": (Kind.MISSING_FIELD, {}, ALPACA),
-    "the field 'instruction' is missing (fields: 'input', 'output')": (
+    "missing field 'instruction' (fields: none)": (Kind.MISSING_FIELD, {}, ALPACA),
+    "missing field 'instruction' (fields: 'input', 'output')": (
         Kind.MISSING_FIELD,
         {"input": "q", "output": "a"},
         ALPACA,
     ),
-    "the field 'messages' is missing (fields: 'text')": (Kind.MISSING_FIELD, {"text": "t"}, CHAT),
-    "the field 'text' is missing (fields: 'id')": (Kind.MISSING_FIELD, {"id": 1}, TEXT),
-    "the field 'completion' is missing (fields: 'prompt', 'answer')": (
+    "missing field 'messages' (fields: 'text')": (Kind.MISSING_FIELD, {"text": "t"}, CHAT),
+    "missing field 'text' (fields: 'id')": (Kind.MISSING_FIELD, {"id": 1}, TEXT),
+    "missing field 'completion' (fields: 'prompt', 'answer')": (
         Kind.MISSING_FIELD,
         {"prompt": "q", "answer": "a"},
         TRL,
     ),
-    "the field 'instances' is missing (fields: 'instruction')": (
+    "missing field 'instances' (fields: 'instruction')": (
         Kind.MISSING_FIELD,
         {"instruction": "q"},
         TASKS,
     ),
-    "in instance 2 the field 'output' is missing (fields: 'input')": (
+    "instance 2: missing field 'output' (fields: 'input')": (
         Kind.MISSING_FIELD,
         {"instruction": "q", "instances": [{"output": "a"}, {"input": "i"}]},
         TASKS,
     ),
-    "the field 'instruction' is null where text belongs": (
+    "field 'instruction' is null; expected a string": (
         Kind.WRONG_TYPE,
         {"instruction": None, "output": "a"},
         ALPACA,
     ),
-    "the field 'output' is null where text belongs": (
+    "field 'output' is null; expected a string": (
         Kind.WRONG_TYPE,
         {"instruction": "q", "output": None},
         ALPACA,
     ),
-    "the field 'instruction' is a list where text belongs": (
+    "field 'instruction' is a list; expected a string": (
         Kind.WRONG_TYPE,
         {"instruction": ["q"], "output": "a"},
         ALPACA,
     ),
-    "the field 'input' is a number where text belongs": (
+    "field 'input' is a number; expected a string": (
         Kind.WRONG_TYPE,
         {"instruction": "q", "output": "a", "input": 5},
         ALPACA,
     ),
-    "the field 'tag' is a number where text belongs": (
+    "field 'tag' is a number; expected a string": (
         Kind.WRONG_TYPE,
         {"instruction": "q", "output": "a", "tag": 1.5},
         ALPACA,
     ),
-    "the field 'group' is a boolean where text belongs": (
+    "field 'group' is a boolean; expected a string": (
         Kind.WRONG_TYPE,
         {"instruction": "q", "output": "a", "group": True},
         ALPACA,
     ),
-    "the field 'system' is an object where text belongs": (
+    "field 'system' is an object; expected a string": (
         Kind.WRONG_TYPE,
         {"messages": [ASK, SAY], "system": {}},
         CHAT,
     ),
-    "the field 'instances' is a string where a list belongs": (
+    "field 'instances' is a string; expected a list": (
         Kind.WRONG_TYPE,
         {"instruction": "q", "instances": "a"},
         TASKS,
     ),
-    "instance 1 is a string where an object belongs": (
+    "instance 1 is a string; expected an object": (
         Kind.WRONG_TYPE,
         {"instruction": "q", "instances": ["a"]},
         TASKS,
     ),
-    "the field 'history' is a string where a list belongs": (
+    "field 'history' is a string; expected a list": (
         Kind.WRONG_TYPE,
         {"instruction": "q", "output": "a", "history": "before"},
         ALPACA,
@@ -106,7 +106,7 @@ FAULTS: dict[str, tuple[Kind, Row, Layout]] = {
         {"instruction": "q", "output": "a", "history": [["q", "a"], ["q"]]},
         ALPACA,
     ),
-    "pair 1 of 'history' has an empty text": (
+    "pair 1 of 'history' contains an empty text": (
         Kind.BAD_TURNS,
         {"instruction": "q", "output": "a", "history": [["q", " "]]},
         ALPACA,
@@ -116,48 +116,48 @@ FAULTS: dict[str, tuple[Kind, Row, Layout]] = {
         {"instruction": "q", "output": "a", "history": [["q", "a", "b"]]},
         ALPACA,
     ),
-    "pair 1 of 'history' is null where text belongs": (
+    "pair 1 of 'history' is null; expected a string": (
         Kind.WRONG_TYPE,
         {"instruction": "q", "output": "a", "history": [[None, "a"]]},
         ALPACA,
     ),
-    "the field 'instances' is empty": (
+    "field 'instances' is empty": (
         Kind.EMPTY_ANSWER,
         {"instruction": "q", "instances": []},
         TASKS,
     ),
-    "the field 'instruction' is empty": (
+    "field 'instruction' is empty": (
         Kind.EMPTY_PROMPT,
         {"instruction": " \n", "output": "a"},
         ALPACA,
     ),
-    "the field 'instruction' is empty (if 'input' is the question: --prompt_field input)": (
+    "field 'instruction' is empty (if 'input' is the question, use --prompt_field input)": (
         Kind.EMPTY_PROMPT,
         {"instruction": "", "output": "a", "input": "q"},
         ALPACA,
     ),
-    "the field 'question' is empty (if 'context' is the question: --prompt_field context)": (
+    "field 'question' is empty (if 'context' is the question, use --prompt_field context)": (
         Kind.EMPTY_PROMPT,
         {"question": "", "answer": "a", "context": "q"},
         GSM8K,
     ),
-    "the field 'output' is empty": (
+    "field 'output' is empty": (
         Kind.EMPTY_ANSWER,
         {"instruction": "q", "output": "\t"},
         ALPACA,
     ),
-    "the field 'text' is empty": (Kind.EMPTY_ANSWER, {"text": ""}, TEXT),
-    "the field 'instruction' holds half of a surrogate pair": (
+    "field 'text' is empty": (Kind.EMPTY_ANSWER, {"text": ""}, TEXT),
+    "field 'instruction' contains an unpaired surrogate": (
         Kind.LONE_SURROGATE,
         {"instruction": "\ud83d", "output": "a"},
         ALPACA,
     ),
-    "the field 'group' holds half of a surrogate pair": (
+    "field 'group' contains an unpaired surrogate": (
         Kind.LONE_SURROGATE,
         {"instruction": "q", "output": "a", "group": "\udc00"},
         ALPACA,
     ),
-    "pair 1 of 'history' holds half of a surrogate pair": (
+    "pair 1 of 'history' contains an unpaired surrogate": (
         Kind.LONE_SURROGATE,
         {"instruction": "q", "output": "a", "history": [["q", "\udc00"]]},
         ALPACA,
@@ -202,7 +202,7 @@ def test_a_misspelt_field_is_named(row: Row, layout: Layout, wrong: str, right: 
     """A field whose name is almost that of an absent one is a fault, never left out in silence."""
     assert complaint_about(row, layout) == (
         Kind.MISSPELT_FIELD,
-        f"the field {wrong!r} is not known; did you mean {right!r}?",
+        f"unknown field {wrong!r}; did you mean {right!r}?",
     )
 
 
@@ -236,5 +236,5 @@ def test_a_missing_field_is_told_before_a_doubtful_optional_one() -> None:
     """Where the record is of another form, its names are not taken for misspelt optional ones."""
     assert complaint_about({"inputs": "q", "targets": "a"}, ALPACA) == (
         Kind.MISSING_FIELD,
-        "the field 'instruction' is missing (fields: 'inputs', 'targets')",
+        "missing field 'instruction' (fields: 'inputs', 'targets')",
     )

@@ -21,7 +21,8 @@ from record_forms import (
 )
 
 from finetuning_exam.data.findings import Kind
-from finetuning_exam.data.reading.formats import Layout, Place, to_examples
+from finetuning_exam.data.reading.formats import Place, to_examples
+from finetuning_exam.data.reading.layouts import Layout
 from finetuning_exam.data.records import Example, Turn
 
 
@@ -97,7 +98,7 @@ def test_context_is_the_input_of_a_response() -> None:
     assert one_example({**row, "input": ""}, DOLLY).input == "c"
     assert complaint_about({**row, "input": "i"}, DOLLY) == (
         Kind.DUPLICATE_KEY,
-        "the fields 'input' and 'context' mean the same",
+        "fields 'input' and 'context' have the same meaning",
     )
     assert one_example({"instruction": "q", "context": "c", "output": "a"}, ALPACA).input == ""
 
@@ -143,15 +144,15 @@ def test_prompt_and_completion_as_turns() -> None:
     assert one_example(row, TRL) == Example("q", "a", 7, "d.jsonl", earlier=(Turn("system", "s"),))
     assert complaint_about({"prompt": [ASK, SAY], "completion": [SAY]}, TRL) == (
         Kind.BAD_TURNS,
-        "turn 1 of 'completion' is an assistant turn where a user turn belongs",
+        "turn 1 of 'completion' is an assistant turn; expected a user turn",
     )
     assert complaint_about({"prompt": [ASK], "completion": "a"}, TRL) == (
         Kind.WRONG_TYPE,
-        "the field 'completion' is a string where a list belongs",
+        "field 'completion' is a string; expected a list",
     )
     assert complaint_about({"prompt": [ASK], "completion": [SAY], "input": "i"}, TRL) == (
         Kind.BAD_TURNS,
-        "'history' or 'input' stands beside a prompt of turns",
+        "'history' and 'input' cannot be combined with a prompt that is a list of turns",
     )
     assert one_example({"prompt": [ASK]}, TRL, answer_required=False).answer == ""
 
@@ -163,11 +164,11 @@ def test_an_answer_may_be_absent_where_none_is_required() -> None:
     wrong = {"instruction": "q", "output": 5}
     assert complaint_about(wrong, ALPACA, answer_required=False) == (
         Kind.WRONG_TYPE,
-        "the field 'output' is a number where text belongs",
+        "field 'output' is a number; expected a string",
     )
     assert complaint_about({"instruction": "q", "output": ""}, ALPACA, answer_required=False) == (
         Kind.EMPTY_ANSWER,
-        "the field 'output' is empty",
+        "field 'output' is empty",
     )
     assert one_example({"messages": [ASK]}, CHAT, answer_required=False).answer == ""
     assert one_example({"prompt": "q", "labels": [1]}, TRL, answer_required=False).answer == ""

@@ -22,8 +22,8 @@ from record_forms import (
 )
 
 from finetuning_exam.data.findings import Fault
-from finetuning_exam.data.reading.formats import Layout, to_examples
-from finetuning_exam.data.reading.layouts import PAIRS
+from finetuning_exam.data.reading.formats import to_examples
+from finetuning_exam.data.reading.layouts import PAIRS, Layout
 
 STRING = st.text(st.characters(exclude_categories=["Cs"])).filter(str.strip)
 NAMES = sorted(

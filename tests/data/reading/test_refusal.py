@@ -29,9 +29,9 @@ def test_sound_records_are_read_with_their_notes() -> None:
 def test_faults_of_one_kind_are_told_with_its_mend() -> None:
     """Where all faults are of one kind, its hint follows them."""
     assert _complaint(ALPACA + b"x\ny\n") == (
-        "d.jsonl:2: not valid JSON (Expecting value at column 1).\n"
-        "d.jsonl:3: not valid JSON (Expecting value at column 1).\n"
-        "Mend the line."
+        "d.jsonl:2: not valid JSON (expected a value at column 1).\n"
+        "d.jsonl:3: not valid JSON (expected a value at column 1).\n"
+        "Fix the line."
     )
 
 
@@ -47,8 +47,8 @@ def test_faults_of_several_kinds_are_told_with_the_check() -> None:
     with pytest.raises(DataError) as caught:
         read_sound_records(paths, AUTO)
     assert str(caught.value) == (
-        "my file:1: not valid JSON (Expecting value at column 1).\n"
-        "c:2: a list where an object belongs.\nRun fte check 'my file' c to see them by kind."
+        "my file:1: not valid JSON (expected a value at column 1).\n"
+        "c:2: expected an object, got a list.\nRun fte check 'my file' c to see them by kind."
     )
 
 
@@ -57,14 +57,14 @@ def test_another_way_on_follows_the_mend() -> None:
     fault = Finding(Kind.NOT_JSON, "what", "p", 1)
     with pytest.raises(DataError) as caught:
         refuse_errors([Finding(Kind.RARE_TAG, "rare", "p"), fault], "Or go on.")
-    assert str(caught.value) == "p:1: what. Mend the line. Or go on."
+    assert str(caught.value) == "p:1: what. Fix the line. Or go on."
     refuse_errors([Finding(Kind.RARE_TAG, "rare", "p"), Finding(Kind.MOJIBAKE, "bad", "p")])
 
 
 @pytest.mark.parametrize(
     ("n", "last"),
     [
-        (20, "d.jsonl:20: not valid JSON (Expecting value at column 1)."),
+        (20, "d.jsonl:20: not valid JSON (expected a value at column 1)."),
         (21, "… and 1 more fault."),
         (1025, "… and 1,005 more faults."),
     ],
@@ -72,7 +72,7 @@ def test_another_way_on_follows_the_mend() -> None:
 def test_twenty_faults_are_shown_and_the_rest_counted(n: int, last: str) -> None:
     """A file full of faults shows twenty of them and the number of the others."""
     *shown, hint = _complaint(b"x\n" * n + ALPACA).splitlines()
-    assert hint == "Mend the line."
+    assert hint == "Fix the line."
     assert len(shown) == min(n, 20) + (n > 20)
     assert shown[-1] == last
 

@@ -6,7 +6,7 @@ import gzip
 import hashlib
 
 import pytest
-from read_files import ALPACA, AUTO, CHAT, QA, said_of, write_content
+from read_files import ALPACA, AUTO, CHAT, QA, texts_of, write_content
 
 from finetuning_exam.data.findings import Kind, errors
 from finetuning_exam.data.reading import hub
@@ -49,8 +49,8 @@ def test_a_file_named_twice_is_read_once() -> None:
     """The same path twice, however it is written, gives each record once, and a note says so."""
     records = read_records([write_content(ALPACA), "./d.jsonl", "d.jsonl"], AUTO)
     assert (len(records.examples), len(records.sources)) == (1, 1)
-    assert said_of(records.findings) == [
-        "d.jsonl: the file is named 3 times (also as './d.jsonl', 'd.jsonl') and read once."
+    assert texts_of(records.findings) == [
+        "d.jsonl: the file is listed 3 times (also as './d.jsonl', 'd.jsonl') but read once."
     ]
     assert records.findings[0].kind is Kind.NAMED_TWICE
 
@@ -70,7 +70,7 @@ def test_one_unreadable_file_ends_the_reading() -> None:
 
 def test_no_file_is_an_error() -> None:
     """No file at all, as an empty list in YAML gives, is an error and not an empty result."""
-    with pytest.raises(UsageError, match=r"^No data file is given\. "):
+    with pytest.raises(UsageError, match=r"^No data file given\. "):
         read_records([], AUTO)
 
 

@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from finetuning_exam.data.findings import Kind
-from finetuning_exam.data.reading.containers import FileRows, read_file
+from finetuning_exam.data.reading.containers import read_file
+from finetuning_exam.data.reading.files import FileRecords
 from finetuning_exam.errors import DataError, UsageError
 
 same_folder = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -29,7 +30,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def _read(content: bytes, name: str = "d.csv") -> FileRows:
+def _read(content: bytes, name: str = "d.csv") -> FileRecords:
     Path(name).write_bytes(content)
     return read_file(name)
 
@@ -37,12 +38,12 @@ def _read(content: bytes, name: str = "d.csv") -> FileRows:
 def _rows(content: bytes, name: str = "d.csv") -> list[tuple[int, dict[str, object]]]:
     read = _read(content, name)
     assert read.findings == ()
-    return [(row.line, row.value) for row in read.rows]
+    return [(row.line, row.value) for row in read.records]
 
 
 def _faults(content: bytes, name: str = "d.csv") -> tuple[list[int], list[tuple[Kind, str]]]:
     read = _read(content, name)
-    return [row.line for row in read.rows], [(it.kind, str(it)) for it in read.findings]
+    return [row.line for row in read.records], [(it.kind, str(it)) for it in read.findings]
 
 
 def test_a_record_has_the_line_where_it_starts() -> None:
@@ -76,12 +77,12 @@ def test_a_faulty_record_is_named_and_the_next_line_read() -> None:
     assert _faults(content) == (
         [3, 6, 10, 12],
         [
-            (Kind.WRONG_COLUMNS, "d.csv:2: 1 cell where the header has 2 columns."),
-            (Kind.WRONG_COLUMNS, "d.csv:4: 3 cells where the header has 2 columns."),
-            (Kind.BAD_QUOTES, "d.csv:5: text follows a closing quotation mark."),
-            (Kind.NOT_UTF8, "d.csv:7: not UTF-8 (byte 0xe9 at byte 3)."),
-            (Kind.NOT_UTF8, "d.csv:9: not UTF-8 (byte 0xff at byte 1)."),
-            (Kind.BAD_QUOTES, 'd.csv:11: a quotation mark (") is opened here and never closed.'),
+            (Kind.WRONG_COLUMNS, "d.csv:2: found 1 cell, but the header has 2 columns."),
+            (Kind.WRONG_COLUMNS, "d.csv:4: found 3 cells, but the header has 2 columns."),
+            (Kind.BAD_QUOTES, "d.csv:5: unexpected text after a closing quotation mark."),
+            (Kind.NOT_UTF8, "d.csv:7: not valid UTF-8 (0xe9 at byte 3)."),
+            (Kind.NOT_UTF8, "d.csv:9: not valid UTF-8 (0xff at byte 1)."),
+            (Kind.BAD_QUOTES, 'd.csv:11: the quotation mark (") opened here is never closed.'),
         ],
     )
 
@@ -93,7 +94,7 @@ def test_a_stray_carriage_return_is_a_fault_of_its_line() -> None:
         [
             (
                 Kind.BAD_QUOTES,
-                "d.csv:2: a carriage return (\\r) alone stands outside quotation marks.",
+                "d.csv:2: bare carriage return (\\r) outside quotation marks.",
             )
         ],
     )
@@ -110,9 +111,9 @@ def test_quotation_marks_that_never_match_are_given_up(monkeypatch: pytest.Monke
 
 
 HEADERS = {
-    b"a,a\n1,2\n": "d.csv:1: the column 'a' occurs twice. ",
+    b"a,a\n1,2\n": "d.csv:1: duplicate column 'a'. ",
     b"\na,,b\n1,2,3\n": "d.csv:2: column 2 has no name. ",
-    b'"a"b,c\n': "d.csv:1: text follows a closing quotation mark. ",
+    b'"a"b,c\n': "d.csv:1: unexpected text after a closing quotation mark. ",
 }
 
 
@@ -121,13 +122,13 @@ def test_a_header_that_cannot_be_used_stops_the_reading(content: bytes) -> None:
     """Column names are there, once each, and readable."""
     with pytest.raises(UsageError) as caught:
         _read(content)
-    hint = "Name every column once in the first line, such as: instruction,output."
+    hint = "Name every column once in the first line, for example: instruction,output."
     assert str(caught.value) == HEADERS[content] + hint
 
 
 def test_a_header_that_is_not_utf8_is_named() -> None:
     """The header's own hint would be no help there."""
-    with pytest.raises(UsageError, match=r"^d\.csv:1: not UTF-8 \(byte 0xff at byte 2\)\. Save "):
+    with pytest.raises(UsageError, match=r"^d\.csv:1: not valid UTF-8 \(0xff at byte 2\)\. Save "):
         _read(b"a\xff,c\n")
 
 
@@ -151,8 +152,8 @@ def test_the_header_shows_the_separator(content: bytes, name: str, container: st
     """
     read = _read(content, name)
     assert (read.container, read.findings) == (container, ())
-    assert [tuple(row.value.values()) for row in read.rows] == [("1,5", "2")]
-    assert read.rows[0].line == content.count(b"\n") or name.endswith(".gz")
+    assert [tuple(row.value.values()) for row in read.records] == [("1,5", "2")]
+    assert read.records[0].line == content.count(b"\n") or name.endswith(".gz")
 
 
 def test_a_doubtful_separator_is_named() -> None:
@@ -162,7 +163,7 @@ def test_a_doubtful_separator_is_named() -> None:
             _read(header + b"\n1;2\n")
         assert str(caught.value) == (
             "d.csv:1: the columns are separated by ';'. "
-            "Write commas between them in a .csv file, tabs in a .tsv file."
+            "Separate them with commas in a .csv file, with tabs in a .tsv file."
         )
 
 
@@ -190,13 +191,14 @@ def test_carriage_returns_alone_are_named() -> None:
     with pytest.raises(UsageError) as caught:
         _read(b"a,b\r1,2\r")
     assert str(caught.value) == (
-        "d.csv: its lines end with a carriage return (\\r) alone. Save it with line feeds (\\n)."
+        "d.csv: its lines end with a bare carriage return (\\r). "
+        "Save it with line feeds (\\n) as line endings."
     )
 
 
 def test_a_table_of_nothing_but_a_header_holds_no_records() -> None:
     """A header alone is an empty file."""
-    with pytest.raises(DataError, match=r"^d.csv: the file holds no records\."):
+    with pytest.raises(DataError, match=r"^d.csv: no records found\."):
         _read(b"a,b\n")
 
 
@@ -237,7 +239,7 @@ def test_parquet_rows_are_python_objects() -> None:
     read = read_file("d")
     assert read.container == "Parquet"
     assert read.sha256 == hashlib.sha256(stored).hexdigest()
-    assert [(row.line, row.column, row.value) for row in read.rows] == [
+    assert [(row.line, row.column, row.value) for row in read.records] == [
         (1, 0, {"a": "x", "b": [{"c": 1}], "d": day}),
         (2, 0, {"a": None, "b": [], "d": day}),
     ]
@@ -248,27 +250,29 @@ def test_text_in_parquet_that_is_not_utf8_is_a_fault_of_its_row() -> None:
     bad = pyarrow.array([b"x", b"a\xff", b"y"]).view(pyarrow.string())
     _parquet(pyarrow.table({"a": bad}))
     read = read_file("d")
-    assert [(row.line, row.value) for row in read.rows] == [(1, {"a": "x"}), (3, {"a": "y"})]
-    assert [str(it) for it in read.findings] == ["d:2: not UTF-8 (byte 0xff at byte 2)."]
+    assert [(row.line, row.value) for row in read.records] == [(1, {"a": "x"}), (3, {"a": "y"})]
+    assert [str(it) for it in read.findings] == ["d:2: not valid UTF-8 (0xff at byte 2)."]
 
 
 def test_a_damaged_parquet_file_is_refused() -> None:
     """A Parquet file that is cut off is one error."""
     stored = _parquet(pyarrow.table({"a": ["x"]}))
     Path("d").write_bytes(stored[:-9])
-    with pytest.raises(UsageError, match=r"^d: cannot be read as Parquet \(.*\)\. Get the file"):
+    with pytest.raises(
+        UsageError, match=r"^d cannot be read as Parquet \(.*\)\. Download or copy the file"
+    ):
         read_file("d")
 
 
 def test_an_empty_or_ambiguous_parquet_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """No rows, two columns of one name, and more than may be held are each named."""
     _parquet(pyarrow.table({"a": pyarrow.array([], pyarrow.string())}))
-    with pytest.raises(DataError, match=r"^d: the file holds no records\."):
+    with pytest.raises(DataError, match=r"^d: no records found\."):
         read_file("d")
     _parquet(pyarrow.Table.from_arrays([pyarrow.array(["x"])] * 2, names=["a", "a"]))
-    with pytest.raises(UsageError, match=r"^d: the column 'a' occurs twice\."):
+    with pytest.raises(UsageError, match=r"^d: duplicate column 'a'\."):
         read_file("d")
     _parquet(pyarrow.table({"a": ["x"]}))
     monkeypatch.setattr("finetuning_exam.data.reading.parquet.MAX_WHOLE_BYTES", 10)
-    with pytest.raises(UsageError, match=r"^d: holds more than 10 bytes"):
+    with pytest.raises(UsageError, match=r"^d contains more than 10 bytes"):
         read_file("d")

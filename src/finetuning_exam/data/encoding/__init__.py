@@ -1,1 +1,1 @@
-"""From examples to ids and labels: the text a model sees, its tokens, and how long they are."""
+"""From examples to token ids and labels: the text a model sees, its tokens and its length."""

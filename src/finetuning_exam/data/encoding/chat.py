@@ -1,10 +1,10 @@
-"""A conversation as a tokenizer's chat template writes it.
+"""Render a conversation with a tokenizer's chat template.
 
-The template came with the model and is foreign code. It runs in Transformers' sandbox, which keeps
-it from files and names, and here within limits: the processor time of one rendering, and the length
-of what it renders. Not covered: time on Windows and outside the main thread, where Python has no
-timer that could interrupt; a single operation that never returns to Python's interpreter; and the
-memory that a rendering takes before its length is seen.
+The template comes with the model and is untrusted code. It runs in Transformers' sandbox, which
+denies access to files and attributes, and here within limits: the CPU time of one rendering, and
+the length of its output. Not covered: time on Windows and outside the main thread, where Python has
+no timer that can interrupt; a single operation that never returns to the interpreter; and the
+memory that a rendering takes before its length is known.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from finetuning_exam.data.records import Example, Turn
 from finetuning_exam.errors import ModelError
 
 TEMPLATE_SECONDS = 2.0
-"""Processor time that one rendering may take; it takes about a thousandth of a second."""
+"""The CPU time that one rendering may take; it usually takes about a millisecond."""
 _GROWTH = 16
 _MARKS_PER_TURN = 64
 _PREAMBLE = 1 << 16
-_MEND = "Use --template plain."
+_HINT = "Use --template plain."
 _SYSTEM = Turn("system", "System7qZvWx")
 _QUESTION = Turn("user", "Question7qZvWx")
 _ANSWER = Turn("assistant", "Answer7qZvWx")
-"""A conversation of words that no template writes of its own accord."""
-_NAMES = {"system": "system turn", "user": "question", "assistant": "assistant's answer"}
+"""A conversation of words that occur in no template."""
+_NAMES = {"system": "system turn", "user": "question", "assistant": "answer"}
 
 
 class ChatTokenizer(Protocol):
@@ -43,32 +43,32 @@ class ChatTokenizer(Protocol):
     def apply_chat_template(
         self, conversation: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool
     ) -> str:
-        """The text of a conversation."""
+        """Return the text of a conversation."""
         ...
 
 
 class _TooSlow(Exception):
-    """A rendering has used up its time."""
+    """A rendering has exceeded its time limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChatShape:
-    """What one look at a chat template tells of every conversation in it; see `chat_shape`."""
+    """The properties of a chat template that hold for every conversation; see `chat_shape`."""
 
     header: str
-    """What stands before an answer though the template's generation prompt does not show it."""
+    """Text that precedes an answer but is missing from the template's generation prompt."""
     special: re.Pattern[str] | None
-    """The tokenizer's special tokens; the first one behind an answer ends it."""
+    """The tokenizer's special tokens; the first one after an answer ends it."""
     shows_system: bool
 
 
 def chat_shape(tokenizer: ChatTokenizer, special: re.Pattern[str] | None) -> ChatShape:
-    """Look at a chat template once, with words that can only come from the conversation.
+    """Inspect a chat template once, with words that can only come from the conversation.
 
-    A template that refuses or drops system turns is no error as long as there are none.
+    A template that rejects or drops system turns is accepted as long as there are none.
 
     Raises:
-        ModelError: the template cannot be used for a single question, as `chat_parts` says.
+        ModelError: the template cannot be used for a single question; see `chat_parts`.
     """
     prompt = _render(tokenizer, [_QUESTION], asks=True)
     whole = _render(tokenizer, [_QUESTION, _ANSWER], asks=False)
@@ -79,30 +79,30 @@ def chat_shape(tokenizer: ChatTokenizer, special: re.Pattern[str] | None) -> Cha
     header, found, _ = whole[len(prompt) :].partition(_ANSWER.text)
     if not found:
         raise _not_shown(_ANSWER)
-    # Blanks alone are no header: they are the start of the answer, and of its first token.
+    # Whitespace alone is not a header: it starts the answer, and its first token.
     return ChatShape(header if header.strip() else "", special, _shows_system(tokenizer))
 
 
 def _shows_system(tokenizer: ChatTokenizer) -> bool:
-    """Whether a system turn stands in the prompt, or is refused aloud."""
+    """Return whether a system turn is in the prompt, or is rejected with an error."""
     try:
         text = _render(tokenizer, [_SYSTEM, _QUESTION], asks=True)
-    except ModelError:  # rendering a record with a system turn says why
+    except ModelError:  # rendering an example with a system turn says why
         return True
     return _SYSTEM.text in text
 
 
 def chat_parts(example: Example, tokenizer: ChatTokenizer, shape: ChatShape) -> list[str]:
-    """The text of a conversation, in turn what is given and what the assistant says.
+    """Return the text of a conversation as alternating parts: given, then answered.
 
     Each assistant turn has two parts: the text up to its answer, then the answer up to the first
-    special token behind it and the blanks after that, or all that the template writes where there
+    special token after it and the whitespace after that, or all that the template writes if there
     is none. An absent answer gives an empty last part. What the model is given at inference is a
     prefix of what it is trained on, turn by turn.
 
     Raises:
-        ModelError: the chat template fails, refuses or drops a turn, takes too long, renders too
-            much, or writes a prompt that is no prefix of the whole.
+        ModelError: the chat template fails, rejects or drops a turn, takes too long, renders too
+            much, or renders a prompt that is not a prefix of the whole.
     """
     turns = [*example.earlier, Turn("user", question(example))]
     answered = [*turns, Turn("assistant", example.answer) if example.answer else _ANSWER]
@@ -118,9 +118,9 @@ def chat_parts(example: Example, tokenizer: ChatTokenizer, shape: ChatShape) -> 
         whole = _render(tokenizer, answered[: index + 1], asks=False)
         if not (prompt.startswith(done) and whole.startswith(prompt)):
             raise _no_prefix()
-        said = _said(turn, whole[len(prompt) :], shape.special)
-        parts += [prompt[len(done) :], said]
-        done = prompt + said
+        answer = _answer_with_end(turn, whole[len(prompt) :], shape.special)
+        parts += [prompt[len(done) :], answer]
+        done = prompt + answer
     _check_shown(answered, parts)
     if not example.answer:
         parts[-1] = ""
@@ -128,12 +128,12 @@ def chat_parts(example: Example, tokenizer: ChatTokenizer, shape: ChatShape) -> 
 
 
 def question(example: Example) -> str:
-    """What is asked last, its input after it."""
+    """Return the last question, followed by its input."""
     return f"{example.instruction}\n\n{example.input}" if example.input else example.instruction
 
 
-def _said(turn: Turn, rest: str, special: re.Pattern[str] | None) -> str:
-    """An answer with what ends it, of the text that a template writes from there on."""
+def _answer_with_end(turn: Turn, rest: str, special: re.Pattern[str] | None) -> str:
+    """Return an answer and what ends it, from the text that a template renders from there on."""
     text = turn.text.strip()
     start = len(rest) - len(rest.lstrip())
     if not rest.startswith(text, start):
@@ -141,13 +141,13 @@ def _said(turn: Turn, rest: str, special: re.Pattern[str] | None) -> str:
     end = special.search(rest, start + len(text)) if special else None
     if end is None:
         return rest
-    # A special token may take the blanks after it into itself, so they are not torn off.
+    # A special token may include the whitespace after it, so the two stay together.
     behind = rest[end.end() :]
     return rest[: len(rest) - len(behind.lstrip())]
 
 
 def _check_shown(turns: Sequence[Turn], parts: Sequence[str]) -> None:
-    """See that every turn that is given stands in the part that it belongs to."""
+    """Check that every given turn is in the part that it belongs to."""
     place = 0
     for turn in turns:
         if turn.role == "assistant":
@@ -160,42 +160,40 @@ def _no_prefix() -> ModelError:
     return ModelError(
         "With this chat template the prompt is not a prefix of the whole conversation, so "
         "training and inference would see different prompts.",
-        _MEND,
+        _HINT,
     )
 
 
 def _not_shown(turn: Turn) -> ModelError:
-    return ModelError(
-        f"This chat template does not show the {_NAMES[turn.role]} as it is written.", _MEND
-    )
+    return ModelError(f"The chat template does not render the {_NAMES[turn.role]} verbatim.", _HINT)
 
 
 def _render(tokenizer: ChatTokenizer, turns: Sequence[Turn], *, asks: bool) -> str:
-    """The text of some turns, and of the generation prompt if it `asks` for an answer."""
+    """Render some turns, and the generation prompt if it `asks` for an answer."""
     try:
         text = _apply(tokenizer, turns, asks=asks)
     except ModelError:
         raise
-    except Exception as error:  # a template is foreign code and may raise anything
+    except Exception as error:  # a template is untrusted code and may raise anything
         reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
         if _refuses_system(tokenizer, turns, asks=asks):
             raise ModelError(
-                f"The chat template refuses system turns: {reason}.",
-                "Use --template plain, or take the system turns out.",
+                f"The chat template rejects system turns: {reason}.",
+                "Use --template plain, or remove the system turns.",
             ) from error
-        raise ModelError(f"The chat template fails: {reason}.", _MEND) from error
+        raise ModelError(f"The chat template failed: {reason}.", _HINT) from error
     n_characters = sum(len(turn.text) + _MARKS_PER_TURN for turn in turns)
     if len(text) > _GROWTH * n_characters + _PREAMBLE:
         raise ModelError(
-            f"The chat template renders {len(text):,} characters from a conversation of "
+            f"The chat template rendered {len(text):,} characters from a conversation of "
             f"{sum(len(turn.text) for turn in turns):,}.",
-            _MEND,
+            _HINT,
         )
     return text
 
 
 def _refuses_system(tokenizer: ChatTokenizer, turns: Sequence[Turn], *, asks: bool) -> bool:
-    """Whether the same turns pass without their system turn."""
+    """Return whether the same turns render without their system turn."""
     others = [turn for turn in turns if turn.role != "system"]
     if len(others) == len(turns):
         return False
@@ -215,16 +213,16 @@ def _apply(tokenizer: ChatTokenizer, turns: Sequence[Turn], *, asks: bool) -> st
             )
     except _TooSlow:
         raise ModelError(
-            f"The chat template comes to no end within {TEMPLATE_SECONDS:g} seconds.", _MEND
+            f"The chat template did not finish within {TEMPLATE_SECONDS:g} seconds.", _HINT
         ) from None
 
 
 @contextmanager
 def _time_limit(seconds: float) -> Iterator[None]:
-    """Raise `_TooSlow` once this thread has worked for `seconds` of processor time.
+    """Raise `_TooSlow` once this thread has used `seconds` of CPU time.
 
-    The timer counts the work of the whole process, so that a busy machine ends nothing early; when
-    it fires the thread's own clock decides, so that other threads end nothing early either.
+    The timer counts the CPU time of the process, so a busy machine interrupts nothing early; when
+    it fires the thread's own clock decides, so other threads interrupt nothing early either.
     """
     is_main = threading.current_thread() is threading.main_thread()
     if not hasattr(signal, "setitimer") or not is_main:
@@ -232,12 +230,12 @@ def _time_limit(seconds: float) -> Iterator[None]:
         return
     started = time.thread_time()
 
-    def look(_number: int, _frame: FrameType | None) -> None:
+    def check(_number: int, _frame: FrameType | None) -> None:
         if time.thread_time() - started >= seconds:
             signal.setitimer(signal.ITIMER_VIRTUAL, 0)
             raise _TooSlow
 
-    before = signal.signal(signal.SIGVTALRM, look)
+    before = signal.signal(signal.SIGVTALRM, check)
     signal.setitimer(signal.ITIMER_VIRTUAL, seconds, seconds / 10)
     try:
         yield

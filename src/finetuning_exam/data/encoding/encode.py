@@ -1,4 +1,4 @@
-"""Many records become rows: none longer than it may be, and nothing cut without a finding."""
+"""Encode examples as rows that fit a limit; whatever is cut or left out has a finding."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ __all__ = [
 ]
 
 Row = TypeVar("Row")
-"""One record as it is trained on or examined."""
+"""One encoded example."""
 _CHUNK = 2048
-"""Examples that are encoded together."""
+"""The number of examples that are encoded together."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedRows(Generic[Row]):
-    """The rows of the examples that were kept, in their order, and what was cut or left out."""
+    """The rows of the examples that were kept, in order, and a finding for each cut or left out."""
 
     rows: tuple[Row, ...]
     examples: tuple[Example, ...]
@@ -47,10 +47,10 @@ def encode_all(
 ) -> EncodedRows[Encoded]:
     """Encode every example in at most `max_length` tokens.
 
-    A row that holds a special token which the chat template would obey is left out: an error. A
-    longer row loses the oldest exchanges of its conversation, then the middle of its prompt, but
-    never anything of its answer; where not enough of the prompt would stay it is left out, and so
-    is a longer plain text. Each such row has a finding.
+    An example with a special token that the chat template would interpret is left out, and is an
+    error. A row that is too long loses the oldest exchanges of its conversation, then the middle
+    of its prompt, but never any of its answer; if too little of the prompt would remain it is left
+    out, and so is a plain text that is too long. Each such example has a finding.
 
     Raises:
         ModelError: the chat template cannot be used.
@@ -58,8 +58,8 @@ def encode_all(
     rows: list[Encoded] = []
     kept: list[Example] = []
     findings = list(special_token_findings(encoder, examples))
-    obeyed = {(it.path, it.line, it.column) for it in errors(findings)}
-    sound = [it for it in examples if (it.path, it.line, it.column) not in obeyed]
+    refused = {(it.path, it.line, it.column) for it in errors(findings)}
+    sound = [it for it in examples if (it.path, it.line, it.column) not in refused]
     for start in range(0, len(sound), _CHUNK):
         chunk = sound[start : start + _CHUNK]
         for example, row in zip(chunk, encoder.encode_batch(chunk), strict=True):
@@ -74,13 +74,13 @@ def encode_all(
 
 
 def special_token_findings(encoder: Encoder, examples: Sequence[Example]) -> tuple[Finding, ...]:
-    """A finding for each example that holds a special token: an error where it would be obeyed."""
+    """Report each example with a special token: an error if the template would interpret it."""
     if encoder.special_pattern is None:
         return ()
     kind = Kind.SPECIAL_TOKEN_TEXT if encoder.template == "plain" else Kind.SPECIAL_TOKEN
     search = encoder.special_text_in
     return tuple(
-        Finding(kind, f"the text holds the special token {found}", it.path, it.line, it.column)
+        Finding(kind, f"the text contains the special token {found}", it.path, it.line, it.column)
         for it in examples
         if (found := next(filter(None, map(search, _texts(it))), None))
     )
@@ -94,13 +94,13 @@ def _texts(example: Example) -> tuple[str, ...]:
 def _fit(
     encoder: Encoder, example: Example, row: Encoded, max_length: int
 ) -> tuple[Encoded | None, Finding]:
-    """A row that is too long made to fit, or None where it cannot, and what to say of it."""
+    """Shorten a row that is too long; None if it cannot fit. The finding says what was done."""
     if example.is_plain_text:
         n_added = len(encoder.start_ids) + 1
         return None, _finding(
             Kind.ANSWER_TOO_LONG,
-            f"the text takes {len(row.ids)} tokens, more than {max_length}; left out: "
-            f"cut it into pieces of at most {max_length - n_added} tokens",
+            f"the text has {len(row.ids)} tokens, over the limit of {max_length}; left out "
+            f"(split it into pieces of at most {max_length - n_added} tokens)",
             example,
         )
     n_left_out = fewest_left_out(example, lambda it: len(encoder.encode(it).ids) <= max_length)
@@ -110,7 +110,7 @@ def _fit(
     if room < min(MIN_PROMPT_TOKENS, rest.prompt_length):
         return None, _finding(
             Kind.ANSWER_TOO_LONG,
-            f"the answer alone takes {n_answer} tokens, more than {max_length} leaves; left out",
+            f"the answer alone has {n_answer} tokens, more than fit in {max_length}; left out",
             example,
         )
     done = []
@@ -120,7 +120,7 @@ def _fit(
     if rest.prompt_length > room:
         done.append(f"the prompt is cut from {rest.prompt_length} to {room} tokens")
         rest = rest.without(*middle(rest.ids[: rest.prompt_length], room, encoder.special_ids))
-    detail = f"{' and '.join(done)} so that the answer fits in {max_length}"
+    detail = f"{' and '.join(done)} to fit the limit of {max_length}"
     return rest, _finding(Kind.PROMPT_CUT, detail, example)
 
 

@@ -1,4 +1,4 @@
-"""One record becomes ids and labels: the prompt masked, the end token trained."""
+"""Encode an example as ids and labels: the prompt is masked, the end token is trained."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
 
 IGNORED = -100
-"""The label of a position without loss, as PyTorch's cross-entropy has it."""
+"""The label of a position without loss, as in PyTorch's cross-entropy."""
 LossOn = Literal["last_answer", "answers", "everything"]
-"""What is supervised: a record's last answer, every assistant turn, or all but the first token."""
+"""The supervised part: the last answer, every assistant turn, or all but the first token."""
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
     """One row. `ids` and `labels` have equal length; `labels[0]` is always ignored.
 
-    `prompt_length` is where the last answer starts (0 in a plain text); `answer_bytes` are the
-    UTF-8 bytes of the answers that are scored.
+    `prompt_length` is the index of the last answer (0 in a plain text); `answer_bytes` is the
+    number of UTF-8 bytes of the answers that are scored.
     """
 
     ids: tuple[int, ...]
@@ -39,11 +39,11 @@ class Encoded:
 
     @property
     def n_supervised(self) -> int:
-        """How many positions have a label."""
+        """The number of positions with a label."""
         return len(self.labels) - self.labels.count(IGNORED)
 
     def first(self, length: int) -> Encoded:
-        """The first `length` positions of the row; for text only, an answer is never cut."""
+        """Return the first `length` positions; only for plain text, an answer is never cut."""
         return replace(self, ids=self.ids[:length], labels=self.labels[:length])
 
     def last(self, length: int) -> Encoded:
@@ -51,7 +51,7 @@ class Encoded:
         return replace(self, ids=self.ids[-length:], labels=self.labels[-length:])
 
     def without(self, start: int, end: int) -> Encoded:
-        """The row without a part of its prompt; what follows the gap is not to be guessed."""
+        """Return the row without a part of its prompt; the token after the gap has no label."""
         return Encoded(
             self.ids[:start] + self.ids[end:],
             (*self.labels[:start], IGNORED, *self.labels[end + 1 :]),
@@ -69,29 +69,29 @@ class Encoder:
     template: Template
     loss_on: LossOn
     start_ids: tuple[int, ...]
-    """What this tokenizer puts before a text: a beginning-of-text token, or nothing."""
+    """The ids that this tokenizer puts before a text: a beginning-of-text token, or none."""
     eos_token_id: int
     base_stop_ids: tuple[int, ...]
     special_ids: frozenset[int]
     special_texts: tuple[str, ...]
     special_pattern: re.Pattern[str] | None
     shape: ChatShape | None
-    """What is known of the chat template, where that is the template."""
+    """The properties of the chat template; None for the plain template."""
 
     def special_text_in(self, text: str) -> str | None:
-        """The first special token that stands in a text, the longest where several begin."""
+        """Return the first special token in a text, the longest if several begin there."""
         found = self.special_pattern.search(text) if self.special_pattern else None
         return found.group() if found else None
 
     def prompt_ids(self, example: Example) -> tuple[int, ...]:
-        """Ids of the prompt, the same at inference as the ids before the answer in training."""
+        """Return the ids of the prompt, the same as those before the answer in training."""
         row = self.encode(example)
         return row.ids[: row.prompt_length]
 
     def fit_prompt(self, example: Example, room: int) -> tuple[tuple[int, ...], int]:
-        """Ids of the prompt, at most `room` of them, and how many were cut to get there.
+        """Return the ids of the prompt, at most `room` of them, and how many were cut.
 
-        It is cut as a row is: the oldest exchanges first, then the middle.
+        It is cut like a row: the oldest exchanges first, then the middle.
         """
         prompt = self.prompt_ids(example)
         if len(prompt) <= room:
@@ -104,34 +104,34 @@ class Encoder:
         return rest, len(prompt) - len(rest)
 
     def encode(self, example: Example) -> Encoded:
-        """Ids and labels of a whole row; the last label is a token that ends the answer.
+        """Return a whole row; its last label is a token that ends the answer.
 
-        What is given and what is answered are tokenized apart, so no token spans their border.
+        Prompt and answer are tokenized separately, so no token spans their boundary.
         """
         return self.encode_batch([example])[0]
 
     def encode_batch(self, examples: Sequence[Example]) -> list[Encoded]:
-        """The rows of some examples, tokenized together; the same as one by one."""
+        """Return the rows of some examples, tokenized together; the same as one by one."""
         rendered = [render(it, self.template, self.tokenizer, self.shape) for it in examples]
         pieces = iter(self._ids([segment.text for row in rendered for segment in row]))
-        shared: dict[int, int] = {}  # one object for each id, not one for each time it occurs
+        shared: dict[int, int] = {}  # one int object per id, not one per occurrence
         return [
             self._row(example, segments, pieces, shared)
             for example, segments in zip(examples, rendered, strict=True)
         ]
 
     def encode_text(self, text: str) -> Encoded:
-        """A plain text of which every token but the first is supervised, without an end token."""
+        """Return a plain text with every token but the first supervised, without an end token."""
         ids = (*self.start_ids, *self._ids([text])[0])
         return Encoded(ids, (IGNORED, *ids[1:]), 0, len(text.encode("utf-8")))
 
     def stop_ids(self) -> tuple[int, ...]:
-        """The ids that end an answer: the last token of a trained row, and the base's own."""
+        """Return the ids that end an answer: the last token of a trained row and the base's own."""
         probe = Example(instruction="a", answer="b", line=0, path="")
         return tuple(sorted({self.eos_token_id, self.encode(probe).ids[-1], *self.base_stop_ids}))
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
-        # The plain template holds no special tokens: what looks like one is the user's own text.
+        # The plain template has no special tokens: what looks like one is the user's own text.
         split = self.template == "plain"
         return encode_texts(self.tokenizer, self.backend, texts, split_special_tokens=split)
 
@@ -168,11 +168,12 @@ class Encoder:
         return n + sum(len(text.encode("utf-8")) for text in earlier)
 
     def _end_answer(self, piece: list[int], *, is_bare: bool, is_last: bool) -> int:
-        """End an answer's ids; returns how many of them are the answer with its end.
+        """End the ids of an answer; return how many of them are the answer and its end.
 
-        In a chat template an answer ends with the one special token behind it that its segment
-        has; blanks that follow are given, and after the last answer dropped. Where there is none
-        the row ends with the end-of-text token, as do all answers of the plain template.
+        In a chat template an answer ends with the special token after it in its segment;
+        whitespace after that is part of the next prompt, and dropped after the last answer. If
+        there is none the row ends with the end-of-text token, like all answers of the plain
+        template.
         """
         if not is_bare:
             for place in range(len(piece) - 1, -1, -1):
@@ -192,10 +193,10 @@ def make_encoder(
     loss_on: LossOn = "last_answer",
     base_stop_ids: tuple[int, ...] = (),
 ) -> Encoder:
-    """An encoder for a template that `choose_template` has settled.
+    """Make an encoder for a template returned by `choose_template`.
 
     `base_stop_ids` are the ids at which the base ends a text besides the end-of-text token. A chat
-    template is tried here once, so that one that cannot be used is told before the data is read.
+    template is tried here once, so that an unusable one is reported before the data is read.
 
     Raises:
         ModelError: the tokenizer has no end-of-text token, so answers could not end, or the chat
@@ -233,7 +234,7 @@ def make_encoder(
 
 
 def _labels(ids: tuple[int, ...], spans: Iterable[tuple[int, int]]) -> tuple[int, ...]:
-    """The ids in the spans, all others ignored; the first is never supervised."""
+    """Return the ids in the spans as labels, all others ignored; the first is never supervised."""
     labels: list[int] = []
     for start, end in spans:
         start = max(start, 1)

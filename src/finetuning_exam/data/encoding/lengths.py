@@ -1,4 +1,4 @@
-"""How long the rows are in tokens, and what of them is trained."""
+"""The lengths of rows in tokens, and how much of them is trained."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from finetuning_exam.data.encoding.encode import Encoded
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """Tokens of the rows of a file; `limit` is what a row may have at most."""
+    """The token counts of rows; `limit` is the most that a row may have."""
 
     n_rows: int
     shortest: int
@@ -24,7 +24,7 @@ class Lengths:
 
 
 def row_lengths(rows: Sequence[Encoded], limit: int) -> Lengths:
-    """Sum up the lengths of rows; all zero where there are none."""
+    """Summarize the lengths of rows; all are zero if there are none."""
     lengths = sorted(len(row.ids) for row in rows)
     if not lengths:
         return Lengths(0, 0, 0, 0, 0, 0, 0, limit)
@@ -41,5 +41,5 @@ def row_lengths(rows: Sequence[Encoded], limit: int) -> Lengths:
 
 
 def _percentile(ordered: Sequence[int], share: float) -> int:
-    """The smallest value that at least this share of the values does not exceed."""
+    """Return the smallest value that at least this share of the values does not exceed."""
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]

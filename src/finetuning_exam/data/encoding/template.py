@@ -1,45 +1,45 @@
-"""The text a model sees: one source for training, exam and compare."""
+"""The text a model sees, from one source for training, exam and compare."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from finetuning_exam.data.encoding.chat import ChatShape, ChatTokenizer, chat_parts, chat_shape
-from finetuning_exam.data.records import Example, Turn
+from finetuning_exam.data.records import Example
 from finetuning_exam.errors import ModelError
 from finetuning_exam.settings import Template
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A piece of a record's text: what is given, or what the assistant says."""
+    """A piece of an example's text: given, or answered by the assistant."""
 
     text: str
     is_answer: bool
 
 
 Rendered = tuple[Segment, ...]
-"""A record as text, given and answered in turn; the last segment is the last answer."""
+"""An example as text, given and answered in turn; the last segment is the last answer."""
 
 
 def prompt_func(example: Example) -> str:
-    """The prompt half of `formatting_func`: all that the model is given at inference.
+    """Return the prompt half of `formatting_func`: all that the model is given at inference.
 
-    A conversation's earlier answers stand in it without the end tokens that encoding adds.
+    A conversation's earlier answers are included, without the end tokens that encoding adds.
     """
     return "".join(segment.text for segment in _plain(example)[:-1])
 
 
 def formatting_func(example: Example) -> str:
-    """The whole text of a record in the plain template, without the end tokens."""
+    """Return the whole text of an example in the plain template, without the end tokens."""
     return prompt_func(example) + example.answer
 
 
 def choose_template(wanted: Template, tokenizer: ChatTokenizer) -> Template:
-    """`auto` becomes `chat` for a tokenizer with a chat template, else `plain`.
+    """Resolve `auto`: `chat` for a tokenizer with a chat template, else `plain`.
 
     Raises:
-        ModelError: `chat` was asked for and there is no chat template.
+        ModelError: `chat` is wanted and there is no chat template.
     """
     has_chat = bool(tokenizer.chat_template)
     if wanted == "auto":
@@ -55,13 +55,13 @@ def render(
     tokenizer: ChatTokenizer,
     shape: ChatShape | None = None,
 ) -> Rendered:
-    """A record as text in the chosen template (`plain` or `chat`); a plain text has none around it.
+    """Render an example in the chosen template (`plain` or `chat`); a plain text is left as it is.
 
-    `shape` is what `chat_shape` says of the chat template; without it no special token is known,
-    so an answer has all that the template writes behind it.
+    `shape` is the result of `chat_shape`; without it no special token is known, so an answer
+    includes all that the template writes after it.
 
     Raises:
-        ModelError: the chat template cannot be used, as `chat_parts` says.
+        ModelError: the chat template cannot be used; see `chat_parts`.
     """
     if template == "plain" or example.is_plain_text:
         return _plain(example)
@@ -87,9 +87,6 @@ def _plain(example: Example) -> Rendered:
             ]
             given = "\n\n"
         else:
-            given += f"### {_heading(turn)}:\n{turn.text}\n\n"
+            heading = "System" if turn.role == "system" else "Instruction"
+            given += f"### {heading}:\n{turn.text}\n\n"
     return (*segments, Segment(given + asked, is_answer=False), last)
-
-
-def _heading(turn: Turn) -> str:
-    return "System" if turn.role == "system" else "Instruction"

@@ -1,4 +1,4 @@
-"""Texts to ids: what is needed of a Transformers tokenizer, and many texts at once."""
+"""Texts to ids: the part of a Transformers tokenizer that is used, and batches of texts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PROBE = " What, ls -l?\n\n### Response:\nÄ 12  files…"
 
 
 class AddedToken(Protocol):
-    """A token that a tokenizer knows besides its vocabulary."""
+    """A token that a tokenizer has in addition to its vocabulary."""
 
     content: str
     special: bool
@@ -30,16 +30,16 @@ class Tokenizer(ChatTokenizer, Protocol):
     def encode(
         self, text: str, *, add_special_tokens: bool, split_special_tokens: bool = False
     ) -> list[int]:
-        """Ids of a text."""
+        """Return the ids of a text."""
         ...
 
     def decode(self, token_ids: list[int]) -> str:
-        """Text of ids, special tokens included."""
+        """Return the text of ids, special tokens included."""
         ...
 
 
 def fast_backend(tokenizer: Tokenizer) -> Backend | None:
-    """The tokenizer's Rust half, if it has one that alone gives the tokenizer's own ids."""
+    """Return the tokenizer's Rust backend, if it gives the same ids as the tokenizer."""
     if not getattr(tokenizer, "is_fast", False):
         return None
     backend = cast("Backend | None", getattr(tokenizer, "backend_tokenizer", None))
@@ -60,9 +60,9 @@ def encode_texts(
     *,
     split_special_tokens: bool,
 ) -> list[list[int]]:
-    """Ids of each text, the same with a backend as without, where they come one by one.
+    """Return the ids of each text; the same with a backend as without, one by one.
 
-    With `split_special_tokens` a special token's text is only text.
+    With `split_special_tokens` the text of a special token is ordinary text.
     """
     if backend is not None:
         return _encode_batch(backend, texts, split_special_tokens=split_special_tokens)
@@ -75,7 +75,7 @@ def encode_texts(
 def _encode_batch(
     backend: Backend, texts: Sequence[str], *, split_special_tokens: bool
 ) -> list[list[int]]:
-    # Transformers sets these three before each of its own calls, so none is left behind.
+    # Transformers sets these three before each of its own calls, so nothing leaks.
     backend.no_truncation()
     backend.no_padding()
     backend.encode_special_tokens = split_special_tokens

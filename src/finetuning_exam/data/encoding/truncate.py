@@ -1,7 +1,7 @@
-"""What is left out of a row that is too long: never anything of its answer.
+"""Truncation of rows that are too long; the answer is never cut.
 
-Of a conversation the oldest exchanges go first, whole; the system turn stays. Then the middle of
-the prompt goes, so that its head and the marker of the response stay.
+The oldest exchanges of a conversation are dropped first, whole; the system turn stays. Then the
+middle of the prompt is cut, so that its beginning and the response marker stay.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from dataclasses import replace
 from finetuning_exam.data.records import Example
 
 MIN_PROMPT_TOKENS = 16
-"""Fewer tokens of a prompt say too little of the question; a shorter prompt stays whole."""
+"""The fewest tokens that may remain of a prompt; a shorter prompt is never cut."""
 
 
 def n_exchanges(example: Example) -> int:
-    """How many earlier exchanges a conversation has: assistant turns with what led to them."""
+    """Return the number of earlier exchanges: assistant turns with the turns that led to them."""
     return sum(turn.role == "assistant" for turn in example.earlier)
 
 
 def without_oldest(example: Example, n: int) -> Example:
-    """A conversation without its `n` oldest exchanges; the system turn stays."""
+    """Return a conversation without its `n` oldest exchanges; the system turn stays."""
     if n == 0:
         return example
     ends = [index for index, turn in enumerate(example.earlier) if turn.role == "assistant"]
@@ -32,9 +32,9 @@ def without_oldest(example: Example, n: int) -> Example:
 
 
 def fewest_left_out(example: Example, fits: Callable[[Example], bool]) -> int:
-    """How many of the oldest exchanges must go until the rest fits; all where nothing does.
+    """Return how many of the oldest exchanges to drop until the rest fits; all if nothing fits.
 
-    `fits` holds for every shorter conversation once it holds for a longer one.
+    `fits` must hold for every shorter conversation once it holds for a longer one.
     """
     n = n_exchanges(example)
     found = bisect_left(
@@ -44,9 +44,9 @@ def fewest_left_out(example: Example, fits: Callable[[Example], bool]) -> int:
 
 
 def middle(ids: tuple[int, ...], room: int, special_ids: Set[int]) -> tuple[int, int]:
-    """Where to cut a prompt so that `room` ids stay: those from the first place to the second go.
+    """Return the range of ids (start, end) to cut out of a prompt so that `room` ids remain.
 
-    As much of the head stays as of the tail (one more where `room` is odd). Where special tokens
+    Head and tail keep the same number (the head one more if `room` is odd). If special tokens
     mark the turns, the cut moves into the longest stretch without one, if that is long enough.
     """
     n_cut = len(ids) - room

@@ -1,1 +1,1 @@
-"""From a path to examples: raw records out of any file, then their fields in any format."""
+"""From a path to examples: the raw records of any file, then their fields in any format."""

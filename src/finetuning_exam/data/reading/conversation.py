@@ -1,8 +1,8 @@
-"""The turns of a conversation become its last question and answer, and what was said before.
+"""Read the turns of a conversation: its last question and answer, and the turns before them.
 
-Read are lists of `{role, content}` (OpenAI, TRL, mlx-lm, ms-swift, Axolotl's chat_template), of
-`{from, value}` (ShareGPT) and of `{human, assistant}` (ms-swift's `conversation`). A role may be
-written in capitals and with white space around it (`User`).
+Supported are lists of `{role, content}` (OpenAI, TRL, mlx-lm, ms-swift, Axolotl's chat_template),
+of `{from, value}` (ShareGPT) and of `{human, assistant}` (ms-swift's `conversation`). A role may
+be written in capitals and with surrounding whitespace (`User`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from finetuning_exam.data.findings import Fault, Kind
-from finetuning_exam.data.reading.fields import as_list, as_text, listed, shown
+from finetuning_exam.data.reading.fields import as_list, as_text, listed, quoted
 from finetuning_exam.data.reading.json_values import json_type
 from finetuning_exam.data.records import Turn
 
@@ -28,7 +28,7 @@ ROLES: dict[str, Role] = {
     "bing": "assistant",
     "bard": "assistant",
 }
-"""What data files call who speaks."""
+"""The roles in data files, by their various names."""
 TOOL_ROLES = frozenset(
     {"tool", "tool_call", "tool_response", "function", "function_call", "observation", "ipython"}
 )
@@ -37,8 +37,8 @@ _THOUGHT_KEYS = ("thinking", "reasoning_content")
 _MASK_KEYS = ("train", "training", "loss", "weight")
 
 
-class Said(NamedTuple):
-    """One turn as it stands in a record; `where` names it in messages."""
+class RecordTurn(NamedTuple):
+    """One turn of a record; `where` names it in messages."""
 
     where: str
     role: Role
@@ -46,36 +46,36 @@ class Said(NamedTuple):
 
 
 class Exchange(NamedTuple):
-    """A question, its answer ("" where there is none) and the turns before, a system turn first."""
+    """A question, its answer ("" if there is none) and the turns before, a system turn first."""
 
     earlier: tuple[Turn, ...]
     instruction: str
     answer: str
 
 
-def read_turns(value: object, field: str) -> tuple[Said, ...]:
-    """The turns of the list in a field, in whichever order they stand.
+def read_turns(value: object, field: str) -> tuple[RecordTurn, ...]:
+    """Read the turns of the list in a field, in any order.
 
     Raises:
-        Fault: no list, a turn without text or with an unknown role, a tool call, or a turn that
-            is to be trained otherwise than its neighbours.
+        Fault: the value is not a list, or a turn has no text, an unknown role, a tool call, or a
+            loss mask that differs from the default.
     """
-    said: list[Said] = []
-    for number, turn in enumerate(as_list(value, f"the field {field!r}"), start=1):
+    turns: list[RecordTurn] = []
+    for number, turn in enumerate(as_list(value, f"field {field!r}"), start=1):
         where = f"turn {number} of {field!r}"
         if not isinstance(turn, Mapping):
-            raise Fault(Kind.BAD_TURNS, f"{where} is {json_type(turn)} where an object belongs")
+            raise Fault(Kind.BAD_TURNS, f"{where} is {json_type(turn)}; expected an object")
         if is_pair(turn):
-            said += _read_pair(turn, where)
+            turns += _read_pair(turn, where)
         else:
-            said.append(_read_turn(turn, where))
-    return tuple(said)
+            turns.append(_read_turn(turn, where))
+    return tuple(turns)
 
 
 def unread_keys(turns: object) -> tuple[str, ...]:
-    """The fields in any turn of a list, or in any of its `instances`, that say something unread.
+    """Return the non-null fields that are ignored in any turn or any of the `instances`.
 
-    What is refused where it says something (masks, tool calls, thoughts) counts as read.
+    Fields that are refused if they are filled (masks, tool calls, thoughts) do not count.
     """
     found: dict[str, None] = {}
     for turn in turns if isinstance(turns, list) else ():
@@ -94,43 +94,43 @@ def unread_keys(turns: object) -> tuple[str, ...]:
 
 
 def is_pair(turn: Mapping[str, object]) -> bool:
-    """Whether an object is a question and its answer at once, `{human, assistant}`."""
+    """Return whether an object is both a question and its answer, `{human, assistant}`."""
     return "human" in turn and not {"role", "from"} & turn.keys()
 
 
-def _read_pair(turn: Mapping[str, object], where: str) -> Iterator[Said]:
-    yield Said(where, "user", as_text(turn["human"], f"the field 'human' of {where}"))
+def _read_pair(turn: Mapping[str, object], where: str) -> Iterator[RecordTurn]:
+    yield RecordTurn(where, "user", as_text(turn["human"], f"field 'human' of {where}"))
     if turn.get("assistant") is not None:
-        answer = as_text(turn["assistant"], f"the field 'assistant' of {where}")
-        yield Said(where, "assistant", answer)
+        answer = as_text(turn["assistant"], f"field 'assistant' of {where}")
+        yield RecordTurn(where, "assistant", answer)
 
 
-def _read_turn(turn: Mapping[str, object], where: str) -> Said:
+def _read_turn(turn: Mapping[str, object], where: str) -> RecordTurn:
     role_key = "role" if "role" in turn else "from"
     if role_key not in turn:
         raise Fault(Kind.BAD_TURNS, f"{where} has no role (fields: {listed(turn)})")
-    written = as_text(turn[role_key], f"the field {role_key!r} of {where}")
+    written = as_text(turn[role_key], f"field {role_key!r} of {where}")
     name = written if written in ROLES else written.strip().casefold()
     if name in TOOL_ROLES:
         raise Fault(Kind.TOOL_TURN, f"{where} has the role {name!r}")
     for key in _TOOL_KEYS:
         if turn.get(key):
-            raise Fault(Kind.TOOL_TURN, f"{where} has {key!r}")
+            raise Fault(Kind.TOOL_TURN, f"{where} contains {key!r}")
     if name not in ROLES:
         raise Fault(
             Kind.BAD_TURNS,
-            f"{where} has the unknown role {shown(written)}; roles are system, user and assistant",
+            f"{where} has the unknown role {quoted(written)}; expected system, user or assistant",
         )
     role = ROLES[name]
     _refuse_masks(turn, role, where)
     text_key = "content" if "content" in turn else "value"
     if text_key not in turn:
         raise Fault(Kind.BAD_TURNS, f"{where} has no content (fields: {listed(turn)})")
-    return Said(where, role, _content(turn[text_key], f"the field {text_key!r} of {where}"))
+    return RecordTurn(where, role, _content(turn[text_key], f"field {text_key!r} of {where}"))
 
 
 def _refuse_masks(turn: Mapping[str, object], role: Role, where: str) -> None:
-    """A turn may say what holds anyway: that assistant turns are trained, and no others.
+    """Refuse any loss mask but the default, which trains assistant turns and no others.
 
     The keys are those of Axolotl (`train`, `train_detail`), ms-swift (`loss`) and OpenAI
     (`weight`).
@@ -141,59 +141,59 @@ def _refuse_masks(turn: Mapping[str, object], role: Role, where: str) -> None:
             value = str(mask).lower() if isinstance(mask, bool | int | float) else json_type(mask)
             raise Fault(
                 Kind.UNSUPPORTED,
-                f"{where} has {key!r}: {value}, but which turns are trained cannot be chosen",
+                f"{where} has {key!r}: {value}; choosing which turns are trained is not supported",
             )
     if turn.get("train_detail"):
         raise Fault(
             Kind.UNSUPPORTED,
-            f"{where} has 'train_detail', but which parts are trained cannot be chosen",
+            f"{where} has 'train_detail'; choosing which parts are trained is not supported",
         )
     for key in _THOUGHT_KEYS:
         if turn.get(key):
-            raise Fault(Kind.UNSUPPORTED, f"{where} has {key!r} beside its text, which is not read")
+            raise Fault(Kind.UNSUPPORTED, f"{where} has {key!r}, which is not supported")
 
 
 def _content(value: object, what: str) -> str:
-    """Text, or the texts of a list of `{"type": "text", "text": …}` parts put together."""
+    """Return a text, or the joined texts of a list of `{"type": "text", "text": …}` parts."""
     if not isinstance(value, list):
         return as_text(value, what)
     texts: list[str] = []
     for number, part in enumerate(value, start=1):
         where = f"part {number} of {what}"
         if not isinstance(part, Mapping):
-            raise Fault(Kind.WRONG_TYPE, f"{where} is {json_type(part)} where an object belongs")
+            raise Fault(Kind.WRONG_TYPE, f"{where} is {json_type(part)}; expected an object")
         kind = part.get("type")
         if kind != "text":
-            name = f"type {shown(kind)}" if isinstance(kind, str) else "no type"
+            name = f"type {quoted(kind)}" if isinstance(kind, str) else "no type"
             raise Fault(Kind.UNSUPPORTED, f"{where} has {name}; only text is supported")
         texts.append(as_text(part.get("text"), where))
     return "".join(texts)
 
 
-def take_turns(said: Sequence[Said], system: str = "", *, answer_required: bool = True) -> Exchange:
-    """Turns in order as an exchange; a system text that is only white space counts as absent.
+def to_exchange(
+    record_turns: Sequence[RecordTurn], system: str = "", *, answer_required: bool = True
+) -> Exchange:
+    """Return turns as an exchange; a system text of only whitespace counts as absent.
 
     `system` is the record's own system text, from outside its turns. The last assistant turn is
     the answer; without `answer_required` a conversation may end with a user turn.
 
     Raises:
-        Fault: the turns are out of order, empty, or none answers the last.
+        Fault: the turns are out of order or empty, or the last has no answer.
     """
-    turns = list(said)
+    turns = list(record_turns)
     if turns and turns[0].role == "system":
         first = turns.pop(0)
         if system.strip() and first.text.strip() and system != first.text:
             raise Fault(Kind.BAD_TURNS, f"{first.where} is a second system prompt")
         system = first.text if first.text.strip() else system
     if not turns:
-        what = "nothing but a system turn" if said else "no turns"
+        what = "only a system turn" if record_turns else "no turns"
         raise Fault(Kind.BAD_TURNS, f"the conversation has {what}")
     _check_order(turns)
     if turns[-1].role == "user":
         if answer_required:
-            raise Fault(
-                Kind.BAD_TURNS, "the conversation ends with a user turn, so nothing answers it"
-            )
+            raise Fault(Kind.BAD_TURNS, "the conversation ends with an unanswered user turn")
         question, answer = turns.pop().text, ""
     else:
         answer = turns.pop().text
@@ -202,20 +202,19 @@ def take_turns(said: Sequence[Said], system: str = "", *, answer_required: bool 
     return Exchange((*before, *(Turn(it.role, it.text) for it in turns)), question, answer)
 
 
-def _check_order(turns: Sequence[Said]) -> None:
-    """User and assistant take turns, the user first, and each says something."""
+def _check_order(turns: Sequence[RecordTurn]) -> None:
+    """Check that user and assistant alternate, the user first, and that no turn is empty."""
     articles = {"system": "a system", "user": "a user", "assistant": "an assistant"}
     for number, turn in enumerate(turns):
-        belongs: Role = "assistant" if number % 2 else "user"
+        expected: Role = "assistant" if number % 2 else "user"
         if turn.role == "system":
             raise Fault(
-                Kind.BAD_TURNS, f"{turn.where} is a system turn, which may only be the first"
+                Kind.BAD_TURNS, f"{turn.where} is a system turn; only the first turn may be one"
             )
-        if turn.role != belongs:
+        if turn.role != expected:
             raise Fault(
                 Kind.BAD_TURNS,
-                f"{turn.where} is {articles[turn.role]} turn "
-                f"where {articles[belongs]} turn belongs",
+                f"{turn.where} is {articles[turn.role]} turn; expected {articles[expected]} turn",
             )
         if not turn.text.strip():
             kind = Kind.EMPTY_PROMPT if turn.role == "user" else Kind.EMPTY_ANSWER

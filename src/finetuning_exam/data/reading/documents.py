@@ -1,6 +1,6 @@
 """A JSON text over several lines: an array of records, or objects one after the other.
 
-Read plainly: `[{…}, {…}]`; `{…} {…}`, each over several lines, as jq writes them; and one object
+Supported are `[{…}, {…}]`; `{…} {…}`, each over several lines, as jq writes them; and one object
 that holds the records as a list in a field with one of the `LIST_NAMES`, such as `{"data": […]}`.
 """
 
@@ -10,8 +10,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from finetuning_exam.data.findings import Fault, Finding, Kind
-from finetuning_exam.data.reading.files import Row, undecodable
+from finetuning_exam.data.reading.files import REST_UNREAD, RawRecord, undecodable
 from finetuning_exam.data.reading.json_values import (
+    EXPECTED_COMMA,
+    EXTRA_DATA,
     SPACE,
     SyntaxFault,
     as_object,
@@ -26,21 +28,21 @@ LIST_NAMES = (
     *("data", "dataset", "train", "records", "rows"),
     *("examples", "samples", "items", "instances"),
 )
-"""Fields whose list of objects is taken for the records, where the file is one object."""
+"""Fields whose list of objects is taken for the records if the file is one object."""
 _SPLIT_NAMES = ("test", "validation", "valid", "dev", "eval")
-_REST = "; the rest of the file was not read"
 
 
 def read_document(
     data: bytes, path: str, *, is_cut: bool = False
-) -> tuple[list[Row], list[Finding]]:
-    """All records of a JSON text and the faults among them, each with its true line.
+) -> tuple[list[RawRecord], list[Finding]]:
+    """Read all records of a JSON text, and the faults among them, each with its line.
 
-    A faulty record is a finding and the others are read; a syntax error ends the reading, with
-    what stands before it kept. `is_cut`: the text breaks off, so its end is no fault of its own.
+    A faulty record is a finding and the others are read; a syntax error ends the reading, and
+    what precedes it is kept. `is_cut`: the text is known to break off, which is not reported
+    again.
 
     Raises:
-        UsageError: one object with several lists, of which none is plainly the records.
+        UsageError: one object with several lists, none of which is clearly the records.
     """
     document = _Document(data.decode("utf-8", "surrogateescape"), path)
     try:
@@ -48,14 +50,14 @@ def read_document(
     except SyntaxFault as fault:
         if not is_cut:
             document.stop(fault)
-    return document.rows(), document.findings()
+    return document.raw_records(), document.findings()
 
 
 def records_field(value: object, path: str) -> str | None:
-    """The field that holds the records, where an object holds them as a list; None elsewhere.
+    """Return the field of an object that holds the records as a list, or None.
 
     Raises:
-        UsageError: several fields could be meant.
+        UsageError: several fields qualify.
     """
     if not isinstance(value, dict):
         return None
@@ -67,15 +69,15 @@ def records_field(value: object, path: str) -> str | None:
     named = [name for name in lists if name in (*LIST_NAMES, *_SPLIT_NAMES)]
     if len(named) > 1:
         raise UsageError(
-            f"{path}: is one object with several lists of records: {', '.join(named)}.",
-            f"Write one list to a file of its own, such as: jq -c '.{named[0]}[]' FILE > NEW.",
+            f"{path} is one object with several lists of records: {', '.join(named)}.",
+            f"Write one list to a separate file, for example: jq -c '.{named[0]}[]' FILE > NEW.",
         )
     return lists[0] if len(lists) == 1 and lists[0] in LIST_NAMES else None
 
 
 @dataclass(slots=True)
 class _Document:
-    """The reading of one JSON text; `surrogateescape` stands in for bytes that are not UTF-8."""
+    """The state of reading one JSON text; bytes that are not UTF-8 are surrogate escapes."""
 
     text: str
     path: str
@@ -88,16 +90,16 @@ class _Document:
     """An index, and the number of bytes before it in its line."""
 
     def read(self) -> None:
-        """Every record.
+        """Read every record.
 
         Raises:
-            SyntaxFault: the text is no JSON from there on.
+            SyntaxFault: the text is not JSON from there on.
         """
         end = self._after_space(0)
         if self.text[end : end + 1] == "[":
             end = self._after_space(self._array(end))
             if end < len(self.text):
-                raise SyntaxFault("Extra data", end)
+                raise SyntaxFault(EXTRA_DATA, end)
             return
         if (start := self._wrapped(end)) is not None:
             self._array(start)
@@ -105,16 +107,16 @@ class _Document:
         while end < len(self.text):
             end = self._after_space(self._record(end))
 
-    def rows(self) -> list[Row]:
-        """The records without a fault."""
+    def raw_records(self) -> list[RawRecord]:
+        """Return the records without a fault."""
         return [
-            Row(line, column, value)
+            RawRecord(line, column, value)
             for line, column, value in self._placed()
             if not isinstance(value, Fault)
         ]
 
     def findings(self) -> list[Finding]:
-        """The faults, in file order."""
+        """Return the faults, in file order."""
         faults = [
             Finding(value.kind, value.detail, self.path, line, column)
             for line, column, value in self._placed()
@@ -123,7 +125,7 @@ class _Document:
         return [*faults, *self.others]
 
     def stop(self, fault: SyntaxFault) -> None:
-        """Note the fault that ends the reading."""
+        """Record the fault that ends the reading."""
         position = min(fault.position, len(self.text))
         self._go_to(position)
         bad = self._undecodable(position, position + 1)
@@ -134,17 +136,17 @@ class _Document:
         else:
             detail = fault.detail
         kind = bad.kind if bad is not None else fault.kind
-        self.others.append(Finding(kind, detail + _REST, self.path, self._line))
+        self.others.append(Finding(kind, detail + REST_UNREAD, self.path, self._line))
 
     def _placed(self) -> list[tuple[int, int, dict[str, object] | Fault]]:
-        """The records with a column only where several start on one line."""
+        """Return the records, with a column only if several start on one line."""
         alone = Counter(line for line, _, _ in self.records)
         return [
             (line, column if alone[line] > 1 else 0, value) for line, column, value in self.records
         ]
 
     def _array(self, start: int) -> int:
-        """Read the records of the array at an index; the index after it."""
+        """Read the records of the array at an index; return the index after it."""
         position = self._after_space(start + 1)
         if self.text[position : position + 1] == "]":
             return position + 1
@@ -154,11 +156,11 @@ class _Document:
             if mark == "]":
                 return position + 1
             if mark != ",":
-                raise SyntaxFault("Expecting ',' delimiter", position)
+                raise SyntaxFault(EXPECTED_COMMA, position)
             position = self._after_space(position + 1)
 
     def _record(self, start: int) -> int:
-        """Read the record at an index; the index after it."""
+        """Read the record at an index; return the index after it."""
         value: dict[str, object] | Fault
         try:
             found, end = read_value(self.text, start)
@@ -177,7 +179,7 @@ class _Document:
         return end
 
     def _wrapped(self, start: int) -> int | None:
-        """The index of the list of records, where the text is one object that holds it."""
+        """Return the index of the list of records if the text is one object that holds it."""
         try:
             value, end = read_leniently(self.text, start)
         except SyntaxFault:
@@ -189,12 +191,12 @@ class _Document:
             return None
         beside = [other for other in value if other != name]
         if beside:
-            detail = f"beside the records in {name!r}, not used: {', '.join(map(repr, beside))}"
+            detail = f"only {name!r} is read; not used: {', '.join(map(repr, beside))}"
             self.others.append(Finding(Kind.UNUSED_FIELD, detail, self.path))
         return self._field(start, name)
 
     def _field(self, start: int, name: str) -> int | None:
-        """The index of a field's value in the object at an index; None where it occurs twice."""
+        """Return the index of a field's value in the object at `start`; None if it occurs twice."""
         found = []
         position = self._after_space(start + 1)
         while self.text[position] != "}":
@@ -208,7 +210,7 @@ class _Document:
         return found[0] if len(found) == 1 else None
 
     def _undecodable(self, start: int, end: int) -> Fault | None:
-        """The first byte that is not UTF-8 in a part of the text; the place goes to its line."""
+        """Find the first byte that is not UTF-8 in a part of the text, and move to its line."""
         part = self.text[start:end]
         if part.isascii():
             return None
@@ -220,7 +222,7 @@ class _Document:
         return None
 
     def _undecodable_here(self) -> str:
-        """What to say of the byte at the place gone to; no byte of a line is counted twice."""
+        """Describe the byte at the current position; no byte of a line is counted twice."""
         index, before = self._bytes_to
         if index < self._line_start:
             index, before = self._line_start, 0
@@ -230,7 +232,7 @@ class _Document:
         return undecodable(value, before + len(between) + 1)
 
     def _go_to(self, position: int) -> None:
-        """Count lines up to an index that lies further on."""
+        """Advance the line count to a later index."""
         self._line += self.text.count("\n", self._counted, position)
         last = self.text.rfind("\n", self._counted, position)
         self._line_start = last + 1 if last >= 0 else self._line_start

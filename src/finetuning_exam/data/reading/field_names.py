@@ -1,6 +1,6 @@
-"""The names of a file's fields as a whole: taken for known ones, or told once where none is.
+"""The field names of a whole file: matched to known ones, or refused once if none is known.
 
-A name that differs from a known one only in case or in white space around it (`Question `) is read
+A name that differs from a known one only in case or surrounding whitespace (`Question `) is read
 as that one, and a note says so. Roles of turns are read in the same way, without a note.
 """
 
@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import difflib
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from finetuning_exam.data.findings import Fault, Finding, Kind
-from finetuning_exam.data.reading.fields import listed, shown
-from finetuning_exam.data.reading.files import Row
+from finetuning_exam.data.reading.fields import listed, quoted
+from finetuning_exam.data.reading.files import RawRecord
 from finetuning_exam.data.reading.layouts import CONVERSATION_FIELDS, PAIRS, Layout
 from finetuning_exam.errors import UsageError
 from finetuning_exam.settings import FieldSettings
@@ -64,18 +65,18 @@ _ANSWERS = (
     "odpowiedź",
     "a",
 )
-"""What people call the two fields."""
+"""Common names of the two fields, in several languages."""
 _NEAR = 0.6
 
 
 def read_names(
-    rows: Sequence[Row], fields: FieldSettings, path: str
-) -> tuple[tuple[Row, ...], list[Finding]]:
-    """Rows with names of fields as they are known, and a note for each name taken for another.
+    records: Sequence[RawRecord], fields: FieldSettings, path: str
+) -> tuple[tuple[RawRecord, ...], list[Finding]]:
+    """Rename fields to the known names they match, with a note for each renamed field.
 
-    Only where it is unambiguous: no record has the known name, and a single name is like it.
+    Only if it is unambiguous: no record has the known name, and exactly one name matches it.
     """
-    first = _first_rows(rows)
+    first = _first_records(records)
     alike: dict[str, list[str]] = {}
     for name in first:
         known = name.strip().casefold() if len(name) < 100 else name
@@ -90,32 +91,33 @@ def read_names(
     notes = [
         Finding(
             Kind.FIELD_NAME,
-            f"the field {name!r} is read as {known!r}",
+            f"field {name!r} is read as {known!r}",
             path,
             first[name].line,
             first[name].column,
         )
         for name, known in taken.items()
     ]
-    return tuple(_renamed(row, taken) for row in rows) if taken else tuple(rows), notes
+    if not taken:
+        return tuple(records), notes
+    renamed = (
+        replace(it, value={taken.get(name, name): value for name, value in it.value.items()})
+        for it in records
+    )
+    return tuple(renamed), notes
 
 
-def _renamed(row: Row, taken: Mapping[str, str]) -> Row:
-    value = {taken.get(name, name): it for name, it in row.value.items()}
-    return Row(row.line, row.column, value)
-
-
-def _first_rows(rows: Iterable[Row]) -> dict[str, Row]:
-    """The names of all fields, each with the first row that has it."""
-    first: dict[str, Row] = {}
-    for row in rows:
-        for name in row.value:
-            first.setdefault(name, row)
+def _first_records(records: Iterable[RawRecord]) -> dict[str, RawRecord]:
+    """Return the names of all fields, each with the first record that has it."""
+    first: dict[str, RawRecord] = {}
+    for record in records:
+        for name in record.value:
+            first.setdefault(name, record)
     return first
 
 
 def refuse_unrecognised(
-    rows: Sequence[Row],
+    records: Sequence[RawRecord],
     layout: Layout,
     fields: FieldSettings,
     faults: Sequence[Fault],
@@ -123,86 +125,85 @@ def refuse_unrecognised(
     *,
     answer_required: bool,
 ) -> None:
-    """Say once of a file what holds for each of its records: that a field is not there.
+    """Refuse a file once if all of its records lack a field.
 
-    Nothing is said where a record is sound, or a fault is another than a field's name. Where one
-    of two fields is there, a single record is left to its own fault.
+    The file passes if a record is sound or has a fault other than a field's name. If one of the
+    two fields is present, a single record is left to its own fault.
 
     Raises:
         UsageError: no record has a field that every record needs.
     """
-    names = _KINDS_OF_NAMES
-    if not rows or len(faults) < len(rows) or any(it.kind not in names for it in faults):
+    are_names = all(it.kind in (Kind.MISSING_FIELD, Kind.MISSPELT_FIELD) for it in faults)
+    if not records or len(faults) < len(records) or not are_names:
         return
-    there = _first_rows(rows)
+    present = tuple(_first_records(records))
     for flag, given in (("prompt", fields.prompt_field), ("answer", fields.answer_field)):
-        if given is not None and given not in there and (flag == "prompt" or answer_required):
-            raise _mistyped(flag, given, tuple(there), path)
+        if given is not None and given not in present and (flag == "prompt" or answer_required):
+            raise _unknown_field(flag, given, present, path)
     needed = [layout.prompt, *([layout.answer] if layout.answer and answer_required else [])]
-    absent = [name for name in needed if name not in there]
-    if len(absent) == len(needed) and layout.answer not in there:
-        what = f"{path}: the form of the records is not recognised (fields: {listed(there)})."
-        raise UsageError(what, _mend_of_form(rows, there))
-    if absent and len(rows) > 1 and all(it.kind is Kind.MISSING_FIELD for it in faults):
-        what = f"{path}: no record has the field {absent[0]!r} (fields: {listed(there)})."
-        raise UsageError(what, _mend_of_one(absent[0], rows, layout, there))
+    absent = [name for name in needed if name not in present]
+    if len(absent) == len(needed) and layout.answer not in present:
+        what = f"{path}: unrecognised record format (fields: {listed(present)})."
+        raise UsageError(what, _hint_for_format(records, present))
+    if absent and len(records) > 1 and all(it.kind is Kind.MISSING_FIELD for it in faults):
+        what = f"{path}: no record has a field {absent[0]!r} (fields: {listed(present)})."
+        raise UsageError(what, _hint_for_field(absent[0], records, layout, present))
 
 
-_KINDS_OF_NAMES = (Kind.MISSING_FIELD, Kind.MISSPELT_FIELD)
-
-
-def _mistyped(flag: str, given: str, there: Sequence[str], path: str) -> UsageError:
-    folded = {name.strip().casefold(): name for name in there if len(name) < 100}
+def _unknown_field(flag: str, given: str, present: Sequence[str], path: str) -> UsageError:
+    folded = {name.strip().casefold(): name for name in present if len(name) < 100}
     near = difflib.get_close_matches(given.strip().casefold(), folded, n=1, cutoff=_NEAR)
     return UsageError(
-        f"--{flag}_field {shlex.quote(given)}: no record of {path} has it "
-        f"(fields: {listed(there)}).",
-        f"Did you mean {folded[near[0]]!r}?" if near else "Give one of these.",
+        f"--{flag}_field {shlex.quote(given)}: no record in {path} has this field "
+        f"(fields: {listed(present)}).",
+        f"Did you mean {folded[near[0]]!r}?" if near else "Use one of these fields.",
     )
 
 
-def _mend_of_form(rows: Sequence[Row], there: Iterable[str]) -> str:
-    texts = [name for name in there if _is_text(rows, name)]
+def _hint_for_format(records: Sequence[RawRecord], present: Iterable[str]) -> str:
+    texts = [name for name in present if _is_text(records, name)]
     if not texts:
         return 'Write records such as {"instruction": "…", "output": "…"}.'
     if len(texts) == 1:
-        return f"If it is plain text: --format text --prompt_field {shlex.quote(texts[0])}."
+        return f"If this is plain text, use --format text --prompt_field {shlex.quote(texts[0])}."
     question, answer = _like(texts, _QUESTIONS), _like(texts, _ANSWERS)
-    words = "Name them" if question and answer else "Name them, such as"
+    words = "Name the fields" if question and answer else "Name the fields, for example"
     question = question or next(name for name in texts if name != answer)
     answer = answer or next(name for name in texts if name != question)
     flags = f"--prompt_field {shlex.quote(question)} --answer_field {shlex.quote(answer)}"
     return f"{words}: {flags}."
 
 
-def _mend_of_one(absent: str, rows: Sequence[Row], layout: Layout, there: Iterable[str]) -> str:
+def _hint_for_field(
+    absent: str, records: Sequence[RawRecord], layout: Layout, present: Iterable[str]
+) -> str:
     flag, usual = ("prompt", _QUESTIONS) if absent == layout.prompt else ("answer", _ANSWERS)
     texts = [
         name
-        for name in there
+        for name in present
         if name not in (layout.prompt, layout.answer, "tag", "group", "system")
-        and _is_text(rows, name)
+        and _is_text(records, name)
     ]
     if not texts:
-        return f"Add it, or name it with --{flag}_field."
+        return f"Add the field, or name your own with --{flag}_field."
     name = _like(texts, usual)
-    words = "Name it" if name else "Name it, such as"
+    words = "Name the field" if name else "Name the field, for example"
     return f"{words}: --{flag}_field {shlex.quote(name or texts[0])}."
 
 
-def _is_text(rows: Sequence[Row], name: str) -> bool:
-    """Whether a field holds text wherever it is, and has a name that can be shown whole."""
-    values = [row.value[name] for row in rows if row.value.get(name) is not None]
-    return shown(name) == repr(name) and bool(values) and all(isinstance(it, str) for it in values)
+def _is_text(records: Sequence[RawRecord], name: str) -> bool:
+    """Return whether all values of a field are text, and its name is short enough to show."""
+    values = [it.value[name] for it in records if it.value.get(name) is not None]
+    return quoted(name) == repr(name) and bool(values) and all(isinstance(it, str) for it in values)
 
 
 def _like(names: Sequence[str], usual: Sequence[str]) -> str | None:
-    """The first name that is, else holds, a usual word; short words must be the whole name."""
+    """Return the first name that equals, else contains, a usual word; short words must be equal."""
 
-    def holds(word: str, name: str) -> bool:
+    def contains(word: str, name: str) -> bool:
         return len(word) > 2 and word in name
 
-    tests: tuple[Callable[[str, str], bool], ...] = (str.__eq__, holds)
+    tests: tuple[Callable[[str, str], bool], ...] = (str.__eq__, contains)
     for test in tests:
         for word in usual:
             for name in names:

@@ -1,4 +1,4 @@
-"""A regular file as a stream: opened, decompressed, hashed and cut into lines in one pass."""
+"""A regular file as a stream: opened, decompressed, hashed and split into lines in one pass."""
 
 from __future__ import annotations
 
@@ -28,33 +28,34 @@ Container = Literal[
 
 CHUNK_BYTES = 1 << 16
 MAX_LINE_BYTES = 1 << 24
-"""A longer line of JSON lines is a finding and never held in memory."""
+"""A longer line of JSON lines is a finding and is never held in memory."""
 MAX_WHOLE_BYTES = 1 << 30
-"""What must be held in memory as a whole (a JSON array, a table) may be this long, decompressed."""
+"""The decompressed limit for what must be held in memory as a whole (a JSON array, a table)."""
+REST_UNREAD = "; the rest of the file was not read"
 
 _BOM = b"\xef\xbb\xbf"
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One raw record; `line` is where it starts, or the row's number in Parquet and on the hub."""
+class RawRecord:
+    """A record as stored; `line` is where it starts, or its number in Parquet and hub datasets."""
 
     line: int
     column: int
-    """0, or the column from 1 where several records of a JSON array start on one line."""
+    """The column from 1 if several records of a JSON array start on one line, else 0."""
     value: dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
-class FileRows:
-    """All raw records of one file, and what was found while they were read."""
+class FileRecords:
+    """All raw records of one file, and the findings made while reading them."""
 
     path: str
     sha256: str
-    """Of the file's bytes as they are stored."""
+    """Of the file's bytes as stored."""
     container: Container
-    rows: tuple[Row, ...]
+    records: tuple[RawRecord, ...]
     findings: tuple[Finding, ...]
 
 
@@ -63,24 +64,24 @@ class _Readable(Protocol):
 
 
 class _Hashed(io.RawIOBase):
-    """A file that hashes what is read from it; it is only read forwards."""
+    """A file that hashes what is read from it; it can only be read forwards."""
 
     def __init__(self, file: io.FileIO) -> None:
         self._file = file
         self.digest = hashlib.sha256()
 
     def readable(self) -> bool:
-        """It is: pyarrow asks."""
+        """Return True, for pyarrow."""
         return True
 
     def read(self, size: int = -1, /) -> bytes:
-        """Up to `size` bytes, the next ones."""
+        """Return the next bytes, at most `size`."""
         data = self._file.read(size)
         self.digest.update(data)
         return data
 
     def close(self) -> None:
-        """Nothing: pyarrow closes what it read from, while the hash still needs it."""
+        """Do nothing: pyarrow closes its source while the hash still needs it."""
 
     def release(self) -> None:
         """Close the file."""
@@ -90,18 +91,18 @@ class _Hashed(io.RawIOBase):
 class Stream:
     """The decompressed bytes of a regular file, without a byte-order mark.
 
-    A gzip or zstd stream that is cut off or damaged ends early and says so in `damage`.
+    A truncated or damaged gzip or zstd stream ends early, and `damage` says why.
 
     Raises:
-        UsageError: the path is no regular file that can be read.
+        UsageError: the path is not a readable regular file.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.damage = ""
-        """Why the compressed data ended early; empty where it did not."""
+        """Why the compressed data ended early; empty if it did not."""
         self.line = 0
-        """Number of the line in which `lines` stopped."""
+        """The number of the line in which `lines` stopped."""
         with open_regular(path) as file:
             head = _read(path, file, 4)
         self.compression = next((_MAGIC[magic] for magic in _MAGIC if head.startswith(magic)), "")
@@ -127,7 +128,7 @@ class Stream:
         self._stored.release()
 
     def peek(self, size: int) -> bytes:
-        """At least the next `size` bytes, where there are so many; they stay to be read."""
+        """Return at least the next `size` bytes, or all there are, without consuming them."""
         parts, length = [self._buffer], len(self._buffer)
         while length < size and (chunk := next(self._chunks, b"")):
             parts.append(chunk)
@@ -136,7 +137,7 @@ class Stream:
         return self._buffer
 
     def whole(self, max_bytes: int | None = None) -> bytes:
-        """Everything there is; it stays to be read.
+        """Return everything that is left, without consuming it.
 
         Raises:
             UsageError: it is longer than `max_bytes` (`MAX_WHOLE_BYTES`).
@@ -145,20 +146,20 @@ class Stream:
         data = self.peek(limit + 1)
         if len(data) > limit:
             raise UsageError(
-                f"{self.path}: is longer than {limit:,} bytes, which is too long for this format.",
-                "Write it as JSON lines, one object a line.",
+                f"{self.path} is larger than {limit:,} bytes, too large for this format.",
+                "Convert it to JSON lines, one object per line.",
             )
         return data
 
     def lines(self, max_bytes: int | None = None) -> Iterator[tuple[int, bytes | None]]:
-        """Numbered lines that are not blank; only a line feed ends a line (text may hold U+2028).
+        """Yield numbered lines, without blank ones; only a line feed ends a line (not U+2028).
 
         A line longer than `max_bytes` (`MAX_LINE_BYTES`) is None and never held whole. The line
-        in which damaged data ends is not given: its number is `line`.
+        in which damaged data ends is not yielded: its number is `line`.
         """
         limit = MAX_LINE_BYTES if max_bytes is None else max_bytes
         self.line, parts, length = 1, list[bytes](), 0
-        for chunk in self._all():
+        for chunk in self._remaining():
             *ended, rest = chunk.split(b"\n")
             for piece in ended:
                 whole = b"".join([*parts, piece]) if parts else piece
@@ -179,37 +180,37 @@ class Stream:
             yield self.line, last
 
     def sha256(self) -> str:
-        """SHA-256 of the whole file as it is stored, in hexadecimal digits."""
+        """Return the SHA-256 of the whole file as stored, in hexadecimal digits."""
         while _read(self.path, self._stored, CHUNK_BYTES):
             pass
         return self._stored.digest.hexdigest()
 
-    def _all(self) -> Iterator[bytes]:
+    def _remaining(self) -> Iterator[bytes]:
         while self._buffer:
             chunk, self._buffer = self._buffer, b""
             yield chunk
         yield from self._chunks
 
     def _decompressed(self) -> Iterator[bytes]:
-        """Chunks of the file; they end, with `damage` set, where it cannot be decompressed."""
+        """Yield chunks of the file; where it cannot be decompressed, set `damage` and stop."""
         done = 0
         try:
             for chunk in _chunks(self._stored, self.compression):
                 done += len(chunk)
                 yield chunk
         except EOFError:
-            self.damage = f"the {self.compression} data is cut off here"
+            self.damage = f"the {self.compression} data is truncated here"
         except (OSError, zlib.error) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise unreadable(self.path, error) from error
-            if self.compression == "zstd":  # pyarrow withholds what it has when a read fails
+            if self.compression == "zstd":  # pyarrow discards what it has when a read fails
                 yield self._zstd_rest(done)
             is_cut = "truncated" in str(error).lower()
-            what = "cut off here" if is_cut else f"damaged here ({str(error).splitlines()[0]})"
+            what = "truncated here" if is_cut else f"damaged here ({str(error).splitlines()[0]})"
             self.damage = f"the {self.compression} data is {what}"
 
     def _zstd_rest(self, done: int) -> bytes:
-        """Bytes of a damaged zstd file from `done` up to the fault, read one by one."""
+        """Read the bytes of a damaged zstd file from `done` up to the fault, one by one."""
         rest = bytearray()
         with open_regular(self.path) as again:
             source = _zstd(again)
@@ -231,10 +232,10 @@ def _read(path: str, file: _Readable, size: int) -> bytes:
 
 
 def _chunks(stored: _Hashed, compression: str) -> Iterator[bytes]:
-    """Decompressed chunks; every compressed byte is read through `stored`, once."""
+    """Yield decompressed chunks; every compressed byte is read once, through `stored`."""
     if compression == "gzip":
         with gzip.GzipFile(fileobj=stored, mode="rb") as unzipped:
-            while chunk := unzipped.read1(CHUNK_BYTES):  # gives what there is before it fails
+            while chunk := unzipped.read1(CHUNK_BYTES):  # returns what there is before it fails
                 yield chunk
         return
     source = _zstd(stored) if compression == "zstd" else stored
@@ -250,21 +251,20 @@ def _zstd(file: _Readable) -> _Readable:
 
 
 def no_records(path: str) -> DataError:
-    """The error for a file that holds nothing."""
+    """Return the error for a file without records."""
     return DataError(
-        [f"{path}: the file holds no records."],
-        'Write one JSON object a line, such as {"instruction": "…", "output": "…"}.',
+        [f"{path}: no records found."],
+        'Write one JSON object per line, such as {"instruction": "…", "output": "…"}.',
     )
 
 
 def undecodable(value: int, number: int) -> str:
-    """The detail of a `NOT_UTF8` finding: a byte, and which of its line's it is, from 1."""
-    return f"not UTF-8 (byte 0x{value:02x} at byte {number})"
+    """Return the detail of a `NOT_UTF8` finding: the byte, and its position in its line from 1."""
+    return f"not valid UTF-8 (0x{value:02x} at byte {number})"
 
 
-def cut(stream: Stream, line: int) -> tuple[Finding, ...]:
-    """The finding about damaged compressed data, if there is any."""
+def damage_findings(stream: Stream, line: int) -> tuple[Finding, ...]:
+    """Return the finding about damaged compressed data, if it is damaged."""
     if not stream.damage:
         return ()
-    detail = f"{stream.damage}; the rest of the file was not read"
-    return (Finding(Kind.CUT_FILE, detail, stream.path, line),)
+    return (Finding(Kind.CUT_FILE, stream.damage + REST_UNREAD, stream.path, line),)

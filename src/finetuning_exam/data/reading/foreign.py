@@ -1,4 +1,4 @@
-"""Files that are no text in UTF-8: what each is, and the command that makes records of it."""
+"""Files that are not UTF-8 text: the name of each format, and how to convert it to records."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import PurePath
 
 from finetuning_exam.errors import UsageError
 
-RECORDS_MEND = (
-    'Write records, one a line, such as {"instruction": "…", "output": "…"}, or {"text": "…"} '
+RECORDS_HINT = (
+    'Write records, one per line, such as {"instruction": "…", "output": "…"}, or {"text": "…"} '
     "for plain text."
 )
 SPACE = b" \t\r\n"
@@ -20,11 +20,11 @@ _ENCODINGS = {
     b"\xff\xfe": "UTF-16",
     b"\xfe\xff": "UTF-16",
 }
-_EXCEL = ("an Excel file", 'Save it as "CSV UTF-8" in the spreadsheet.')
-_UNPACK = f"Unpack or export it. {RECORDS_MEND}"
+_EXCEL = ("an Excel file", 'Save it as "CSV UTF-8" in the spreadsheet program.')
+_UNPACK = f"Unpack or export it. {RECORDS_HINT}"
 _BINARY = {
     b"PK\x03\x04": ("a zip archive or an Office file", _UNPACK),
-    b"\xd0\xcf\x11\xe0": ("a file of an old Excel or Office", _EXCEL[1]),
+    b"\xd0\xcf\x11\xe0": ("an old Excel or Office file", _EXCEL[1]),
     b"%PDF": ("a PDF file", _UNPACK),
     b"BZh": ("compressed with bzip2", "Unpack it first: bzip2 -d {path}."),
     b"\xfd7zXZ": ("compressed with xz", "Unpack it first: xz -d {path}."),
@@ -32,17 +32,17 @@ _BINARY = {
     b"PAR1": ("a Parquet file inside another compression", _UNPACK),
     b"\x1f\x8b": ("compressed twice", _UNPACK),
     b"\x28\xb5\x2f\xfd": ("compressed twice", _UNPACK),
-    b"SQLite": ("a database", _UNPACK),
+    b"SQLite": ("an SQLite database", _UNPACK),
 }
 _TAR = (257, b"ustar")
 _ABOVE_ASCII = re.compile(rb"[\x80-\xff]+")
 _LONGEST_RUN = 2.0
-"""Of bytes above ASCII, on average: accented letters of western text stand alone or in twos, in
-other encodings they come in long runs."""
+"""The greatest mean length of a run of non-ASCII bytes in Western text, where accented letters come
+alone or in pairs; other encodings have long runs."""
 
 
 def refuse_other_content(head: bytes, path: str, compression: str) -> None:
-    """Turn away what is no text in UTF-8, with the way out.
+    """Refuse content that is not UTF-8 text, and say how to convert it.
 
     Raises:
         UsageError: another encoding, or a known or unknown binary format.
@@ -57,35 +57,39 @@ def refuse_other_content(head: bytes, path: str, compression: str) -> None:
         raise _other_encoding(path, "UTF-16BE", compression)
     if head[_TAR[0] :].startswith(_TAR[1]):
         raise UsageError(
-            f"{path}: is a tar archive.", f"Unpack it first: tar -xf {shlex.quote(path)}."
+            f"{path} is a tar archive.", f"Unpack it first: tar -xf {shlex.quote(path)}."
         )
     for magic, (name, hint) in _BINARY.items():
         if head.startswith(magic):
             if magic.startswith(b"PK") and (b"xl/" in head or path.lower().endswith(".xlsx")):
                 name, hint = _EXCEL
             hint = hint.replace("{path}", shlex.quote(path))
-            raise UsageError(f"{path}: is {name}.", hint)
+            raise UsageError(f"{path} is {name}.", hint)
     if b"\0" in head and head.lstrip(SPACE)[:1] not in (b"{", b"["):
         try:
-            codecs.getincrementaldecoder("utf-8")().decode(head)  # the last character may be cut
+            codecs.getincrementaldecoder("utf-8")().decode(
+                head
+            )  # the last character may be cut off
         except UnicodeDecodeError:
-            raise UsageError(f"{path}: is binary, not text.", RECORDS_MEND) from None
+            raise UsageError(f"{path} is binary, not text.", RECORDS_HINT) from None
 
 
 def mostly_undecodable(
     path: str, head: bytes, compression: str, n_bad: int, n_lines: int
 ) -> UsageError:
-    """The error for a file of which most lines are not UTF-8; `head` is its beginning."""
-    what = f"{path}: {n_bad:,} of {n_lines:,} lines are not UTF-8"
+    """Return the error for a file whose lines are mostly not UTF-8; `head` is its beginning."""
+    what = f"{path}: {n_bad:,} of {n_lines:,} lines are not valid UTF-8"
     if _looks_western(head):
         command = _conversion(path, "CP1252", compression)
-        return UsageError(f"{what}; it is probably Windows-1252 ({command}).")
+        return UsageError(
+            f"{what}; the file is probably Windows-1252.", f"Convert it to UTF-8: {command}."
+        )
     command = _conversion(path, "ENCODING", compression)
-    return UsageError(f"{what}.", f"Find out its encoding, then: {command}.")
+    return UsageError(f"{what}.", f"Find out its encoding, then convert it to UTF-8: {command}.")
 
 
 def _looks_western(head: bytes) -> bool:
-    """Whether bytes are a text in Windows-1252, as far as one can tell."""
+    """Guess whether bytes are Windows-1252 text."""
     runs = _ABOVE_ASCII.findall(head)
     try:
         head.decode("cp1252")
@@ -96,11 +100,11 @@ def _looks_western(head: bytes) -> bool:
 
 def _other_encoding(path: str, name: str, compression: str) -> UsageError:
     command = _conversion(path, name, compression)
-    return UsageError(f"{path}: is {name[:6]}, not UTF-8.", f"Save it as UTF-8: {command}.")
+    return UsageError(f"{path} is {name[:6]}, not UTF-8.", f"Convert it to UTF-8: {command}.")
 
 
 def _conversion(path: str, encoding: str, compression: str) -> str:
-    """The command that writes a file anew in UTF-8."""
+    """Return the command that converts a file to UTF-8."""
     unpack = f"{compression} -dc {shlex.quote(path)} | " if compression else ""
     name = "" if compression else f" {shlex.quote(path)}"
     endings = [it for it in PurePath(path).suffixes if it.lower() in (".csv", ".tsv", ".json")]

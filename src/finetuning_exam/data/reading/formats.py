@@ -1,7 +1,7 @@
-"""A record becomes its `Example`s, read as the layout of its file says.
+"""Parse a record into `Example`s according to the layout of its file.
 
-Nothing is guessed: what does not fit is a `Fault` that names the field, and a record made for
-another kind of training is refused rather than read in part.
+Nothing is guessed: a mismatch is a `Fault` that names the field, and a record for another
+training method is refused rather than read in part.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from finetuning_exam.data.findings import Fault, Kind
-from finetuning_exam.data.reading.conversation import Exchange, read_turns, take_turns
+from finetuning_exam.data.reading.conversation import Exchange, read_turns, to_exchange
 from finetuning_exam.data.reading.fields import (
     Record,
     as_list,
@@ -22,14 +22,12 @@ from finetuning_exam.data.reading.fields import (
     refuse_other_training,
 )
 from finetuning_exam.data.reading.json_values import json_type
-from finetuning_exam.data.reading.layouts import Layout, find_layout
+from finetuning_exam.data.reading.layouts import Layout
 from finetuning_exam.data.records import Example, Turn
-
-__all__ = ["Layout", "Place", "find_layout", "to_examples"]
 
 
 class Place(NamedTuple):
-    """Where a record stands; `column` 0 where it is alone on its line."""
+    """The place of a record; `column` is 0 if it is alone on its line."""
 
     path: str
     line: int
@@ -39,14 +37,14 @@ class Place(NamedTuple):
 def to_examples(
     value: Record, layout: Layout, place: Place, *, answer_required: bool = True
 ) -> tuple[Example, ...]:
-    """The examples of one record: one, or one for each of its `instances`.
+    """Return the examples of one record: one, or one for each of its `instances`.
 
-    Without `answer_required` an answer may be absent (it is then ""); one that is there must
-    be text all the same. An empty instruction is a fault even beside an `input`, because which
-    of the two is the question is for the user to say (`--prompt_field input`).
+    Without `answer_required` an answer may be absent (it is then ""), but a present one must
+    be text. An empty instruction is a fault even next to an `input`, because only the user can
+    say which of the two is the question (`--prompt_field input`).
 
     Raises:
-        Fault: the record is not what the layout says, or was made for another training.
+        Fault: the record does not fit the layout, or is for another training method.
     """
     needed = tuple(name for name in (layout.prompt, layout.answer) if name)
     has_turns = isinstance(value.get(layout.prompt), list)
@@ -73,7 +71,7 @@ def to_examples(
 def _exchanges(
     value: Record, layout: Layout, answer_required: bool
 ) -> Iterable[tuple[Exchange, str]]:
-    """The questions and answers of a record, each with the input it is about."""
+    """Return the questions and answers of a record, each with its input."""
     if layout.format == "text":
         return [(Exchange((), "", _filled(value, layout.prompt, Kind.EMPTY_ANSWER)), "")]
     system = read_optional(value, layout.system_fields)
@@ -81,7 +79,7 @@ def _exchanges(
         if layout.prompt not in value:
             read_field(value, layout.prompt)
         turns = read_turns(value[layout.prompt], layout.prompt)
-        return [(take_turns(turns, system, answer_required=answer_required), "")]
+        return [(to_exchange(turns, system, answer_required=answer_required), "")]
     before = (Turn("system", system),) if system.strip() else ()
     if layout.answer == "instances":
         return _instances(value, layout, before)
@@ -103,8 +101,8 @@ def _question(value: Record, layout: Layout) -> str:
     if question.strip():
         return question
     others = [name for name in layout.input_fields if value.get(name)]
-    hint = f" (if {others[0]!r} is the question: --prompt_field {others[0]})" if others else ""
-    raise Fault(Kind.EMPTY_PROMPT, f"the field {layout.prompt!r} is empty{hint}")
+    hint = f" (if {others[0]!r} is the question, use --prompt_field {others[0]})" if others else ""
+    raise Fault(Kind.EMPTY_PROMPT, f"field {layout.prompt!r} is empty{hint}")
 
 
 def _answer(value: Record, layout: Layout, answer_required: bool) -> str:
@@ -113,7 +111,7 @@ def _answer(value: Record, layout: Layout, answer_required: bool) -> str:
     if layout.prompt == "prompt" and value.keys() <= layout.used_fields - {layout.answer}:
         raise Fault(
             Kind.NOT_INSTRUCTIONS,
-            f"the field 'prompt' stands alone; its answer is needed in {layout.answer!r}",
+            f"field 'prompt' has no answer; expected one in field {layout.answer!r}",
         )
     return _filled(value, layout.answer, Kind.EMPTY_ANSWER)
 
@@ -121,59 +119,62 @@ def _answer(value: Record, layout: Layout, answer_required: bool) -> str:
 def _filled(value: Record, name: str, empty: Kind) -> str:
     text = read_field(value, name)
     if not text.strip():
-        raise Fault(empty, f"the field {name!r} is empty")
+        raise Fault(empty, f"field {name!r} is empty")
     return text
 
 
 def _history(value: Record, named: tuple[str, str]) -> tuple[Turn, ...]:
-    """Earlier questions and answers, as LlamaFactory and ms-swift list them in pairs.
+    """Return earlier questions and answers, which LlamaFactory and ms-swift list in pairs.
 
-    `named` are the prompt's and the answer's own fields, which hold no history.
+    `named` are the fields of the prompt and the answer, which hold no history.
     """
     if "history" in named or value.get("history") in (None, ""):  # "" is an empty cell of a table
         return ()
     turns: list[Turn] = []
-    for number, pair in enumerate(as_list(value["history"], "the field 'history'"), start=1):
+    for number, pair in enumerate(as_list(value["history"], "field 'history'"), start=1):
         where = f"pair {number} of 'history'"
         if not isinstance(pair, list) or len(pair) != 2:
             raise Fault(Kind.BAD_TURNS, f"{where} is not a list of a question and an answer")
         question, answer = (as_text(text, where) for text in pair)
         if not (question.strip() and answer.strip()):
-            raise Fault(Kind.BAD_TURNS, f"{where} has an empty text")
+            raise Fault(Kind.BAD_TURNS, f"{where} contains an empty text")
         turns += [Turn("user", question), Turn("assistant", answer)]
     return tuple(turns)
 
 
 def _prompt_turns(value: Record, layout: Layout, system: str, answer_required: bool) -> Exchange:
-    """TRL's conversational form: the turns of the prompt go on in those of the completion."""
+    """Read TRL's conversational form: the completion continues the turns of the prompt."""
     if value.get("history") or any(value.get(name) for name in layout.input_fields):
-        raise Fault(Kind.BAD_TURNS, "'history' or 'input' stands beside a prompt of turns")
+        raise Fault(
+            Kind.BAD_TURNS,
+            "'history' and 'input' cannot be combined with a prompt that is a list of turns",
+        )
     turns = read_turns(value[layout.prompt], layout.prompt)
     if value.get(layout.answer) is not None:
         turns += read_turns(value[layout.answer], layout.answer)
     elif answer_required:
         _answer(value, layout, answer_required)
-    return take_turns(turns, system, answer_required=answer_required)
+    return to_exchange(turns, system, answer_required=answer_required)
 
 
 def _instances(
     value: Record, layout: Layout, before: tuple[Turn, ...]
 ) -> list[tuple[Exchange, str]]:
-    """One instruction with several inputs and outputs, as the Self-Instruct tasks have."""
+    """Read one instruction with several inputs and outputs, as in the Self-Instruct tasks."""
     question = _question(value, layout)
     read: list[tuple[Exchange, str]] = []
     if layout.answer not in value:
         read_field(value, layout.answer)
-    for number, it in enumerate(as_list(value[layout.answer], "the field 'instances'"), start=1):
+    for number, it in enumerate(as_list(value[layout.answer], "field 'instances'"), start=1):
         where = f"instance {number}"
         if not isinstance(it, Mapping):
-            raise Fault(Kind.WRONG_TYPE, f"{where} is {json_type(it)} where an object belongs")
+            raise Fault(Kind.WRONG_TYPE, f"{where} is {json_type(it)}; expected an object")
         try:
             answer = _filled(it, "output", Kind.EMPTY_ANSWER)
             about = read_optional(it, ("input",))
         except Fault as fault:
-            raise Fault(fault.kind, f"in {where} {fault.detail}") from None
+            raise Fault(fault.kind, f"{where}: {fault.detail}") from None
         read.append((Exchange(before, question, answer), about))
     if not read:
-        raise Fault(Kind.EMPTY_ANSWER, "the field 'instances' is empty")
+        raise Fault(Kind.EMPTY_ANSWER, "field 'instances' is empty")
     return read

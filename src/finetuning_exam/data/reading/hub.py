@@ -1,4 +1,4 @@
-"""Datasets of the Hugging Face hub: `hub:owner/name`, with `:split` where it is not train."""
+"""Datasets of the Hugging Face Hub: `hub:owner/name`, with `:split` if it is not train."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import os
 import re
 
-from finetuning_exam.data.reading.files import FileRows, Row, no_records
+from finetuning_exam.data.reading.files import FileRecords, RawRecord, no_records
 from finetuning_exam.errors import UsageError
 
 _SPEC = re.compile(
@@ -16,30 +16,30 @@ _SPEC = re.compile(
 
 
 def is_hub_name(path: str) -> bool:
-    """Whether a data path names a dataset of the hub and not a file."""
+    """Return whether a data path names a dataset of the Hub and not a file."""
     return path.startswith("hub:")
 
 
-def read_hub(spec: str) -> FileRows:
-    """All rows of one split of a hub dataset, numbered from 1. No code of the dataset is run.
+def read_hub(spec: str) -> FileRecords:
+    """Read all records of one split of a Hub dataset, numbered from 1. No code of it is run.
 
-    `sha256` is that of the rows, each dumped as JSON with sorted keys and a line feed.
+    `sha256` is that of the records, each dumped as JSON with sorted keys and a line feed.
 
     Raises:
-        UsageError: the form is wrong, or the dataset cannot be loaded for whatever reason.
-        DataError: the split has no rows.
+        UsageError: the name is malformed, or the dataset cannot be loaded for any reason.
+        DataError: the split has no records.
     """
     found = _SPEC.fullmatch(spec)
     if found is None:
         raise UsageError(
-            f"{spec}: does not name a dataset of the hub.",
+            f"{spec} is not a valid name of a Hub dataset.",
             "Write hub:owner/name or hub:owner/name:split.",
         )
     name, split = found["name"], found["split"] or "train"
-    if os.path.lexists(name):  # the library would read it in place of the hub's dataset
+    if os.path.lexists(name):  # the library would read it instead of the Hub dataset
         raise UsageError(
-            f"{spec}: there is a folder or file {name} here, which is not the hub's dataset.",
-            "Give the path of a file in it, or run the command in another folder.",
+            f"{spec}: a local file or folder named {name} shadows the Hub dataset.",
+            "Give the path of a local file instead, or run the command from another folder.",
         )
     try:
         values = _load(name, split)
@@ -50,28 +50,28 @@ def read_hub(spec: str) -> FileRows:
         raise _unloadable(spec, error) from error
     if not values:
         raise no_records(spec)
-    rows = tuple(Row(number, 0, value) for number, value in enumerate(values, start=1))
-    return FileRows(spec, digest.hexdigest(), "hub dataset", rows, ())
+    records = tuple(RawRecord(number, 0, value) for number, value in enumerate(values, start=1))
+    return FileRecords(spec, digest.hexdigest(), "hub dataset", records, ())
 
 
 def _load(name: str, split: str) -> list[dict[str, object]]:
-    import datasets  # noqa: TID251 -- heavy, and only for a dataset of the hub
+    import datasets  # noqa: TID251 -- heavy, and only for a dataset of the Hub
 
     return [dict(row) for row in datasets.load_dataset(name, split=split)]
 
 
 def _unloadable(spec: str, error: Exception) -> UsageError:
-    """One line for whatever the library said, with the way out of being offline."""
-    said = (str(error).strip().splitlines() or [""])[0].rstrip(".")
+    """Return a one-line error for any failure of the library, with advice if it is offline."""
+    reason = (str(error).strip().splitlines() or [""])[0].rstrip(".")
     is_offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
     if is_offline or isinstance(error, ConnectionError | TimeoutError):
-        why = "HF_HUB_OFFLINE is set" if is_offline else "the hub cannot be reached"
+        cause = "HF_HUB_OFFLINE is set" if is_offline else "the Hub is unreachable"
         return UsageError(
-            f"{spec}: cannot be loaded: {why} ({said or type(error).__name__}).",
+            f"{spec} cannot be loaded: {cause} ({reason or type(error).__name__}).",
             "Load it once while online (without HF_HUB_OFFLINE), or download its file and give "
             "that file's path.",
         )
     return UsageError(
-        f"{spec}: cannot be loaded ({type(error).__name__}{': ' * bool(said)}{said}).",
-        "Look at its page on huggingface.co for the name, the split and whether it needs a login.",
+        f"{spec} cannot be loaded ({type(error).__name__}{': ' * bool(reason)}{reason}).",
+        "Check its name, its splits and whether it requires a login on the Hugging Face Hub.",
     )

@@ -1,4 +1,4 @@
-"""One JSON value out of text, stricter than Python's json, or a `Fault` that says what is wrong."""
+"""JSON values, read more strictly than by Python's json; a `Fault` says what is wrong."""
 
 from __future__ import annotations
 
@@ -6,22 +6,33 @@ import json
 import math
 import re
 from collections import Counter
-from typing import NoReturn, TypeGuard
+from typing import NoReturn
 
 from finetuning_exam.data.findings import Fault, Kind
 from finetuning_exam.data.reading.files import undecodable
 
 MAX_DEPTH = 100
-"""Lists and objects may stand in each other this deep, whatever the Python and its stack."""
+"""The deepest nesting of lists and objects, whatever the Python version and its stack."""
 
 SPACE = re.compile(r"[ \t\n\r]*")
 _SHOWN_CHARACTERS = 60
+_TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
+EXPECTED_COMMA, EXTRA_DATA = "expected ','", "unexpected text after the value"
+_DESCRIPTIONS = {
+    "Expecting value": "expected a value",
+    "Expecting ',' delimiter": EXPECTED_COMMA,
+    "Expecting ':' delimiter": "expected ':'",
+    "Expecting property name enclosed in double quotes": "expected a field name in double quotes",
+    "Unterminated string starting at": "unterminated string starting",
+    "Invalid control character at": "unescaped control character",
+}
+"""Messages of Python's json in the words of this project."""
 # Possessive, so that text without its closing mark takes linear time.
 _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"|["\[\]{}]', re.DOTALL)
 
 
 class SyntaxFault(Fault):
-    """Text that is no JSON, from the index `position` on: what comes after cannot be read."""
+    """Text that is not JSON from the index `position` on; what follows cannot be read."""
 
     def __init__(self, what: str, position: int, kind: Kind = Kind.NOT_JSON) -> None:
         super().__init__(kind, what)
@@ -29,10 +40,10 @@ class SyntaxFault(Fault):
 
 
 def parse_object(line: bytes) -> dict[str, object]:
-    """The one object on a line.
+    """Return the one object on a line.
 
     Raises:
-        Fault: whatever keeps the line from being one object; no other exception.
+        Fault: the line is anything else; no other exception is raised.
     """
     try:
         text = line.decode("utf-8")
@@ -50,47 +61,47 @@ def parse_object(line: bytes) -> dict[str, object]:
 
 
 def read_value(text: str, start: int) -> tuple[object, int]:
-    """The JSON value at an index, and the index after it.
+    """Return the JSON value at an index, and the index after it.
 
     Raises:
-        SyntaxFault: there is no whole value, so that its end is not known.
-        Fault: a whole value with a field given twice, NaN or an infinite number, a number with
-            too many digits, or nested too deeply. `end_of_value` finds its end.
+        SyntaxFault: the value is incomplete, so its end is not known.
+        Fault: a complete value with a duplicate field, NaN or an infinite number, a number with
+            too many digits, or too deep nesting. `end_of_value` finds its end.
     """
     try:
         value, end = _STRICT.raw_decode(text, start)
     except json.JSONDecodeError as error:
-        raise SyntaxFault(error.msg.removesuffix(" at"), error.pos) from None
+        raise _syntax_fault(error) from None
     except RecursionError:
-        raise Fault(Kind.TOO_DEEP, "nested too deeply") from None
+        raise Fault(Kind.TOO_DEEP, _TOO_DEEP) from None
     except Fault:
         raise
     except ValueError:  # Python's own limit against integers that take quadratic time to read
         raise Fault(Kind.NOT_JSON, "a number has too many digits") from None
     if text.count("[", start, end) + text.count("{", start, end) > MAX_DEPTH and _is_deep(value):
-        raise Fault(Kind.TOO_DEEP, "nested too deeply")
+        raise Fault(Kind.TOO_DEEP, _TOO_DEEP)
     return value, end
 
 
 def read_leniently(text: str, start: int) -> tuple[object, int]:
-    """The value at an index and the index after it; fields given twice, NaN and such let through.
+    """Return the value at an index and the index after it; duplicate fields and NaN are accepted.
 
     Raises:
-        SyntaxFault: there is no whole value, or it is nested too deeply to be read.
+        SyntaxFault: the value is incomplete, or nested too deeply to be read.
     """
     try:
         return _LENIENT.raw_decode(text, start)
     except json.JSONDecodeError as error:
-        raise SyntaxFault(error.msg.removesuffix(" at"), error.pos) from None
+        raise _syntax_fault(error) from None
     except RecursionError:
-        raise SyntaxFault("nested too deeply", start, Kind.TOO_DEEP) from None
+        raise SyntaxFault(_TOO_DEEP, start, Kind.TOO_DEEP) from None
 
 
 def end_of_value(text: str, start: int) -> int:
-    """The index after the value at `start`, however it is nested.
+    """Return the index after the value at `start`, however deeply it is nested.
 
     Raises:
-        SyntaxFault: the value is not whole.
+        SyntaxFault: the value is incomplete.
     """
     try:
         return read_leniently(text, start)[1]
@@ -102,11 +113,11 @@ def end_of_value(text: str, start: int) -> int:
 
 
 def end_of_brackets(text: str, start: int) -> int | None:
-    """The index after the bracket that closes the one at `start`; None where there is none."""
+    """Return the index after the bracket that closes the one at `start`, or None."""
     depth = 0
     for token in _TOKEN.finditer(text, start):
         mark = token[0]
-        if mark == '"':  # text that never ends
+        if mark == '"':  # an unterminated string
             return None
         depth += (mark in "[{") - (mark in "]}")
         if depth <= 0:
@@ -115,21 +126,23 @@ def end_of_brackets(text: str, start: int) -> int | None:
 
 
 def as_object(value: object) -> dict[str, object]:
-    """A value that is an object.
+    """Return the value if it is an object.
 
     Raises:
         Fault: it is anything else.
     """
-    if _is_turns(value):
-        detail = 'a list of turns where an object belongs: {"messages": [ … ]}'
-        raise Fault(Kind.NOT_AN_OBJECT, detail)
-    if not _is_object(value):
-        raise Fault(Kind.NOT_AN_OBJECT, f"{json_type(value)} where an object belongs")
-    return value
+    if isinstance(value, dict):
+        return value
+    first = value[0] if isinstance(value, list) and value else None
+    if isinstance(first, dict) and {"role", "from"} & first.keys():
+        detail = 'expected an object such as {"messages": [ … ]}, got a list of turns'
+    else:
+        detail = f"expected an object, got {json_type(value)}"
+    raise Fault(Kind.NOT_AN_OBJECT, detail)
 
 
 def json_type(value: object) -> str:
-    """What a value is called in JSON, with its article."""
+    """Return the JSON type of a value, with its article."""
     names = {
         type(None): "null",
         bool: "a boolean",
@@ -142,8 +155,17 @@ def json_type(value: object) -> str:
 
 
 def not_json(what: str, column: int) -> str:
-    """The detail of a `NOT_JSON` finding."""
+    """Return the detail of a `NOT_JSON` finding."""
     return f"not valid JSON ({what} at column {column})"
+
+
+NO_VALUE = not_json(_DESCRIPTIONS["Expecting value"], 1)
+"""The detail for a line that does not even start like JSON."""
+
+
+def _syntax_fault(error: json.JSONDecodeError) -> SyntaxFault:
+    what = _DESCRIPTIONS.get(error.msg, error.msg.removesuffix(" at"))
+    return SyntaxFault(what[:1].lower() + what[1:], error.pos)
 
 
 def _after_space(text: str, start: int) -> int:
@@ -152,32 +174,24 @@ def _after_space(text: str, start: int) -> int:
 
 
 def _extra(text: str, end: int, rest: int) -> Fault:
-    """What to say of text that follows a whole value on its line."""
+    """Return the fault of a line on which text follows a complete value."""
     if text[rest] not in "{[":
-        return Fault(Kind.NOT_JSON, not_json("Extra data", rest + 1))
-    detail = f"several objects on one line (the second at column {rest + 1})"
+        return Fault(Kind.NOT_JSON, not_json(EXTRA_DATA, rest + 1))
+    detail = f"several objects on one line (the second starts at column {rest + 1})"
     if "\r" in text[end:rest]:
-        detail += "; a carriage return (\\r) alone ends no line"
+        detail += "; a bare carriage return (\\r) does not end a line"
     return Fault(Kind.SEVERAL_OBJECTS, detail)
 
 
-def _is_object(value: object) -> TypeGuard[dict[str, object]]:
-    return isinstance(value, dict)
-
-
-def _is_turns(value: object) -> bool:
-    first = value[0] if isinstance(value, list) and value else None
-    return isinstance(first, dict) and bool({"role", "from"} & first.keys())
-
-
 def _is_deep(value: object) -> bool:
-    """Whether more than `MAX_DEPTH` lists and objects stand in each other."""
+    """Return whether lists and objects are nested more than `MAX_DEPTH` deep."""
     level = [value]
     for _ in range(MAX_DEPTH):
         level = [
             child
             for item in level
-            for child in (item.values() if isinstance(item, dict) else _items(item))
+            if isinstance(item, dict | list)
+            for child in (item.values() if isinstance(item, dict) else item)
             if isinstance(child, dict | list)
         ]
         if not level:
@@ -185,31 +199,27 @@ def _is_deep(value: object) -> bool:
     return True
 
 
-def _items(value: object) -> list[object]:
-    return value if isinstance(value, list) else []
-
-
 def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     fields = dict(pairs)
     if len(fields) < len(pairs):
         counts = Counter(key for key, _ in pairs)
         twice = next(key for key in counts if counts[key] > 1)
-        raise Fault(Kind.DUPLICATE_KEY, f"the field {_shown(twice)!r} occurs twice")
+        raise Fault(Kind.DUPLICATE_KEY, f"duplicate field {_shortened(twice)!r}")
     return fields
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise Fault(Kind.NOT_FINITE, f"{name} is not JSON")
+    raise Fault(Kind.NOT_FINITE, f"{name} is not valid JSON")
 
 
 def _finite(digits: str) -> float:
     number = float(digits)
     if math.isinf(number):
-        raise Fault(Kind.NOT_FINITE, f"the number {_shown(digits)} is too large")
+        raise Fault(Kind.NOT_FINITE, f"the number {_shortened(digits)} is too large")
     return number
 
 
-def _shown(text: str) -> str:
+def _shortened(text: str) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
 
 

@@ -1,6 +1,6 @@
-"""Layouts of records: which of the common forms a file has, and which fields it is read from.
+"""Layouts of records: which of the common formats a file has, and in which fields.
 
-The forms are those documented by TRL, Axolotl, LlamaFactory, mlx-lm and ms-swift.
+The formats are those documented by TRL, Axolotl, LlamaFactory, mlx-lm and ms-swift.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from finetuning_exam.errors import UsageError
 from finetuning_exam.settings import Format
 
 SAMPLE = 1000
-"""How many records decide the layout."""
+"""The number of records that decide the layout."""
 CONVERSATION_FIELDS = ("messages", "conversations", "conversation")
 _ALWAYS = frozenset({"tag", "group"})
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The form of a file's records; `answer` is "" where the answer has no field of its own."""
+    """The format of a file's records; `answer` is "" if the answer has no field of its own."""
 
     format: Format
     prompt: str
@@ -32,7 +32,7 @@ class Layout:
 
     @property
     def words(self) -> str:
-        """The layout in one line, such as `instruction → output` or `plain text (text)`."""
+        """The layout in one line, for example `instruction → output` or `plain text (text)`."""
         if self.format == "text":
             return f"plain text ({self.prompt})"
         if self.format == "messages":
@@ -44,22 +44,22 @@ class Layout:
 
     @property
     def used_fields(self) -> frozenset[str]:
-        """The fields that are read where they stand; a record may lack all but its own two."""
+        """The fields that are read; a record may lack all but the prompt and the answer."""
         return _used_fields(self)
 
     @property
     def input_fields(self) -> tuple[str, ...]:
-        """Where the text that a question is about may stand (Dolly and context_qa: `context`)."""
+        """The fields for the input of a question (`context` in Dolly and context_qa)."""
         has_context = self.prompt == "question" or self.answer == "response"
         return self._beside("input", "context") if has_context else self._beside("input")
 
     @property
     def system_fields(self) -> tuple[str, ...]:
-        """Where a system text may stand (Open-Orca: `system_prompt`)."""
+        """The fields for a system text (`system_prompt` in Open-Orca)."""
         return self._beside("system", "system_prompt")
 
     def _beside(self, *names: str) -> tuple[str, ...]:
-        """Those that are not the prompt or the answer itself."""
+        """Return the names that are not those of the prompt or the answer."""
         return tuple(name for name in names if name not in (self.prompt, self.answer))
 
 
@@ -73,7 +73,7 @@ PAIRS = (
     Layout("question_answer", "question", "answer"),
     Layout("question_answer", "question", "response"),
 )
-"""Layouts of a prompt and an answer; where a record fits several, the first."""
+"""Layouts of a prompt and an answer; if a record fits several, the first is used."""
 
 
 @lru_cache(maxsize=64)
@@ -89,21 +89,21 @@ def _used_fields(layout: Layout) -> frozenset[str]:
 def find_layout(
     values: Iterable[Record], wanted: Format, prompt_field: str | None, answer_field: str | None
 ) -> Layout:
-    """The layout that most of the first thousand records have; formats and fields named win.
+    """Return the layout of most of the first thousand records; given formats and fields win.
 
     A file without any known field is taken for instruction and output, so that each record's
-    fault says what is missing.
+    fault names what is missing.
 
     Raises:
-        UsageError: prompt and answer would be the same field, or an answer field is named for a
+        UsageError: prompt and answer would be the same field, or an answer field is given for a
             format that has none.
     """
     sample = list(islice(values, SAMPLE))
     if wanted in ("messages", "sharegpt", "text"):
         if answer_field is not None:
             raise UsageError(
-                f"--format {wanted} has no field for the answer alone.",
-                "Leave --answer_field out; --prompt_field names the field.",
+                f"--format {wanted} has no separate answer field.",
+                "Remove --answer_field; --prompt_field names the field.",
             )
         return Layout(wanted, prompt_field or _only_field(sample, wanted), "")
     found = _majority(sample)
@@ -126,17 +126,17 @@ def _one_field_for_both(
 ) -> UsageError:
     if prompt_field and answer_field:
         return UsageError(
-            f"--prompt_field and --answer_field are both {name!r}.", "Give two fields."
+            f"--prompt_field and --answer_field are both {name!r}.", "Name two different fields."
         )
     given, other = ("prompt", "answer") if prompt_field else ("answer", "prompt")
     return UsageError(
-        f"--{given}_field is {name!r}, which is also the field with the {other}.",
-        f"Give --{other}_field too.",
+        f"--{given}_field is {name!r}, which is also the {other} field.",
+        f"Set --{other}_field too.",
     )
 
 
 def _majority(sample: Sequence[Record]) -> Layout:
-    """The layout most records have whole, else the one most have a part of."""
+    """Return the layout that most records have in full, else the one that most have in part."""
     whole: Counter[Layout] = Counter()
     partial: Counter[Layout] = Counter()
     for value in sample:
@@ -148,21 +148,21 @@ def _majority(sample: Sequence[Record]) -> Layout:
 
 
 def _guess(value: Record) -> tuple[Layout | None, bool]:
-    """A record's own layout, and whether it has all fields of it.
+    """Return a record's own layout, and whether it has all of its fields.
 
-    A list of turns says most and goes before a pair; a pair goes before `text`, in which Alpaca
-    shows the same record as one text.
+    A list of turns takes precedence over a pair, and a pair over `text`, in which Alpaca repeats
+    the record as one text.
     """
-    there = {name for name, it in value.items() if it is not None}
+    present = {name for name, it in value.items() if it is not None}
     turns = [name for name in CONVERSATION_FIELDS if isinstance(value.get(name), list)]
     for name in turns:
         if value[name]:
             return Layout(_turn_format(value[name]), name, ""), True
-    pair = max(PAIRS, key=lambda it: (it.prompt in there) + (it.answer in there))
-    names = (pair.prompt in there) + (pair.answer in there)
+    pair = max(PAIRS, key=lambda it: (it.prompt in present) + (it.answer in present))
+    names = (pair.prompt in present) + (pair.answer in present)
     if names:
         return pair, names == 2
-    if "text" in there:
+    if "text" in present:
         return Layout("text", "text", ""), True
     return (Layout("messages", turns[0], ""), False) if turns else (None, False)
 
@@ -174,7 +174,7 @@ def _turn_format(turns: object) -> Format:
 
 
 def _only_field(sample: Sequence[Record], wanted: Format) -> str:
-    """The field of a layout that has one only, for a format asked for."""
+    """Return the field of a format that has only one."""
     if wanted == "text":
         return "text"
     usual = "messages" if wanted == "messages" else "conversations"
@@ -185,7 +185,7 @@ def _only_field(sample: Sequence[Record], wanted: Format) -> str:
 def _best_pair(
     sample: Sequence[Record], pairs: Sequence[Layout], by_prompt: bool, by_answer: bool
 ) -> Layout:
-    """The pair of which most records have the fields that were not named by the user."""
+    """Return the pair whose fields, except those given by the user, most records have."""
 
     def names(pair: Layout) -> int:
         looked_for = [pair.prompt] * by_prompt + [pair.answer] * by_answer

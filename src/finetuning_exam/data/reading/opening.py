@@ -1,4 +1,4 @@
-"""A path becomes an open regular file, or an error that says what it is instead."""
+"""Open a path as a regular file, or raise an error that says what it is instead."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from pathlib import PurePath
 
 from finetuning_exam.errors import UsageError
 
-PATH_MEND = "Give the path of a file of records: JSON lines, JSON, CSV, TSV or Parquet."
+PATH_HINT = "Give the path of a data file: JSON lines, JSON, CSV, TSV or Parquet."
 _MOST_NAMES = 10_000
 _NEAR = 0.85
-"""How alike, from 0 to 1, the name of a file must be to one that is missing."""
+"""The least similarity, from 0 to 1, of a suggested file name to the missing one."""
 
 
 def open_regular(path: str) -> io.FileIO:
-    """A regular file, opened without a buffer; anything else is not opened at all.
+    """Open a regular file without a buffer; anything else is not opened at all.
 
     Raises:
-        UsageError: it is missing, a folder, no regular file, or not readable.
+        UsageError: it is missing, a folder, not a regular file, or not readable.
     """
     try:
         mode = os.stat(path).st_mode
         if not stat.S_ISREG(mode):
             kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
-            raise UsageError(f"{path}: is {kind}.", PATH_MEND)
+            raise UsageError(f"{path} is {kind}.", PATH_HINT)
         return io.FileIO(path, "rb")
     except FileNotFoundError:
-        raise UsageError(f"{path}: no such file.", _near(path) or PATH_MEND) from None
+        raise UsageError(f"{path}: no such file.", _near(path) or PATH_HINT) from None
     except OSError as error:
         raise unreadable(path, error) from error
     except ValueError:  # a zero byte in the path
-        raise UsageError(f"{path!r}: is not the name of a file.", PATH_MEND) from None
+        raise UsageError(f"{path!r} is not a valid path.", PATH_HINT) from None
 
 
 def _near(path: str) -> str:
-    """A question about a file of nearly the same name in the same folder, "" where none is."""
+    """Suggest a file of nearly the same name in the same folder; "" if there is none."""
     folder, name = os.path.split(path)
     try:
         with os.scandir(folder or ".") as found:
@@ -51,5 +51,5 @@ def _near(path: str) -> str:
 
 
 def unreadable(path: str, error: OSError) -> UsageError:
-    """The error for a file that the system does not let us read."""
-    return UsageError(f"{path}: cannot be read ({error.strerror or error}).", PATH_MEND)
+    """Return the error for a file that the operating system does not let us read."""
+    return UsageError(f"{path} cannot be read ({error.strerror or error}).", PATH_HINT)

@@ -1,4 +1,4 @@
-"""The rows of a Parquet file."""
+"""Read the records of a Parquet file."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Protocol
 from finetuning_exam.data.findings import Finding, Kind
 from finetuning_exam.data.reading.files import (
     MAX_WHOLE_BYTES,
-    FileRows,
-    Row,
+    FileRecords,
+    RawRecord,
     no_records,
     undecodable,
 )
@@ -18,7 +18,7 @@ from finetuning_exam.errors import UsageError
 
 
 class _Batch(Protocol):
-    """What is used of pyarrow's RecordBatch."""
+    """The part of pyarrow's RecordBatch that is used."""
 
     num_rows: int
 
@@ -26,16 +26,16 @@ class _Batch(Protocol):
     def slice(self, offset: int, length: int) -> _Batch: ...
 
 
-def read_parquet(path: str) -> FileRows:
-    """The rows of a Parquet file as Python objects, numbered from 1.
+def read_parquet(path: str) -> FileRecords:
+    """Read the records of a Parquet file as Python objects, numbered from 1.
 
     Raises:
         UsageError: the file is damaged, or too large to be held in memory.
-        DataError: it has no rows.
+        DataError: it has no records.
     """
     import pyarrow.parquet
 
-    rows: list[Row] = []
+    records: list[RawRecord] = []
     findings: list[Finding] = []
     with open_regular(path) as file:
         try:
@@ -49,33 +49,33 @@ def read_parquet(path: str) -> FileRows:
             size = sum(group.total_byte_size for group in groups)
             _refuse_large_or_ambiguous(path, size, table.schema_arrow.names)
             for batch in table.iter_batches(batch_size=1024):
-                _add_batch(batch, path, rows, findings)
+                _add_batch(batch, path, records, findings)
         except UsageError:
             raise
         except Exception as error:  # a damaged file makes pyarrow raise almost anything
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise UsageError(
-                f"{path}: cannot be read as Parquet ({_first_line(error)}).", "Get the file again."
+                f"{path} cannot be read as Parquet ({reason}).", Kind.CUT_FILE.hint
             ) from error
-    if not rows and not findings:
+    if not records and not findings:
         raise no_records(path)
-    return FileRows(path, sha256, "Parquet", tuple(rows), tuple(findings))
+    return FileRecords(path, sha256, "Parquet", tuple(records), tuple(findings))
 
 
 def _refuse_large_or_ambiguous(path: str, size: int, names: list[str]) -> None:
     if size > MAX_WHOLE_BYTES:
         raise UsageError(
-            f"{path}: holds more than {MAX_WHOLE_BYTES:,} bytes, which is too much for this "
-            "format.",
-            "Write it as JSON lines, one object a line.",
+            f"{path} contains more than {MAX_WHOLE_BYTES:,} bytes, too much for this format.",
+            "Convert it to JSON lines, one object per line.",
         )
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise UsageError(f"{path}: the column {twice!r} occurs twice.", "Keep one of the two.")
+    duplicate = next((name for name in names if names.count(name) > 1), None)
+    if duplicate is not None:
+        raise UsageError(f"{path}: duplicate column {duplicate!r}.", "Keep one of the two.")
 
 
-def _add_batch(batch: _Batch, path: str, rows: list[Row], findings: list[Finding]) -> None:
-    """Add the rows of a batch; one that holds text that is not UTF-8 becomes a finding."""
-    done = len(rows) + len(findings)
+def _add_batch(batch: _Batch, path: str, records: list[RawRecord], findings: list[Finding]) -> None:
+    """Add the records of a batch; one with text that is not UTF-8 becomes a finding."""
+    done = len(records) + len(findings)
     try:
         values = batch.to_pylist()
     except UnicodeDecodeError:
@@ -84,11 +84,7 @@ def _add_batch(batch: _Batch, path: str, rows: list[Row], findings: list[Finding
         line = done + index + 1
         try:
             value = values[index] if values is not None else batch.slice(index, 1).to_pylist()[0]
-            rows.append(Row(line, 0, value))
+            records.append(RawRecord(line, 0, value))
         except UnicodeDecodeError as error:
             detail = undecodable(error.object[error.start], error.start + 1)
             findings.append(Finding(Kind.NOT_UTF8, detail, path, line))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,4 +1,4 @@
-"""Files become examples: every container and format, every fault with its place."""
+"""Read files of any kind and format as examples, with the place of every fault."""
 
 from __future__ import annotations
 
@@ -12,24 +12,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finetuning_exam.data.findings import Fault, Finding, Kind, errors
-from finetuning_exam.data.reading.containers import Row, read_file
+from finetuning_exam.data.reading.containers import read_file
 from finetuning_exam.data.reading.conversation import unread_keys
 from finetuning_exam.data.reading.field_names import read_names, refuse_unrecognised
-from finetuning_exam.data.reading.fields import listed, shown
-from finetuning_exam.data.reading.formats import Layout, Place, find_layout, to_examples
+from finetuning_exam.data.reading.fields import listed, quoted
+from finetuning_exam.data.reading.files import RawRecord
+from finetuning_exam.data.reading.formats import Place, to_examples
 from finetuning_exam.data.reading.hub import is_hub_name
-from finetuning_exam.data.reading.opening import PATH_MEND
+from finetuning_exam.data.reading.layouts import Layout, find_layout
+from finetuning_exam.data.reading.opening import PATH_HINT
 from finetuning_exam.data.records import Example
 from finetuning_exam.errors import DataError, UsageError
 from finetuning_exam.settings import FieldSettings
 
-SKIP_BAD_ROWS = "--skip_bad_rows goes on without these records."
-"""What else a training could do where records have errors."""
+SKIP_BAD_ROWS = "To train without these records, add --skip_bad_rows."
+"""The alternative of a training to correcting the records."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One file that was read: its hash, and in which form its records were found."""
+    """A file that was read: its hash, and the layout of its records."""
 
     path: str
     sha256: str
@@ -40,7 +42,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """The examples of one or several files, and what was found while reading them."""
+    """The records of one or several files as examples, and the findings made while reading."""
 
     sources: tuple[Source, ...]
     examples: tuple[Example, ...]
@@ -67,10 +69,10 @@ def read_records(
 
     Raises:
         UsageError: a file cannot be read at all, or none is given.
-        DataError: a file holds nothing.
+        DataError: a file contains no records.
     """
     if not paths:
-        raise UsageError("No data file is given.", PATH_MEND)
+        raise UsageError("No data file given.", PATH_HINT)
     once, notes = _once(paths)
     parts = [_read_one(path, fields, answer_required) for path in once]
     return Records(
@@ -83,7 +85,7 @@ def read_records(
 def read_sound_records(
     paths: Sequence[str], fields: FieldSettings, *, answer_required: bool = True
 ) -> Records:
-    """The same, for who can do nothing with faulty records.
+    """Read files as `read_records` does, but raise if any record is faulty.
 
     Raises:
         UsageError, DataError: as `read_records`; also when any record is faulty.
@@ -93,11 +95,11 @@ def read_sound_records(
     return records
 
 
-def refuse_errors(findings: Iterable[Finding], way_on: str = "") -> None:
-    """End where a finding is an error; `way_on` tells what else could be done.
+def refuse_errors(findings: Iterable[Finding], alternative: str = "") -> None:
+    """Raise if a finding is an error; `alternative` is added to the hint.
 
     Raises:
-        DataError: some are; all are named.
+        DataError: some findings are errors; all of them are listed.
     """
     faults = errors(findings)
     if not faults:
@@ -105,23 +107,23 @@ def refuse_errors(findings: Iterable[Finding], way_on: str = "") -> None:
     kinds = {fault.kind for fault in faults}
     paths = shlex.join(dict.fromkeys(fault.path for fault in faults))
     hint = faults[0].kind.hint if len(kinds) == 1 else f"Run fte check {paths} to see them by kind."
-    raise DataError([str(fault) for fault in faults], f"{hint} {way_on}".strip())
+    raise DataError([str(fault) for fault in faults], f"{hint} {alternative}".strip())
 
 
 def exam_file_of(paths: Sequence[str], eval_file: str | None) -> str | None:
-    """The exam file asked for, else the one that belongs to a single training file by its name.
+    """Return the exam file given, else the one next to a single training file, by its name.
 
     `train.jsonl` → `exam.jsonl`, `permits_train.csv` → `permits_exam.csv`.
     """
     if eval_file or len(paths) != 1:
         return eval_file
     train = Path(paths[0])
-    beside = train.with_name(re.sub(r"(?<![A-Za-z])train(?![A-Za-z])", "exam", train.name))
-    return str(beside) if beside != train and beside.is_file() else None
+    sibling = train.with_name(re.sub(r"(?<![A-Za-z])train(?![A-Za-z])", "exam", train.name))
+    return str(sibling) if sibling != train and sibling.is_file() else None
 
 
 def _once(paths: Sequence[str]) -> tuple[list[str], list[Finding]]:
-    """Each file as it is named first, and a note where it is named again, as `./x` after `x`."""
+    """Return each file as first listed, and a note if it is listed again (`./x` after `x`)."""
     first: dict[str, str] = {}
     again: dict[str, list[str]] = {}
     for path in paths:
@@ -133,8 +135,8 @@ def _once(paths: Sequence[str]) -> tuple[list[str], list[Finding]]:
     notes = [
         Finding(
             Kind.NAMED_TWICE,
-            f"the file is named {len(others) + 1:,} times (also as "
-            f"{listed(dict.fromkeys(others))}) and read once",
+            f"the file is listed {len(others) + 1:,} times (also as "
+            f"{listed(dict.fromkeys(others))}) but read once",
             path,
         )
         for path, others in again.items()
@@ -145,45 +147,48 @@ def _once(paths: Sequence[str]) -> tuple[list[str], list[Finding]]:
 def _read_one(
     path: str, fields: FieldSettings, answer_required: bool
 ) -> tuple[Source, list[Example], list[Finding]]:
-    found = read_file(path)
-    rows, notes = read_names(found.rows, fields, path)
+    file = read_file(path)
+    records, notes = read_names(file.records, fields, path)
     layout = find_layout(
-        (row.value for row in rows), fields.format, fields.prompt_field, fields.answer_field
+        (record.value for record in records),
+        fields.format,
+        fields.prompt_field,
+        fields.answer_field,
     )
     examples: list[Example] = []
-    sound: list[Row] = []
+    sound: list[RawRecord] = []
     faults: list[Fault] = []
-    findings = [*found.findings, *notes]
-    for row in rows:
-        place = Place(path, row.line, row.column)
+    findings = [*file.findings, *notes]
+    for record in records:
+        place = Place(path, record.line, record.column)
         try:
-            examples += to_examples(row.value, layout, place, answer_required=answer_required)
-            sound.append(row)
+            examples += to_examples(record.value, layout, place, answer_required=answer_required)
+            sound.append(record)
         except Fault as fault:
             faults.append(fault)
-            findings.append(Finding(fault.kind, fault.detail, path, row.line, row.column))
-    refuse_unrecognised(rows, layout, fields, faults, path, answer_required=answer_required)
+            findings.append(Finding(fault.kind, fault.detail, *place))
+    refuse_unrecognised(records, layout, fields, faults, path, answer_required=answer_required)
     findings += _unused_fields(sound, layout, path)
     findings.sort(key=lambda finding: (finding.line, finding.column))
-    source = Source(path, found.sha256, found.container, layout.words, len(rows))
+    source = Source(path, file.sha256, file.container, layout.words, len(records))
     return source, examples, findings
 
 
-def _unused_fields(rows: Sequence[Row], layout: Layout, path: str) -> list[Finding]:
-    """Each field that no part of the format reads, at the first sound record that has it."""
+def _unused_fields(records: Sequence[RawRecord], layout: Layout, path: str) -> list[Finding]:
+    """Report each field that the format does not read, at the first sound record that has it."""
     counts: Counter[str] = Counter()
-    first: dict[str, Row] = {}
-    for row in rows:
-        unread = [key for key in row.value if key not in layout.used_fields]
-        for name in {layout.prompt, layout.answer} & row.value.keys():
-            unread += [f"{name}[].{key}" for key in unread_keys(row.value[name])]
+    first: dict[str, RawRecord] = {}
+    for record in records:
+        unread = [key for key in record.value if key not in layout.used_fields]
+        for name in {layout.prompt, layout.answer} & record.value.keys():
+            unread += [f"{name}[].{key}" for key in unread_keys(record.value[name])]
         for key in unread:
             counts[key] += 1
-            first.setdefault(key, row)
+            first.setdefault(key, record)
     return [
         Finding(
             Kind.UNUSED_FIELD,
-            f"the field {shown(key)} is not used (in {times:,} of {len(rows):,} records)",
+            f"field {quoted(key)} is not used (in {times:,} of {len(records):,} records)",
             path,
             first[key].line,
             first[key].column,

@@ -1,7 +1,7 @@
-"""Tables in plain text with a header row: CSV and TSV, with the separator that the header shows.
+"""Plain-text tables with a header line: CSV and TSV, with the separator that the header uses.
 
-Spreadsheets write semicolons where the comma is the decimal mark, a first line `sep=;`, rows of
-nothing but separators, and a last column without a name; none of these is a fault.
+Spreadsheet programs write semicolons where the comma is the decimal mark, a first line `sep=;`,
+lines with nothing but separators, and a last column without a name; none of these is a fault.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from finetuning_exam.data.findings import Finding, Kind
 from finetuning_exam.data.reading.files import (
     MAX_LINE_BYTES,
+    REST_UNREAD,
     Container,
-    Row,
+    RawRecord,
     Stream,
-    cut,
+    damage_findings,
     undecodable,
 )
 from finetuning_exam.errors import UsageError
@@ -31,23 +32,22 @@ _CONTAINERS: dict[str, Container] = {
 }
 _SEPARATORS = "".join(_CONTAINERS)
 _SEPARATOR_LINE = re.compile(r'"?sep=([,;|\t])"?[ \t\r]*', re.IGNORECASE)
-"""Excel's own first line."""
-_HEADER_MEND = "Name every column once in the first line, such as: instruction,output."
+"""The separator line that Excel writes."""
+_HEADER_HINT = "Name every column once in the first line, for example: instruction,output."
 _UNFINISHED = "unexpected end of data"
-_REST = "; the rest of the file was not read"
 _REREAD_CHARACTERS = 10_000_000
-"""What may be read in vain, and four times the file, to find where quotation marks match again."""
+"""Beyond four times the file, the characters that may be reread to find balanced quotes again."""
 
 
-def read_table(stream: Stream, usual: str) -> tuple[Container, list[Row], list[Finding]]:
-    """The records of a CSV or TSV file; every value is a string, an empty cell an empty one.
+def read_table(stream: Stream, usual: str) -> tuple[Container, list[RawRecord], list[Finding]]:
+    """Read the records of a CSV or TSV file; every value is a string, of an empty cell "".
 
-    `usual` is the separator for the file's name; another is taken where the header shows it. A
-    record with too many or too few cells, or with quotation marks that do not match, is a
-    finding; the reading goes on with the next line.
+    `usual` is the separator that the file's name implies; another is used if the header shows it.
+    A record with too many or too few cells, or with unbalanced quotation marks, is a finding;
+    reading resumes at the next line.
 
     Raises:
-        UsageError: the header cannot be used, or the file is too long to be held in memory.
+        UsageError: the header is unusable, or the file is too large to be held in memory.
     """
     data = stream.whole()
     number = data.count(b"\n") + 1
@@ -55,18 +55,22 @@ def read_table(stream: Stream, usual: str) -> tuple[Container, list[Row], list[F
         data = data[: data.rfind(b"\n") + 1]
     if b"\r" in data.strip() and b"\n" not in data.strip():
         raise UsageError(
-            f"{stream.path}: its lines end with a carriage return (\\r) alone.",
-            "Save it with line feeds (\\n).",
+            f"{stream.path}: its lines end with a bare carriage return (\\r).",
+            "Save it with line feeds (\\n) as line endings.",
         )
     table = _Table(data, stream.path, usual, is_cut=bool(stream.damage))
     with _long_fields():
         table.read()
-    return _CONTAINERS[table.separator], table.rows, [*table.findings, *cut(stream, number)]
+    return (
+        _CONTAINERS[table.separator],
+        table.records,
+        [*table.findings, *damage_findings(stream, number)],
+    )
 
 
 @contextmanager
 def _long_fields() -> Iterator[None]:
-    """Let a cell be as long as a line may be; csv keeps this limit for the whole process."""
+    """Let a cell be as long as a line may be; csv has one limit for the whole process."""
     before = csv.field_size_limit(MAX_LINE_BYTES)
     try:
         yield
@@ -76,7 +80,7 @@ def _long_fields() -> Iterator[None]:
 
 @dataclass(slots=True)
 class _Record:
-    """The cells of one record, or the fault that ended it; it stands on lines `start` to `end`."""
+    """The cells of one record on lines `start` to `end`, or the fault that ended it."""
 
     start: int
     end: int
@@ -85,11 +89,11 @@ class _Record:
 
 
 class _Table:
-    """The reading of one CSV or TSV file; `surrogateescape` stands in for what is not UTF-8."""
+    """The state of reading one table; bytes that are not UTF-8 are surrogate escapes."""
 
     def __init__(self, data: bytes, path: str, usual: str, *, is_cut: bool) -> None:
         self.path = path
-        self.rows: list[Row] = []
+        self.records: list[RawRecord] = []
         self.findings: list[Finding] = []
         self._lines = data.decode("utf-8", "surrogateescape").split("\n")
         self._has_undecodable = not _is_utf8(data)
@@ -98,23 +102,20 @@ class _Table:
         self._most_characters = 4 * len(data) + _REREAD_CHARACTERS
 
     def read(self) -> None:
-        """Every record.
+        """Read every record.
 
         Raises:
-            UsageError: the header cannot be used.
+            UsageError: the header is unusable.
         """
         header: list[str] = []
+        blank = self.separator + " \t\r"
         for record in self._records():
-            if record.start == record.end and self._is_empty(record.start - 1):
+            if record.start == record.end and not self._lines[record.start - 1].strip(blank):
                 continue
             if header:
                 self._add(record, header)
             else:
                 header = self._header(record)
-
-    def _is_empty(self, index: int) -> bool:
-        """Whether a line holds nothing but separators and white space."""
-        return not self._lines[index].strip(self.separator + " \t\r")
 
     def _add(self, record: _Record, header: list[str]) -> None:
         kind, detail = Kind.BAD_QUOTES, record.fault
@@ -125,57 +126,57 @@ class _Table:
             kind = Kind.WRONG_COLUMNS
             cells = f"{len(record.cells)} {'cell' if len(record.cells) == 1 else 'cells'}"
             columns = f"{len(header)} {'column' if len(header) == 1 else 'columns'}"
-            detail = f"{cells} where the header has {columns}"
+            detail = f"found {cells}, but the header has {columns}"
         if detail:
             self.findings.append(Finding(kind, detail, self.path, line))
         else:
             named: dict[str, object] = {
                 name: text for name, text in zip(header, record.cells, strict=False) if name
             }
-            self.rows.append(Row(record.start, 0, named))
+            self.records.append(RawRecord(record.start, 0, named))
 
     def _fits(self, record: _Record, header: list[str]) -> bool:
-        """Whether a record has a cell for each name; those of nameless last columns are empty.
+        """Return whether a record has a cell for each name.
 
         Raises:
-            UsageError: one of these is not.
+            UsageError: a cell of the unnamed last columns is not empty.
         """
         n_named = len(header) - header.count("")
         for column, text in enumerate(record.cells[n_named : len(header)], start=n_named + 1):
             if text.strip():
                 raise UsageError(
-                    f"{self.path}:{record.start}: column {column} has no name.", _HEADER_MEND
+                    f"{self.path}:{record.start}: column {column} has no name.", _HEADER_HINT
                 )
         return n_named <= len(record.cells) <= len(header)
 
     def _header(self, record: _Record) -> list[str]:
-        """The names of the columns, "" for the last ones where these have none.
+        """Return the names of the columns, "" for the last ones if they have none.
 
         Raises:
-            UsageError: another one is empty, one occurs twice, or the line cannot be read.
+            UsageError: another name is empty, one occurs twice, or the line cannot be read.
         """
         where, names = f"{self.path}:{record.start}", record.cells
         if (bad := self._undecodable(record)) is not None:
             raise UsageError(f"{where}: {bad[1]}.", Kind.NOT_UTF8.hint)
         if record.fault:
-            raise UsageError(f"{where}: {record.fault}.", _HEADER_MEND)
+            raise UsageError(f"{where}: {record.fault}.", _HEADER_HINT)
         names = [*names[: _n_named(names)], *("" for _ in names[_n_named(names) :])]
         other = next((mark for mark in ";\t|," if len(names) == 1 and mark in names[0]), None)
         if other is not None:
             raise UsageError(
                 f"{where}: the columns are separated by {other!r}.",
-                "Write commas between them in a .csv file, tabs in a .tsv file.",
+                "Separate them with commas in a .csv file, with tabs in a .tsv file.",
             )
         for column, name in enumerate(names[: _n_named(names)], start=1):
             if not name.strip():
-                raise UsageError(f"{where}: column {column} has no name.", _HEADER_MEND)
+                raise UsageError(f"{where}: column {column} has no name.", _HEADER_HINT)
             if name in names[: column - 1]:
-                raise UsageError(f"{where}: the column {name!r} occurs twice.", _HEADER_MEND)
+                raise UsageError(f"{where}: duplicate column {name!r}.", _HEADER_HINT)
         return names
 
     def _records(self) -> Iterator[_Record]:
-        """Records in order; after a faulty one the next line starts a record again."""
-        start, gone_through = self._start, 0
+        """Yield records in order; after a faulty one the next line starts a new record."""
+        start, n_reread = self._start, 0
         while start < len(self._lines):
             source = _Lines(self._lines, start, 0)
             reader = csv.reader(source, delimiter=self.separator, strict=True)
@@ -187,16 +188,16 @@ class _Table:
             except csv.Error as error:
                 if self._is_cut and _UNFINISHED in str(error):
                     return
-                gone_through += source.characters
-                fault = _said(error)
-                is_last = gone_through > self._most_characters
-                yield _Record(start + 1, start + 1, [], fault + _REST * is_last)
+                n_reread += source.characters
+                is_last = n_reread > self._most_characters
+                fault = _description(error) + REST_UNREAD * is_last
+                yield _Record(start + 1, start + 1, [], fault)
                 if is_last:
                     return
                 start += 1
 
     def _undecodable(self, record: _Record) -> tuple[int, str] | None:
-        """The line of a record's first byte that is not UTF-8, and what to say of it."""
+        """Return the line and the description of a record's first byte that is not UTF-8."""
         if not self._has_undecodable:
             return None
         for number in range(record.start, record.end + 1):
@@ -210,10 +211,10 @@ class _Table:
 
 
 def _find_separator(lines: Sequence[str], usual: str) -> tuple[int, str]:
-    """The index of the line to start at, and the separator that the header shows.
+    """Return the index of the line to start at, and the separator that the header uses.
 
-    It is the usual one unless a single other splits the header into several names, each there
-    once, and the usual one does not.
+    It is the usual one unless exactly one other splits the header into several distinct names,
+    and the usual one does not.
     """
     index = next((it for it, line in enumerate(lines) if line.strip(_SEPARATORS + " \r")), 0)
     if stated := _SEPARATOR_LINE.fullmatch(lines[index]):
@@ -225,23 +226,23 @@ def _find_separator(lines: Sequence[str], usual: str) -> tuple[int, str]:
 
 
 def _splits(line: str, separator: str) -> bool:
-    """Whether a header has several names with this separator, each there once."""
+    """Return whether this separator splits a header into several distinct names."""
     try:
         cells = next(csv.reader([line], delimiter=separator, strict=True), [])
-    except csv.Error:  # a name goes on in the next line
+    except csv.Error:  # a name continues on the next line
         return False
     names = [name.strip() for name in cells[: _n_named(cells)]]
     return len(names) > 1 and all(names) and len(set(names)) == len(names)
 
 
 def _n_named(names: Sequence[str]) -> int:
-    """How many columns there are without the last ones that have no name."""
+    """Return the number of columns, without the last ones that have no name."""
     return max((column for column, name in enumerate(names, start=1) if name.strip()), default=0)
 
 
 @dataclass(slots=True)
 class _Lines:
-    """Lines from an index on, each with its line feed; `next` is the index of the next line."""
+    """An iterator over lines, each with its line feed; `next` is the index of the next line."""
 
     lines: list[str]
     next: int
@@ -267,13 +268,13 @@ def _is_utf8(data: bytes) -> bool:
     return True
 
 
-def _said(error: csv.Error) -> str:
-    """Python's complaint about a record in words for whoever wrote it."""
-    said = str(error)
-    if _UNFINISHED in said:
-        return 'a quotation mark (") is opened here and never closed'
-    if "expected after" in said:
-        return "text follows a closing quotation mark"
-    if "new-line" in said:
-        return "a carriage return (\\r) alone stands outside quotation marks"
-    return f"cannot be read ({said})"
+def _description(error: csv.Error) -> str:
+    """Put Python's message about a record into terms of the file."""
+    message = str(error)
+    if _UNFINISHED in message:
+        return 'the quotation mark (") opened here is never closed'
+    if "expected after" in message:
+        return "unexpected text after a closing quotation mark"
+    if "new-line" in message:
+        return "bare carriage return (\\r) outside quotation marks"
+    return f"cannot be read ({message})"
