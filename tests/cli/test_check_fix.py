@@ -115,7 +115,7 @@ def test_a_folder_that_may_not_be_written_is_refused_first(
     assert check(write_lines("d.jsonl", *SOUND), "--fix", "out.jsonl") == 2
     assert check.out == ""
     assert check.err == (
-        "fte check: --fix out.jsonl: its folder is not writable. Give another path.\n"
+        "fte check: --fix out.jsonl: its folder is read-only. Give another path.\n"
     )
 
 
