@@ -60,7 +60,7 @@ faults *args:
 # Search for records that the reader mishandles, with 20,000 examples per property instead of 100.
 [group('test')]
 fuzz *args:
-    uv run pytest tests/data/reading -k any --hypothesis-profile=fuzz "$@"
+    uv run pytest tests/data/reading -k any --hypothesis-profile=fuzz --timeout=0 "$@"
 
 # Run the tests and show the lines that they never reach.
 [group('test')]
