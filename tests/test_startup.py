@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from finetuning_exam.cli.heavy_imports import rare_collections
+from finetuning_exam.api.heavy_imports import rare_collections
 
 if TYPE_CHECKING:
     from tiny import Models

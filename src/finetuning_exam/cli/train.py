@@ -22,7 +22,7 @@ from finetuning_exam.cli.console import (
     print_sources,
     print_unused_keys,
 )
-from finetuning_exam.cli.heavy_imports import rare_collections
+from finetuning_exam.api.heavy_imports import rare_collections
 from finetuning_exam.cli.progress import ProgressView
 from finetuning_exam.cli.resume import (
     LESS_IN_EXAM,

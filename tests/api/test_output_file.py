@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from finetuning_exam.cli.output_file import check_can_write, check_overwrites
+from finetuning_exam.api.output_file import check_can_write, check_overwrites
 from finetuning_exam.errors import UsageError
 
 

@@ -1,0 +1,134 @@
+"""Answers of base and tuned model to the same questions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from finetuning_exam.api.events import Notice, OnEvent, SessionLoaded, ignore
+from finetuning_exam.api.load_adapter import load_session
+from finetuning_exam.api.output_file import check_can_write, check_overwrites
+from finetuning_exam.data.question import make_question
+from finetuning_exam.data.reading.read import read_sound_records
+from finetuning_exam.data.records import Example
+from finetuning_exam.durable import write_text
+from finetuning_exam.errors import UsageError
+from finetuning_exam.settings import CompareSettings, validated
+
+if TYPE_CHECKING:
+    from finetuning_exam.model.generation.decoding import Decoding
+    from finetuning_exam.model.session import Session
+    from finetuning_exam.report.comparison import Comparison
+
+
+def compare(
+    settings: CompareSettings, *, on_event: OnEvent = ignore, command: str = "compare()"
+) -> tuple[Comparison, ...]:
+    """Ask both models the questions of `settings.prompt`, then those of the file `prompts`.
+
+    Where the file has references, answers come with the likelihood of theirs. `settings.html`
+    writes a page, which names the `command` that made it.
+
+    Raises:
+        UsageError, DataError, ModelError, AdapterError: a file or setting cannot be used, or
+            there is no question.
+    """
+    settings = validated(settings)
+    examples = questions_of(settings)
+    if not examples:
+        raise UsageError("No question was given.", "Give a prompt, or a file of prompts.")
+    if settings.html is not None:
+        check_can_write("--html", Path(settings.html))
+        check_overwrites("--html", Path(settings.html), "<html", "a page")
+    session = load_session(settings)
+    on_event(SessionLoaded(session))
+    comparisons = _compare(session, examples, settings, on_event)
+    if settings.html is not None:
+        from finetuning_exam.report.comparison import render_comparison
+
+        adapter, base = settings.adapter_name_or_path, session.base.name
+        write_text(Path(settings.html), render_comparison(comparisons, adapter, base, command))
+    return comparisons
+
+
+def questions_of(settings: CompareSettings) -> tuple[Example, ...]:
+    """Return the questions of the arguments, then those of the file."""
+    typed = tuple(
+        make_question(text, "argument", number) for number, text in enumerate(settings.prompt, 1)
+    )
+    if settings.prompts is None:
+        return typed
+    records = read_sound_records([settings.prompts], settings, answer_required=False)
+    return typed + records.examples
+
+
+def decoding_of(session: Session, settings: CompareSettings) -> Decoding:
+    """Return how answers are drawn, as the settings have it."""
+    return session.decoding(
+        settings.max_new_tokens,
+        do_sample=settings.do_sample,
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        seed=settings.seed,
+    )
+
+
+def prompt_ids(
+    session: Session, examples: Sequence[Example], max_new_tokens: int, on_event: OnEvent
+) -> list[tuple[int, ...]]:
+    """Return the ids of what is asked, and tell which prompts are cut to leave room for an answer.
+
+    Raises:
+        DataError: a record asks nothing, or holds a special token that the template would obey.
+    """
+    prompts = session.prompts(examples, max_new_tokens)
+    for example, prompt in zip(examples, prompts, strict=True):
+        if prompt.n_cut:
+            n_kept = len(prompt.ids)
+            text = (
+                f"{example.where}: the prompt is cut from {n_kept + prompt.n_cut} to {n_kept} "
+                "tokens, so that the model has room for an answer."
+            )
+            on_event(Notice(text))
+    return [prompt.ids for prompt in prompts]
+
+
+def _compare(
+    session: Session, examples: Sequence[Example], settings: CompareSettings, on_event: OnEvent
+) -> tuple[Comparison, ...]:
+    """Return both models' answers to the same prompts with the same seed."""
+    from finetuning_exam.report.comparison import Answered, Comparison
+
+    prompts = prompt_ids(session, examples, settings.max_new_tokens, on_event)
+    decoding, batch_size = decoding_of(session, settings), settings.eval_batch_size
+    base, tuned = session.answer_both(prompts, decoding, batch_size)
+    nlls = _score_references(session, examples, batch_size)
+    return tuple(
+        Comparison(
+            example.instruction,
+            Answered(old.text, old.stopped, old_nll),
+            Answered(new.text, new.stopped, new_nll),
+            example.answer,
+        )
+        for example, old, new, (old_nll, new_nll) in zip(examples, base, tuned, nlls, strict=True)
+    )
+
+
+def _score_references(
+    session: Session, examples: Sequence[Example], batch_size: int
+) -> list[tuple[float | None, float | None]]:
+    """Return the NLL per token of each reference by base and by tuned; None where there is no
+    reference, or where it does not fit beside its question.
+    """
+    rows = {
+        index: row
+        for index, example in enumerate(examples)
+        if example.answer and len((row := session.encode(example)).ids) <= session.base.context
+    }
+    base, tuned = session.score(tuple(rows.values()), batch_size)
+    found: dict[int, tuple[float, float]] = {
+        index: (old.nll_per_token, new.nll_per_token)
+        for index, old, new in zip(rows, base, tuned, strict=True)
+    }
+    return [found.get(index, (None, None)) for index in range(len(examples))]

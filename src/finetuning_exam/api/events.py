@@ -1,0 +1,101 @@
+"""Progress of a run as typed events, for a callback; whoever wants to print does it there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from finetuning_exam.data.check import Check
+from finetuning_exam.data.split import Split
+from finetuning_exam.training.checkpoint.find import CheckpointRef
+from finetuning_exam.training.progress import Progress
+
+if TYPE_CHECKING:
+    from finetuning_exam.evaluation.exam import Stage
+    from finetuning_exam.model.session import Session
+    from finetuning_exam.run_record import Cost, TrainingResult
+    from finetuning_exam.training.run import Prepared
+
+
+@dataclass(frozen=True, slots=True)
+class DataRead:
+    """The data is read, checked and split; the model is loaded next."""
+
+    check: Check
+    split: Split
+
+
+@dataclass(frozen=True, slots=True)
+class RunPrepared:
+    """Model, rows, steps and memory are settled; time is estimated next."""
+
+    prepared: Prepared
+
+
+@dataclass(frozen=True, slots=True)
+class CostPredicted:
+    """The prediction of time and memory; `can_stop_early` says that the time is an upper limit."""
+
+    cost: Cost
+    can_stop_early: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunBegun:
+    """The folder is the run's own now; training starts next.
+
+    `replaced` says that it held an earlier run. For a resumed run `machine_changes` are what may
+    change its last bits.
+    """
+
+    replaced: bool
+    resumed: CheckpointRef | None
+    machine_changes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingEnded:
+    """The adapter is trained and saved; `seconds` are wall time with validation and saving."""
+
+    result: TrainingResult
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLoaded:
+    """Base and adapter are loaded."""
+
+    session: Session
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A line worth telling: what was read, left out or cut."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExamStage:
+    """What the exam does next: scoring, answering or choosing."""
+
+    stage: Stage
+
+
+Event = (
+    DataRead
+    | RunPrepared
+    | CostPredicted
+    | RunBegun
+    | Progress
+    | TrainingEnded
+    | SessionLoaded
+    | Notice
+    | ExamStage
+)
+OnEvent = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """Do nothing with an event."""

@@ -1,0 +1,98 @@
+"""Printing the events of a run as they come."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from finetuning_exam.api.events import (
+    CostPredicted,
+    DataRead,
+    Event,
+    ExamStage,
+    Notice,
+    RunBegun,
+    RunPrepared,
+    SessionLoaded,
+    TrainingEnded,
+)
+from finetuning_exam.cli.console import print_context_limit, print_line
+from finetuning_exam.cli.progress import ProgressView
+from finetuning_exam.cli.run_summary import (
+    print_begun,
+    print_cost,
+    print_data,
+    print_findings,
+    print_memory,
+    print_plan,
+    print_training,
+)
+from finetuning_exam.training.progress import Progress
+
+if TYPE_CHECKING:
+    from finetuning_exam.model.session import Session
+
+
+class EventPrinter:
+    """A callback that prints events; in a terminal a spinner says what is going on between them."""
+
+    def __init__(self, console: Console, folder: str) -> None:
+        self._console = console
+        self._folder = folder
+        self._status = console.status("loading the model")
+        self._progress = ProgressView(console)
+
+    def __enter__(self) -> EventPrinter:
+        self._status.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._status.stop()
+        self._progress.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Print an event."""
+        console = self._console
+        match event:
+            case Notice(text):
+                print_line(console, text)
+            case DataRead():
+                print_data(console, event.check, event.split)
+            case RunPrepared(prepared):
+                print_plan(console, prepared)
+                limit, longest = prepared.base.context, prepared.settings.max_length
+                print_context_limit(console, longest, limit)
+                print_findings(console, prepared.rows.findings)
+                print_memory(console, prepared.memory)
+                self._status.update("estimating time and memory")
+            case CostPredicted(cost, can_stop_early):
+                print_cost(console, cost, can_stop=can_stop_early)
+            case RunBegun():
+                print_begun(console, self._folder, event)
+                self._status.stop()
+                self._progress.start()
+            case Progress():
+                self._progress.show(event)
+            case TrainingEnded(result, seconds):
+                self._progress.stop()
+                print_training(console, result, seconds)
+            case SessionLoaded(session):
+                self._print_session(session)
+                self._status.update("answering")
+            case ExamStage(stage):
+                self._status.update(f"exam: {stage}")
+                self._status.start()
+
+    def _print_session(self, session: Session) -> None:
+        print_line(
+            self._console,
+            f"base {session.base.name}, adapter {self._folder}, {session.encoder.template} "
+            f"template, {session.compute.device.type}",
+        )
