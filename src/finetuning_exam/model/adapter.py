@@ -140,7 +140,7 @@ def load_adapter(base: Base, folder: Path) -> PeftModel:
     try:
         with warnings.catch_warnings():
             # PEFT warns of missing tensors and goes on; below they are an error.
-            warnings.filterwarnings("ignore", "CheckpointRef missing adapter keys", UserWarning)
+            warnings.filterwarnings("ignore", "Found missing adapter keys", UserWarning)
             model = PeftModel.from_pretrained(base.model, str(folder), is_trainable=False)
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, OSError) as error:
         reason = (str(error).strip() or repr(error)).splitlines()[0]

@@ -31,14 +31,14 @@ _GATES = {"silu": GatedSilu, "gelu_pytorch_tanh": GatedGelu}
 
 
 @dataclass(frozen=True, slots=True)
-class Retention:
+class Rotation:
     """cos and sin of every token, times the scale of what is rotated: (tokens, 1, width / 2)."""
 
     cos: Tensor
     sin: Tensor
 
 
-Rotations = tuple[Retention, Retention]
+Rotations = tuple[Rotation, Rotation]
 """Of queries, which are scaled, and of keys."""
 
 
@@ -138,7 +138,7 @@ class Decoder:
         out = attend(q, k, v, groups, _window(attention, self._config))
         return out.transpose(0, 1).reshape(len(x), -1)
 
-    def _rotate(self, x: Tensor, rotation: Retention, groups: int) -> Tensor:
+    def _rotate(self, x: Tensor, rotation: Rotation, groups: int) -> Tensor:
         """(tokens, heads · width) → rotated (groups, tokens, heads per group, width)."""
         if "elementwise" in self.pieces:
             out: Tensor = RotateHeads.apply(x, rotation.cos, rotation.sin, groups)
@@ -190,7 +190,7 @@ class Decoder:
         if kind == _UNROTATED:
             cos, sin = torch.ones_like(cos), torch.zeros_like(sin)
         scale = self._body.layers[0].self_attn.scaling
-        return Retention(cos * scale, sin * scale), Retention(cos, sin)
+        return Rotation(cos * scale, sin * scale), Rotation(cos, sin)
 
 
 def read_projection(module: Any) -> Projection | None:
