@@ -1,4 +1,4 @@
-"""Disk, memory and numbers, rows 14 to 20 of the project's list of faults."""
+"""Faults 14 to 20: disk, memory and numbers."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_16_a_flush_that_fails(project: Project, tmp_path: Path) -> None:
     """EIO from fsync: that save has failed and is not renamed; the one before stays."""
     out = tmp_path / "out"
     assert _with_a_fault(project, out, "fsync:error=EIO:when=2") == 4
-    assert "checkpoint-12: the disk failed to write it (Input/output error)." in _log(out)
+    assert "checkpoint-12: the disk reported an error (Input/output error)." in _log(out)
     assert find_checkpoint(out, "latest").step == 8
     _assert_kept(project, out)
 

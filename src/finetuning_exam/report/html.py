@@ -14,7 +14,7 @@ from markupsafe import Markup
 from finetuning_exam.evaluation.exam import Exam
 from finetuning_exam.evaluation.results import ExamRow, Results
 from finetuning_exam.evaluation.stats import family_confidence
-from finetuning_exam.evaluation.verdict import is_chance
+from finetuning_exam.evaluation.verdict import is_significant
 from finetuning_exam.model.generation.generate import Answer
 from finetuning_exam.model.score import Score
 from finetuning_exam.report.diff import Span, compare_words
@@ -181,7 +181,7 @@ def _notes(exam: Exam, run: RunRecord) -> list[str]:
             "evidence: those with the same question, answer or group belong together."
         )
     change = overall.nll_per_token
-    if change.interval.leaves_zero_out and is_chance(change):
+    if change.interval.excludes_zero and not is_significant(change):
         notes.append(
             "No side is taken although the interval leaves zero out: with signs drawn at random, "
             f"so large a difference comes about too often ({p_value(change.p_value)})."
