@@ -392,8 +392,8 @@ def test_20_a_base_of_the_hub_without_network(project: Project, tmp_path: Path) 
     command = project.command(tmp_path / "out", "--model", "nobody/nothing")
     assert run(command, log) == 2
     said = log.read_text(encoding="utf-8")
-    assert "nobody/nothing: no such folder here, and the hub did not give it" in said
-    assert "Check the name and the network, or give a folder." in said
+    assert "nobody/nothing: not a local folder, and the Hub download failed" in said
+    assert "Check the name and the network, or use a local folder." in said
 
 
 def test_the_run_json_of_a_resumed_run_is_a_finished_one(project: Project) -> None:
