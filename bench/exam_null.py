@@ -1,20 +1,20 @@
-# ruff: noqa: T201, TID251 - an experiment with the model itself prints its table
-"""How often the exam takes a side between two models of which neither is better, in real exams.
+# ruff: noqa: T201, TID251 - an experiment that loads models and prints a table
+"""Measure how often real exams take a side between two models when neither is better.
 
     uv run python bench/exam_null.py
     uv run python bench/exam_null.py --data more.jsonl --exams 100
 
-The built-in base is examined with adapters that nothing was trained into, each exam with a seed,
-an adapter and a held-out sample of its own. The samples are drawn from a pool of rows (exam.jsonl,
-train.jsonl and --data) by the fact, all wordings of one together. Three kinds of adapter:
+The built-in base is examined with untrained adapters. Each exam has a different seed, adapter and
+sample of facts, drawn from a pool of rows (exam.jsonl, train.jsonl and --data); all wordings of a
+fact stay together. There are three kinds of adapter:
 
-- zero: a fresh one, whose update is nothing. Every difference has to be exactly zero.
-- random: B drawn at random. Such an update has a direction: it makes the pool's answers a little
-  likelier or less likely, so a verdict is wrong where it takes the other side than the whole pool.
-- balanced: a mixture of two random updates by which the whole pool becomes neither likelier nor
-  less likely, while its single rows do. Every verdict that takes a side is wrong.
+- zero: a fresh adapter, which changes nothing. Every difference has to be exactly zero.
+- random: B is drawn at random. This makes the pool's answers slightly more or less likely overall,
+  so a verdict is wrong if it takes the opposite side.
+- balanced: a mixture of two random updates that changes single rows but leaves the likelihood of
+  the whole pool unchanged. Every verdict that takes a side is wrong.
 
-"Held" is how often the 95% interval holds the difference of the whole pool.
+"covered" is how often the 95% interval contains the difference of the whole pool.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ Update = dict[str, torch.Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The base with an adapter that can be changed, and the rows it may be asked about.
+    """The base with an adapter that can be replaced, and the pool of rows to examine it on.
 
-    `facts` are places of rows, one list for each piece of evidence.
+    `facts` are the indices of the rows of each piece of evidence.
     """
 
     base: Base
@@ -73,7 +73,7 @@ class Subject:
         return self.fast.model
 
     def pool_nll(self) -> float:
-        """Nats per answer token of the whole pool."""
+        """Compute the NLL per token of the whole pool, in nats."""
         scores = score_rows(self.model, self.pool.rows, self.fast.row_nll, BATCH)
         return math.fsum(it.nll for it in scores) / sum(it.n_tokens for it in scores)
 
@@ -88,20 +88,20 @@ class Taken:
 
     @property
     def is_wrong(self) -> bool:
-        """Whether a side was taken that the whole pool does not take."""
+        """True if the verdict takes a side that the whole pool does not support."""
         side = "improved" if self.of_pool < 0 else "worse"
         has_side = self.arm == "random"
         return self.exam.verdict in SIDES and not (has_side and self.exam.verdict == side)
 
     @property
-    def is_held(self) -> bool:
-        """Whether the interval holds the whole pool's difference."""
+    def is_covered(self) -> bool:
+        """True if the interval contains the difference of the whole pool."""
         interval = self.exam.overall.nll_per_token.interval
         return interval.low <= self.of_pool <= interval.high
 
 
 def make_subject(paths: Sequence[str]) -> Subject:
-    """Load the built-in base with a fresh adapter, and the pool's rows."""
+    """Load the built-in base with a fresh adapter, and the rows of the pool."""
     compute = choose_compute("cpu", "float32")
     base = load_base(BUILTIN_MODEL, compute)
     template = choose_template("auto", base.tokenizer)
@@ -117,7 +117,7 @@ def make_subject(paths: Sequence[str]) -> Subject:
 
 
 def draw_update(model: PeftModel, seed: int, scale: float) -> Update:
-    """B matrices drawn from a normal distribution with this standard deviation."""
+    """Draw B matrices from a normal distribution with standard deviation `scale`."""
     draw = torch.Generator().manual_seed(seed)
     return {
         name: scale * torch.randn(it.shape, generator=draw)
@@ -127,12 +127,12 @@ def draw_update(model: PeftModel, seed: int, scale: float) -> Update:
 
 
 def mixed(one: Update, other: Update, angle: float) -> Update:
-    """Two updates with the weights cos and sin, which leaves the scale as it is."""
+    """Mix two updates with weights cos and sin, which preserves their scale."""
     return {name: math.cos(angle) * it + math.sin(angle) * other[name] for name, it in one.items()}
 
 
 def put(model: PeftModel, update: Update) -> None:
-    """Give the adapter these B matrices."""
+    """Set the adapter's B matrices."""
     parameters = dict(model.named_parameters())
     with torch.no_grad():
         for name, it in update.items():
@@ -142,8 +142,10 @@ def put(model: PeftModel, update: Update) -> None:
 def balanced(
     subject: Subject, one: Update, other: Update, base_nll: float, of_one: float
 ) -> Update:
-    """The mixture of two updates that changes nothing in the whole pool, the first changing it by
-    `of_one`: found as if changes were proportional to the updates, then mended once (Newton).
+    """Find the mixture of two updates that leaves the NLL of the whole pool unchanged.
+
+    The first update alone changes it by `of_one`. The search assumes changes proportional to the
+    updates, and corrects the result with one Newton step.
     """
 
     def of_pool(angle: float) -> float:
@@ -157,7 +159,7 @@ def balanced(
 
 
 def take(subject: Subject, seed: int, n_facts: int, answered: int) -> Exam:
-    """The exam of the adapter as it is, on a sample of facts drawn from the seed."""
+    """Examine the current adapter on a sample of facts drawn from the seed."""
     facts = random.Random(seed).sample(subject.facts, n_facts)
     places = sorted(place for fact in facts for place in fact)
     questions = EncodedRows(
@@ -170,7 +172,7 @@ def take(subject: Subject, seed: int, n_facts: int, answered: int) -> Exam:
 
 
 def take_all(subject: Subject, flags: argparse.Namespace) -> dict[Arm, list[Taken]]:
-    """Every exam of every arm."""
+    """Take every exam of every arm."""
     taken: dict[Arm, list[Taken]] = {arm: [] for arm in ARMS}
     base_nll = subject.pool_nll()  # the adapter is fresh
 
@@ -190,7 +192,7 @@ def take_all(subject: Subject, flags: argparse.Namespace) -> dict[Arm, list[Take
 
 
 def line(arm: Arm, taken: Sequence[Taken]) -> str:
-    """One line of the table: verdicts, wrong ones, intervals that hold, and the rows' spread."""
+    """Format a table line: verdicts, wrong verdicts, coverage, and the spread of the rows."""
     verdicts = Counter(it.exam.verdict for it in taken)
     spreads = [
         statistics.pstdev(
@@ -202,17 +204,17 @@ def line(arm: Arm, taken: Sequence[Taken]) -> str:
     return (
         f"{arm:>10}{verdicts['improved']:>10}{verdicts['worse']:>8}"
         f"{verdicts['no measurable difference']:>15}{sum(it.is_wrong for it in taken):>8}"
-        f"{sum(it.is_held for it in taken):>8}{statistics.median(spreads):>12.4f}"
+        f"{sum(it.is_covered for it in taken):>8}{statistics.median(spreads):>12.4f}"
         f"{statistics.median(pools):>12.4f}"
     )
 
 
 def main() -> None:
     """Take the exams and print the table."""
-    parser = argparse.ArgumentParser(description="Real exams of models that do not differ.")
+    parser = argparse.ArgumentParser(description="Take real exams of equal models.")
     parser.add_argument("--data", nargs="*", default=[], help="more rows for the pool")
-    parser.add_argument("--exams", type=int, default=20)
-    parser.add_argument("--facts", type=int, default=40, help="pieces of evidence an exam has")
+    parser.add_argument("--exams", type=int, default=20, help="exams per kind of adapter")
+    parser.add_argument("--facts", type=int, default=40, help="pieces of evidence per exam")
     parser.add_argument("--scale", type=float, default=1e-3, help="standard deviation of B")
     parser.add_argument("--answered_examples", type=int, default=0)
     flags = parser.parse_args()
@@ -222,13 +224,13 @@ def main() -> None:
     )
     taken = take_all(subject, flags)
     print(
-        f"{'update':>10}{'improved':>10}{'worse':>8}{'no difference':>15}{'wrong':>8}{'held':>8}"
+        f"{'update':>10}{'improved':>10}{'worse':>8}{'no difference':>15}{'wrong':>8}{'covered':>8}"
         f"{'spread':>12}{'of pool':>12}"
     )
     for arm in ARMS:
         print(line(arm, taken[arm]))
     changed = sum(row.tuned_score != row.base_score for it in taken["zero"] for row in it.exam.rows)
-    print(f"scores that an update of zero changed: {changed}")
+    print(f"scores changed by the zero update: {changed}")
 
 
 if __name__ == "__main__":

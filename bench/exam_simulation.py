@@ -1,15 +1,15 @@
 # ruff: noqa: T201 - a simulation prints its tables
-"""How often the exam's verdict is wrong, and how small a difference it finds.
+"""Simulate how often the exam's verdict is wrong, and how small a difference it can find.
 
     uv run python bench/exam_simulation.py
     uv run python bench/exam_simulation.py --exams 1000
 
-Exams are drawn, not taken: every example has 5 to 60 tokens and a difference in nats per token of
-`shift` plus noise of standard deviation 1, so that shifts are in units of the examples' own spread.
-The noise is normal, heavy-tailed (Student's t with 3 degrees of freedom) or skewed (exponential),
-always of mean 0. An exam without a shift that takes a side is a wrong verdict; an exam with one
-that is called improved has found it. The last column has each example in several wordings
-(--wordings), which share their noise.
+The exams are simulated: each example has 5 to 60 tokens and a difference in nats per token of
+`shift` plus noise with standard deviation 1, so shifts are in units of the examples' spread. The
+noise has mean 0 and is normal, heavy-tailed (Student's t with 3 degrees of freedom) or skewed
+(exponential). Without a shift, every verdict that takes a side is wrong; with one, the verdict
+`improved` has found it. In the last column, each example comes in several wordings (--wordings)
+with the same noise.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ NOISES: dict[str, Draw] = {
 
 
 def take(noise: Draw, n: int, shift: float, seed: int, wordings: int = 1) -> str:
-    """The verdict of one drawn exam of `n` facts in as many wordings each."""
+    """Return the verdict of one simulated exam of `n` facts with `wordings` examples each."""
     draw = np.random.default_rng([seed, n])
     n_examples = n * wordings
     tokens = draw.integers(5, 60, n_examples)
@@ -46,18 +46,18 @@ def take(noise: Draw, n: int, shift: float, seed: int, wordings: int = 1) -> str
 
 
 def wrong_share(noise: Draw, n: int, exams: int, wordings: int = 1) -> float:
-    """Share of exams of two equal models that take a side."""
-    told = [take(noise, n, 0.0, seed, wordings) for seed in range(exams)]
-    return sum(it in ("improved", "worse") for it in told) / exams
+    """Return the share of exams of two equal models that take a side."""
+    verdicts = [take(noise, n, 0.0, seed, wordings) for seed in range(exams)]
+    return sum(it in ("improved", "worse") for it in verdicts) / exams
 
 
 def smallest_found(noise: Draw, n: int, exams: int) -> float:
-    """The smallest shift that is called improved in 80% of exams, by halving."""
+    """Find the smallest shift with the verdict `improved` in 80% of exams, by bisection."""
     low, high = 0.0, 4.0
     for _ in range(8):
         shift = (low + high) / 2
-        told = [take(noise, n, -shift, seed) for seed in range(exams)]
-        if told.count("improved") >= FOUND * exams:
+        verdicts = [take(noise, n, -shift, seed) for seed in range(exams)]
+        if verdicts.count("improved") >= FOUND * exams:
             high = shift
         else:
             low = shift
@@ -71,15 +71,15 @@ def main() -> None:
     parser.add_argument("--power_exams", type=int, default=200)
     parser.add_argument("--wordings", type=int, default=4)
     flags = parser.parse_args()
-    print(f"Wrong verdicts among {flags.exams} exams of two equal models (5% are meant)")
+    print(f"Wrong verdicts in {flags.exams} exams of two equal models (nominal: 5%)")
     print(f"{'examples':>10}" + "".join(f"{name:>14}" for name in NOISES) + f"{'in wordings':>14}")
     for n in SIZES:
         shares = [wrong_share(noise, n, flags.exams) for noise in NOISES.values()]
         shares.append(wrong_share(NOISES["normal"], n, flags.exams, flags.wordings))
         print(f"{n:10}" + "".join(f"{share:14.1%}" for share in shares), flush=True)
     print(
-        f"\nSmallest difference called improved in {FOUND:.0%} of {flags.power_exams} exams, in "
-        "standard deviations of the examples' differences"
+        f"\nSmallest difference with the verdict 'improved' in {FOUND:.0%} of {flags.power_exams} "
+        "exams, in standard deviations of the examples' differences"
     )
     print(f"{'examples':>10}" + "".join(f"{name:>14}" for name in NOISES))
     for n in POWER_SIZES:

@@ -1,15 +1,15 @@
-# ruff: noqa: T201, TID251 - a measurement prints its table, and stands beside plain Transformers
-"""Answers of base and tuned model: one prompt at a time from two models, against side by side.
+# ruff: noqa: T201, TID251 - a benchmark prints its table, and compares with plain Transformers
+"""Compare two ways to answer with base and tuned model: one prompt at a time, and side by side.
 
     uv run python bench/inference.py
     uv run python bench/inference.py --model path/to/model --adapter runs/mine --data mine.jsonl
 
-The first way holds two models in memory, the base and the base with its adapter, and calls
-Transformers' `generate` for each prompt, on the base and then on the tuned model. The second is
-what `fte compare` and the exam do. Both are greedy and run in turns; the medians of their seconds
-are printed. Without --adapter the adapter is random (and changes most answers).
+The first way keeps two models in memory, the base and the base with its adapter, and calls
+Transformers' `generate` for each prompt on one and then the other. The second is what `fte compare`
+and the exam do. Both decode greedily and run alternately; the benchmark prints their median times.
+Without --adapter the adapter is random (and changes most answers).
 
-Exits with 1 if a text differs where the likeliest two tokens are no near tie.
+Exits with 1 if a text differs where the two likeliest tokens are not nearly tied.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from finetuning_exam.settings import BUILTIN_MODEL, CompareSettings
 
 DEFAULTS = CompareSettings()
 NEAR_TIE = 1e-3
-"""A difference of logits that the order of float32 additions can turn around."""
+"""A difference of logits that the order of float32 additions can reverse."""
 
 T = TypeVar("T")
 Ids = tuple[int, ...]
@@ -50,7 +50,7 @@ Texts = tuple[Answer, ...]
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Two models, the prompts they are asked, and how they answer."""
+    """Two models, their prompts, and the decoding settings."""
 
     base: Base
     tuned: PeftModel
@@ -60,7 +60,7 @@ class Task:
 
 
 def load_task(given: argparse.Namespace) -> Task:
-    """Load base and tuned model, each with weights of its own, and encode the prompts."""
+    """Load base and tuned model, with separate weights, and encode the prompts."""
     compute = choose_compute(given.device, given.dtype)
     base = load_base(given.model, compute)
     below = load_base(given.model, compute)
@@ -84,7 +84,7 @@ def load_task(given: argparse.Namespace) -> Task:
 
 
 def randomize(model: PeftModel, seed: int) -> None:
-    """Give the adapter B matrices with which it weighs as much as the base."""
+    """Draw B matrices so that each update has the same norm as the weight it adapts."""
     torch.manual_seed(seed)
     for module in model.modules():
         if isinstance(module, LoraLayer):
@@ -95,7 +95,7 @@ def randomize(model: PeftModel, seed: int) -> None:
 
 
 def one_by_one(task: Task) -> tuple[list[Ids], list[Ids]]:
-    """New ids of base and tuned model, prompt by prompt."""
+    """Generate ids with base and tuned model, prompt by prompt."""
     return (
         [generated(task.base.model, prompt, task.decoding) for prompt in task.prompts],
         [generated(task.tuned, prompt, task.decoding) for prompt in task.prompts],
@@ -103,7 +103,7 @@ def one_by_one(task: Task) -> tuple[list[Ids], list[Ids]]:
 
 
 def generated(model: PreTrainedModel | PeftModel, prompt: Ids, decoding: Decoding) -> Ids:
-    """New ids after one prompt."""
+    """Generate ids for one prompt."""
     ids = torch.tensor([prompt], device=model.device)
     with torch.inference_mode():
         output = model.generate(
@@ -120,28 +120,28 @@ def generated(model: PreTrainedModel | PeftModel, prompt: Ids, decoding: Decodin
 
 
 def together(task: Task, batch_size: int) -> tuple[Texts, Texts]:
-    """Answers of base and tuned model as `fte compare` gets them."""
+    """Answer all prompts with base and tuned model, as `fte compare` does."""
     return answer_both(task.tuned, task.base.tokenizer, task.prompts, task.decoding, batch_size)
 
 
 def timed(run: Callable[[], T]) -> tuple[float, T]:
-    """Seconds of a run, and what it gave."""
+    """Return the seconds a run took, and its result."""
     started = time.perf_counter()
     result = run()
     return time.perf_counter() - started, result
 
 
 def text_of(task: Task, ids: Ids) -> str:
-    """An answer's text."""
+    """Decode an answer."""
     stopped = bool(ids) and ids[-1] in task.decoding.stop_ids
     kept = ids[:-1] if stopped else ids
     return task.base.tokenizer.decode(kept, skip_special_tokens=True).strip()
 
 
-def gap_where_they_part(
+def gap_where_they_differ(
     task: Task, model: PreTrainedModel | PeftModel, prompt: Ids, ids: Ids, text: str
 ) -> float:
-    """By how much the likeliest token beats the next, where another text leaves these ids' text."""
+    """Return the gap between the top two logits at the point where `text` departs from `ids`."""
     fit = [n for n in range(len(ids)) if text.startswith(text_of(task, ids[:n]))]
     row = torch.tensor([[*prompt, *ids[: max(fit)]]], device=model.device)
     with torch.inference_mode():
@@ -152,7 +152,7 @@ def gap_where_they_part(
 def compare_texts(
     task: Task, expected: tuple[list[Ids], list[Ids]], found: tuple[Texts, Texts]
 ) -> bool:
-    """Say how many texts are identical and list the others; whether near ties explain them."""
+    """Print how many texts are identical, and list the others; True if near ties explain them."""
     gaps: list[float] = []
     for side, model, ids, answers in zip(
         ("base", "tuned"), (task.base.model, task.tuned), expected, found, strict=True
@@ -162,7 +162,7 @@ def compare_texts(
         ):
             if text_of(task, new) == answer.text:
                 continue
-            gaps.append(gap_where_they_part(task, model, prompt, new, answer.text))
+            gaps.append(gap_where_they_differ(task, model, prompt, new, answer.text))
             print(f"  {side} answer {number + 1} differs where two logits are {gaps[-1]:.2g} apart")
     n_texts = 2 * len(task.prompts)
     n_others = sum(a != b for a, b in zip(*found, strict=True))
@@ -174,10 +174,10 @@ def compare_texts(
 
 
 def measure(task: Task, batch_sizes: Sequence[int], repeats: int) -> bool:
-    """Run all ways in turns, print their medians, and compare the texts of the last turn."""
+    """Run all ways alternately, print their medians, and compare the texts of the last round."""
     seconds: dict[int, list[float]] = {size: [] for size in (0, *batch_sizes)}
     texts: dict[int, tuple[Texts, Texts]] = {}
-    together(task, batch_sizes[0])  # the first pass of a process allocates
+    together(task, batch_sizes[0])  # warmup: the first pass of a process allocates memory
     for _ in range(repeats):
         taken, expected = timed(lambda: one_by_one(task))
         seconds[0].append(taken)
@@ -202,9 +202,9 @@ def measure(task: Task, batch_sizes: Sequence[int], repeats: int) -> bool:
 def main() -> int:
     """Load, measure, compare."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("--model", default=BUILTIN_MODEL, help="builtin, or a model's folder")
-    parser.add_argument("--adapter", help="an adapter's folder; absent: a random adapter")
-    parser.add_argument("--data", default="exam.jsonl", help="a file of questions")
+    parser.add_argument("--model", default=BUILTIN_MODEL, help="builtin, or a model folder")
+    parser.add_argument("--adapter", help="adapter folder (default: a random adapter)")
+    parser.add_argument("--data", default="exam.jsonl", help="file with questions")
     parser.add_argument("--prompts", type=int, default=100)
     parser.add_argument("--max_new_tokens", type=int, default=64)
     parser.add_argument("--batch_sizes", type=int, nargs="+", default=[DEFAULTS.eval_batch_size])

@@ -1,15 +1,15 @@
-# ruff: noqa: T201 - a measurement says what it measured
-"""Is `fte train` the same training as stock TRL? The loss of every step, side by side.
+# ruff: noqa: T201 - a benchmark prints its results
+"""Check that `fte train` trains like stock TRL: the loss of every step, side by side.
 
     uv run bench/loss_curves.py --plot curves.svg
     uv run bench/loss_curves.py --model smollm2-135m --steps 20
 
-Both train the same adapter (drawn from the same seed right after seeding) on the same rows in the
-same order with the same recipe, each in a process of its own; TRL's ids and labels and the tokens
-of every step are compared, so that no two curves of different batches are shown. Beyond that TRL is
-as it comes, with its own gradient checkpointing, optimizer and loss. What is left is rounding, and
-what the optimizer makes of it over the steps. How much that is, a third run tells: TRL once more
-with the same batches a row at a time, which adds in another order.
+Both train the same adapter (drawn right after seeding with the same seed) on the same rows in the
+same order with the same recipe, in separate processes. The ids and labels of TRL and the tokens of
+every step are compared, so the curves are always of the same batches. Otherwise TRL runs with its
+defaults for gradient checkpointing, optimizer and loss. The remaining difference is rounding, which
+the optimizer amplifies over the steps. A third run shows how much that is: TRL with the same
+batches one row at a time, which adds in a different order.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from throughput_report import OURS, machine
 
 @dataclass(frozen=True, slots=True)
 class Curves:
-    """Losses of each step in nats per supervised token, and how far ours are from theirs."""
+    """The losses of each step in nats per supervised token, and their differences."""
 
     ours: tuple[float, ...]
     theirs: tuple[float, ...]
@@ -52,7 +52,7 @@ class Curves:
 
     @property
     def differences(self) -> tuple[float, ...]:
-        """Ours minus theirs, a step at a time."""
+        """Ours minus theirs, for each step."""
         return tuple(one - other for one, other in zip(self.ours, self.theirs, strict=True))
 
     @property
@@ -72,10 +72,10 @@ class Curves:
 
 
 def curves_of(ours: Run, theirs: Run) -> Curves:
-    """The losses of two runs of the same batches.
+    """Return the losses of two runs on the same batches.
 
     Raises:
-        SystemExit: the batches were not the same; the first step that differs is named.
+        SystemExit: the batches differ; the message names the first step that does.
     """
     if not same_batches(ours, theirs):
         pairs = zip(ours.steps, theirs.steps, strict=False)
@@ -88,7 +88,7 @@ def curves_of(ours: Run, theirs: Run) -> Curves:
 
 
 def plot(curves: Curves, noise: Curves | None, name: str, path: Path) -> None:
-    """Both losses above, their difference below, and that of TRL to itself."""
+    """Plot both losses, and below their difference and the difference of TRL to itself."""
     import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -105,7 +105,7 @@ def plot(curves: Curves, noise: Curves | None, name: str, path: Path) -> None:
         below.axhline(0, color="#9a9a9a", lw=1)
         if noise:
             below.plot(
-                steps, noise.differences, color="#9a9a9a", lw=1.1, label="TRL, a row at a time"
+                steps, noise.differences, color="#9a9a9a", lw=1.1, label="TRL, one row at a time"
             )
         below.plot(steps, curves.differences, color=OURS, lw=1.1, label="fte train")
         below.set_yscale("symlog", linthresh=1e-6)
@@ -123,7 +123,7 @@ def plot(curves: Curves, noise: Curves | None, name: str, path: Path) -> None:
 def to_json(
     curves: Curves, noise: Curves | None, runs: Sequence[Run], flags: argparse.Namespace
 ) -> str:
-    """Everything that was measured, and on what."""
+    """Return all results, settings and the machine as JSON."""
     ours, theirs = runs
     whole = {
         "settings": {
@@ -150,13 +150,17 @@ def to_json(
 def main() -> None:
     """Train and compare."""
     parser = common_flags("The loss of every step of fte train and of stock TRL.")
-    parser.add_argument("--model", default="builtin", help=f"{', '.join(shapes.MODELS)}, a folder")
+    parser.add_argument(
+        "--model", default="builtin", help=f"{', '.join(shapes.MODELS)}, or a folder"
+    )
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--batch_size", type=int, default=2, help="rows of an optimizer step")
-    parser.add_argument("--rows", type=int, help="absent: as many as the steps take once")
+    parser.add_argument("--rows", type=int, help="default: enough for one pass")
     flags = parser.parse_args()
     if flags.model not in shapes.MODELS and not (Path(flags.model) / "config.json").is_file():
-        parser.error(f"--model {flags.model}: no folder of a model, nor one of its names")
+        parser.error(
+            f"--model {flags.model}: not a model folder, nor one of {', '.join(shapes.MODELS)}"
+        )
     flags.threads = count_threads()
     recipe = recipe_of(flags)
     with tempfile.TemporaryDirectory() as folder:
@@ -184,7 +188,7 @@ def main() -> None:
     )
     if noise:
         print(
-            "TRL a row at a time against TRL: largest difference "
+            "TRL one row at a time against TRL: largest difference "
             f"{noise.largest:.2e} (step {noise.largest_at}), mean {noise.mean:.2e}; "
             f"first 50 steps {noise.first(50).largest:.2e}"
         )

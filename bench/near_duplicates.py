@@ -1,16 +1,17 @@
-# ruff: noqa: T201 - a measurement says what it measured
-"""How well and how fast near duplicates are found, on planted copies with known edits.
+# ruff: noqa: T201 - a benchmark prints its results
+"""Measure the quality and speed of the near-duplicate search, on copies with known edits.
 
     uv run python bench/near_duplicates.py
     uv run python bench/near_duplicates.py one.jsonl two.json --rows 100000
 
-The first measures the project's train.jsonl, the second files of yours (JSON lines or one array).
+The first command measures the project's train.jsonl, the second your own files (JSON lines or an
+array).
 
 A fifth of a file's rows is copied with one edit each, and the copies are mixed in. Recall is the
-share of copies that end in one cluster with their row. A match is right when its two rows come from
-the same row, or when they, or the rows they come from, differ in at most 15% of their words (files
-hold near duplicates of their own); precision is the share of right ones among all matches that are
-not equal but for case and punctuation.
+share of copies in the same cluster as their original. A match is correct if its two rows have the
+same original, or if they or their originals differ in at most 15% of their words (since files have
+near duplicates of their own). Precision is the share of correct matches among all matches that
+differ in more than case and punctuation.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ SHOWN = 10
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A text, the index of the row it comes from, and what was done to it ("" for nothing)."""
+    """A text, the index of its original row, and the name of its edit ("" for none)."""
 
     text: str
     origin: int
@@ -45,7 +46,7 @@ class Row:
 
 
 def _word_places(text: str, draw: random.Random, share: float) -> tuple[list[str], list[int]]:
-    """The text's words, and a random choice of those made of letters, at least one."""
+    """Split a text into words, and draw the indices of some that consist of letters."""
     words = text.split(" ")
     plain = [place for place, word in enumerate(words) if word.isalpha() and len(word) > 2]
     if not plain:
@@ -97,7 +98,7 @@ def _punctuation(text: str, draw: random.Random) -> str:
 
 
 def _clauses(text: str, draw: random.Random) -> str:
-    """Two neighbouring clauses or lines change places."""
+    """Swap two neighbouring clauses or lines."""
     for mark in ("\n", ". ", ", ", " and ", " with "):
         parts = text.split(mark)
         if len(parts) > 1:
@@ -108,12 +109,12 @@ def _clauses(text: str, draw: random.Random) -> str:
 
 
 def _paraphrase(text: str, draw: random.Random) -> str:
-    """Four words in ten are others."""
+    """Replace four words in ten."""
     return _on_words(text, draw, lambda _: draw.choice(OTHERS), 0.4)
 
 
 def _number(text: str, draw: random.Random) -> str:
-    """One number is another: no near duplicate."""
+    """Change one number, which makes the copy a different row rather than a near duplicate."""
     numbers = list(re.finditer(r"\d+", text))
     if not numbers:
         return text
@@ -131,11 +132,11 @@ SMALL = {
 }
 LARGE = {"two edits": _two_edits, "clauses swapped": _clauses, "40% other words": _paraphrase}
 NONE = {"number changed": _number}
-"""What this makes is no near duplicate: the share that is linked to its row should be 0."""
+"""Edits that do not make near duplicates; their recall should be 0."""
 
 
 def read_texts(path: Path) -> tuple[list[str], list[str]]:
-    """The prompts of a file, and its prompts with their answers."""
+    """Read the prompts of a file, and its prompts with their answers."""
     content = path.read_text(encoding="utf-8")
     is_array = content.lstrip().startswith("[")
     rows = json.loads(content) if is_array else [json.loads(it) for it in content.split("\n") if it]
@@ -148,7 +149,7 @@ def read_texts(path: Path) -> tuple[list[str], list[str]]:
 
 
 def plant(texts: Sequence[str], seed: int, share: float = 0.2) -> list[Row]:
-    """The texts with edited copies of some of them, in random order."""
+    """Add edited copies of some texts, and shuffle everything."""
     draw = random.Random(seed)
     edits = {**SMALL, **LARGE, **NONE}
     rows = [Row(text, index) for index, text in enumerate(texts)]
@@ -162,7 +163,7 @@ def plant(texts: Sequence[str], seed: int, share: float = 0.2) -> list[Row]:
 
 
 def word_distance(one: str, other: str) -> float:
-    """Words to insert, remove or replace, as a share of the longer text's words."""
+    """Return the edit distance in words, as a share of the longer text's words."""
     left, right = near._normal(one).split(), near._normal(other).split()
     costs = list(range(len(right) + 1))
     for row, word in enumerate(left, start=1):
@@ -174,14 +175,14 @@ def word_distance(one: str, other: str) -> float:
 
 
 def is_right(one: Row, other: Row, texts: Sequence[str]) -> bool:
-    """Whether two rows that were matched are near duplicates by the criterion above."""
+    """Return True if two matched rows are near duplicates by the criterion above."""
     if one.origin == other.origin or word_distance(one.text, other.text) <= STRICT_SHARE:
         return True
     return word_distance(texts[one.origin], texts[other.origin]) <= STRICT_SHARE
 
 
 def clusters(n_rows: int, matches: Sequence[near.Match]) -> list[int]:
-    """For each row the first row of its cluster."""
+    """Return the first row of each row's cluster."""
     head = list(range(n_rows))
     for match in matches:  # in the order of the later row: the earlier one's head is known
         head[match.second] = head[match.first]
@@ -222,7 +223,7 @@ def quality(name: str, texts: Sequence[str], seed: int) -> None:
 
 
 def speed(texts: Sequence[str], n_rows: int, seed: int) -> None:
-    """Print time and memory for a file made by repeating and varying some texts."""
+    """Print time and memory for a synthetic file of repeated and varied texts."""
     draw = random.Random(seed)
     edits = [_typo, _dropped, _replaced, _two_edits, _paraphrase]
     words = " ".join(texts).split()
@@ -230,13 +231,13 @@ def speed(texts: Sequence[str], n_rows: int, seed: int) -> None:
     for _ in range(n_rows):
         text = draw.choice(texts)
         kind = draw.random()
-        if kind < 0.6:  # a text of its own, from words of all
+        if kind < 0.6:  # a new text from random words
             text = " ".join(draw.choices(words, k=len(text.split()) + 8))
         elif kind < 0.95:
             text = draw.choice(edits)(text, draw) + " " + " ".join(draw.choices(words, k=8))
         rows.append(text)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    started = time.process_time()  # of one core, however busy the machine is
+    started = time.process_time()  # CPU time, so other load does not matter
     matches = near.near_duplicates(rows)
     took_s = time.process_time() - started
     extra = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
@@ -251,7 +252,7 @@ def main() -> None:
     """Measure each file given, and the speed if asked for."""
     parser = argparse.ArgumentParser(description="Measure the search for near duplicates.")
     parser.add_argument("files", nargs="*", type=Path, default=[Path("train.jsonl")])
-    parser.add_argument("--rows", type=int, default=0, help="also time a file of so many rows")
+    parser.add_argument("--rows", type=int, default=0, help="also time a file with this many rows")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     for path in given.files:

@@ -1,11 +1,11 @@
-# ruff: noqa: TID251 - plain TRL, with nothing of this project
-"""LoRA with plain TRL, as its README has it: what `fte train` is measured against.
+# ruff: noqa: TID251 - plain TRL, without any code of this project
+"""LoRA with plain TRL, following its README: the baseline for `fte train`.
 
     uv run python bench/plain_trl.py MODEL rows.jsonl --output_dir out --max_steps 6
 
-Everything is TRL's default (so gradient checkpointing is on) except the recipe that is given, what
-a CPU forces, float32 (without --bf16), and a log line for each step. --record FILE keeps what was
-trained on and when each step ended.
+Everything is TRL's default (so gradient checkpointing is on) except the given recipe, running on
+the CPU, float32 (without --bf16), and logging every step. --record FILE saves the training ids and
+labels, and when each step ended.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from trl import SFTConfig, SFTTrainer
 
 
 class Stamps(TrainerCallback):
-    """When each optimizer step ended, with the loss and the tokens so far that TRL logs for it."""
+    """The end of each optimizer step, with the loss and the number of tokens that TRL logs."""
 
     def __init__(self) -> None:
         self.steps: list[dict[str, float]] = []
@@ -38,7 +38,7 @@ class Stamps(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
-        """Look at the clock."""
+        """Record the time."""
         self._ended = time.time()
 
     def on_log(
@@ -49,7 +49,7 @@ class Stamps(TrainerCallback):
         logs: dict[str, float],
         **_: object,
     ) -> None:
-        """Keep the figures of a step; the summary at the end has no `loss`."""
+        """Record the figures of a step; the final summary has no `loss`."""
         if "loss" in logs:
             tokens, loss = logs["num_tokens"], logs["loss"]
             self.steps.append({"ended": self._ended, "tokens": tokens, "loss": loss})
@@ -59,7 +59,7 @@ def main() -> None:
     """Train, and write the record."""
     parser = argparse.ArgumentParser(description="LoRA with plain TRL on prompt/completion rows.")
     parser.add_argument("model")
-    parser.add_argument("rows", help="JSON lines with prompt and completion")
+    parser.add_argument("rows", help="JSON lines file with prompt and completion")
     parser.add_argument("--output_dir", required=True)
     parser.add_argument("--max_steps", type=int, required=True)
     parser.add_argument("--per_device_train_batch_size", type=int, default=1)
@@ -71,11 +71,11 @@ def main() -> None:
     parser.add_argument("--lora_target_modules", nargs="+", default=["q_proj", "v_proj"])
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--record", type=Path)
-    parser.add_argument("--bf16", action="store_true", help="autocast, which is TRL's default")
+    parser.add_argument("--bf16", action="store_true", help="use autocast, TRL's default")
     parser.add_argument(
         "--seed_adapter",
         action="store_true",
-        help="draw the adapter right after seeding, before the trainer has the model",
+        help="draw the adapter right after seeding, before the trainer is created",
     )
     flags = parser.parse_args()
 

@@ -1,11 +1,11 @@
-# ruff: noqa: T201 -- a measurement prints its table
-"""Plant 321 faults of 31 kinds into 10,000 clean records and see which `fte check` finds.
+# ruff: noqa: T201 - a benchmark prints its table
+"""Plant 321 faults of 31 kinds in 10,000 clean records and count those that `fte check` finds.
 
     uv run python bench/planted_faults.py [--rows 10000] [--each 11] [--seed 0]
 
-The records are random words, so that nothing but what is planted can be found. Prints, for each
-kind, how many were planted, found at the right line, and found where nothing was planted; exits
-with 1 when any was missed or false.
+The records are random words, so nothing but the planted faults can be found. For each kind, prints
+how many were planted, found at the right line, and reported falsely. Exits with 1 if any fault was
+missed or false.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ TAGS = ("shell", "git", "docker", "kubectl")
 
 
 class Planter:
-    """Two files of clean records, the lines that are still clean, and what was planted where."""
+    """Two files of clean records, their lines that are still clean, and the planted faults."""
 
     def __init__(self, n_rows: int, seed: int) -> None:
         self.draw = random.Random(seed)
         self.train = [self._line(self.record()) for _ in range(n_rows)]
         self.exam = [self._line(self.record()) for _ in range(n_rows // 20)]
-        # The first line says in which form the records are; a copy of a line comes after it.
+        # The first line determines the format, so it stays clean; copies come after originals.
         self.free = self.draw.sample(range(1, n_rows), n_rows - 1)
         self.free_exam = self.draw.sample(range(1, len(self.exam)), len(self.exam) - 1)
         self.planted: set[Place] = set()
 
     def record(self) -> Record:
-        """A clean record whose words stand in no other."""
+        """Make a clean record whose words occur in no other."""
         return {
             "instruction": f"{self.words(8).capitalize()}?",
             "output": f"{self.words(12).capitalize()}.",
@@ -49,35 +49,35 @@ class Planter:
         }
 
     def words(self, count: int) -> str:
-        """Random words."""
+        """Make `count` random words."""
         draw = self.draw
         return " ".join(
             "".join(draw.choices(SYLLABLES, k=draw.randint(2, 4))) for _ in range(count)
         )
 
     def line(self, kind: str, content: bytes | Record) -> int:
-        """Put a line in place of a clean one and write down that it has a fault of that kind."""
+        """Replace a clean line with a faulty one of the given kind."""
         index = self.free.pop()
         self.train[index] = content if isinstance(content, bytes) else self._line(content)
         self.planted.add((kind, "train.jsonl", index + 1))
         return index
 
     def changed(self, kind: str, **fields: object) -> None:
-        """A clean record with some fields changed."""
+        """Plant a record with some fields changed."""
         self.line(kind, {**self.record(), **fields})
 
     def pair(self) -> tuple[Record, int]:
-        """A clean record of the file, and the index of a clean line after it."""
+        """Take a clean record of the file, and the index of a clean line after it."""
         first, second = sorted((self.free.pop(), self.free.pop()))
         return json.loads(self.train[first]), second
 
     def second(self, kind: str, index: int, record: Record) -> None:
-        """A record that repeats an earlier one in some way."""
+        """Plant a record that repeats an earlier one in some way."""
         self.train[index] = self._line(record)
         self.planted.add((kind, "train.jsonl", index + 1))
 
     def overlap(self, kind: str, change: Callable[[str], str]) -> None:
-        """An exam question that is (nearly) one of the training file."""
+        """Plant an exam question that is (almost) the same as a training question."""
         known = json.loads(self.train[self.free.pop()])
         index = self.free_exam.pop()
         self.exam[index] = self._line(
@@ -91,7 +91,7 @@ class Planter:
 
 
 def with_a_typo(text: str) -> str:
-    """A text with two letters of its middle swapped."""
+    """Swap two letters in the middle of a text."""
     middle = next(
         place
         for place in range(len(text) // 2, 0, -1)
@@ -101,7 +101,7 @@ def with_a_typo(text: str) -> str:
 
 
 def plant_broken_lines(planter: Planter) -> None:
-    """One of each fault that keeps a line from being read."""
+    """Plant one fault of each kind that makes a line unreadable."""
     p, draw = planter, planter.draw
     whole = p._line(p.record())
     p.line("not_utf8", whole.replace(b"a", b"\xff", 1))
@@ -114,7 +114,7 @@ def plant_broken_lines(planter: Planter) -> None:
 
 
 def plant_bad_fields(planter: Planter) -> None:
-    """One of each fault in the fields of a record."""
+    """Plant one fault of each kind in the fields of a record."""
     p, draw = planter, planter.draw
     record = p.record()
     answer = record.pop("output")
@@ -127,7 +127,7 @@ def plant_bad_fields(planter: Planter) -> None:
 
 
 def plant_odd_texts(planter: Planter) -> None:
-    """One of each thing that is odd in a text."""
+    """Plant one oddity of each kind in a text."""
     p, draw = planter, planter.draw
 
     def with_mark(mark: str) -> str:
@@ -148,7 +148,7 @@ def plant_odd_texts(planter: Planter) -> None:
 
 
 def plant_repeats(planter: Planter) -> None:
-    """One of each way in which a record repeats another."""
+    """Plant one repetition of each kind."""
     p, draw = planter, planter.draw
     record, index = p.pair()
     p.second("exact_duplicate", index, record)
@@ -167,7 +167,7 @@ def plant_repeats(planter: Planter) -> None:
 
 
 def plant_once(planter: Planter) -> None:
-    """What is told once for a whole file."""
+    """Plant the faults that are reported once per file."""
     planter.changed("unused_field", source="here")
     for _ in range(5):
         index = planter.free.pop()
@@ -177,7 +177,7 @@ def plant_once(planter: Planter) -> None:
 
 
 def check(folder: Path) -> tuple[set[Place], float]:
-    """What `fte check` finds, and how many seconds it takes."""
+    """Run `fte check`; return its findings and the seconds it took."""
     command = [sys.executable, "-m", "finetuning_exam", "check", "train.jsonl", "--json"]
     started = time.perf_counter()
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
@@ -189,7 +189,7 @@ def check(folder: Path) -> tuple[set[Place], float]:
 
 
 def main() -> int:
-    """Plant, check, compare."""
+    """Plant the faults, run the check, and compare."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--each", type=int, default=11)

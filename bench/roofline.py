@@ -1,12 +1,12 @@
-# ruff: noqa: T201, TID251 - a measurement prints its table
-"""The machine's own float32 matrix rate on a model's shapes: what no training step can exceed.
+# ruff: noqa: T201, TID251 - a benchmark prints its table
+"""Measure the machine's float32 matrix rate on a model's shapes, the limit of a training step.
 
     uv run python bench/roofline.py MODEL_FOLDER
 
 Each weight matrix of the model is multiplied as in the forward pass (x Wᵀ) and as in the input
-gradient (dy W), x and dy having 1,024 rows, on all cores this process may use; the median of 15.
-The rate P is all operations of one token over their time: each shape counts by the operations it
-has in the model, the head by the share of positions that are supervised.
+gradient (dy W), where x and dy have 1,024 rows, on all cores this process may use; the result is
+the median of 15 runs. The rate P is the operations of one token over their time: each shape is
+weighted by its operations in the model, the head by the share of supervised positions.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ WARM_UP = 2
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """One shape of weights: how often a token meets it, and FLOP/s in both directions."""
+    """One shape of weights: how often a token uses it, and FLOP/s in both directions."""
 
     outputs: int
     inputs: int
@@ -53,15 +53,15 @@ class Roofline:
 
 
 def uses(shape: ModelShape, supervised_share: float) -> dict[tuple[int, int], float]:
-    """How often a token meets each (outputs, inputs); the head is the last."""
+    """Count how often a token uses each (outputs, inputs); the head is the last."""
     counts: Counter[tuple[int, int]] = Counter((it.outputs, it.inputs) for it in shape.matrices)
     return {**counts, (shape.vocabulary, shape.width): supervised_share}
 
 
 class Product:
-    """The two products of one shape of weights, and the seconds of each of their runs.
+    """The two products of one shape of weights, and the seconds of each run.
 
-    They write into memory that is there already: fetching it is no part of the matrix rate.
+    They write into preallocated memory, since allocation is not part of the matrix rate.
     """
 
     def __init__(self, outputs: int, inputs: int, times: float) -> None:
@@ -73,7 +73,7 @@ class Product:
         self._backward_s: list[float] = []
 
     def run(self) -> None:
-        """Take the time of both once."""
+        """Time both products once."""
         started = time.perf_counter()
         torch.mm(self._x, self._weight.T, out=self._y)
         between = time.perf_counter()
@@ -82,7 +82,7 @@ class Product:
         self._backward_s.append(time.perf_counter() - between)
 
     def rate(self) -> Rate:
-        """Median rates, the first runs left out."""
+        """Return the median rates, without the warmup runs."""
         outputs, inputs = self._weight.shape
         flops = 2 * ROWS * outputs * inputs
         forward = flops / statistics.median(self._forward_s[WARM_UP:])
@@ -91,7 +91,7 @@ class Product:
 
 
 def measure(shape: ModelShape, supervised_share: float, repeats: int, threads: int) -> Roofline:
-    """Time every shape in turn, `repeats` times over, so that a slow moment spoils none alone."""
+    """Time all shapes in turn, `repeats` times, so that a slow moment does not affect just one."""
     torch.set_num_threads(threads)
     products = [Product(*size, times) for size, times in uses(shape, supervised_share).items()]
     for _ in range(WARM_UP + repeats):
@@ -101,7 +101,7 @@ def measure(shape: ModelShape, supervised_share: float, repeats: int, threads: i
 
 
 def combine(rates: list[Rate], threads: int) -> Roofline:
-    """All operations of a token over the time they take; the head's rate is the last."""
+    """Divide all operations of a token by the time they take; the last rate is the head's."""
     work = [it.times * it.outputs * it.inputs for it in rates]
     forward_s = sum(flops / it.forward for flops, it in zip(work, rates, strict=True))
     backward_s = sum(flops / it.backward for flops, it in zip(work, rates, strict=True))
@@ -118,11 +118,11 @@ def combine(rates: list[Rate], threads: int) -> Roofline:
 
 def main() -> None:
     """Measure one model's shapes."""
-    parser = argparse.ArgumentParser(description="Matrix rate on a model's shapes.")
+    parser = argparse.ArgumentParser(description="Measure the matrix rate on a model's shapes.")
     parser.add_argument("model", type=Path)
     parser.add_argument("--supervised_share", type=float, default=0.75)
     parser.add_argument("--repeats", type=int, default=FEWEST_REPEATS)
-    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     flags = parser.parse_args()
     found = measure(
         read_shape(flags.model),
@@ -136,7 +136,7 @@ def main() -> None:
         forward, backward = rate.forward / 1e9, rate.backward / 1e9
         print(f" {size:24} {rate.times:7.2f} {forward:9.1f} {backward:9.1f}")
     print(
-        f" all, by their operations {'':7} {found.forward / 1e9:9.1f} {found.backward / 1e9:9.1f}"
+        f" all, by operations       {'':7} {found.forward / 1e9:9.1f} {found.backward / 1e9:9.1f}"
     )
     print(f"P = {found.total / 1e9:.1f} GFLOP/s on {found.threads} threads")
     if flags.json:

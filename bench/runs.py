@@ -1,4 +1,4 @@
-"""The trainers that are compared, each run in a process of its own and watched from outside."""
+"""Run the trainers to compare, each in a separate process that is watched from outside."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Arm:
 
     @property
     def label(self) -> str:
-        """Its name in the plot."""
+        """The name in the plot."""
         if self.is_ours:
             return f"fte train, batch of {self.batch}"
         return f"plain TRL, batch {self.rows} × {self.accumulation}"
@@ -63,7 +63,7 @@ ARMS = (
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What both trainers are told, beside the batch and the number of steps."""
+    """The settings of both trainers, apart from the batch and the number of steps."""
 
     targets: tuple[str, ...]
     lora_r: int
@@ -73,7 +73,7 @@ class Recipe:
     seed: int
 
     def flags(self) -> list[str]:
-        """The recipe as flags, which have the same names in both."""
+        """The recipe as flags, which have the same names for both trainers."""
         return [
             *("--lora_target_modules", *self.targets),
             *("--lora_r", str(self.lora_r), "--lora_alpha", str(self.lora_alpha)),
@@ -84,7 +84,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """An optimizer step: when it ended, tokens since the start of the training, and its loss."""
+    """An optimizer step: when it ended, the tokens since the start of training, and its loss."""
 
     ended_s: float
     tokens: int
@@ -93,7 +93,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A process that ended well: `seen_s` is when each line of the watched file was seen."""
+    """A process that succeeded; `seen_s` is when each line of the watched file appeared."""
 
     wall_s: float
     peak_rss: int
@@ -104,7 +104,8 @@ class Child:
 class Run:
     """One repetition of one arm. `dtype` is the number format of the base.
 
-    `seen_tokens_per_second` is by this process's clock: of ours only, and not of a short run.
+    `seen_tokens_per_second` is measured by this process's clock, for `fte train` only; None for
+    short runs.
     """
 
     tokens_per_second: float
@@ -119,7 +120,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where one model is measured: its folder, the rows, and scratch space."""
+    """The inputs of the runs of one model: its folder, the rows, and scratch space."""
 
     model: Path
     work: Work
@@ -127,14 +128,14 @@ class Place:
 
 
 def run_child(command: Sequence[str], folder: Path, threads: int, watched: Path | None) -> Child:
-    """Run a command to its end with its output in folder/log.txt.
+    """Run a command, writing its output to folder/log.txt.
 
-    The peak is that of the process when the last line of the watched file was seen, or of its whole
-    life where nothing is watched or /proc does not tell. A child starts with its parent's peak, so
-    this process has to stay smaller than what it measures: it never loads torch.
+    The peak memory is taken when the last line of the watched file appears, or over the whole run
+    if nothing is watched or /proc is not available. A child starts with its parent's peak, so this
+    process must stay smaller than what it measures; it never loads torch.
 
     Raises:
-        SystemExit: the command failed, with the end of its log.
+        SystemExit: the command failed; the message has the end of its log.
     """
     environment = {
         **os.environ,
@@ -161,9 +162,9 @@ def run_child(command: Sequence[str], folder: Path, threads: int, watched: Path 
     wall_s = time.time() - started
     if process.returncode:
         tail = log.read_text(encoding="utf-8", errors="replace")[-3000:]
-        sys.exit(f"{tail}\n{shlex.join(command)}: ended with {process.returncode}")
+        sys.exit(f"{tail}\n{shlex.join(command)}: exited with {process.returncode}")
     own, whole = _bytes(resource.getrusage(resource.RUSAGE_SELF)), _bytes(usage)
-    assert whole > own, "the benchmark itself is larger than what it measures"
+    assert whole > own, "the benchmark uses more memory than the process it measures"
     return Child(wall_s, peak or whole, tuple(seen))
 
 
@@ -171,7 +172,7 @@ def run_child(command: Sequence[str], folder: Path, threads: int, watched: Path 
 def _child(
     command: Sequence[str], environment: dict[str, str], out: IO[bytes]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that does not outlive the benchmark."""
+    """Start a process that does not outlive the benchmark."""
     process = subprocess.Popen(command, env=environment, stdout=out, stderr=subprocess.STDOUT)
     try:
         yield process
@@ -197,7 +198,7 @@ def run_trl(place: Place, arm: Arm, recipe: Recipe, steps: int, threads: int, *e
     """Train with plain TRL.
 
     Raises:
-        SystemExit: it failed, or did not train on the rows as the project encodes them.
+        SystemExit: training failed, or its rows differ from the project's encoding.
     """
     with tempfile.TemporaryDirectory(dir=place.folder) as name:
         folder = Path(name)
@@ -229,10 +230,10 @@ def run_trl(place: Place, arm: Arm, recipe: Recipe, steps: int, threads: int, *e
 
 
 def run_fte(place: Place, arm: Arm, recipe: Recipe, steps: int, threads: int, *extra: str) -> Run:
-    """Train with `fte train`, with next to no exam.
+    """Train with `fte train`, with a minimal exam.
 
     Raises:
-        SystemExit: it failed, or did not train on the rows that were chosen.
+        SystemExit: training failed, or did not use the chosen rows.
     """
     with tempfile.TemporaryDirectory(dir=place.folder) as name:
         folder = Path(name)
@@ -252,7 +253,7 @@ def run_fte(place: Place, arm: Arm, recipe: Recipe, steps: int, threads: int, *e
         rows = read_metrics(out / METRICS)
         run: dict[str, Any] = read_run(out)
     if run["data"]["rows_sha256"] != hash_of_sequences(place.work.rows):
-        sys.exit("fte train did not train on the rows that were chosen")
+        sys.exit("fte train did not train on the chosen rows")
     ended, seen = steps_of_metrics(rows, child.seen_s)
     watched_s = seen[-1].ended_s - seen[warm_up(len(seen)) - 1].ended_s
     return Run(
@@ -270,9 +271,9 @@ def run_fte(place: Place, arm: Arm, recipe: Recipe, steps: int, threads: int, *e
 def steps_of_metrics(
     rows: Sequence[dict[str, float]], seen_s: Sequence[float]
 ) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
-    """The steps in metrics.jsonl, by the trainer's own clock and by when their rows were seen.
+    """Return the steps in metrics.jsonl, by the trainer's clock and by when their rows appeared.
 
-    A row's seconds since the training began are its tokens over its tokens per second.
+    A row's seconds since the start by the trainer's clock are its tokens over tokens per second.
     """
     steps = [(at, row) for at, row in zip(seen_s, rows, strict=True) if "tokens" in row]
     own = [
@@ -284,29 +285,29 @@ def steps_of_metrics(
 
 
 def tokens_per_second(steps: Sequence[Step]) -> float:
-    """Tokens over seconds, without the first steps: two, or all but one where there are fewer."""
+    """Return tokens per second without the first two steps, or without the first of two."""
     first = steps[warm_up(len(steps)) - 1]
     return (steps[-1].tokens - first.tokens) / (steps[-1].ended_s - first.ended_s)
 
 
 def warm_up(n_steps: int) -> int:
-    """How many of the steps are not counted.
+    """Return the number of steps that are not counted.
 
     Raises:
-        SystemExit: fewer than two were taken, which leaves none to count.
+        SystemExit: there are fewer than two steps.
     """
     if n_steps < 2:
-        sys.exit("at least two steps are needed: the first is not counted")
+        sys.exit("at least two steps are needed, since the first is not counted")
     return min(WARM_UP_STEPS, n_steps - 1)
 
 
 def check_same_rows(
     rows: Sequence[Encoded], ids: Sequence[list[int]], labels: Sequence[list[int]]
 ) -> None:
-    """See that TRL trains on the very ids and labels of the project's encoding.
+    """Check that TRL trains on exactly the ids and labels of the project's encoding.
 
     Raises:
-        SystemExit: it does not; the first row that differs is shown.
+        SystemExit: a row differs; the message shows the first one.
     """
     if len(rows) != len(ids):
         sys.exit(f"TRL trains on {len(ids)} rows, fte on {len(rows)}")
@@ -314,18 +315,18 @@ def check_same_rows(
         if list(row.ids) != theirs or list(row.labels) != marked:
             n_supervised = sum(label != -100 for label in marked)
             sys.exit(
-                f"row {index} is not the same in both: TRL has {len(theirs)} tokens, "
+                f"row {index} differs: TRL has {len(theirs)} tokens, "
                 f"{n_supervised} supervised; fte {len(row.ids)}, {row.n_supervised} supervised"
             )
 
 
 def same_batches(one: Run, other: Run) -> bool:
-    """Whether two runs had as many tokens in every step, which other rows would hardly have."""
+    """Return True if two runs had the same number of tokens in every step."""
     return [step.tokens for step in one.steps] == [step.tokens for step in other.steps]
 
 
 def count_threads() -> int:
-    """Cores that `fte train` uses, counted in another process because it loads torch."""
+    """Count the cores that `fte train` uses, in another process because this loads torch."""
     code = "from finetuning_exam.model.device import usable_cores; print(usable_cores())"
     return int(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
 
@@ -333,10 +334,10 @@ def count_threads() -> int:
 def prepare(
     name: str, folder: Path, n_rows: int, recipe: Recipe, flags: argparse.Namespace
 ) -> Place:
-    """Make the model where it is not there yet, choose the rows, and write them.
+    """Create the model unless it is cached, choose the rows, and write them.
 
     Raises:
-        SystemExit: there is no such data file.
+        SystemExit: the data file does not exist.
     """
     if not flags.data.is_file():
         sys.exit(f"--data {flags.data}: no such file")
@@ -350,25 +351,27 @@ def prepare(
 
 
 def common_flags(description: str) -> argparse.ArgumentParser:
-    """The flags of every comparison of both trainers."""
+    """Return a parser with the flags that all comparisons of the trainers share."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--data", type=Path, default=shapes.default_data())
-    parser.add_argument("--cache", type=Path, help="keep the models here; absent: made each time")
+    parser.add_argument("--cache", type=Path, help="keep the models in this folder")
     parser.add_argument("--targets", nargs="+", default=["q_proj", "k_proj", "v_proj", "o_proj"])
     parser.add_argument("--lora_r", type=int, default=4)
     parser.add_argument("--lora_alpha", type=int, default=8)
     parser.add_argument("--learning_rate", type=float, default=2e-4)
     parser.add_argument("--max_length", type=int, default=1024)
     parser.add_argument("--seed", type=int, default=42)
-    parser.add_argument("--fte_args", default="", help="more flags for fte train, in one string")
-    parser.add_argument("--trl_args", default="", help="more flags for bench/plain_trl.py")
-    parser.add_argument("--json", type=Path, help="write everything here")
-    parser.add_argument("--plot", type=Path, help="draw it here (SVG)")
+    parser.add_argument("--fte_args", default="", help="more flags for fte train, as one string")
+    parser.add_argument(
+        "--trl_args", default="", help="more flags for bench/plain_trl.py, as one string"
+    )
+    parser.add_argument("--json", type=Path, help="write all results to this file")
+    parser.add_argument("--plot", type=Path, help="write a plot (SVG) to this file")
     return parser
 
 
 def recipe_of(flags: argparse.Namespace) -> Recipe:
-    """The recipe in the flags."""
+    """Build the recipe from the flags."""
     return Recipe(
         tuple(flags.targets),
         flags.lora_r,

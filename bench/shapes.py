@@ -1,10 +1,10 @@
-# ruff: noqa: T201, TID251 - a script that makes models; it prints their folder
-"""Models and rows to measure on, and how many operations a LoRA step needs on them.
+# ruff: noqa: T201, TID251 - a script that creates models and prints their folder
+"""Models and rows for the benchmarks, and the operations that a LoRA step on them needs.
 
     uv run python bench/shapes.py smollm2-135m --data train.jsonl --out models/smollm2
 
-makes a model folder of a public model's architecture with seeded random weights (what they are
-does not change how long a step takes) and a byte-level BPE tokenizer trained on the data.
+creates a model folder with a public model's architecture, seeded random weights (their values do
+not affect the time of a step) and a byte-level BPE tokenizer trained on the data.
 """
 
 from __future__ import annotations
@@ -32,13 +32,11 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 END = "<|endoftext|>"
 FEWEST_TIMES = 2
-"""A pair of tokens that occurs less often is not merged."""
+"""Pairs of tokens that occur less often are not merged."""
 ROWS_FOR_TRL, ROWS_FOR_FTE, EXAM_FILE = "rows_trl.jsonl", "rows_fte.jsonl", "exam.jsonl"
 EXAM = (("What is one and one?", "Two."), ("What is two and two?", "Four."))
-
-
 MODELS = (BUILTIN_MODEL, "smollm2-135m", "qwen3-0.6b")
-"""What can be measured: the built-in base, and the shapes of two public models."""
+"""The built-in base, and the shapes of two public models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +50,10 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """The sizes of a model that say what a token costs.
+    """The sizes of a model that determine the cost of a token.
 
-    `n_body` counts all weights but the embedding and the head; `query_width` is heads × head width.
+    `n_body` counts all weights except the embedding and the head; `query_width` is heads × head
+    width.
     """
 
     matrices: tuple[Matrix, ...]
@@ -67,7 +66,7 @@ class ModelShape:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """The rows that are trained on, as the project encodes them, in the order of the file."""
+    """The training rows as the project encodes them, in the order of the file."""
 
     examples: tuple[Example, ...]
     rows: tuple[Encoded, ...]
@@ -86,24 +85,24 @@ class Work:
 
     @property
     def n_tokens(self) -> int:
-        """Tokens of all rows, without padding."""
+        """The number of tokens in all rows, without padding."""
         return sum(len(row.ids) for row in self.rows)
 
     @property
     def supervised_share(self) -> float:
-        """Share of the positions that have a label."""
+        """The share of positions that have a label."""
         return sum(row.n_supervised for row in self.rows) / self.n_tokens
 
     @property
     def mean_own_length(self) -> float:
-        """Length of the row a token stands in, in the mean over tokens."""
+        """The length of a token's row, averaged over tokens."""
         return sum(len(row.ids) ** 2 for row in self.rows) / self.n_tokens
 
 
 def lora_parameters(shape: ModelShape, targets: Sequence[str], r: int) -> int:
-    """Parameters of an adapter of rank r: r · (inputs + outputs) for each matrix it sits on.
+    """Count the parameters of a rank-r adapter: r · (inputs + outputs) per adapted matrix.
 
-    `targets` are last parts of names, or `all-linear` alone.
+    `targets` are last components of names, or only `all-linear`.
 
     Raises:
         ValueError: no matrix has one of the names.
@@ -113,7 +112,7 @@ def lora_parameters(shape: ModelShape, targets: Sequence[str], r: int) -> int:
     else:
         names = {matrix.name.rsplit(".", 1)[-1] for matrix in shape.matrices}
         if missing := sorted(set(targets) - names):
-            raise ValueError(f"no matrix is called {', '.join(missing)}")
+            raise ValueError(f"no matrix is named {', '.join(missing)}")
         chosen = tuple(it for it in shape.matrices if it.name.rsplit(".", 1)[-1] in targets)
     return sum(r * (matrix.inputs + matrix.outputs) for matrix in chosen)
 
@@ -121,17 +120,18 @@ def lora_parameters(shape: ModelShape, targets: Sequence[str], r: int) -> int:
 def lora_flops_per_token(
     shape: ModelShape, n_lora: int, supervised_share: float, mean_own_length: float
 ) -> float:
-    """Floating-point operations that a LoRA step cannot do without, per real token.
+    """Count the floating-point operations that a LoRA step needs at least, per real token.
 
-    4 N: forward pass and input gradients of the N frozen weights of the body; they have no
-    gradient of their own. 4 s H: the same of the head, H = vocabulary × width, at the share s of
-    positions that are supervised. 6 P: forward pass and both gradients of the P weights of the
-    adapter. Attention: 4 · c · d forward and 10 · c · d backward (with the scores computed again,
-    as flash attention does: Dao et al. 2022) in each layer, c being the positions that a token
-    looks at, on average half of its own row, and d the width of all heads.
+    - 4 N: forward pass and input gradients of the N frozen weights of the body, which need no
+      weight gradients.
+    - 4 s H: the same for the head, H = vocabulary × width, at the share s of supervised positions.
+    - 6 P: forward pass and both gradients of the P weights of the adapter.
+    - Attention: 4 · c · d forward and 10 · c · d backward (recomputing the scores as flash
+      attention does, Dao et al. 2022) per layer, where c is the number of positions a token
+      attends to, on average half of its row, and d the width of all heads.
 
-    No padding, no recomputed layer and no head at unsupervised positions is counted: LoRA-MFU,
-    real tokens per second times this over the machine's matrix rate, pays for none of them.
+    Padding, recomputed layers and the head at unsupervised positions are not counted, so they lower
+    LoRA-MFU: real tokens per second times this number, over the machine's matrix rate.
     """
     body = 4 * shape.n_body
     head = 4 * supervised_share * shape.vocabulary * shape.width
@@ -140,7 +140,7 @@ def lora_flops_per_token(
 
 
 def read_shape(folder: Path) -> ModelShape:
-    """The sizes of the model in a folder, from its config and the headers of its weight files."""
+    """Read the sizes of a model from its config and the headers of its weight files."""
     from safetensors import safe_open
 
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -167,21 +167,21 @@ def read_shape(folder: Path) -> ModelShape:
 
 
 def default_data() -> Path:
-    """Six hundred alpaca rows where they lie beside the project, else the project's own rows."""
+    """Return the file of 600 Alpaca rows if it is there, else the project's train.jsonl."""
     beside = ROOT.parent / "shared" / "data" / "alpaca_600.json"
     return beside if beside.is_file() else ROOT / "train.jsonl"
 
 
 def read_examples(data: Path) -> tuple[Example, ...]:
-    """The examples of a file that ask one question and answer it; conversations are left out."""
+    """Read the single-turn examples of a file; conversations are left out."""
     records = read_records([str(data)], FieldSettings())
     return tuple(it for it in records.examples if it.instruction and not it.earlier)
 
 
 def choose_work(data: Path, model: Path, n_rows: int, max_length: int, seed: int) -> Work:
-    """A seeded sample of a file's rows, in the order of the file.
+    """Draw a seeded sample of a file's rows, in the order of the file.
 
-    Rows that are longer than `max_length`, or hold a special token's text, are not drawn.
+    Rows longer than `max_length`, or containing the text of a special token, are not drawn.
     """
     encoder = make_encoder(load_tokenizer(model), "plain")
     examples = read_examples(data)
@@ -195,9 +195,10 @@ def choose_work(data: Path, model: Path, n_rows: int, max_length: int, seed: int
 
 
 def model_folder(name: str, cache: Path, data: Path) -> Path:
-    """Where a model lies, or is to be made: the tokenizer of a shape depends on the data.
+    """Return the folder of a model, whether or not it exists yet.
 
-    `name` is one of `MODELS` or a folder.
+    `name` is one of `MODELS` or a folder. The folder of a shape depends on the data, on which its
+    tokenizer is trained.
     """
     if name in MODELS[1:]:
         return cache / f"{name}-{file_sha256(data)[:8]}"
@@ -205,7 +206,7 @@ def model_folder(name: str, cache: Path, data: Path) -> Path:
 
 
 def make_model(name: str, data: Path, folder: Path, seed: int = 0) -> None:
-    """Write a model of a public architecture with random float32 weights and a tokenizer."""
+    """Write a model with a public architecture, random float32 weights and a tokenizer."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -215,7 +216,7 @@ def make_model(name: str, data: Path, folder: Path, seed: int = 0) -> None:
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     model.save_pretrained(folder)
     n_parameters = model.num_parameters() / 1e6
-    print(f"{folder}: {n_parameters:.0f} M parameters, {n_entries:,} entries in the tokenizer")
+    print(f"{folder}: {n_parameters:.0f} M parameters, {n_entries:,} tokenizer entries")
 
 
 def _config(name: str) -> PreTrainedConfig:
@@ -251,7 +252,7 @@ def _config(name: str) -> PreTrainedConfig:
 
 
 def _make_tokenizer(texts: Sequence[str], config: PreTrainedConfig, folder: Path) -> int:
-    """Train and save a byte-level BPE of at most the model's vocabulary; its size."""
+    """Train and save a byte-level BPE tokenizer; return its size, at most the vocabulary's."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -271,10 +272,12 @@ def _make_tokenizer(texts: Sequence[str], config: PreTrainedConfig, folder: Path
 
 
 def main() -> None:
-    """Make one model."""
-    parser = argparse.ArgumentParser(description="Make a model folder with random weights.")
+    """Create one model."""
+    parser = argparse.ArgumentParser(description="Create a model folder with random weights.")
     parser.add_argument("name", choices=MODELS[1:])
-    parser.add_argument("--data", type=Path, default=default_data(), help="for the tokenizer")
+    parser.add_argument(
+        "--data", type=Path, default=default_data(), help="file to train the tokenizer on"
+    )
     parser.add_argument("--out", type=Path, required=True)
     flags = parser.parse_args()
     make_model(flags.name, flags.data, flags.out)

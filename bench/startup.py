@@ -1,14 +1,14 @@
-# ruff: noqa: T201 - a measurement prints its table
-"""How long a user waits before a command does its work.
+# ruff: noqa: T201 - a benchmark prints its table
+"""Measure how long a user waits before a command starts its work.
 
     uv run bench/startup.py
     uv run bench/startup.py --runs 9 --adapter output --json out.json
 
-Every case is a fresh process, timed by the wall clock from its start until it ends, or until it has
-done what the case names: the first answer printed, the first step in metrics.jsonl. One round that
-is not counted fills the caches of the disk; then all cases run by turns, so that a machine that
-slows down slows all of them. The plain load is what `fte compare` cannot do without: torch,
-Transformers and PEFT imported, the adapter, its base and the tokenizer loaded.
+Each case is a new process, timed by the wall clock from its start until it exits or reaches a
+point: the first answer printed, or the first step in metrics.jsonl. An uncounted first round fills
+the disk caches; after that the cases alternate, so that a slower machine slows all of them. The
+plain load is the minimum that `fte compare` needs: importing torch, Transformers and PEFT, and
+loading the adapter, its base and the tokenizer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO
 
 from finetuning_exam.model.folder import adapter_origin, find_model_folder
 from finetuning_exam.training.progress import read_metrics
@@ -50,17 +49,17 @@ print({READY!r}, flush=True)
 """
 PLAIN, COMPARE = "plain load of base and adapter", "fte compare, to the first answer"
 HELP_S, CHECK_S, COMPARE_RATIO = 0.3, 3.0, 1.2
-"""The goals: seconds, seconds for 6,000 rows, and times the plain load."""
+"""Goals: seconds for --help, seconds for 6,000 rows, and multiple of the plain load."""
 POLL_S = 0.005
 TIMEOUT_S = 300.0
 
 Until = Callable[[subprocess.Popen[str]], bool]
-"""Waits for what a case is timed to; false if the process ended or failed without it."""
+"""Waits until a case is done; False if the process failed or exited before that."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A command, and what its time runs to. `goal_s` is in seconds."""
+    """A command, the point up to which it is timed, and the goal in seconds."""
 
     name: str
     command: tuple[str, ...]
@@ -69,13 +68,13 @@ class Case:
 
 
 def ended(process: subprocess.Popen[str]) -> bool:
-    """The process has ended well; what it said is thrown away."""
+    """Wait until the process has exited successfully, discarding its output."""
     process.communicate(timeout=TIMEOUT_S)
     return process.returncode == 0
 
 
-def said(text: str) -> Until:
-    """A line on standard output holds this text."""
+def printed(text: str) -> Until:
+    """Wait until a line on standard output contains this text."""
 
     def wait(process: subprocess.Popen[str]) -> bool:
         assert process.stdout is not None
@@ -85,7 +84,7 @@ def said(text: str) -> Until:
 
 
 def stepped(metrics: Path) -> Until:
-    """The metrics tell of an optimizer step."""
+    """Wait until the metrics have an optimizer step."""
 
     def wait(process: subprocess.Popen[str]) -> bool:
         give_up_at = time.monotonic() + TIMEOUT_S
@@ -99,10 +98,10 @@ def stepped(metrics: Path) -> Until:
 
 
 def seconds(case: Case) -> float:
-    """Wall time of a case in a process of its own, which is then ended.
+    """Return the wall time of a case in a new process, which is then killed.
 
     Raises:
-        SystemExit: the process failed, with the end of what it said.
+        SystemExit: the process failed; the message has the end of its errors.
     """
     environment = {**os.environ, "COLUMNS": "200", "HF_HUB_OFFLINE": "1"}
     with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
@@ -122,17 +121,13 @@ def seconds(case: Case) -> float:
             finally:
                 process.kill()
         if not is_done:
-            sys.exit(f"{case.name}: did not get there.\n{_tail(errors)}")
+            errors.seek(0)
+            sys.exit(f"{case.name}: failed.\n{errors.read()[-2000:]}")
     return took
 
 
-def _tail(file: IO[str]) -> str:
-    file.seek(0)
-    return file.read()[-2000:]
-
-
 def make_cases(data: Path, adapter: Path, run_folder: Path) -> tuple[Case, ...]:
-    """What is measured, in the order of the table."""
+    """Return all cases, in the order of the table."""
     n_rows = sum(1 for line in data.read_bytes().splitlines() if line.strip())
     base = str(find_model_folder(adapter_origin(adapter).base_name))
     python = (sys.executable, "-c")
@@ -146,8 +141,8 @@ def make_cases(data: Path, adapter: Path, run_folder: Path) -> tuple[Case, ...]:
         *helps,
         Case(f"fte check, {n_rows:,} rows", (*FTE, "check", str(data)), ended, check_goal_s),
         Case("import torch", (*python, "import torch"), ended),
-        Case(PLAIN, (*python, PLAIN_LOAD, base, str(adapter)), said(READY)),
-        Case(COMPARE, (*FTE, "compare", "--adapter", str(adapter), QUESTION), said(QUESTION)),
+        Case(PLAIN, (*python, PLAIN_LOAD, base, str(adapter)), printed(READY)),
+        Case(COMPARE, (*FTE, "compare", "--adapter", str(adapter), QUESTION), printed(QUESTION)),
         Case(
             "fte train, to the first step",
             (*_train(run_folder, 2), "--logging_steps", "1"),
@@ -162,7 +157,7 @@ def _train(folder: Path, steps: int) -> tuple[str, ...]:
 
 
 def measure(cases: Sequence[Case], runs: int, run_folder: Path) -> dict[str, list[float]]:
-    """Seconds of every case in every round but the first, by the case's name."""
+    """Return the seconds of each case in every round but the first, by the case's name."""
     found: dict[str, list[float]] = {case.name: [] for case in cases}
     for round_ in range(runs + 1):
         for case in cases:
@@ -174,12 +169,12 @@ def measure(cases: Sequence[Case], runs: int, run_folder: Path) -> dict[str, lis
 
 
 def compare_ratio(found: dict[str, list[float]]) -> float:
-    """How many times the plain load it takes `fte compare` to answer."""
+    """Return the time of `fte compare` to its first answer as a multiple of the plain load."""
     return statistics.median(found[COMPARE]) / statistics.median(found[PLAIN])
 
 
 def table(cases: Sequence[Case], found: dict[str, list[float]]) -> list[str]:
-    """The lines of the table: seconds, 80 columns."""
+    """Format the table of seconds, in 80 columns."""
     lines = [f"{'seconds':<38}{'median':>9}{'lowest':>9}{'highest':>9}{'goal':>9}", "-" * 74]
     for case in cases:
         times = found[case.name]
@@ -193,7 +188,7 @@ def table(cases: Sequence[Case], found: dict[str, list[float]]) -> list[str]:
 
 
 def machine() -> dict[str, str | int]:
-    """What the figures depend on."""
+    """Describe the machine and the library versions."""
     has_affinity = hasattr(os, "sched_getaffinity")
     return {
         "machine": platform.machine(),
@@ -204,14 +199,14 @@ def machine() -> dict[str, str | int]:
 
 
 def main() -> None:
-    """Measure, print the table, and write the figures if asked for."""
+    """Measure, print the table, and optionally write the figures."""
     parser = argparse.ArgumentParser(description="Measure how long commands take to start.")
-    parser.add_argument("--runs", type=int, default=5, help="rounds that are counted")
+    parser.add_argument("--runs", type=int, default=5, help="counted rounds")
     parser.add_argument(
         "--data", type=Path, default=next(it for it in DATA if it.is_file()), help="JSON lines"
     )
-    parser.add_argument("--adapter", type=Path, help="absent: one of a single step is made")
-    parser.add_argument("--json", type=Path, help="where to write the figures")
+    parser.add_argument("--adapter", type=Path, help="default: train one for a single step")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         run_folder = Path(scratch) / "run"
@@ -222,7 +217,7 @@ def main() -> None:
         found = measure(cases, given.runs, run_folder)
     here = machine()
     print(", ".join(f"{name} {value}" for name, value in here.items()))
-    print(f"median of {given.runs} runs by turns\n")
+    print(f"median of {given.runs} alternating runs\n")
     print("\n".join(table(cases, found)))
     if given.json:
         content = {**here, "seconds": found, "compare_to_plain": compare_ratio(found)}

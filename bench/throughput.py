@@ -1,21 +1,20 @@
-# ruff: noqa: T201 - a measurement prints its table
-"""Tokens per second of `fte train` against plain TRL and against the machine's own matrix rate.
+# ruff: noqa: T201 - a benchmark prints its table
+"""Measure tokens per second of `fte train` against plain TRL and the machine's matrix rate.
 
     uv run bench/throughput.py
     uv run bench/throughput.py --models builtin --max_steps 6 --repeat 1
     uv run bench/throughput.py --models smollm2-135m qwen3-0.6b --json out.json --plot out.svg
 
-Five arms, one after the other and all of them again for each repetition, each in a process of its
-own with as many threads as this process may use cores: plain TRL (bench/plain_trl.py) with 1 row
-× 2 accumulated and with 8 rows × 1, `fte train` with optimizer batches of 2 and of 8 rows, and
-the matrix rate (bench/roofline.py). Both trainers load the same folder and get the same rows,
-seed and recipe (LoRA, AdamW, constant learning rate, no dropout); what TRL made of the rows is
-compared with the project's own encoding, id by id and label by label.
+Each repetition runs five arms in turn, each in a separate process with one thread per usable core:
+plain TRL (bench/plain_trl.py) with 1 row × 2 accumulated and with 8 rows × 1, `fte train` with
+optimizer batches of 2 and of 8 rows, and the matrix rate (bench/roofline.py). Both trainers load
+the same folder and get the same rows, seed and recipe (LoRA, AdamW, constant learning rate, no
+dropout). TRL's encoding of the rows is compared with the project's, id by id and label by label.
 
-Counted are real tokens, without padding, over all steps but the first two (the first, where only
-two are taken). The time to the first step is wall time from the start of the process to the end of
-the first optimizer step. The peak of memory is that of loading and training (on Linux; elsewhere
-the short exam of `fte train` is in it).
+Speed counts real tokens, without padding, over all steps but the first two (but the first, if there
+are only two). The time to the first step is the wall time from the start of the process to the end
+of the first optimizer step. The memory peak covers loading and training (outside Linux also the
+short exam of `fte train`).
 """
 
 from __future__ import annotations
@@ -52,13 +51,13 @@ STEPS = {
     "smollm2-135m": {2: 12, 8: 3},
     "qwen3-0.6b": {2: 6, 8: 2},
 }
-"""Optimizer steps by rows in a batch: on two cores at most a minute of plain TRL with batches of 2,
-and a few minutes with batches of 8 of the larger models, where each step takes that long."""
+"""Optimizer steps by rows in a batch. On two cores plain TRL takes at most a minute with batches of
+2, and a few minutes with batches of 8 of the larger models, whose steps are that long."""
 IDLE = 0.5
 
 
 def run_roofline(place: Place, threads: int) -> dict[str, Any]:
-    """What bench/roofline.py finds on the model's shapes."""
+    """Run bench/roofline.py on the model's shapes."""
     with tempfile.TemporaryDirectory(dir=place.folder) as name:
         folder = Path(name)
         found = folder / "roofline.json"
@@ -71,7 +70,7 @@ def run_roofline(place: Place, threads: int) -> dict[str, Any]:
 
 
 def measure(name: str, place: Place, recipe: Recipe, flags: argparse.Namespace) -> Measured:
-    """Run all arms of one model, all once before any again."""
+    """Run all arms of one model, one round per repetition."""
     work, threads = place.work, flags.threads
     shape = shapes.read_shape(place.model)
     n_lora = shapes.lora_parameters(shape, recipe.targets, recipe.lora_r)
@@ -87,7 +86,7 @@ def measure(name: str, place: Place, recipe: Recipe, flags: argparse.Namespace) 
             extra = shlex.split(flags.fte_args if arm.is_ours else flags.trl_args)
             run = train(place, arm, recipe, steps, threads, *extra)
             if run.threads != threads:
-                sys.exit(f"{arm.name} ran on {run.threads} threads, not on {threads}")
+                sys.exit(f"{arm.name} ran on {run.threads} threads instead of {threads}")
             done.append(run)
             print(
                 f"{at} {arm.name}: {figure(run.tokens_per_second)} tokens/s, "
@@ -108,22 +107,20 @@ def measure(name: str, place: Place, recipe: Recipe, flags: argparse.Namespace) 
 
 
 def main() -> None:
-    """Measure the models that were asked for."""
+    """Measure the requested models."""
     parser = common_flags("Tokens per second of fte train against plain TRL.")
     parser.add_argument("--models", nargs="+", choices=shapes.MODELS, default=["smollm2-135m"])
     names = [arm.name for arm in ARMS]
     parser.add_argument("--arms", nargs="+", choices=names, default=names)
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--rows", type=int, help="absent: as many as the steps take once")
-    parser.add_argument("--max_steps", type=int, help="absent: a minute of plain TRL")
+    parser.add_argument("--rows", type=int, help="default: enough for one pass")
+    parser.add_argument("--max_steps", type=int, help="default: about a minute of plain TRL")
     flags = parser.parse_args()
     flags.threads = count_threads()
     recipe = recipe_of(flags)
     flags.load_before = os.getloadavg()[0]
     if flags.load_before > IDLE:
-        print(
-            f"The load is {flags.load_before:.1f}: on a machine that is not idle figures are low."
-        )
+        print(f"The load average is {flags.load_before:.1f}; figures are lower on a busy machine.")
     results = []
     for name in flags.models:
         with tempfile.TemporaryDirectory() as folder:

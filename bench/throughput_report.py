@@ -1,4 +1,4 @@
-"""What bench/throughput.py measured, as a table, a plot and JSON."""
+"""The results of bench/throughput.py as a table, a plot and JSON."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from runs import ARMS, WARM_UP_STEPS, Arm, Recipe, Run, same_batches, warm_up
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "finetuning-exam")
 VARIABLES = ("OMP_NUM_THREADS", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "LD_PRELOAD")
 CLOCK_SHARE = 0.05
-"""How far the speed that `fte train` tells may be from the wall clock's before it is said."""
+"""Relative difference between the reported speed and the wall clock's that needs a note."""
 OURS, THEIRS = "#3180c2", "#9a9a9a"
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """All repetitions of all arms on one model; `rooflines` are what bench/roofline.py found."""
+    """All repetitions of all arms on one model; `rooflines` are results of bench/roofline.py."""
 
     model: str
     n_rows: int
@@ -39,26 +39,26 @@ class Measured:
 
     @property
     def machine_rate(self) -> float:
-        """P: FLOP/s of the model's matrix products, the median of the repetitions."""
+        """P: FLOP/s of the model's matrix products, the median over repetitions."""
         return statistics.median(float(it["total"]) for it in self.rooflines)
 
     def speed(self, name: str) -> float:
-        """Median tokens per second of an arm, not a number where it was not run."""
+        """Return the median tokens per second of an arm; NaN if it did not run."""
         found = [it.tokens_per_second for arm, runs in self.runs if arm.name == name for it in runs]
         return statistics.median(found) if found else float("nan")
 
     def mfu(self, name: str) -> float:
-        """LoRA-MFU of an arm: what it needs at least, over what the machine can do."""
+        """Return the LoRA-MFU of an arm: required FLOP/s over the machine's matrix rate."""
         return self.speed(name) * self.flops_per_token / self.machine_rate
 
 
 def figure(value: float) -> str:
-    """Three digits and more."""
+    """Format a number with at least three digits."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
 
 
 def table(results: Sequence[Measured]) -> str:
-    """What was measured, in 80 columns."""
+    """Format all results in 80 columns."""
     lines = [
         f"{'':12} {'':8} {'':8} {'':13} {'times plain TRL':>14} {'LoRA':>4} {'peak':>6} {'1st':>6}",
         f"{'model':12} {'arm':8} {'tokens/s':>8} {'min–max':>13} {'1×2':>7} {'8×1':>6} "
@@ -81,11 +81,11 @@ def table(results: Sequence[Measured]) -> str:
 
 
 def _notes(result: Measured) -> Iterator[str]:
-    """What a reader of the table has to know, a model at a time."""
+    """Notes on one model that a reader of the table needs."""
     yield (
         f"{result.model}: {result.n_rows} rows of {result.mean_length:.0f} tokens, "
         f"{result.supervised_share:.0%} supervised; "
-        f"{result.flops_per_token / 1e9:.3f} GFLOP a token,"
+        f"{result.flops_per_token / 1e9:.3f} GFLOP per token,"
     )
     halves = [
         f"{name} {statistics.median(it[key] for it in result.rooflines) / 1e9:.0f}"
@@ -107,7 +107,7 @@ def _notes(result: Measured) -> Iterator[str]:
 
 
 def plot(results: Sequence[Measured], path: Path) -> None:
-    """Bars of tokens per second, a panel for each model, with the range of the repetitions."""
+    """Plot tokens per second as bars, one panel per model, with the range of repetitions."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -141,7 +141,7 @@ def plot(results: Sequence[Measured], path: Path) -> None:
 
 
 def to_json(results: Sequence[Measured], recipe: Recipe, flags: argparse.Namespace) -> str:
-    """Everything that was measured, and on what."""
+    """Return all results, settings and the machine as JSON."""
     whole = {
         "settings": {
             "recipe": asdict(recipe),
@@ -177,7 +177,7 @@ def to_json(results: Sequence[Measured], recipe: Recipe, flags: argparse.Namespa
 
 
 def machine(threads: int) -> dict[str, Any]:
-    """The processor, the threads, the versions, and what in the environment counts."""
+    """Describe the processor, threads, versions and relevant environment variables."""
     return {
         "cpu": cpu_name(),
         "system": platform.platform(),
@@ -189,7 +189,7 @@ def machine(threads: int) -> dict[str, Any]:
 
 
 def cpu_name() -> str:
-    """The processor, as the system names it."""
+    """Return the name of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

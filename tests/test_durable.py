@@ -1,4 +1,4 @@
-"""Specification of writing: whole or not at all, and every changed byte noticed."""
+"""Specification of durable writes: they are atomic, and manifests reveal every changed byte."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_text_is_written_as_it_is() -> None:
-    """UTF-8, line feeds alone, the old text replaced, no other file left."""
+    """Text is written as UTF-8 with line endings unchanged, replacing the old file only."""
     path = Path("a.txt")
     write_text(path, "a longer text than the next one\n")
     write_text(path, "ä\n\r\n😀")
@@ -52,8 +52,8 @@ def test_a_text_is_written_as_it_is() -> None:
         (
             errno.EIO,
             DiskError,
-            "a.txt: the disk failed to write it (Input/output error). "
-            "Look after the disk, or give another --output_dir.",
+            "a.txt: the disk reported an error (Input/output error). "
+            "Check the disk, or use another --output_dir.",
         ),
     ],
 )
@@ -63,7 +63,7 @@ def test_a_write_that_fails_keeps_the_old_file(
     kind: type[DiskError | UsageError],
     message: str,
 ) -> None:
-    """If the bytes do not reach the disk, the old text stays and nothing is left beside it."""
+    """If the bytes do not reach the disk, the old file stays and no temporary file is left."""
     path = Path("a.txt")
     write_text(path, "old")
 
@@ -78,8 +78,8 @@ def test_a_write_that_fails_keeps_the_old_file(
     assert os.listdir() == ["a.txt"]
 
 
-def test_a_text_that_is_no_unicode_leaves_nothing_behind() -> None:
-    """A name that is not UTF-8, as Linux allows, does not end a run with half a file."""
+def test_text_that_is_not_unicode_leaves_nothing_behind() -> None:
+    """A file name that is not UTF-8 (Linux allows it) never leaves a partial file."""
     path = Path("run.json")
     write_json(path, {"path": "old"})
     with contextlib.suppress(UsageError):
@@ -88,15 +88,15 @@ def test_a_text_that_is_no_unicode_leaves_nothing_behind() -> None:
     assert isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
 
 
-def test_a_file_in_no_folder_cannot_be_written() -> None:
-    """A missing folder is told with the path and the reason."""
+def test_a_file_in_a_missing_folder_cannot_be_written() -> None:
+    """The error names the path and the reason."""
     with pytest.raises(UsageError) as caught:
         write_text(Path("gone/a.txt"), "x")
     assert str(caught.value) == "gone/a.txt: cannot be written (No such file or directory)."
 
 
 def test_json_is_strict_indented_and_ends_with_a_newline() -> None:
-    """Keys keep their order, text stays readable, and NaN is refused before anything is lost."""
+    """Keys keep their order, text stays readable, and NaN is refused before the file changes."""
     path = Path("a.json")
     write_json(path, {"b": ["ä", None], "a": 1.5})
     assert path.read_bytes() == '{\n  "b": [\n    "ä",\n    null\n  ],\n  "a": 1.5\n}\n'.encode()
@@ -106,7 +106,7 @@ def test_json_is_strict_indented_and_ends_with_a_newline() -> None:
 
 
 def test_a_file_s_hash_is_that_of_its_bytes() -> None:
-    """SHA-256 in hexadecimal."""
+    """The hash is SHA-256 in hexadecimal."""
     Path("a").write_bytes(b"abc\r\n")
     assert file_sha256(Path("a")) == hashlib.sha256(b"abc\r\n").hexdigest()
 
@@ -120,7 +120,7 @@ def _fill(folder: Path) -> None:
 
 
 def test_a_folder_appears_whole_and_sealed() -> None:
-    """What was written is there with a manifest, nothing is beside it, and the old one is gone."""
+    """The new files and their manifest replace the old folder, and nothing else is left."""
     place = Path("place")
     write_folder(place, _fill)
     write_folder(place, lambda folder: (folder / "c").touch())
@@ -142,7 +142,7 @@ def test_a_folder_appears_whole_and_sealed() -> None:
 def test_a_folder_that_cannot_be_written_leaves_the_old_one(
     error: BaseException, kind: type[BaseException]
 ) -> None:
-    """Whatever goes wrong, the place is as it was and nothing is beside it."""
+    """Whatever goes wrong, the old folder is unchanged and nothing else is left."""
     place = Path("place")
     write_folder(place, _fill)
 
@@ -163,8 +163,8 @@ def _stage(write: object) -> None:
         write(aside)
 
 
-def test_staged_files_come_to_their_names_together() -> None:
-    """Files are written aside, and then replace those of their names."""
+def test_staged_files_replace_the_old_ones_together() -> None:
+    """Files are written to a temporary folder first, then replace those of the same names."""
     Path("a.txt").write_text("old", encoding="utf-8")
     with staged(Path()) as aside:
         _fill(aside)
@@ -174,7 +174,7 @@ def test_staged_files_come_to_their_names_together() -> None:
 
 
 def test_leftovers_are_swept_and_nothing_else() -> None:
-    """What a kill left half done goes; hidden files of others stay."""
+    """Remains of interrupted writes are removed; other hidden files stay."""
     for name in (".checkpoint-3.partial", ".checkpoint-2.removed"):
         Path(name).mkdir()
         (Path(name) / "x").touch()
@@ -186,7 +186,7 @@ def test_leftovers_are_swept_and_nothing_else() -> None:
 
 
 def test_a_folder_is_removed_by_its_name_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Killed in the middle of a removal, the name is already gone."""
+    """If the process is killed during a removal, the name is already gone."""
     write_folder(Path("place"), _fill)
     monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)
     remove_folder(Path("place"))
@@ -205,7 +205,7 @@ def sealed() -> Path:
 
 
 def test_every_flipped_bit_is_noticed(sealed: Path) -> None:
-    """One bit anywhere, in a file or in the manifest itself."""
+    """A single flipped bit is noticed, in a file and in the manifest itself."""
     draw = random.Random(0)
     for path in sorted(sealed.iterdir()):
         content = path.read_bytes()
@@ -221,7 +221,7 @@ def test_every_flipped_bit_is_noticed(sealed: Path) -> None:
 
 
 def test_missing_cut_and_longer_files_are_named(sealed: Path) -> None:
-    """Each fault is a line that says which file and what."""
+    """Each fault is one line that names the file and the problem."""
     content = (sealed / "b.bin").read_bytes()
     (sealed / "b.bin").write_bytes(content[:100])
     assert manifest_faults(sealed) == ("b.bin has 100 bytes, not 256",)
@@ -235,24 +235,24 @@ def test_missing_cut_and_longer_files_are_named(sealed: Path) -> None:
     assert manifest_faults(sealed) == ("manifest.json is missing",)
 
 
-def test_what_is_needed_must_be_named(sealed: Path) -> None:
-    """A file that the manifest does not vouch for cannot be needed."""
+def test_needed_files_must_be_listed(sealed: Path) -> None:
+    """A needed file that the manifest does not list is a fault."""
     (sealed / "new").touch()
     assert manifest_faults(sealed) == ()
-    assert manifest_faults(sealed, ["new"]) == ("manifest.json does not name new",)
+    assert manifest_faults(sealed, ["new"]) == ("manifest.json does not list new",)
 
 
 @pytest.mark.parametrize(
     "text", ["", "[]", "{}", '{"files": 3}', '{"files": {"a.txt": 3}}', "\udcff", "[" * 10_000]
 )
-def test_a_manifest_that_is_none_is_damaged(sealed: Path, text: str) -> None:
-    """Anything else under its name is told as damage, never as an error of our own."""
+def test_an_invalid_manifest_is_damaged(sealed: Path, text: str) -> None:
+    """Any other content is reported as damage, never as an internal error."""
     (sealed / MANIFEST).write_bytes(text.encode("utf-8", "surrogateescape"))
     assert manifest_faults(sealed) == ("manifest.json is damaged",)
 
 
 def test_a_manifest_looks_at_its_own_folder_only(sealed: Path) -> None:
-    """A manifest that names files elsewhere is no manifest of ours."""
+    """A manifest that lists files outside its folder is treated as damaged."""
     Path("secret").touch()
     write_manifest(sealed, ["../secret"])
     assert manifest_faults(sealed) == ("manifest.json is damaged",)

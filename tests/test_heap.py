@@ -1,4 +1,4 @@
-"""Specification of what becomes of freed memory on glibc."""
+"""Specification of how glibc treats freed memory."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ print(all(done), faults() - before)
 
 
 def _run(*functions: str, **more: str) -> tuple[bool, int]:
-    """Whether all functions did something, and the page faults of twenty arrays of 16 MB."""
+    """Return whether all functions had an effect, and the page faults of twenty 16 MB arrays."""
     env = {key: value for key, value in os.environ.items() if not key.startswith("MALLOC_")}
     done = subprocess.run(
         [sys.executable, "-c", _ALLOCATE, *functions],
@@ -51,7 +51,7 @@ def _run(*functions: str, **more: str) -> tuple[bool, int]:
 
 @on_glibc
 def test_freed_memory_is_used_again() -> None:
-    """A large array takes the pages of the last one instead of fresh ones."""
+    """A large array reuses the pages of the previous one."""
     is_kept, faults = _run("keep_freed_memory")
     assert is_kept
     assert faults < 4096  # twenty fresh arrays have 80,000 small pages
@@ -59,7 +59,7 @@ def test_freed_memory_is_used_again() -> None:
 
 @on_glibc
 def test_freed_memory_goes_back() -> None:
-    """What was kept before is given back from then on, array by array."""
+    """Memory kept so far is returned from then on, array by array."""
     is_returned, faults = _run("keep_freed_memory", "return_freed_memory")
     assert is_returned
     _, kept = _run("keep_freed_memory")
@@ -68,7 +68,7 @@ def test_freed_memory_goes_back() -> None:
 
 @on_glibc
 def test_a_heap_is_trimmed() -> None:
-    """Blocks that are free in the middle of the heap are given back."""
+    """Free blocks in the middle of the heap are returned."""
     lines = """
 import os
 from finetuning_exam import heap
@@ -88,7 +88,7 @@ print(before - resident())
 
 @on_glibc
 def test_the_users_own_malloc_settings_stay() -> None:
-    """Where the user has set a `MALLOC_…` variable, no threshold is changed."""
+    """No threshold is changed if the user has set a `MALLOC_…` variable."""
     assert not _run("keep_freed_memory", MALLOC_ARENA_MAX="2")[0]
     assert not _run("return_freed_memory", MALLOC_ARENA_MAX="2")[0]
     assert not _run("can_return_freed_memory", MALLOC_ARENA_MAX="2")[0]
@@ -96,7 +96,7 @@ def test_the_users_own_malloc_settings_stay() -> None:
 
 
 def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Elsewhere than on Linux nothing is changed."""
+    """Nothing is changed outside Linux."""
     monkeypatch.setattr(sys, "platform", "darwin")
     assert not keep_freed_memory()
     assert not return_freed_memory()

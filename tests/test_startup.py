@@ -161,21 +161,21 @@ def _child(bench: ModuleType, code: str, until: object) -> float:
 
 
 def test_a_case_is_timed_to_its_line(bench: ModuleType) -> None:
-    """The clock stops at the line that is waited for, and the process is not waited for."""
+    """The clock stops at the expected line, without waiting for the process to exit."""
     code = (
         "import time\nprint('first', flush=True)\ntime.sleep(0.5)\n"
         "print('the answer', flush=True)\ntime.sleep(100)"
     )
-    assert 0.5 < _child(bench, code, bench.said("answer")) < 50
+    assert 0.5 < _child(bench, code, bench.printed("answer")) < 50
 
 
 def test_a_case_is_timed_to_its_end(bench: ModuleType) -> None:
-    """Without a line to wait for, the clock stops when the process has ended."""
+    """Without an expected line, the clock stops when the process exits."""
     assert _child(bench, "import time; print('x'); time.sleep(0.5)", bench.ended) > 0.5
 
 
 def test_a_case_is_timed_to_its_first_step(bench: ModuleType, tmp_path: Path) -> None:
-    """The validation before the training is no step; the first row with a loss is."""
+    """The first row with a loss counts as the first step; validation before training does not."""
     metrics = tmp_path / "metrics.jsonl"
     code = (
         f"import time\nfile = open({str(metrics)!r}, 'w')\n"
@@ -185,23 +185,23 @@ def test_a_case_is_timed_to_its_first_step(bench: ModuleType, tmp_path: Path) ->
     assert 0.5 < _child(bench, code, bench.stepped(metrics)) < 50
 
 
-@pytest.mark.parametrize("until", ["ended", "said", "stepped"])
+@pytest.mark.parametrize("until", ["ended", "printed", "stepped"])
 def test_a_case_that_fails_ends_the_measurement(
     bench: ModuleType, tmp_path: Path, until: str
 ) -> None:
-    """A process that fails before it got there is no measurement; what it said is shown."""
+    """A process that fails too early ends the benchmark, which shows its errors."""
     wait = {
         "ended": bench.ended,
-        "said": bench.said("answer"),
+        "printed": bench.printed("answer"),
         "stepped": bench.stepped(tmp_path / "metrics.jsonl"),
     }[until]
     with pytest.raises(SystemExit) as caught:
         _child(bench, "import sys; sys.exit('no such adapter')", wait)
-    assert caught.value.code == "child: did not get there.\nno such adapter\n"
+    assert caught.value.code == "child: failed.\nno such adapter\n"
 
 
 def test_the_table_fits_a_terminal(bench: ModuleType, tmp_path: Path) -> None:
-    """The table has a line a case with median, lowest, highest and goal, in 80 columns."""
+    """The table has one line per case with median, lowest, highest and goal, in 80 columns."""
     data = tmp_path / "rows.jsonl"
     data.write_text(RECORD * 6000, encoding="utf-8")
     cases = bench.make_cases(data, tmp_path, tmp_path / "run")

@@ -35,7 +35,7 @@ LICENCE_NAMES = (
     "Artistic License",
     "Apache License",
 )
-"""Looked for in copyright files that are not machine-readable."""
+"""Names to look for in copyright files that are not machine-readable."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class SourceRow:
 
 
 def fetch(package: str, work: Path) -> Path | None:
-    """Download and unpack one package; None when Debian does not offer it."""
+    """Download and unpack one package; return None if Debian does not have it."""
     debs, root = work / "debs", work / "root" / package
     for folder in (debs, root.parent):
         folder.mkdir(parents=True, exist_ok=True)
@@ -70,13 +70,13 @@ def fetch(package: str, work: Path) -> Path | None:
 
 
 def version_of(package: str, work: Path) -> str:
-    """The version in the name of the downloaded file."""
+    """Return the version in the name of the downloaded file."""
     name = sorted((work / "debs").glob(f"{package}_*.deb"))[-1].name
     return name.split("_")[1].replace("%3a", ":")
 
 
 def licence_of(package: str, work: Path) -> str:
-    """Return the licence that the copyright file names for all files, else those it mentions."""
+    """Return the licence in the copyright file for all files, or else those it mentions."""
     folder = work / "root" / package / "usr/share/doc" / package
     if folder.is_symlink():
         target = folder.readlink().name
@@ -90,7 +90,7 @@ def licence_of(package: str, work: Path) -> str:
 
 
 def read_file(path: Path) -> list[Document]:
-    """All documents in one file, by the kind its place and name tell."""
+    """Read all documents in one file, whose kind follows from its path."""
     raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     if "/man/man" in path.as_posix():
         return read_man(raw)
@@ -104,7 +104,7 @@ def read_file(path: Path) -> list[Document]:
 
 
 def read_package(source: Source, root: Path) -> list[Document]:
-    """Every document of a package; question-and-answer pages (FAQs) are left out."""
+    """Read every document of a package, except question-and-answer pages (FAQs)."""
     paths = {path for pattern in source.globs for path in root.glob(pattern) if path.is_file()}
     paths = {path for path in paths if "faq" not in path.as_posix().lower()}
     paths = {path for path in paths if not path.is_symlink()}
@@ -113,7 +113,7 @@ def read_package(source: Source, root: Path) -> list[Document]:
 
 
 def clean(document: Document, seen: set[bytes]) -> str:
-    """Plain characters, readable paragraphs only, long paragraphs seen before dropped."""
+    """Normalize characters, and drop unreadable paragraphs and repeated long ones."""
     kept: list[str] = []
     for paragraph in document:
         text = unicodedata.normalize("NFKC", paragraph).translate(
@@ -133,12 +133,12 @@ def clean(document: Document, seen: set[bytes]) -> str:
 
 
 def bucket(text: str) -> int:
-    """A number from 0 to 9999 that depends only on the seed and the text."""
+    """Hash the seed and the text to a number from 0 to 9999."""
     return int(hashlib.sha256((SEED + text).encode()).hexdigest()[:8], 16) % 10_000
 
 
 def documents_of(source: Source, root: Path, seen: set[bytes]) -> list[str]:
-    """The cleaned documents of a package, in hash order, up to its cap."""
+    """Return the cleaned documents of a package, in hash order, up to its cap."""
     texts = (clean(document, seen) for document in read_package(source, root))
     ordered = sorted(
         {text for text in texts if len(text) > 200}, key=lambda text: (bucket(text), text)
@@ -152,20 +152,20 @@ def documents_of(source: Source, root: Path, seen: set[bytes]) -> list[str]:
 
 
 def split(texts: list[str]) -> Iterator[tuple[str, bool]]:
-    """Each text with whether it is held out."""
+    """Yield each text, and True if it is held out."""
     for text in texts:
         yield text, bucket("split" + text) < 100 * HELDOUT_PERCENT
 
 
 def build(work: Path, out: Path, only: list[str]) -> list[SourceRow]:
-    """Make the shards of all sources, or only of some, and return the sources table."""
+    """Write the shards of all sources, or of `only` some, and return the sources table."""
     out.mkdir(parents=True, exist_ok=True)
     rows, seen = [], set[bytes]()
     with (out / "train.jsonl").open("w") as train, (out / "heldout.jsonl").open("w") as heldout:
         for source in (it for it in SOURCES if not only or it.package in only):
             root = fetch(source.package, work)
             if root is None:
-                print(f"{source.package}: not offered by this Debian, left out", flush=True)
+                print(f"{source.package}: not available in this Debian, skipped", flush=True)
                 continue
             size: Counter[bool] = Counter()
             texts = documents_of(source, root, seen)
@@ -184,11 +184,11 @@ def build(work: Path, out: Path, only: list[str]) -> list[SourceRow]:
 
 
 def main() -> None:
-    """Read the flags and build the corpus."""
+    """Parse the flags and build the corpus."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder for downloads")
     parser.add_argument("--out", type=Path, required=True, help="folder for the text shards")
-    parser.add_argument("--only", nargs="*", default=[], help="packages; absent: all of them")
+    parser.add_argument("--only", nargs="*", default=[], help="packages to use (default: all)")
     flags = parser.parse_args()
     rows = build(flags.work.resolve(), flags.out.resolve(), flags.only)
     total = sum(row.train_bytes for row in rows)

@@ -1,4 +1,4 @@
-"""Held-out bits per byte of a model folder, by kind of text, beside `xz -9` on the same text."""
+"""Compute held-out bits per byte of a model by kind of text, with `xz -9` for comparison."""
 
 import argparse
 import json
@@ -29,7 +29,7 @@ class HeldOutScore:
 
 
 def load_heldout(corpus: Path) -> dict[str, list[str]]:
-    """Held-out documents by kind."""
+    """Read the held-out documents by kind."""
     texts: dict[str, list[str]] = defaultdict(list)
     with (corpus / "heldout.jsonl").open() as lines:
         for line in lines:
@@ -40,7 +40,7 @@ def load_heldout(corpus: Path) -> dict[str, list[str]]:
 
 @torch.no_grad()
 def total_bits(model: LlamaForCausalLM, windows: torch.Tensor, rows: int = 16) -> float:
-    """Bits to code the targets of `windows`, shape (n, length + 1); targets of -100 are free."""
+    """Compute the bits of the targets of `windows`, (n, length + 1), ignoring targets of -100."""
     nats = 0.0
     for part in windows.split(rows):
         part = part.to(model.device)
@@ -54,7 +54,7 @@ def total_bits(model: LlamaForCausalLM, windows: torch.Tensor, rows: int = 16) -
 def document_windows(
     texts: list[str], tokenizer: PreTrainedTokenizerFast, length: int
 ) -> torch.Tensor:
-    """Every document alone, after an end token, cut into windows; short ones filled with -100."""
+    """Cut each document, after an end token, into windows; short ones are padded with -100."""
     windows = []
     for text in texts:
         ids = [tokenizer.eos_token_id, *tokenizer.encode(text, verbose=False)]
@@ -70,7 +70,7 @@ def score(
     texts: dict[str, list[str]],
     length: int = 512,
 ) -> list[HeldOutScore]:
-    """One row per kind, and a last row "all"."""
+    """Score each kind of text, and finally all of them together."""
     rows, joined = [], {**texts, "all": [text for part in texts.values() for text in part]}
     bits: dict[str, float] = {}
     for kind, part in joined.items():
@@ -84,7 +84,7 @@ def score(
 
 
 def main() -> None:
-    """Read the flags, score, print JSON."""
+    """Parse the flags, score, and print JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help="model folder")
     parser.add_argument("--corpus", type=Path, required=True, help="folder that corpus.py wrote")

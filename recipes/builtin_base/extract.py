@@ -1,7 +1,7 @@
-"""Turn manual pages, info files, HTML, Markdown and WordNet data into flowing plain text.
+"""Turn manual pages, info files, HTML, Markdown and WordNet data into plain text.
 
 Every reader takes the text of one file and returns documents. A document is a list of paragraphs,
-each a single line: models of this size should not spend their capacity on layout.
+each on a single line, so that a small model does not spend its capacity on layout.
 """
 
 import re
@@ -16,10 +16,10 @@ DROPPED_SECTIONS = {
     "REPORTING BUGS", "SEE ALSO", "VERSION", "LICENSE", "AVAILABILITY", "TRANSLATION",
     "RESOURCES", "RETURN VALUE", "ERRORS", "VERSIONS", "CONFORMING TO", "STANDARDS",
 }  # fmt: skip
-"""Sections of manual pages that say little about what a command does."""
+"""Sections of manual pages that say little about the command."""
 
 MAN_WIDTH = 1000
-"""The widest line mandoc offers, so that almost every paragraph arrives as one line."""
+"""The widest line that mandoc supports, so that almost every paragraph is one line."""
 
 _BLOCK_TAG = re.compile(
     r"</?(?:p|div|li|dt|dd|h[1-6]|tr|ul|ol|dl|section|blockquote|pre|br|body)\b[^>]*>", re.I
@@ -34,7 +34,7 @@ def squeeze(text: str) -> str:
 
 
 def read_man(raw: bytes) -> list[Document]:
-    """One manual page (roff) as one document; an empty list for a mere link to another page."""
+    """Read one manual page (roff) as one document; empty if it only links to another page."""
     if raw.startswith(b".so ") or len(raw) < 200:
         return []
     command = ["mandoc", "-T", "ascii", "-O", f"width={MAN_WIDTH}"]
@@ -47,7 +47,7 @@ def read_man(raw: bytes) -> list[Document]:
 
 
 def _man_paragraphs(lines: list[str]) -> Document:
-    """Join the lines of one rendered page into paragraphs, options with their descriptions."""
+    """Join the lines of a rendered page into paragraphs, and options with their descriptions."""
     paragraphs: Document = []
     section, name, current, current_indent, after_blank = "", "", "", 0, True
     for line in [*lines, "END"]:
@@ -73,14 +73,14 @@ def _man_paragraphs(lines: list[str]) -> Document:
 
 
 def _command_of(page: str) -> str:
-    """The command as it is typed: "git-add" becomes "git add"."""
+    """Return the command as typed: "git-add" becomes "git add"."""
     if page.startswith(("docker-", "podman-", "buildah-", "kubectl-")):
         return page.replace("-", " ")
     return re.sub(r"^git-", "git ", page)
 
 
 def _named_option(name: str, paragraph: str) -> str:
-    """Put the command's name before an option, so that the option is learnt with its command."""
+    """Put the command's name before an option, so that the option is learned with it."""
     command = _command_of(name)
     if name and paragraph.startswith(name + " - "):
         return squeeze(command + paragraph[len(name) :])
@@ -89,12 +89,12 @@ def _named_option(name: str, paragraph: str) -> str:
 
 
 def _unwrap(text: str) -> Document:
-    """Join the wrapped lines of each paragraph; blank lines part paragraphs."""
+    """Join the wrapped lines of each paragraph; blank lines separate paragraphs."""
     return [squeeze(block) for block in re.split(r"\n\s*\n", text) if block.strip()]
 
 
 def read_info(text: str) -> list[Document]:
-    """Each node of an info manual as a document, without headers and menus."""
+    """Read each node of an info manual as a document, without headers and menus."""
     documents = []
     for node in text.split("\x1f")[1:]:
         if "File:" not in node[:200]:
@@ -107,7 +107,7 @@ def read_info(text: str) -> list[Document]:
 
 
 def read_html(text: str) -> list[Document]:
-    """The blocks of one HTML page, without navigation, tables and scripts."""
+    """Read the blocks of one HTML page, without navigation, tables and scripts."""
     tree = LexborHTMLParser(text)
     tree.strip_tags(_NOISE_TAGS, recursive=True)
     found = (tree.css_first(selector) for selector in ("[role=main]", "div.body", "main", "body"))
@@ -121,13 +121,13 @@ def read_html(text: str) -> list[Document]:
 
 
 def _without_lists_of_links(lines: list[str], short: int = 45) -> Document:
-    """Drop short lines unless a long one follows: headings stay, navigation goes."""
+    """Drop short lines that no long line follows, which keeps headings but not navigation."""
     pairs = zip(lines, [*lines[1:], ""], strict=True)
     return [line for line, after in pairs if len(line) >= short or len(after) >= short]
 
 
 def read_markdown(text: str) -> list[Document]:
-    """One Markdown page: front matter, comments, tables and link targets removed."""
+    """Read one Markdown page without front matter, comments, tables and link targets."""
     text = re.sub(r"<!--.*?-->", "", text.lstrip("\ufeff"), flags=re.S)
     text = re.sub(r"\A\s*---\n.*?\n---\s*\n", "", text, flags=re.S)
     text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
@@ -137,7 +137,7 @@ def read_markdown(text: str) -> list[Document]:
 
 
 def read_wordnet(text: str, synsets_per_document: int = 40) -> list[Document]:
-    """Glosses of neighbouring synsets as lines such as "evasion: the act of escaping"."""
+    """Read glosses of neighbouring synsets as lines like "evasion: the act of escaping"."""
     glosses = []
     for line in text.split("\n"):
         if match := _WORDNET_LINE.match(line):

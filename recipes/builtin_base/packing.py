@@ -15,14 +15,14 @@ Ids = NDArray[np.uint16]
 
 @dataclass(frozen=True)
 class TokenDocument:
-    """One document as token ids (uint16, ending in the end token), with its weight in the mix."""
+    """One document as token ids (uint16, ending with the end token), and its weight in the mix."""
 
     ids: Ids
     weight: int
 
 
 def load_documents(path: Path, tokenizer: PreTrainedTokenizerFast) -> list[TokenDocument]:
-    """Encode every document of a shard, each closed by the end token."""
+    """Encode every document of a shard, each followed by the end token."""
     with path.open() as lines:
         rows = [json.loads(line) for line in lines]
     encoded = tokenizer([row["text"] for row in rows], verbose=False)["input_ids"]
@@ -33,10 +33,10 @@ def load_documents(path: Path, tokenizer: PreTrainedTokenizerFast) -> list[Token
 
 
 def epoch_windows(documents: list[TokenDocument], length: int, seed: int) -> NDArray[np.uint16]:
-    """One pass over the weighted documents as shuffled windows, shape (n, length + 1).
+    """Return one pass over the weighted documents as shuffled windows, shape (n, length + 1).
 
-    Documents are shuffled and joined into one stream; windows follow each other and share one
-    token, so that every token but the first is predicted once.
+    Documents are shuffled and joined into one stream. Consecutive windows overlap by one token, so
+    that every token but the first is predicted once.
     """
     order = np.random.default_rng(seed)
     indices = np.repeat(np.arange(len(documents)), [doc.weight for doc in documents])
@@ -50,7 +50,7 @@ def epoch_windows(documents: list[TokenDocument], length: int, seed: int) -> NDA
 def batches(
     documents: list[TokenDocument], length: int, rows: int, seed: int, skip: int = 0
 ) -> Iterator[torch.Tensor]:
-    """Endless batches of shape (rows, length + 1), the first `skip` of them left out."""
+    """Yield endless batches of shape (rows, length + 1), skipping the first `skip`."""
     epoch = 0
     while True:
         windows = epoch_windows(documents, length, seed + epoch)

@@ -1,9 +1,9 @@
 """Step 3: pretrain the model and export it as a bfloat16 Transformers folder.
 
-Warm-up, a stable phase, then a linear decay to zero. The decay starts by itself for the last
-`--decay-fraction` of `--tokens`, or as soon as a file named `decay` lies in `--run` (its content:
-the tokens the decay shall last). A run that was stopped goes on from its last checkpoint; one that
-has ended goes on at the full rate, to decay again, when `--tokens` is larger.
+The learning rate has a warmup, a stable phase and a linear decay to zero. The decay covers the last
+`--decay-fraction` of `--tokens`, or starts once `--run` contains a file named `decay` with its
+length in tokens. A stopped run resumes from its last checkpoint. A finished run with larger
+`--tokens` continues at the full rate and decays again.
 """
 
 import argparse
@@ -29,14 +29,14 @@ from transformers import (
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that decides a pretraining run; each field is a flag."""
+    """All settings of a pretraining run; each field is a flag."""
 
     width: int = 256
     layers: int = 6
     heads: int = 4
     inner: int = 704
     length: int = 256
-    """Tokens per window in the warm-up and stable phase."""
+    """Tokens per window in the warmup and stable phase."""
     decay_length: int = 512
     """Tokens per window in the decay."""
     micro_tokens: int = 2048
@@ -63,7 +63,7 @@ PRESETS = {
 
 @dataclass
 class Progress:
-    """Where a run stands; saved with every checkpoint."""
+    """The progress of a run, saved with every checkpoint."""
 
     step: int = 0
     tokens: int = 0
@@ -73,12 +73,12 @@ class Progress:
 
     @property
     def is_done(self) -> bool:
-        """Whether the decay has reached its end."""
+        """True if the decay is finished."""
         return self.decay_start is not None and self.tokens >= self.decay_start + self.decay_tokens
 
 
 def build_model(plan: Plan, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """A Llama-architecture model with tied embeddings and random weights."""
+    """Build a Llama model with tied embeddings and random weights."""
     torch.manual_seed(plan.seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -98,7 +98,7 @@ def build_model(plan: Plan, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausa
 
 
 def build_optimizers(model: LlamaForCausalLM, plan: Plan) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of the layers, AdamW for the embedding and the norms."""
+    """Build Muon for the matrices of the layers, and AdamW for the embedding and the norms."""
     inside = list(model.model.layers.parameters()) if plan.optimizer == "muon" else []
     matrices = [parameter for parameter in inside if parameter.ndim == 2]
     known = {id(parameter) for parameter in matrices}
@@ -112,7 +112,7 @@ def build_optimizers(model: LlamaForCausalLM, plan: Plan) -> list[torch.optim.Op
 def loss_function(
     model: LlamaForCausalLM, plan: Plan, device: str
 ) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The mean cross-entropy of a batch of windows, in bfloat16 autocast, compiled if asked."""
+    """Return a function for the mean cross-entropy of a batch of windows, in bfloat16 autocast."""
 
     def loss(windows: torch.Tensor) -> torch.Tensor:
         with torch.autocast(device, dtype=torch.bfloat16):
@@ -124,7 +124,7 @@ def loss_function(
 
 
 def rate_factor(plan: Plan, progress: Progress) -> float:
-    """The learning rate's factor: linear warm-up, one, linear decay to zero."""
+    """Return the factor of the learning rate: linear warmup, one, linear decay to zero."""
     warm = min(1.0, (progress.step + 1) / max(1, plan.warmup_steps))
     if progress.decay_start is None:
         return warm
@@ -133,7 +133,7 @@ def rate_factor(plan: Plan, progress: Progress) -> float:
 
 
 def start_decay_if_due(plan: Plan, progress: Progress, run: Path) -> None:
-    """Enter the decay when a file asks for it or the planned stable tokens are used up."""
+    """Start the decay if a `decay` file exists or the planned stable tokens are used up."""
     trigger, planned = run / "decay", int(plan.tokens * plan.decay_fraction)
     if trigger.is_file() and progress.decay_start is None:
         progress.decay_start, progress.decay_tokens = progress.tokens, int(trigger.read_text())
@@ -143,7 +143,7 @@ def start_decay_if_due(plan: Plan, progress: Progress, run: Path) -> None:
 
 
 def export(model: LlamaForCausalLM, tokenizer: Path, folder: Path) -> None:
-    """Write the bfloat16 model folder; each file is replaced in one step."""
+    """Write the bfloat16 model folder, replacing each file atomically."""
     fresh = folder.with_name(folder.name + ".new")
     copy = LlamaForCausalLM(model.config)
     copy.load_state_dict(model.state_dict())
@@ -187,7 +187,7 @@ class Trainer:
             self.progress.decay_start = None
 
     def save(self) -> None:
-        """Write the checkpoint in one step, and the model folder `run/model`."""
+        """Write the checkpoint atomically, and the model folder `run/model`."""
         state = {
             "model": self.model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
@@ -203,7 +203,7 @@ class Trainer:
             lines.write(json.dumps({**asdict(self.progress), **figures}) + "\n")
 
     def heldout_bits(self, bytes_per_kind: int = 60_000) -> dict[str, float]:
-        """Bits per byte on a fixed part of the held-out text, by kind."""
+        """Compute bits per byte on a fixed part of the held-out text, by kind."""
         result = {}
         for kind, texts in self.heldout.items():
             chosen, size = [], 0
@@ -216,7 +216,7 @@ class Trainer:
         return result
 
     def step(self, micro_batches: list[torch.Tensor]) -> float:
-        """One optimizer step; returns the mean loss in nats per token."""
+        """Run one optimizer step; return the mean loss in nats per token."""
         factor, total = rate_factor(self.plan, self.progress), 0.0
         for windows in micro_batches:
             loss = self.loss(windows.to(self.device)) / len(micro_batches)
@@ -233,7 +233,7 @@ class Trainer:
         return total
 
     def phase(self, length: int, keep_going: Callable[[], bool], save_minutes: float) -> None:
-        """Train on windows of `length` tokens until `keep_going` says no."""
+        """Train on windows of `length` tokens while `keep_going` returns True."""
         plan, progress = self.plan, self.progress
         rows, micro = plan.micro_tokens // length, plan.batch_tokens // plan.micro_tokens
         first = progress.tokens - (progress.decay_start or 0)
@@ -268,7 +268,7 @@ class Trainer:
 
 
 def main() -> None:
-    """Read the flags and train."""
+    """Parse the flags and train."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--corpus", type=Path, required=True, help="folder that corpus.py wrote")
     parser.add_argument("--tokenizer", type=Path, required=True, help="folder from tokenizer.py")
@@ -276,7 +276,9 @@ def main() -> None:
     parser.add_argument("--preset", choices=sorted(PRESETS), default="builtin", help="shape")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
-    parser.add_argument("--save-minutes", type=float, default=5.0, help="between checkpoints")
+    parser.add_argument(
+        "--save-minutes", type=float, default=5.0, help="minutes between checkpoints"
+    )
     parser.add_argument("--eager", action="store_true", help="do not compile the loss")
     names = [name for name in asdict(PRESETS["tiny"]) if name != "compiled"]
     for name in names:

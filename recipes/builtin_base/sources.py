@@ -1,4 +1,4 @@
-"""The Debian packages the corpus is made of, and how much of each is taken."""
+"""The Debian packages in the corpus, and how much text is taken from each."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,14 +8,14 @@ Kind = Literal["commands", "system", "docs", "glosses"]
 
 @dataclass(frozen=True)
 class Source:
-    """One Debian package and what is read from it."""
+    """One Debian package and the files to read from it."""
 
     package: str
     kind: Kind
     weight: int = 1
-    """How often its training text is repeated in the mix."""
+    """Number of times its training text is repeated in the mix."""
     cap_mb: float = 3.0
-    """At most this many megabytes of cleaned text are kept."""
+    """Largest amount of cleaned text to keep, in megabytes."""
     globs: tuple[str, ...] = ("usr/share/man/man*/*", "usr/share/info/*.info*")
 
 

@@ -13,7 +13,7 @@ END, PAD = "<|endoftext|>", "<|pad|>"
 
 
 def training_texts(corpus: Path, seed: int) -> Iterator[str]:
-    """The training documents, each as often as its weight says, in a seeded order."""
+    """Yield the training documents, each repeated by its weight, in a seeded order."""
     with (corpus / "train.jsonl").open() as lines:
         rows = [json.loads(line) for line in lines]
     texts = [row["text"] for row in rows for _ in range(row["weight"])]
@@ -22,7 +22,7 @@ def training_texts(corpus: Path, seed: int) -> Iterator[str]:
 
 
 def train(corpus: Path, entries: int, seed: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE with exactly `entries` entries; `END` is id 0 and `PAD` id 1."""
+    """Train a byte-level BPE with exactly `entries` entries; `END` is id 0 and `PAD` id 1."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
@@ -41,7 +41,7 @@ def train(corpus: Path, entries: int, seed: int) -> PreTrainedTokenizerFast:
 
 
 def save(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write the folder, with the class name that every version of Transformers knows."""
+    """Write the folder, with a class name that every version of Transformers knows."""
     tokenizer.save_pretrained(folder)
     path = folder / "tokenizer_config.json"
     config = json.loads(path.read_text()) | {"tokenizer_class": "PreTrainedTokenizerFast"}
@@ -49,7 +49,7 @@ def save(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
 
 
 def main() -> None:
-    """Read the flags, train and save."""
+    """Parse the flags, train and save."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--corpus", type=Path, required=True, help="folder that corpus.py wrote")
     parser.add_argument("--out", type=Path, required=True, help="folder for the tokenizer")

@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all, also after a crash or a power cut."""
+"""Atomic, durable writes: after a crash or power cut a file or folder is complete or absent."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole: into a temporary neighbour, flushed to disk, then renamed.
+    """Write a file atomically: to a temporary file beside it, flushed to disk, then renamed.
 
     Raises:
-        DiskError: no space left, or the disk fails.
-        UsageError: it cannot be written for another reason.
+        DiskError: the disk is full or reports an I/O error.
+        UsageError: the file cannot be written for any other reason.
     """
     partial = path.with_name(f".{path.name}{_PARTIAL}")
     with _as_user_error(path):
         try:
-            # backslashreplace: names of files on Linux need not be Unicode
+            # backslashreplace: file names on Linux need not be valid Unicode
             content = text.encode("utf-8", errors="backslashreplace")
             with partial.open("wb") as file:
                 file.write(content)
@@ -47,19 +47,20 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Json) -> None:
-    """Write a JSON file whole, indented, keys in the order given."""
+    """Write an indented JSON file atomically, with keys in the order given."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_folder(place: Path, write: Callable[[Path], None]) -> None:
-    """Fill a folder aside, flush it, seal it with a manifest, and put it in its place at once.
+    """Create a folder atomically, with a manifest of its files.
 
-    What was there before is replaced. A write that fails leaves the place as it was.
+    `write` fills a temporary folder, which is flushed to disk and renamed to `place`, replacing
+    any folder there. If `write` fails, `place` is unchanged.
 
     Raises:
-        DiskError, UsageError: as `write_text`.
+        DiskError, UsageError: see `write_text`.
     """
-    staged = _aside(place, _PARTIAL)
+    staged = _hidden_sibling(place, _PARTIAL)
     with _as_user_error(place):
         try:
             _remove(staged)
@@ -81,10 +82,12 @@ def write_folder(place: Path, write: Callable[[Path], None]) -> None:
 
 @contextmanager
 def staged(folder: Path) -> Iterator[Path]:
-    """A folder to write files into, which are then flushed and moved into `folder`, each whole.
+    """Yield a temporary folder; on exit its files are flushed and moved into `folder`.
+
+    Each file is moved atomically.
 
     Raises:
-        DiskError, UsageError: as `write_text`; then none of them was moved.
+        DiskError, UsageError: see `write_text`; if writing fails, no file is moved.
     """
     aside = folder / f".files{_PARTIAL}"
     with _as_user_error(folder):
@@ -103,15 +106,15 @@ def staged(folder: Path) -> Iterator[Path]:
 
 
 def remove_folder(folder: Path) -> None:
-    """Take a folder away at once, by name first, so that no half of it is ever under its name."""
-    removed = _aside(folder, _REMOVED)
+    """Remove a folder, renaming it first so that a partly deleted folder never has its name."""
+    removed = _hidden_sibling(folder, _REMOVED)
     _remove(removed)
     folder.rename(removed)
     _remove(removed)
 
 
 def leftovers(folder: Path) -> tuple[Path, ...]:
-    """What writes and removals that were cut short have left in a folder."""
+    """Return the temporary files and folders that interrupted writes and removals left behind."""
     return tuple(
         path
         for path in sorted(folder.iterdir())
@@ -120,23 +123,23 @@ def leftovers(folder: Path) -> tuple[Path, ...]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove the leftovers of a folder."""
+    """Remove the leftovers in a folder."""
     for path in leftovers(folder):
         _remove(path)
 
 
-# A manifest says which bytes a folder was given.
+# Manifests record the size and SHA-256 of each file in a folder.
 
 
 def write_manifest(folder: Path, names: Iterable[str]) -> None:
-    """Write down size and SHA-256 of files of a folder."""
+    """Write a manifest with the size and SHA-256 of the named files in a folder."""
     write_text(folder / MANIFEST, _manifest_of(folder, names))
 
 
 def manifest_faults(folder: Path, needed: Iterable[str] = ()) -> tuple[str, ...]:
-    """How a folder differs from its manifest, a line each; none: every byte is as it was written.
+    """List the differences between a folder and its manifest; empty if every byte is unchanged.
 
-    Files the manifest does not name are not looked at; it must name those that are `needed`.
+    Files that the manifest does not list are ignored, but it must list every `needed` file.
     """
     try:
         content = (folder / MANIFEST).read_bytes()
@@ -149,9 +152,9 @@ def manifest_faults(folder: Path, needed: Iterable[str] = ()) -> tuple[str, ...]
             return (f"{MANIFEST} is damaged",)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return (f"{MANIFEST} is damaged",)
-    unknown = [f"{MANIFEST} does not name {name}" for name in needed if name not in files]
+    unlisted = [f"{MANIFEST} does not list {name}" for name in needed if name not in files]
     found = (_file_fault(folder / name, files[name]) for name in files)
-    return (*unknown, *filter(None, found))
+    return (*unlisted, *filter(None, found))
 
 
 def _file_fault(path: Path, expected: dict[str, Json]) -> str | None:
@@ -177,19 +180,19 @@ def _manifest_of(folder: Path, names: Iterable[str]) -> str:
 
 
 def _manifest_text(files: dict[str, Json]) -> str:
-    """The one text that a manifest of these files has; it tells of its own damage too."""
+    """Return the canonical text of a manifest, with a digest that reveals damage to itself."""
     body = json.dumps(files, indent=2, sort_keys=True)
     digest = hashlib.sha256(body.encode("utf-8")).hexdigest()
     return json.dumps({"files": files, "sha256": digest}, indent=2, sort_keys=True) + "\n"
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
+    """Return the SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-# The disk
+# Disk
 
 
 def sync_file(path: Path) -> None:
@@ -199,7 +202,7 @@ def sync_file(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush a folder's names to the disk, where the system can do that (POSIX)."""
+    """Flush a folder's entries to the disk; does nothing outside POSIX."""
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -211,7 +214,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def _as_user_error(path: Path) -> Iterator[None]:
-    """Whatever the disk refuses, in words."""
+    """Turn I/O errors, including those raised by safetensors, into user errors."""
     try:
         yield
     except UserError:
@@ -227,18 +230,18 @@ def _as_user_error(path: Path) -> Iterator[None]:
 
 
 def failed_write(path: Path, error: OSError) -> UserError:
-    """What to tell of a write that failed."""
+    """Return the user error for a failed write."""
     if error.errno in _FULL:
         return DiskError(f"{path}: no space left on the disk.", "Free some space.")
     if error.errno == errno.EIO:
         return DiskError(
-            f"{path}: the disk failed to write it ({error.strerror}).",
-            "Look after the disk, or give another --output_dir.",
+            f"{path}: the disk reported an error ({error.strerror}).",
+            "Check the disk, or use another --output_dir.",
         )
     return UsageError(f"{path}: cannot be written ({error.strerror}).")
 
 
-def _aside(path: Path, suffix: str) -> Path:
+def _hidden_sibling(path: Path, suffix: str) -> Path:
     return path.with_name(f".{path.name}{suffix}")
 
 
@@ -250,12 +253,13 @@ def _remove(path: Path) -> None:
 
 
 def read_json(path: Path) -> dict[str, Json]:
-    """The object in a JSON file.
+    """Return the object in a JSON file.
 
     Raises:
-        OSError, ValueError: it cannot be read, or holds no object.
+        OSError: the file cannot be read.
+        ValueError: it is not valid JSON, or not an object.
     """
     value = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(value, dict):
-        raise ValueError(f"{path}: holds no object")
+        raise ValueError(f"{path}: not a JSON object")
     return cast(dict[str, Json], value)

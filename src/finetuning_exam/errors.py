@@ -1,15 +1,15 @@
-"""Every error a user can meet, and its exit code.
+"""Every error a user can see, with its exit code.
 
-UserError                 what went wrong, where, and the hint, in one line
-├── UsageError        2   a flag, a setting or a path that cannot be used
-├── DataError         2   faults in a data file, all of them together
+UserError                 what is wrong, where, and how to fix it, on one line
+├── UsageError        2   an invalid flag, setting or path
+├── DataError         2   all faults of a data file, reported together
 ├── ModelError        2   a model or tokenizer that cannot be used
-├── AdapterError      3   a damaged adapter or checkpoint, or one made for another base
-├── DiskError         4   no space left, or the disk fails
+├── AdapterError      3   a damaged adapter or checkpoint, or one for a different base
+├── DiskError         4   no space left on the disk, or an I/O error
 ├── DivergedError     5   the loss or a gradient is no longer finite
-├── InUseError        6   another run works in the output directory
+├── InUseError        6   another run is using the output directory
 ├── WorseError        7   the exam found the tuned model worse (`--fail_if_worse`)
-└── StoppedError    130   Ctrl-C; 143 SIGTERM: ended after saving
+└── StoppedError    130   stopped by Ctrl-C after saving; 143 for SIGTERM
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from collections.abc import Sequence
 
 
 class UserError(Exception):
-    """A mistake or a limit that the user can hint; shown without a traceback."""
+    """A mistake or a limit the user can do something about; shown without a traceback.
+
+    `what` says what is wrong and where, `hint` how to fix it.
+    """
 
     exit_code: int = 2
 
@@ -32,11 +35,14 @@ class UserError(Exception):
 
 
 class UsageError(UserError):
-    """A flag, a setting or a path that cannot be used."""
+    """An invalid flag, setting or path."""
 
 
 class DataError(UserError):
-    """Faults in a data file; `faults` are whole lines such as `data.jsonl:3: not valid JSON`."""
+    """Faults of a data file, each a complete line such as `data.jsonl:3: not valid JSON`.
+
+    The message lists the first `shown` faults; `faults` keeps them all.
+    """
 
     def __init__(self, faults: Sequence[str], hint: str = "", shown: int = 20) -> None:
         lines = list(faults[:shown])
@@ -47,14 +53,14 @@ class DataError(UserError):
         self.faults = tuple(faults)
 
     def __str__(self) -> str:
-        """The faults one below the other, and the hint of several on a line of its own."""
+        """One fault per line; with several faults, the hint goes on a separate last line."""
         return (
             "\n".join(filter(None, (self.what, self.hint))) if self.is_list else super().__str__()
         )
 
     @property
     def is_list(self) -> bool:
-        """Whether there are several faults."""
+        """True if there is more than one fault."""
         return len(self.faults) > 1
 
 
@@ -63,37 +69,37 @@ class ModelError(UserError):
 
 
 class AdapterError(UserError):
-    """A damaged adapter or checkpoint, or one that was made for another base."""
+    """A damaged adapter or checkpoint, or one trained on a different base."""
 
     exit_code = 3
 
 
 class DiskError(UserError):
-    """No space left where a file had to be written, or a disk that fails."""
+    """No space left on the disk, or an I/O error while writing."""
 
     exit_code = 4
 
 
 class DivergedError(UserError):
-    """The training loss or a gradient is no longer a finite number."""
+    """The training loss or a gradient is no longer finite."""
 
     exit_code = 5
 
 
 class InUseError(UserError):
-    """Another run works in the output directory."""
+    """Another run is using the output directory."""
 
     exit_code = 6
 
 
 class StoppedError(UserError):
-    """A training that a signal ended after a step, which is saved.
+    """Training stopped by a signal, after saving the current step.
 
-    `number` is the signal's; the exit code is 128 more, as shells have it.
+    The exit code is 128 + `number` (the signal's number), following the shell convention.
     """
 
     def __init__(self, number: int, step: int, total_steps: int) -> None:
-        super().__init__(f"stopped after step {step:,} of {total_steps:,}, which is saved.")
+        super().__init__(f"stopped after step {step:,} of {total_steps:,} (checkpoint saved).")
         self.exit_code = 128 + number
         self.step = step
 
@@ -105,12 +111,12 @@ class WorseError(UserError):
 
 
 _NO_MEMORY = ("out of memory", "allocate memory", "not enough memory", "bad_alloc")
-"""What torch says in its errors on a CPU, on CUDA and on MPS, and C++ in its own."""
+"""Parts of the messages that torch (CPU, CUDA, MPS) and C++ raise when an allocation fails."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of Python's or torch's tells of an allocation that failed."""
-    words = str(error).lower()
+    """Return True if a Python or torch error reports a failed allocation."""
+    message = str(error).lower()
     return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(it in words for it in _NO_MEMORY)
+        isinstance(error, RuntimeError) and any(it in message for it in _NO_MEMORY)
     )

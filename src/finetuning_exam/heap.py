@@ -1,4 +1,4 @@
-"""What glibc does with memory that is freed. Other C libraries are left as they are."""
+"""Control over what glibc does with freed memory. Other C libraries are left alone."""
 
 from __future__ import annotations
 
@@ -8,32 +8,33 @@ import sys
 from collections.abc import Callable
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-"""Parameters of glibc's `mallopt`, from its malloc.h."""
+"""Parameters of glibc's `mallopt` (malloc.h)."""
 _LARGEST_MMAP_THRESHOLD = 32 * 2**20
-"""The largest that glibc accepts on 64 bits."""
+"""Largest mmap threshold that glibc accepts on 64-bit systems, in bytes."""
 _RETURNED = 2**17
-"""Freed blocks from this size on go back to the system."""
+"""Freed blocks of at least this many bytes are returned to the system."""
 
 
 def keep_freed_memory() -> bool:
-    """Let glibc keep freed memory for the next tensor; says whether it does.
+    """Make glibc keep freed memory for the next tensor; return False if that is not possible.
 
-    By default every larger tensor is given back to the kernel and comes again page by page.
+    By default glibc returns each large tensor to the kernel, and the next one is mapped again page
+    by page.
     """
     return _set_thresholds(_LARGEST_MMAP_THRESHOLD, 2**31 - 1)
 
 
 def return_freed_memory() -> bool:
-    """Let glibc give larger freed blocks back at once; says whether it does.
+    """Make glibc return large freed blocks immediately; return False if that is not possible.
 
-    The process then holds little more than what lives in it, and takes longer: freed blocks that
-    are kept do not fit the next batch's sizes, so that a kept heap grows over the steps.
+    The process then holds little more than its live data, but runs slower. Kept blocks rarely fit
+    the sizes of the next batch, so a heap that keeps them grows over the steps.
     """
     return _set_thresholds(_RETURNED, _RETURNED) and trim_heap()
 
 
 def trim_heap() -> bool:
-    """Give back what is free now; says whether there was a way to do it."""
+    """Return all memory that is free now to the system; return False if that is not possible."""
     trim = _glibc("malloc_trim")
     if trim is not None:
         trim(0)
@@ -41,7 +42,7 @@ def trim_heap() -> bool:
 
 
 def can_return_freed_memory() -> bool:
-    """Whether `return_freed_memory` changes anything here."""
+    """Return True if `return_freed_memory` has an effect on this system."""
     return _mallopt() is not None
 
 
@@ -51,7 +52,7 @@ def _set_thresholds(mmap: int, trim: int) -> bool:
 
 
 def _mallopt() -> Callable[[int, int], int] | None:
-    """None too where the user set `MALLOC_…` variables: these stay."""
+    """Return glibc's `mallopt`; None without glibc, or if the user set a `MALLOC_…` variable."""
     if any(name.startswith("MALLOC_") for name in os.environ):
         return None
     return _glibc("mallopt")

@@ -60,7 +60,7 @@ def test_parameters_of_an_adapter_by_name() -> None:
 
 def test_an_unknown_name_is_no_adapter() -> None:
     """A misspelt target is an error, not an adapter of nothing."""
-    with pytest.raises(ValueError, match="no matrix is called k_prj"):
+    with pytest.raises(ValueError, match="no matrix is named k_prj"):
         shapes.lora_parameters(SHAPE, ["q_proj", "k_prj"], 2)
 
 

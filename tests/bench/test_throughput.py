@@ -64,31 +64,31 @@ def test_the_same_rows_in_both() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ids", "labels", "said"),
+    ("ids", "labels", "expected"),
     [
         (IDS[:1], LABELS[:1], "TRL trains on 1 rows, fte on 2"),
         ([[5, 6, 7], [8, 9, 0]], [LABELS[0], [IGNORED, 9, 0]], "row 1 .* TRL has 3 tokens, 2 su"),
         (IDS, [[IGNORED, IGNORED, 7], LABELS[1]], "row 0 .* 1 supervised; fte 3, 2 supervised"),
-        ([[5, 6, 7], [8, 4]], [LABELS[0], [IGNORED, 4]], "row 1 is not the same"),
+        ([[5, 6, 7], [8, 4]], [LABELS[0], [IGNORED, 4]], "row 1 differs"),
     ],
 )
 def test_other_rows_end_the_benchmark(
-    ids: list[list[int]], labels: list[list[int]], said: str
+    ids: list[list[int]], labels: list[list[int]], expected: str
 ) -> None:
-    """A row missing, of other length, otherwise supervised or with another id is named."""
-    with pytest.raises(SystemExit, match=said):
+    """The message names a row that is missing, or differs in length, labels or ids."""
+    with pytest.raises(SystemExit, match=expected):
         runs.check_same_rows(ROWS, ids, labels)
 
 
 def test_a_command_that_fails_ends_the_benchmark(tmp_path: Path) -> None:
-    """The end of its log and its exit code are shown."""
+    """The benchmark shows the end of the command's log and its exit code."""
     command = [sys.executable, "-c", "print(6 * 7); raise SystemExit(3)"]
-    with pytest.raises(SystemExit, match=r"^42\s+.*: ended with 3$"):
+    with pytest.raises(SystemExit, match=r"^42\s+.*: exited with 3$"):
         runs.run_child(command, tmp_path, 1, None)
 
 
 def _measured() -> Measured:
-    """1 GFLOP a token on a machine of 1,000 GFLOP/s; ours is three times as fast."""
+    """Return 1 GFLOP per token on a machine with 1,000 GFLOP/s; ours is three times as fast."""
     speeds = {"TRL 1×2": (90.0, 110.0, 100.0), "TRL 8×1": (50.0,), "fte 2": (300.0,)}
     runs = tuple(
         (arm, tuple(_run(speed, STEPS) for speed in speeds[arm.name]))
@@ -106,7 +106,7 @@ def test_an_arm_is_the_median_of_its_repetitions() -> None:
 
 
 def test_the_table() -> None:
-    """A line for each arm that was run, with its ratios to plain TRL, in 80 columns."""
+    """The table has one line per arm, with its ratios to plain TRL, in 80 columns."""
     lines = throughput_report.table([_measured()]).splitlines()
     assert max(map(len, lines)) <= 80
     row = next(line for line in lines if " fte 2 " in line).split()
@@ -115,34 +115,34 @@ def test_the_table() -> None:
 
 
 def test_there_is_no_ratio_to_an_arm_that_was_not_run() -> None:
-    """A dash stands in its column."""
+    """Its column shows a dash."""
     measured = _measured()
     lines = throughput_report.table([replace(measured, runs=measured.runs[1:])]).splitlines()
     row = next(line for line in lines if " fte 2 " in line).split()
     assert row[5:7] == ["–", "6.00"]
 
 
-def test_the_table_tells_what_is_not_alike() -> None:
-    """Other rows in a step, another number format, and a clock of its own are said under it."""
+def test_the_table_notes_differences() -> None:
+    """Notes under the table name different rows, number formats and clocks."""
     measured = _measured()
     odd = replace(_run(300.0, STEPS[:3]), dtype="bfloat16", seen_tokens_per_second=200.0)
     runs = ((ARMS[0], (_run(100.0, STEPS),)), (ARMS[2], (odd,)))
-    said = throughput_report.table([replace(measured, runs=runs, flops_per_token=5e9)])
-    assert "LoRA-MFU above 100%" in said
-    assert "fte 2 computes in bfloat16" in said
-    assert "fte 2: 200 tokens/s by the wall clock" in said
-    assert "TRL 1×2 and fte 2 did not have the same rows in the same steps" in said
+    noted = throughput_report.table([replace(measured, runs=runs, flops_per_token=5e9)])
+    assert "LoRA-MFU above 100%" in noted
+    assert "fte 2 computes in bfloat16" in noted
+    assert "fte 2: 200 tokens/s by the wall clock" in noted
+    assert "TRL 1×2 and fte 2 did not have the same rows in the same steps" in noted
     plain = throughput_report.table([measured])
     assert "did not have the same" not in plain
     assert "above 100%" not in plain
 
 
 def test_the_plot(tmp_path: Path) -> None:
-    """Every arm that was run has its bar, named, with its speed and LoRA-MFU in words."""
+    """Every arm that ran has a bar with its name, speed and LoRA-MFU."""
     throughput_report.plot([_measured()], tmp_path / "plot.svg")
     drawn = (tmp_path / "plot.svg").read_text(encoding="utf-8")
-    said = ["smollm2-135m", "plain TRL, batch 8 × 1", "fte train, batch of 2", "300 · MFU 30%"]
-    assert [text for text in said if f">{text}<" not in drawn] == []
+    texts = ["smollm2-135m", "plain TRL, batch 8 × 1", "fte train, batch of 2", "300 · MFU 30%"]
+    assert [text for text in texts if f">{text}<" not in drawn] == []
     assert "fte train, batch of 8" not in drawn
 
 
@@ -161,7 +161,7 @@ def test_the_machine_rate_weighs_shapes_by_their_operations() -> None:
 
 
 def test_differences_of_losses() -> None:
-    """The largest is the largest in size, with its step; the mean is of sizes too."""
+    """Largest and mean difference are of absolute values."""
     ours, theirs = _run(1.0, STEPS[:3]), _run(1.0, STEPS[:3])
     changed = tuple(
         replace(step, loss=loss) for step, loss in zip(ours.steps, (2.25, 1.5, 2.0), strict=True)
@@ -176,6 +176,6 @@ def test_differences_of_losses() -> None:
     [(_steps((10, 100), (12, 201), (13, 300), (16, 500)), 2), (STEPS[:3], 4)],
 )
 def test_curves_of_other_batches_are_not_compared(other: tuple[Step, ...], step: int) -> None:
-    """The first step in which the tokens differ is named."""
+    """The message names the first step whose tokens differ."""
     with pytest.raises(SystemExit, match=f"did not have the same rows in step {step}$"):
         curves_of(_run(1.0, STEPS), _run(1.0, other))

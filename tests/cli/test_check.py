@@ -248,7 +248,7 @@ def test_show_of_a_record_that_cannot_be_trained(check: Check, models: Models) -
         ),
         (
             ["d.jsonl", "--model", "./gone"],
-            "./gone: no such model folder. Give a folder, or --model builtin.",
+            "./gone: no such model folder. Check the path, or use --model builtin.",
         ),
         (
             ["d.jsonl", "--template", "chat"],

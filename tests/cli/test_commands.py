@@ -133,12 +133,12 @@ def test_an_unknown_command(command: str, nearest: str) -> None:
         ),
         (
             ["train", "good.jsonl", "--model", "./gone"],
-            "./gone: no such model folder. Give a folder, or --model builtin.",
+            "./gone: no such model folder. Check the path, or use --model builtin.",
         ),
         (
             ["compare", "hi", "--adapter", "gone"],
-            "gone: holds no adapter_config.json. "
-            "Train first (fte train), or give the adapter's folder with --adapter.",
+            "gone: no adapter_config.json in this folder. "
+            "Train first (fte train), or use --adapter to name the adapter's folder.",
         ),
         (
             ["exam", "good.jsonl", "--output_file", "gone/exam.json"],
@@ -209,7 +209,7 @@ def test_an_exam_file_of_another_name_is_left_alone() -> None:
     Path("exam.jsonl").write_text("[]\n", encoding="utf-8")
     _assert_refused(
         _fte("train", "good.jsonl", "--model", "./nope"),
-        "fte train: ./nope: no such model folder. Give a folder, or --model builtin.",
+        "fte train: ./nope: no such model folder. Check the path, or use --model builtin.",
     )
 
 
@@ -219,23 +219,24 @@ def test_a_model_that_brings_code_is_refused() -> None:
     (Path("remote") / "evil.py").write_text("raise SystemExit(99)", encoding="utf-8")
     _assert_refused(
         _fte("train", "good.jsonl", "--model", "remote"),
-        "fte train: remote: wants to run code of its own (auto_map in config.json), "
-        "which is never done. Use a model whose architecture Transformers has.",
+        "fte train: remote: needs to run its own code (auto_map in config.json), "
+        "which is never allowed. Use a model whose architecture is part of Transformers.",
     )
 
 
 def test_a_folder_without_a_model_is_refused() -> None:
-    """A folder that is there but holds no model is told so."""
+    """The error for a folder without a model says what is missing."""
     _model("bare", None)
     _assert_refused(
         _fte("train", "good.jsonl", "--model", "bare"),
-        "fte train: bare: holds no config.json. Give a folder that holds a Transformers model.",
+        "fte train: bare: no config.json in this folder. "
+        "Use a folder that contains a Transformers model.",
     )
 
 
 NO_ADAPTER = (
-    "fte exam: gone: holds no adapter_config.json. "
-    "Train first (fte train), or give the adapter's folder with --adapter."
+    "fte exam: gone: no adapter_config.json in this folder. "
+    "Train first (fte train), or use --adapter to name the adapter's folder."
 )
 
 

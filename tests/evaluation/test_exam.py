@@ -76,7 +76,7 @@ def test_an_adapter_that_does_nothing_makes_no_difference(models: Models, is_fas
 
 @pytest.mark.parametrize("n", [4, 19])
 def test_too_small_an_exam_of_nothing_says_so(models: Models, n: int) -> None:
-    """With fewer than twenty examples and no difference the verdict is that it cannot be told."""
+    """With fewer than twenty examples and no difference there are too few examples to tell."""
     prepared = prepare(brisk(models.folder()), Split(rows(4), (), ()))
     exam = _take(prepared, rows(n), replace(PLAN, answered_examples=0))
     assert exam.verdict == "too few examples to tell"
@@ -372,7 +372,7 @@ def test_plain_texts_are_no_wrong_answers() -> None:
 
 
 def test_only_the_last_answer_of_a_conversation_is_scored(run: Run) -> None:
-    """A conversation's score is the likelihood of its last answer after all that was said."""
+    """A conversation's score is the likelihood of its last answer after all earlier turns."""
     talks = _talks(4)
     exam = _take(run.prepared, talks, PLAN)
     encoder = run.prepared.rows.encoder
@@ -387,7 +387,7 @@ def test_only_the_last_answer_of_a_conversation_is_scored(run: Run) -> None:
     )
 
 
-def test_multiple_choice_keeps_what_was_said_before() -> None:
+def test_multiple_choice_keeps_earlier_turns() -> None:
     """Every option of a conversation's question has its earlier turns and its group."""
     talks = tuple(replace(talk, group="g") for talk in _talks(6))
     for choice in make_choices(talks, 0):
@@ -439,7 +439,7 @@ REQUIRED = {
 
 
 def test_exam_json_has_every_key_of_the_contract(exam: Exam) -> None:
-    """exam.json holds the keys that DESIGN.md requires, with the figures of the exam."""
+    """exam.json has exactly the documented keys, with the figures of the exam."""
     found = exam_to_json(exam)
     assert isinstance(found, dict)
     for key, inner in REQUIRED.items():

@@ -1,4 +1,4 @@
-"""General text comes from the package or from a file, a row a paragraph."""
+"""General text comes from the package or from a file, one row per paragraph."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from finetuning_exam.errors import UserError
-from finetuning_exam.evaluation.general import MOST_BYTES, read_general_text
+from finetuning_exam.evaluation.general import MAX_BYTES, read_general_text
 
 
 def test_the_sample_of_the_package_is_enough_for_an_interval() -> None:
-    """Without a file there are paragraphs, each of some length and none twice."""
+    """Without a file there are enough paragraphs, none very short and none repeated."""
     found = read_general_text(None)
     assert len(found) == len(set(found)) >= 10
     assert all(len(part) > 100 for part in found)
@@ -20,8 +20,8 @@ def test_the_sample_of_the_package_is_enough_for_an_interval() -> None:
 @pytest.mark.parametrize(
     "content", [b"One.\n\n\nTwo\nlines.\n", b"\xef\xbb\xbfOne.\r\n \r\nTwo\r\nlines."]
 )
-def test_paragraphs_are_parted_by_empty_lines(tmp_path: Path, content: bytes) -> None:
-    """However many empty lines there are, and whatever ends a line."""
+def test_paragraphs_are_separated_by_blank_lines(tmp_path: Path, content: bytes) -> None:
+    """The number of blank lines and the kind of line ending do not matter."""
     path = tmp_path / "general.txt"
     path.write_bytes(content)
     assert read_general_text(str(path)) == ("One.", "Two\nlines.")
@@ -30,13 +30,13 @@ def test_paragraphs_are_parted_by_empty_lines(tmp_path: Path, content: bytes) ->
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b" \n\n", "has no text. Give paragraphs, parted by empty lines."),
-        (b"ab\xff", "not UTF-8 at byte 3."),
-        (b"a" * (MOST_BYTES + 1), "is larger than 1,000,000 bytes. Give an excerpt."),
+        (b" \n\n", "contains no text. Add paragraphs separated by blank lines."),
+        (b"ab\xff", "not valid UTF-8 at byte 3. Save the file as UTF-8."),
+        (b"a" * (MAX_BYTES + 1), "larger than 1,000,000 bytes. Use an excerpt"),
     ],
 )
-def test_a_file_that_cannot_serve_is_named(tmp_path: Path, content: bytes, expected: str) -> None:
-    """The error says what is wrong with the file."""
+def test_an_unusable_file_is_named(tmp_path: Path, content: bytes, expected: str) -> None:
+    """The error names the file, what is wrong with it and how to fix it."""
     path = tmp_path / "general.txt"
     path.write_bytes(content)
     with pytest.raises(UserError) as caught:
@@ -46,6 +46,6 @@ def test_a_file_that_cannot_serve_is_named(tmp_path: Path, content: bytes, expec
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    """A path that is not there is an error, not the package's sample."""
+    """A path that does not exist is an error; the built-in sample is not used instead."""
     with pytest.raises(UserError, match="no such file"):
         read_general_text(str(tmp_path / "none.txt"))

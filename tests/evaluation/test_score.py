@@ -15,8 +15,8 @@ from tiny import Models, rows
 from finetuning_exam.data.encoding.encode import IGNORED, Encoded, Encoder, make_encoder
 from finetuning_exam.data.records import Example
 from finetuning_exam.evaluation.choices import (
-    LIKE_LENGTH,
     N_DISTRACTORS,
+    N_NEAREST,
     PREMISE,
     choose,
     make_choices,
@@ -157,7 +157,7 @@ def test_wrong_answers_are_of_like_length() -> None:
     for seed in range(10):
         for choice in make_choices(examples, seed):
             right, *wrong = (len(option.answer) for option in choice.options)
-            assert max(abs(right - it) for it in wrong) <= LIKE_LENGTH
+            assert max(abs(right - it) for it in wrong) <= N_NEAREST
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma3", "bloom"])

@@ -1,4 +1,4 @@
-"""The statistics behind a verdict, against closed forms and by simulation."""
+"""The statistics behind the verdict, checked against closed forms and by simulation."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _difference(low: float, high: float) -> PairedDifference:
 
 
 def _pairs(n: int, shift: float, seed: int) -> tuple[list[float], list[float], list[int]]:
-    """Summed NLLs of `n` examples whose nats per token differ by `shift` and noise."""
+    """Return summed NLLs of `n` examples whose nats per token differ by `shift` and noise."""
     draw = np.random.default_rng(seed)
     tokens = draw.integers(5, 60, n)
     base = tokens * draw.uniform(1, 4, n)
@@ -42,7 +42,7 @@ def _pairs(n: int, shift: float, seed: int) -> tuple[list[float], list[float], l
 
 
 def test_the_difference_is_of_sums_over_tokens() -> None:
-    """Nats per token are all nats over all tokens: long examples weigh more; negative is better."""
+    """Nats per token are all nats over all tokens, so long examples weigh more."""
     found = paired_difference([10.0, 40.0], [8.0, 30.0], [5, 20], seed=0)
     assert (found.base, found.tuned) == (2.0, 38 / 25)
     assert found.difference == pytest.approx(-12 / 25)
@@ -58,7 +58,7 @@ def test_few_examples_have_no_interval(n: int) -> None:
 
 
 def test_six_examples_have_an_interval() -> None:
-    """From six examples on there is an interval."""
+    """With six examples or more there is an interval."""
     assert paired_difference(*_pairs(6, -1.0, 0), 0).interval.high < 0
 
 
@@ -70,7 +70,7 @@ def test_equal_models_differ_by_exactly_zero() -> None:
 
 
 def test_a_constant_difference_is_its_own_interval() -> None:
-    """Where every example gains the same per token, the interval is that gain."""
+    """If every example gains the same per token, the interval is that gain."""
     found = paired_difference([4.0] * 8, [3.0] * 8, [2] * 8, 0)
     assert found.interval == Interval(-0.5, -0.5)
 
@@ -141,7 +141,7 @@ def test_copies_count_once(n: int, has_interval: bool) -> None:
 
 
 def test_names_of_their_own_change_nothing() -> None:
-    """Where no two examples belong together, `clusters` makes no difference."""
+    """If every cluster has one example, `clusters` makes no difference."""
     pairs = _pairs(20, -0.1, 0)
     assert paired_difference(*pairs, 0, [f"c{i}" for i in range(20)]) == paired_difference(
         *pairs, 0
@@ -158,7 +158,7 @@ def _assert_bounded(base: list[float], tuned: list[float], tokens: list[int], se
 
 
 def test_nearly_equal_examples_do_not_explode() -> None:
-    """One odd example among like ones: the interval stays between them and takes no side."""
+    """With one outlier among equal examples the interval lies between them and takes no side."""
     base, tuned, tokens = [5.1] * 24, [4.3] * 23 + [6.7], [7] * 24
     _assert_bounded(base, tuned, tokens, 0)
     found = paired_difference(base, tuned, tokens, 0)
@@ -174,7 +174,7 @@ def test_nearly_equal_examples_do_not_explode() -> None:
 def test_the_interval_lies_within_the_examples(
     gains: list[float], n_tokens: int, seed: int
 ) -> None:
-    """No bound is beyond the smallest or the largest difference per token of one example."""
+    """No bound exceeds the smallest or largest difference per token of a single example."""
     tokens = [n_tokens + i % 3 for i in range(len(gains))]
     _assert_bounded([5.1] * len(gains), [5.1 + gain for gain in gains], tokens, seed)
 
@@ -205,38 +205,38 @@ def test_the_interval_lies_within_the_examples(
 def test_the_verdict_is_what_the_interval_supports(
     low: float, high: float, n_examples: int, is_held_out: bool, expected: Verdict
 ) -> None:
-    """A side is taken if the interval lies wholly on it; nothing is told of training rows, or of
-    the absence of a difference among fewer than twenty examples.
+    """The verdict takes a side if the interval excludes zero. It never judges training rows, nor
+    reports the absence of a difference with fewer than twenty examples.
     """
     found = verdict(_difference(low, high), n_examples, is_held_out=is_held_out)
     assert found == expected
 
 
-def test_a_difference_that_is_no_number_is_never_a_verdict_of_improvement() -> None:
-    """Scores of a diverged model are NaN; the exam then tells nothing."""
+def test_a_difference_of_nan_is_never_an_improvement() -> None:
+    """A diverged model has scores of NaN, which give no verdict."""
     found = paired_difference([1.0] * 30, [math.nan] * 30, [1] * 30, 0)
     assert verdict(found, 30) == "too few examples to tell"
 
 
 @pytest.mark.parametrize("sizes", [(6, 8, 12), (20, 60)])
-def test_equal_models_are_rarely_told_apart(sizes: tuple[int, ...]) -> None:
-    """In A/A exams tuned differs from base by noise alone, so that every side taken is wrong. No
-    more do than the 5% that are meant, as far as 600 exams can tell (binomial test at 1%).
+def test_equal_models_rarely_get_a_verdict(sizes: tuple[int, ...]) -> None:
+    """In A/A exams tuned differs from base by noise alone, so every side taken is wrong. The rate
+    is at most the nominal 5%, as far as 600 exams can show (binomial test at 1%).
     """
     n_exams = 600
-    told = [
+    verdicts = [
         verdict(paired_difference(*_pairs(n, 0.0, 10_000 + seed), seed), n)
         for seed in range(n_exams)
         for n in sizes[seed % len(sizes) :][:1]
     ]
-    wrong = sum(it in ("improved", "worse") for it in told)
+    wrong = sum(it in ("improved", "worse") for it in verdicts)
     assert stats.binomtest(wrong, n_exams, 0.05, alternative="greater").pvalue > 0.01, wrong
 
 
 @settings(max_examples=30, deadline=None)
 @given(changes=st.lists(st.integers(-9, 9), min_size=6, max_size=9))
 def test_the_permutation_test_is_exact_for_few(changes: list[int]) -> None:
-    """The p-value is the share of all 2ⁿ ways to sign the differences whose sum is as far out."""
+    """The p-value is the share of all 2ⁿ sign patterns whose sum is at least as extreme."""
     sums = [
         abs(sum(sign * change for sign, change in zip(signs, changes, strict=True)))
         for signs in itertools.product((1, -1), repeat=len(changes))
@@ -247,17 +247,19 @@ def test_the_permutation_test_is_exact_for_few(changes: list[int]) -> None:
 
 
 def test_a_side_needs_interval_and_test() -> None:
-    """An interval beside zero takes no side where random signs reach as far too often."""
+    """An interval that excludes zero takes no side if the permutation test is not significant."""
     found = replace(_difference(-0.3, -0.1), p_value=0.06)
     assert verdict(found, 100) == "no measurable difference"
     assert verdict(replace(found, p_value=0.05), 100) == "improved"
 
 
 def test_a_clear_improvement_is_seen() -> None:
-    """A gain of a third of its noise is told from 100 examples almost always."""
-    told = [verdict(paired_difference(*_pairs(100, -0.15, seed), seed), 100) for seed in range(30)]
-    assert told.count("improved") >= 29
-    assert "worse" not in told
+    """With 100 examples, a gain of a third of the noise is found almost always."""
+    verdicts = [
+        verdict(paired_difference(*_pairs(100, -0.15, seed), seed), 100) for seed in range(30)
+    ]
+    assert verdicts.count("improved") >= 29
+    assert "worse" not in verdicts
 
 
 # McNemar
@@ -317,9 +319,9 @@ def test_signs_are_of_clusters() -> None:
     assert (found.signs.n_lower, found.signs.n_higher) == (1, 1)
 
 
-def test_intervals_that_shall_hold_together_are_wider() -> None:
-    """Each of five has 99%; alone it is 95%. Five tags of equal models are wrongly told apart in
-    about 5% of exams in all.
+def test_intervals_that_hold_jointly_are_wider() -> None:
+    """A single interval has 95% confidence, each of five has 99%, so that about 5% of exams of
+    equal models have any interval among five tags that excludes zero.
     """
     assert family_confidence(1) == family_confidence(0) == pytest.approx(0.95)
     assert family_confidence(5) == pytest.approx(0.99)
@@ -341,14 +343,14 @@ def test_intervals_that_shall_hold_together_are_wider() -> None:
 
 
 def test_no_examples_have_no_difference() -> None:
-    """Where nothing was answered there is no figure."""
+    """Without answers the figures are NaN."""
     found = paired_difference([], [], [], 0)
     assert math.isnan(found.base)
     assert math.isnan(found.interval.low)
 
 
 @pytest.mark.parametrize("values", [([True], [True, False]), ([], [True])])
-def test_mcnemar_wants_pairs(values: tuple[Sequence[bool], Sequence[bool]]) -> None:
-    """Sides of unequal length are our own bug and raise."""
+def test_mcnemar_needs_pairs(values: tuple[Sequence[bool], Sequence[bool]]) -> None:
+    """Sides of unequal length are a programming error and raise."""
     with pytest.raises(ValueError, match="zip"):
         mcnemar_p_value(*values)

@@ -1,4 +1,4 @@
-"""Damage and mix-ups, rows 6 to 11 of the project's list of faults."""
+"""Faults 6 to 11: damaged and mismatched checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Crashes, rows 1 to 5, 12 and 13 of the project's list of faults.
+"""Faults 1 to 5, 12 and 13: crashes.
 
 The quick part runs by default; every point and fifty kills: `uv run pytest -m slow tests/faults`.
 """
@@ -148,7 +148,7 @@ def test_4_a_signal_ends_a_run_after_its_step(
     assert found == code, _log(out)
     last = _log(out).strip().splitlines()[-1]
     step = find_checkpoint(out, "latest").step
-    assert f"stopped after step {step} of 12, which is saved. Go on with: " in last
+    assert f"stopped after step {step} of 12 (checkpoint saved). Go on with: " in last
     assert last.endswith("--resume_from_checkpoint latest")
     assert "Traceback" not in _log(out)
     assert project.resume(out) == 0, _log(out)
@@ -196,7 +196,7 @@ def test_4_a_signal_while_validating(project: Project, tmp_path: Path, step: int
     """SIGTERM while the untrained model, a step, or the last step is validated: nothing is lost."""
     out = tmp_path / "out"
     assert _terminated_at_pause(project, out, pause_at_validation=step) == 143, _log(out)
-    assert f"stopped after step {max(1, step)} of 12, which is saved." in _log(out)
+    assert f"stopped after step {max(1, step)} of 12 (checkpoint saved)." in _log(out)
     assert find_checkpoint(out, "latest").step == max(1, step)
     assert project.resume(out) == 0, _log(out)
     assert outcome(out) == project.expected

@@ -1,7 +1,8 @@
-"""The data faults of the project's list, rows 21 to 28, each through the command line.
+"""Faults 21 to 28: faulty data, each through the command line.
 
-Required of every one: a line with file, place, cause and hint, or plain reading; no traceback, no
-waiting, no other file. What only readers and templates can show has its own tests in tests/data/.
+Each fault is either read correctly or reported on one line with file, place, cause and hint,
+without a traceback, a hang or a stray file. What only readers and templates can show is tested in
+tests/data/.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Disk, memory and numbers, rows 14 to 20 of the project's list of faults."""
+"""Faults 14 to 20: disk, memory and numbers."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_16_a_flush_that_fails(project: Project, tmp_path: Path) -> None:
     """EIO from fsync: that save has failed and is not renamed; the one before stays."""
     out = tmp_path / "out"
     assert _with_a_fault(project, out, "fsync:error=EIO:when=2") == 4
-    assert "checkpoint-12: the disk failed to write it (Input/output error)." in _log(out)
+    assert "checkpoint-12: the disk reported an error (Input/output error)." in _log(out)
     assert find_checkpoint(out, "latest").step == 8
     _assert_kept(project, out)
 
@@ -392,8 +392,8 @@ def test_20_a_base_of_the_hub_without_network(project: Project, tmp_path: Path) 
     command = project.command(tmp_path / "out", "--model", "nobody/nothing")
     assert run(command, log) == 2
     said = log.read_text(encoding="utf-8")
-    assert "nobody/nothing: no such folder here, and the hub did not give it" in said
-    assert "Check the name and the network, or give a folder." in said
+    assert "nobody/nothing: not a local folder, and the Hub download failed" in said
+    assert "Check the name and the network, or use a local folder." in said
 
 
 def test_the_run_json_of_a_resumed_run_is_a_finished_one(project: Project) -> None:

@@ -52,7 +52,7 @@ def test_a_model_that_brings_code_is_refused(
     found = code_in_model(model)
     assert found is not None
     assert name in found
-    with pytest.raises(ModelError, match="which is never done"):
+    with pytest.raises(ModelError, match="which is never allowed"):
         check_model_folder(model, "m")
     data = write_rows(model.parent / "rows.jsonl", rows(4))
     for command in ("check", "train"):
@@ -100,7 +100,7 @@ def test_an_adapter_that_brings_code_is_refused(
     check_adapter_folder(adapter)
     _change(adapter / "adapter_config.json", change)
     assert code_in_adapter(adapter / "adapter_config.json") is not None
-    with pytest.raises(AdapterError, match="which is never done"):
+    with pytest.raises(AdapterError, match="which is never allowed"):
         check_adapter_folder(adapter)
     arguments = ["compare", "Why?", "--adapter", str(adapter), "--model", str(project.model)]
     assert main(arguments) == 3

@@ -1,4 +1,4 @@
-"""Adapters are saved in PEFT's format and come back whole or not at all."""
+"""Adapters are saved in PEFT's format, and loaded completely or refused."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def folder(trained: Run, tmp_path: Path) -> Path:
 
 
 def test_an_adapter_with_a_tensor_missing_is_refused(models: Models, folder: Path) -> None:
-    """PEFT loads an adapter with a tensor missing in silence; here it is an error with code 3."""
+    """A missing tensor, which PEFT only warns about, is an error with exit code 3."""
     state = load_file(folder / WEIGHTS)
     lost = sorted(state)[3]
     del state[lost]
@@ -46,13 +46,13 @@ def test_an_adapter_with_a_tensor_missing_is_refused(models: Models, folder: Pat
         load_adapter(load_base(str(models.folder()), CPU), folder)
     assert str(caught.value) == (
         f"{folder}: 1 tensors of the adapter are missing and 0 are unknown, such as {lost}. "
-        "Train it again, or copy the folder again."
+        "Copy the folder again, or retrain."
     )
     assert caught.value.exit_code == 3
 
 
 def test_an_adapter_with_a_tensor_too_many_is_refused(models: Models, folder: Path) -> None:
-    """A tensor that no module of the base takes is an error."""
+    """A tensor that fits no module of the base is an error."""
     state = load_file(folder / WEIGHTS)
     name = sorted(state)[0].replace("layers.0", "layers.7")
     save_file({**state, name: torch.zeros(4, 32)}, folder / WEIGHTS)
@@ -64,10 +64,10 @@ def test_an_adapter_with_a_tensor_too_many_is_refused(models: Models, folder: Pa
 
 @pytest.mark.parametrize("size", [0, 7, 2000, -1])
 def test_a_truncated_adapter_is_refused(models: Models, folder: Path, size: int) -> None:
-    """A weight file cut short anywhere is an error that names the file."""
+    """A truncated weight file is an error that names the file."""
     content = (folder / WEIGHTS).read_bytes()
     (folder / WEIGHTS).write_bytes(content[:size])
-    with pytest.raises(AdapterError, match=f"{WEIGHTS}: is damaged") as caught:
+    with pytest.raises(AdapterError, match=f"{WEIGHTS}: damaged") as caught:
         load_adapter(load_base(str(models.folder()), CPU), folder)
     assert caught.value.exit_code == 3
 
@@ -76,14 +76,14 @@ def test_a_truncated_adapter_is_refused(models: Models, folder: Path, size: int)
     "content", ["", "{", "[]", "{}", '{"peft_type": "NONE"}', '{"peft_type": "LORA", "r": "four"}']
 )
 def test_a_damaged_adapter_config_is_refused(models: Models, folder: Path, content: str) -> None:
-    """A config that is no config of a LoRA adapter is an AdapterError, never a traceback."""
+    """A config that is not that of a LoRA adapter is an AdapterError, never a traceback."""
     (folder / "adapter_config.json").write_text(content, encoding="utf-8")
     with pytest.raises(AdapterError):
         load_adapter(load_base(str(models.folder()), CPU), folder)
 
 
 def test_an_adapter_of_other_shapes_is_refused(models: Models, folder: Path) -> None:
-    """A rank in the config that the tensors do not have is an error."""
+    """A rank in the config that differs from the tensors is an error."""
     config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     (folder / "adapter_config.json").write_text(json.dumps({**config, "r": 5}), encoding="utf-8")
     with pytest.raises(AdapterError, match="does not fit"):
@@ -94,18 +94,18 @@ def test_an_adapter_of_other_shapes_is_refused(models: Models, folder: Path) -> 
 def test_a_folder_without_an_adapter_is_a_usage_error(
     models: Models, folder: Path, name: str
 ) -> None:
-    """A folder without weights or config says what is missing and how to hint it."""
+    """The error names the missing file and how to fix it."""
     (folder / name).unlink()
     with pytest.raises(UsageError) as caught:
         load_adapter(load_base(str(models.folder()), CPU), folder)
     assert str(caught.value) == (
-        f"{folder}: holds no {name}. "
-        "Train first (fte train), or give the adapter's folder with --adapter."
+        f"{folder}: no {name} in this folder. "
+        "Train first (fte train), or use --adapter to name the adapter's folder."
     )
 
 
 def test_another_base_of_the_same_shape_is_refused(models: Models, folder: Path) -> None:
-    """An adapter knows its base by hash; the error names both bases."""
+    """An adapter identifies its base by hash; the error names both bases."""
     own, other = models.folder(), models.folder(seed=1)
     own_base = load_base(str(own), CPU)
     record = {"base": {"name": str(own), "sha256": own_base.sha256}, "template": "plain"}
@@ -117,13 +117,13 @@ def test_another_base_of_the_same_shape_is_refused(models: Models, folder: Path)
     assert str(caught.value) == (
         f"{folder}: the adapter was trained on {own} (sha256 {own_base.sha256[:12]}), "
         f"not on {other} (sha256 {other_base.sha256[:12]}). "
-        "Name the base it was trained on with --model."
+        "Use --model to name the base it was trained on."
     )
 
 
 @pytest.mark.parametrize("place", [-1, -1000, -5000])
 def test_flipped_bytes_are_refused(models: Models, folder: Path, place: int) -> None:
-    """Weights of the right shape that are not the run's bytes are refused with code 3."""
+    """Weights that are not the run's bytes are refused with code 3, even in the right shape."""
     base = load_base(str(models.folder()), CPU)
     record = {
         "base": {"name": base.name, "sha256": base.sha256},
@@ -139,20 +139,20 @@ def test_flipped_bytes_are_refused(models: Models, folder: Path, place: int) -> 
         load_adapter(base, folder)
     assert str(caught.value) == (
         f"{folder}: the adapter is damaged ({WEIGHTS} is damaged). "
-        "Train it again, or copy the whole folder again."
+        "Copy the whole folder again, or retrain."
     )
     assert caught.value.exit_code == 3
 
 
 @pytest.mark.parametrize("name", ["lm_head", "embed_tokens", "self_attn", "proj", "nope"])
 def test_a_target_that_is_no_linear_module_is_refused(models: Models, name: str) -> None:
-    """Head, embedding and what is no whole name of a linear module get no adapter."""
+    """The head, the embedding and partial names of linear modules are refused."""
     base = load_base(str(models.folder()), CPU)
     with pytest.raises(UsageError) as caught:
         add_adapter(base, lora_config(4, 8, 0.0, ("q_proj", name)), 0)
     assert str(caught.value) == (
         f"--lora_target_modules: {base.name} has no module {name}. "
-        "It has: down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj."
+        "Available modules: down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj."
     )
 
 

@@ -1,4 +1,4 @@
-"""Every architecture goes the whole way: load, adapt, train, save, load again, answer."""
+"""End-to-end tests of every architecture: load, adapt, train, save, load again, answer."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_the_adapter_off_is_the_base(journey: Journey) -> None:
 
 
 def test_the_likelihood_of_a_row_does_not_depend_on_its_batch(journey: Journey) -> None:
-    """A row scored among longer rows has the score that it has alone."""
+    """A row has the same score alone and among longer rows."""
     prepared = journey.run.prepared
     row_nll = stock_nll(journey.reloaded, 0)
     alone = score_rows(journey.reloaded, prepared.rows.train, row_nll, 1)
@@ -193,14 +193,15 @@ def test_named_targets_are_adapted_and_no_others(
     assert adapted == set(targets)
 
 
-def test_a_wrong_target_name_is_told_with_the_right_ones(models: Models) -> None:
-    """A name that no module has is an error that lists the names that exist."""
+def test_a_wrong_target_name_is_reported_with_the_right_ones(models: Models) -> None:
+    """An unknown module name is an error that lists the available names."""
     folder = models.folder("gpt2")
     base = load_base(str(folder), CPU)
     with pytest.raises(UsageError) as caught:
         add_adapter(base, lora_config(2, 4, 0.0, ("c_attn", "q_proj")), seed=0)
     assert str(caught.value) == (
-        f"--lora_target_modules: {folder} has no module q_proj. It has: c_attn, c_fc, c_proj."
+        f"--lora_target_modules: {folder} has no module q_proj. "
+        "Available modules: c_attn, c_fc, c_proj."
     )
     assert caught.value.exit_code == 2
 
@@ -220,13 +221,13 @@ def test_linear_names_leave_out_the_head(models: Models) -> None:
 
 
 def test_a_module_that_cannot_be_adapted_is_a_user_error(models: Models) -> None:
-    """A name of a module that is not linear, such as a norm, is an error without a traceback."""
+    """The name of a non-linear module, such as a norm, is an error without a traceback."""
     base = load_base(str(models.folder("llama")), CPU)
     with pytest.raises(UsageError, match="--lora_target_modules"):
         add_adapter(base, lora_config(2, 4, 0.0, ("input_layernorm",)), seed=0)
 
 
 def test_folder_holds_what_a_run_promises(journey: Journey) -> None:
-    """The folder of a run holds adapter, its config and the tokenizer."""
+    """The folder of a run contains the adapter, its config and the tokenizer."""
     names = {path.name for path in Path(journey.run.folder).iterdir()}
     assert {"adapter_model.safetensors", "adapter_config.json", "tokenizer.json"} <= names

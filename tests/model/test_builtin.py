@@ -28,7 +28,7 @@ def test_it_is_the_model_that_the_card_describes() -> None:
 
 
 def test_its_texts_end() -> None:
-    """Left to itself it writes texts of which some end within 300 tokens, as in its corpus."""
+    """Sampled freely, some of its texts end within 300 tokens, as in its corpus."""
     model = AutoModelForCausalLM.from_pretrained(FOLDER, dtype=torch.float32)
     torch.manual_seed(0)
     start = torch.zeros(16, 1, dtype=torch.int64)
@@ -56,7 +56,7 @@ def test_plain_transformers_loads_it() -> None:
 
 
 def test_it_is_pretrained() -> None:
-    """It finds English about commands far likelier than a model that knows only the vocabulary."""
+    """It finds English about commands far more likely than an untrained model does."""
     tokenizer = AutoTokenizer.from_pretrained(FOLDER)
     model = AutoModelForCausalLM.from_pretrained(FOLDER, dtype=torch.float32)
     ids = tokenizer("Print the name of each file in the directory.", return_tensors="pt").input_ids

@@ -1,4 +1,4 @@
-"""The device is tried, not assumed; threads follow the cores this process may use."""
+"""The device is tested, not assumed; threads match the cores this process may use."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_cpu_computes_in_float32_with_a_thread_for_each_core() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="only Linux has affinity")
 def test_cores_are_those_of_the_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process pinned to three cores has three, however many the machine has."""
+    """A process pinned to three cores uses three, regardless of the machine."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 4, 5})
     monkeypatch.setattr("builtins.open", _no_file)
     assert usable_cores() == 3
@@ -53,7 +53,7 @@ def test_cores_are_limited_by_the_cgroup(
 
 
 def test_a_device_that_is_not_there_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Asking for a device that does not work is one line, and names the way out."""
+    """Requesting a device that does not work gives a one-line error with the fix."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UsageError) as caught:
         choose_compute("cuda", "auto")
@@ -86,7 +86,7 @@ def test_auto_passes_over_a_device_that_computes_wrongly(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_the_format_asked_for_is_taken(dtype: device.Dtype) -> None:
-    """A format that is named is used as named."""
+    """An explicit format is used as given."""
     compute = choose_compute("cpu", dtype)
     assert compute.dtype == getattr(torch, dtype)
     assert compute.dtype_name == dtype
@@ -123,7 +123,7 @@ def test_auto_takes_bfloat16_on_a_cpu_only_where_it_is_worth_it(
     layer: LayerSize | None,
     expected: str,
 ) -> None:
-    """It has to be one and a half times as fast on the model's own layers, which are wide."""
+    """Auto picks bfloat16 only if it is 1.5 times as fast on layers of the model's size."""
     monkeypatch.setattr(device, "bfloat16_speedup", lambda layer: speedup)
     assert choose_compute("cpu", "auto", layer).dtype_name == expected
     assert choose_compute("cpu", "float32", layer).dtype_name == "float32"
@@ -190,8 +190,8 @@ def test_the_speedup_is_measured_here() -> None:
 def test_the_size_of_a_layer_is_in_the_config(
     tmp_path: Path, config: dict[str, object], expected: LayerSize | None
 ) -> None:
-    """Width and width of the MLP, by either of their names; the MLP is four times as wide where
-    nothing is said.
+    """The width of the model and of its MLP are found under either name; without a width, the
+    MLP is four times as wide as the model.
     """
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
     assert layer_size(tmp_path) == expected

@@ -1,4 +1,4 @@
-"""Specification of what a model's or an adapter's folder must hold, seen without torch."""
+"""Specification of what model and adapter folders must contain, checked without torch."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from finetuning_exam.model.folder import (
 )
 
 REMOTE_CODE = (
-    "m: wants to run code of its own (auto_map in config.json), which is never done. "
-    "Use a model whose architecture Transformers has."
+    "m: needs to run its own code (auto_map in config.json), which is never allowed. "
+    "Use a model whose architecture is part of Transformers."
 )
 
 
@@ -92,9 +92,11 @@ def test_a_folder_in_the_home_is_found(folder: Path, monkeypatch: pytest.MonkeyP
     "name", ["./m", "../m", "/no/m", "~/no-such-folder", "a/b/c", "C:\\m", "a b"]
 )
 def test_a_path_that_is_missing_never_reaches_the_hub(name: str) -> None:
-    """What looks like a path, or is no possible hub name, is told as a missing folder."""
+    """A name that looks like a path, or cannot be a Hub name, is a missing folder."""
     assert looks_like_path(name)
-    assert _refusal(name) == f"{name}: no such model folder. Give a folder, or --model builtin."
+    assert (
+        _refusal(name) == f"{name}: no such model folder. Check the path, or use --model builtin."
+    )
 
 
 @pytest.mark.parametrize(
@@ -105,29 +107,29 @@ def test_a_path_that_is_missing_never_reaches_the_hub(name: str) -> None:
         pytest.param("./a\0b", id="NUL"),
     ],
 )
-def test_an_impossible_path_is_told_like_a_missing_one(name: str) -> None:
-    """A path that the system cannot even look up is a missing folder, not a crash."""
+def test_an_impossible_path_is_reported_as_missing(name: str) -> None:
+    """A path that the system cannot look up is a missing folder, not a crash."""
     assert _refusal(name).startswith(f"{name}: ")
 
 
 @pytest.mark.parametrize("name", ["gpt2", "org/model", "org/model-1.5_x"])
 def test_a_hub_name_waits(name: str) -> None:
-    """A name the hub could have is not looked at before the model is loaded."""
+    """A possible Hub name is not checked before the model is loaded."""
     assert not looks_like_path(name)
     check_local_model(name)
 
 
 def test_a_file_is_no_model() -> None:
-    """A file is told as one."""
+    """The error for a file says that it is a file."""
     Path("m").touch()
-    assert _refusal("m") == "m: is a file, not a model folder. Give the folder that holds it."
+    assert _refusal("m") == "m: a file, not a model folder. Use the folder that contains it."
 
 
 def test_a_folder_without_config_is_no_model() -> None:
-    """A folder without config.json holds no model."""
+    """A folder without config.json is not a model."""
     Path("m").mkdir()
     assert _refusal("m") == (
-        "m: holds no config.json. Give a folder that holds a Transformers model."
+        "m: no config.json in this folder. Use a folder that contains a Transformers model."
     )
 
 
@@ -138,32 +140,32 @@ def test_a_model_that_brings_code_is_refused() -> None:
 
 
 def test_weights_that_are_not_safetensors_are_refused() -> None:
-    """A folder with pickled weights alone is refused."""
+    """A folder with pickled weights only is refused."""
     (_model() / "model.safetensors").rename("m/pytorch_model.bin")
     assert _refusal("m") == (
-        "m: holds no .safetensors weights. "
-        "Other formats can run code when opened; convert them first."
+        "m: no .safetensors weights in this folder. "
+        "Other formats can run code when loaded; convert the weights first."
     )
 
 
 @pytest.mark.parametrize("config", ["{", "\udcff", "[" * 100_000], ids=["cut", "binary", "deep"])
-def test_a_broken_config_is_told(config: str) -> None:
-    """A config.json that cannot be parsed is told with its folder and the reason."""
+def test_a_broken_config_is_reported(config: str) -> None:
+    """The error for a config.json that cannot be parsed names the folder and the reason."""
     (_model() / "config.json").write_bytes(config.encode("utf-8", "surrogateescape"))
-    assert _refusal("m").startswith("m: its config.json cannot be read (")
+    assert _refusal("m").startswith("m: config.json cannot be read (")
 
 
 @pytest.mark.parametrize("config", ["[]", '"auto_map"'])
-def test_a_config_that_is_no_object_is_told_as_such(config: str) -> None:
-    """A config.json that holds no object is refused, and not for code it does not bring."""
+def test_a_config_that_is_not_an_object_is_reported(config: str) -> None:
+    """A config.json that is not an object is refused, without mentioning code."""
     _model(config=config)
-    told = _refusal("m")
-    assert told.startswith("m: ")
-    assert "auto_map" not in told
+    message = _refusal("m")
+    assert message.startswith("m: ")
+    assert "auto_map" not in message
 
 
 def test_the_hash_is_over_names_and_weights() -> None:
-    """The hash of a base changes with any weight and any weight file's name, and with no other."""
+    """The hash of a base changes with any weight and with the name of any weight file only."""
     path = _model()
     (path / "b.safetensors").write_bytes(b"more")
     first = weights_sha256(path)
@@ -184,21 +186,21 @@ def test_a_canonical_name_can_be_found_again(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", ["adapter_config.json", "adapter_model.safetensors"])
-def test_a_folder_without_an_adapter_is_told(missing: str) -> None:
-    """Each file an adapter needs is asked for by name."""
+def test_a_folder_without_an_adapter_is_refused(missing: str) -> None:
+    """The error names the missing file."""
     path = _adapter(Path("out"))
     check_adapter_folder(path)
     (path / missing).unlink()
     with pytest.raises(UsageError) as caught:
         check_adapter_folder(path)
     assert str(caught.value) == (
-        f"out: holds no {missing}. "
-        "Train first (fte train), or give the adapter's folder with --adapter."
+        f"out: no {missing} in this folder. "
+        "Train first (fte train), or use --adapter to name the adapter's folder."
     )
 
 
 def test_the_origin_is_what_the_run_says() -> None:
-    """run.json wins over adapter_config.json, for the base's name and hash and the template."""
+    """run.json takes precedence over adapter_config.json for the base and the template."""
     run: dict[str, object] = {"base": {"name": "/models/m", "sha256": "ab"}, "template": "chat"}
     path = _adapter(Path("out"), {"base_model_name_or_path": "other"}, run)
     assert adapter_origin(path) == Origin("/models/m", "ab", "chat")
@@ -213,6 +215,6 @@ def test_the_origin_is_what_the_run_says() -> None:
 
 @pytest.mark.parametrize("run", [None, {"state": "unfinished"}, [], {"base": {"name": "x"}}])
 def test_without_a_run_the_origin_is_what_peft_says(run: object) -> None:
-    """An adapter from elsewhere, or of a run that did not end, names its base itself."""
+    """Without run.json, adapter_config.json names the base."""
     path = _adapter(Path("out"), {"base_model_name_or_path": "org/model"}, run)
     assert adapter_origin(path) == Origin("org/model", None, None)

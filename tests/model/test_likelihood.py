@@ -1,4 +1,4 @@
-"""The likelihood of supervised tokens: one number for a row, whatever its batch."""
+"""The likelihood of supervised tokens: one number per row, regardless of its batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A base is loaded from a folder, whole and without running its code, or refused in one line."""
+"""A base is loaded completely and without running its code, or refused in one line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def folder(models: Models, tmp_path: Path) -> Path:
 
 
 def test_a_base_comes_in_evaluation_mode_with_its_facts(models: Models) -> None:
-    """A loaded base is in evaluation mode, in the number format asked for, and fully described."""
+    """A loaded base is in evaluation mode, in the requested format, and fully described."""
     folder = models.folder()
     base = load_base(str(folder), CPU)
     assert not base.model.training
@@ -39,7 +39,7 @@ def test_a_base_comes_in_evaluation_mode_with_its_facts(models: Models) -> None:
 
 
 def test_the_number_format_is_the_one_asked_for(models: Models) -> None:
-    """`--dtype bfloat16` gives bfloat16 weights whatever the folder holds."""
+    """`--dtype bfloat16` gives bfloat16 weights for any folder."""
     base = load_base(str(models.folder()), choose_compute("cpu", "bfloat16"))
     assert {p.dtype for p in base.model.parameters()} == {torch.bfloat16}
 
@@ -63,13 +63,13 @@ def test_a_missing_folder_never_falls_through_to_the_hub(tmp_path: Path) -> None
     with pytest.raises(ModelError) as caught:
         load_base(str(tmp_path / "nothing"), CPU)
     assert str(caught.value) == (
-        f"{tmp_path / 'nothing'}: no such model folder. Give a folder, or --model builtin."
+        f"{tmp_path / 'nothing'}: no such model folder. Check the path, or use --model builtin."
     )
 
 
 def test_a_hub_name_without_a_network_is_one_line() -> None:
-    """A name that is neither here nor to be had from the hub is told in one line."""
-    with pytest.raises(ModelError, match="no-such-user/no-such-model: no such folder here"):
+    """A name found neither locally nor on the Hub gives a one-line error."""
+    with pytest.raises(ModelError, match="no-such-user/no-such-model: not a local folder"):
         load_base("no-such-user/no-such-model", CPU)
 
 
@@ -82,13 +82,12 @@ def test_missing_weights_are_refused(folder: Path) -> None:
     with pytest.raises(ModelError) as caught:
         load_base(str(folder), CPU)
     assert (
-        str(caught.value)
-        == f"{folder}: 1 weights are missing, such as {name}. Copy the model again."
+        str(caught.value) == f"{folder}: missing weights (1), such as {name}. Copy the model again."
     )
 
 
 def test_weights_of_another_shape_are_refused(folder: Path) -> None:
-    """A weight of another shape than the config says is an error."""
+    """A weight whose shape differs from the config is an error."""
     state = load_file(folder / "model.safetensors")
     state["model.layers.1.mlp.up_proj.weight"] = torch.zeros(3, 32)
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
@@ -97,7 +96,7 @@ def test_weights_of_another_shape_are_refused(folder: Path) -> None:
 
 
 def test_truncated_weights_are_refused(folder: Path) -> None:
-    """A weight file cut short is an error."""
+    """A truncated weight file is an error."""
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ModelError, match="cannot be loaded as a causal language model"):
@@ -112,17 +111,17 @@ def test_an_unknown_architecture_is_refused(folder: Path) -> None:
 
 
 def test_code_of_a_model_is_never_run(folder: Path) -> None:
-    """A folder that wants to bring its own code is refused before anything is loaded."""
+    """A folder that brings code is refused before anything is loaded."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config["auto_map"] = {"AutoModelForCausalLM": "evil.Model"}
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     (folder / "evil.py").write_text("raise SystemExit('code ran')", encoding="utf-8")
-    with pytest.raises(ModelError, match="which is never done"):
+    with pytest.raises(ModelError, match="which is never allowed"):
         load_base(str(folder), CPU)
 
 
 def test_code_of_a_tokenizer_is_never_run(folder: Path) -> None:
-    """A tokenizer that wants to bring its own code is not given it."""
+    """A tokenizer that brings code is refused."""
     path = folder / "tokenizer_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     config |= {"tokenizer_class": "Evil", "auto_map": {"AutoTokenizer": [None, "evil.Evil"]}}
@@ -136,7 +135,7 @@ def test_code_of_a_tokenizer_is_never_run(folder: Path) -> None:
 
 
 def test_a_folder_without_a_tokenizer_is_refused(folder: Path) -> None:
-    """Weights alone are not enough."""
+    """A folder without tokenizer files is refused."""
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).unlink()
     with pytest.raises(ModelError):
@@ -144,7 +143,9 @@ def test_a_folder_without_a_tokenizer_is_refused(folder: Path) -> None:
 
 
 def test_a_tokenizer_larger_than_the_embedding_is_refused(models: Models) -> None:
-    """Ids that no embedding has are found at loading, not as an index error in training."""
+    """Ids without an embedding are found on loading, not as an index error in training."""
     folder = models.folder(vocab_size=480)
-    with pytest.raises(ModelError, match="the tokenizer has 500 entries, the model only 480"):
+    with pytest.raises(
+        ModelError, match="the tokenizer has 500 entries, but the model has only 480"
+    ):
         load_base(str(folder), CPU)

@@ -1,4 +1,4 @@
-"""Specification of how much memory is free, held, and held at most."""
+"""Specification of free, held and peak memory."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_limit_of_version_1_leaves_what_is_not_used(tmp_path: Path) -> None:
 
 
 def test_limits_of_the_groups_above_hold_too(tmp_path: Path) -> None:
-    """Each group from the process's own to the root has its say where it has a limit."""
+    """Every group from the process's own to the root is considered."""
     root = tmp_path / "cgroup"
     _write(root / "a" / "b", memory_max="max", memory_current=5, memory_stat="")
     _write(root / "a", memory_max=100, memory_current=60, memory_stat="")
@@ -87,12 +87,12 @@ def test_more_mapped_than_cached_takes_nothing_away(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("groups", ["", "nonsense\n", "0::/not/to/be/seen\n", "4:memory:/gone\n"])
 def test_without_a_limit_to_be_seen_there_is_none(tmp_path: Path, groups: str) -> None:
-    """Where no group can be read, as in some containers, nothing is limited and nothing fails."""
+    """If no group can be read, as in some containers, there are no limits and no errors."""
     assert _rooms(tmp_path, groups) == ()
 
 
 def test_without_proc_there_is_no_limit(tmp_path: Path) -> None:
-    """Elsewhere than on Linux there are no cgroups."""
+    """There are no cgroups outside Linux."""
     assert cgroup_rooms(tmp_path / "cgroup", tmp_path / "proc") == ()
 
 
@@ -119,7 +119,7 @@ def test_limits_of_the_process_leave_what_is_not_used(
 def test_free_is_what_the_system_and_all_limits_leave(
     monkeypatch: pytest.MonkeyPatch, limited: str, rooms: tuple[int, ...], free: int
 ) -> None:
-    """On a CPU it is what the system has available, or less where a limit leaves less."""
+    """On a CPU it is the system's available memory, or less under a lower limit."""
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=500))
     for name in ("cgroup_rooms", "process_rooms"):
         monkeypatch.setattr(memory, name, lambda: ())
@@ -140,7 +140,7 @@ def test_free_on_a_gpu_counts_what_torch_holds_unused(monkeypatch: pytest.Monkey
 
 
 def test_a_tensor_is_held_and_free_no_more() -> None:
-    """A tensor that is filled is seen in what is held, and stays in the peak when it is gone."""
+    """A filled tensor counts as held memory, and stays in the peak after it is freed."""
     held = held_memory(CPU)
     block = torch.ones(100 * MB // 4)
     assert held_memory(CPU) - held > 90 * MB

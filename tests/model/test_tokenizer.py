@@ -1,4 +1,4 @@
-"""A tokenizer and what the config files say, read without torch."""
+"""A tokenizer and the model's config files, read without torch."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_the_context_is_that_of_the_loaded_model(models: Models, architecture: s
 
 
 def test_the_context_may_be_unknown(models: Models) -> None:
-    """Where neither config.json nor the family's defaults name a limit, it is taken as 2048."""
+    """The context is 2048 if neither config.json nor the family's defaults have a limit."""
     folder = models.folder("bloom")
     assert context_length(folder) == 2048
     assert load_base(str(folder), choose_compute("cpu", "float32")).context == 2048
@@ -114,7 +114,7 @@ def test_where_the_stop_ids_stand(
 def test_without_tokenizer_json_transformers_converts_what_there_is(
     models: Models, tmp_path: Path
 ) -> None:
-    """A folder with vocab.json and merges.txt alone is loaded all the same."""
+    """A folder with only vocab.json and merges.txt is loaded too."""
     whole = json.loads((models.folder() / "tokenizer.json").read_text(encoding="utf-8"))["model"]
     merges = [" ".join(merge) for merge in whole["merges"]]
     (tmp_path / "vocab.json").write_text(json.dumps(whole["vocab"]))
@@ -154,22 +154,22 @@ def test_a_damaged_tokenizer_is_an_error(tmp_path: Path, name: str, content: str
 
 
 def test_a_folder_without_a_tokenizer_is_an_error(tmp_path: Path) -> None:
-    """Where there is no tokenizer at all, that is an error too."""
-    with pytest.raises(ModelError, match="its tokenizer cannot be loaded"):
+    """A missing tokenizer is an error too."""
+    with pytest.raises(ModelError, match="the tokenizer cannot be loaded"):
         load_tokenizer(tmp_path)
 
 
 def test_a_damaged_config_is_an_error(tmp_path: Path) -> None:
-    """A config.json that is no JSON object is named."""
+    """A config.json that is not a JSON object is named."""
     (tmp_path / "config.json").write_text("[1]")
-    with pytest.raises(ModelError, match=r"config\.json: holds no object\."):
+    with pytest.raises(ModelError, match=r"config\.json: not a JSON object\."):
         context_length(tmp_path)
 
 
 def test_a_tokenizer_with_code_is_refused(tmp_path: Path) -> None:
-    """A tokenizer that wants to run its own code is never loaded."""
+    """A tokenizer that needs to run its own code is never loaded."""
     (tmp_path / "tokenizer.json").write_bytes((BUILTIN / "tokenizer.json").read_bytes())
     config = {"auto_map": {"AutoTokenizer": ["code.T", None]}}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
-    with pytest.raises(ModelError, match="code of its own"):
+    with pytest.raises(ModelError, match="its own code"):
         load_tokenizer(tmp_path)

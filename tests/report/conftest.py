@@ -1,4 +1,4 @@
-"""A small exam and a run made by hand: no model, no files."""
+"""A small exam and a run built by hand, without a model or files."""
 
 from __future__ import annotations
 

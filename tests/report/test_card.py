@@ -28,7 +28,7 @@ def _body(card: str) -> str:
 
 
 def test_front_matter_is_what_the_hub_reads(exam: Exam, run: RunRecord) -> None:
-    """The hub's own reader finds library, tags, task and the exam's figures."""
+    """The Hub's own parser finds library, tags, task and the exam's figures."""
     data = ModelCard(model_card(exam, run)).data
     assert data.library_name == "peft"
     assert data.tags == ["lora", "sft", "trl"]
@@ -45,7 +45,7 @@ def test_front_matter_is_what_the_hub_reads(exam: Exam, run: RunRecord) -> None:
 
 
 def test_a_figure_that_was_not_measured_is_left_out(unmeasured_exam: Exam, run: RunRecord) -> None:
-    """NaN never reaches the front matter, and the text shows a dash."""
+    """NaN is left out of the front matter, and the text shows a dash."""
     card = model_card(unmeasured_exam, run)
     front = yaml.safe_load(card.split("---")[1])
     metrics = front["model-index"][0]["results"][0]["metrics"]
@@ -121,12 +121,12 @@ def test_odd_paths_and_commands_break_nothing(exam: Exam, run: RunRecord) -> Non
     assert "<script>" not in markdown.render(_body(card))
 
 
-def test_card_tells_data_recipe_and_result(exam: Exam, run: RunRecord) -> None:
-    """Hashes, recipe, verdict and the command to make it again are all there."""
+def test_card_has_data_recipe_and_result(exam: Exam, run: RunRecord) -> None:
+    """The card has the hashes, the recipe, the verdict and the command to reproduce the run."""
     card = model_card(exam, run)
     for expected in (
-        "Improved: held-out answers became likelier",
-        "−1.500 nats per token (95% interval: −1.750 to −1.250",
+        "Improved: held-out answers became significantly more likely.",
+        "Difference: -1.500 nats per token (95% interval: -1.750 to -1.250); negative is better.",
         f"- Training file: `train.jsonl`, SHA-256 `{'a1' * 32}`",
         f"weights SHA-256 `{'c3' * 32}`",
         "- LoRA: r 16, alpha 32, dropout 0, target modules `all-linear` (42 adapted)",

@@ -1,4 +1,4 @@
-"""Specification of what an exam's result is called."""
+"""Specification of the headline of an exam."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ def _with_choice(exam: Exam, base: float, tuned: float, p_value: float, n: int) 
 def test_only_the_form_was_learned(
     exam: Exam, base: float, tuned: float, p_value: float, n: int, expected: bool
 ) -> None:
-    """It is said if multiple choice, with at least 20 questions and room to rise, did not rise."""
+    """The headline says so if multiple choice, with at least 20 questions and room for
+    improvement, did not improve significantly.
+    """
     found = _with_choice(exam, base, tuned, p_value, n)
     assert learned_form_only(found) == expected
     assert headline(found).startswith(
@@ -57,7 +59,7 @@ def test_only_an_improvement_is_of_form(exam: Exam) -> None:
     ("low", "is_serious"), [(0.23, True), (0.22, False), (-0.1, False), (float("nan"), False)]
 )
 def test_serious_forgetting_is_in_the_headline(exam: Exam, low: float, is_serious: bool) -> None:
-    """An improvement that certainly cost a quarter of general text's perplexity says so first."""
+    """The headline says so if the perplexity of general text rose significantly above +25%."""
     found = replace(exam, forgetting=PairedDifference(3.0, 3.5, Interval(low, 0.7)))
     assert forgot_seriously(found) == is_serious
     assert headline(found).startswith("Improved, but it forgot: ") == is_serious
@@ -67,7 +69,7 @@ def test_serious_forgetting_is_in_the_headline(exam: Exam, low: float, is_seriou
 @pytest.mark.parametrize(
     ("verdict", "expected"),
     [
-        ("worse", "Worse: held-out answers became less likely, and more than chance explains; "),
+        ("worse", "Worse: held-out answers became significantly less likely; "),
         ("no measurable difference", "No measurable difference on the held-out examples, but "),
         ("too few examples to tell", "Too few examples to tell whether anything changed, but "),
     ],
@@ -75,23 +77,23 @@ def test_serious_forgetting_is_in_the_headline(exam: Exam, low: float, is_seriou
 def test_forgetting_is_in_the_headline_whatever_the_verdict(
     exam: Exam, verdict: Verdict, expected: str
 ) -> None:
-    """What was lost is said too where nothing was won."""
+    """Forgetting is reported with every verdict."""
     forgetting = PairedDifference(3.0, 3.5, Interval(0.4, 0.6))
     found = headline(replace(exam, verdict=verdict, forgetting=forgetting))
     assert found.startswith(expected)
-    assert found.endswith("general text became less likely: perplexity +65%.")
+    assert found.endswith("general text became less likely (perplexity +65%).")
 
 
-def test_few_paragraphs_tell_nothing_of_forgetting(exam: Exam) -> None:
-    """Where there is no interval, not even the absence of a change is claimed."""
+def test_few_paragraphs_say_nothing_about_forgetting(exam: Exam) -> None:
+    """Without an interval, not even the absence of a change is claimed."""
     nothing = Interval(float("nan"), float("nan"))
     found = replace(exam, forgetting=PairedDifference(3.0, 9.0, nothing))
     assert forgetting_words(found) == "too few paragraphs of general text to tell"
     assert not forgot_seriously(found)
 
 
-def test_form_and_forgetting_are_both_said(form_only_exam: Exam) -> None:
-    """What was learned only in form may have cost something all the same."""
+def test_form_and_forgetting_are_both_reported(form_only_exam: Exam) -> None:
+    """Learning only the form may still have caused forgetting."""
     found = replace(form_only_exam, forgetting=PairedDifference(3.0, 3.5, Interval(0.4, 0.6)))
     assert "the form, not the answers" in headline(found)
     assert "perplexity +65%" in headline(found)

@@ -130,7 +130,7 @@ def test_text_has_contrast_in_light_and_dark(exam: Exam, run: RunRecord) -> None
 def test_hostile_text_is_shown_and_does_nothing(
     exam: Exam, run: RunRecord, metrics: Metrics, make_row: MakeRow, make_results: MakeResults
 ) -> None:
-    """Whatever stands in data, answers, tags, paths or the command, the page's shape stays."""
+    """Nothing in data, answers, tags, paths or the command changes the page's structure."""
     row = make_row(0, -3.0, HOSTILE, HOSTILE)
     row = replace(row, base_answer=Answer(HOSTILE, True), tuned_answer=Answer(HOSTILE + "!", True))
     row = replace(row, example=replace(row.example, tag=HOSTILE, path=HOSTILE, input=HOSTILE))
@@ -155,50 +155,50 @@ def test_hostile_text_is_shown_and_does_nothing(
 
 
 def test_verdict_comes_first_with_difference_and_interval(exam: Exam, run: RunRecord) -> None:
-    """The reader meets the verdict, then the difference, its interval, and what it means."""
+    """The page starts with the verdict, then the difference, its interval, and what it means."""
     words = Outline(render_report(exam, run, ())).words()
     assert (
-        "tuned on train.jsonl Improved Held-out answers became likelier, and more than chance "
-        "explains. −1.500 nats per token (95% interval: −1.750 to −1.250; below zero is better) "
-        "On average a token of the right answers to 40 held-out questions became 4.48 times as "
+        "tuned on train.jsonl Improved Held-out answers became significantly more likely. "
+        "-1.500 nats per token (95% interval: -1.750 to -1.250); negative is better "
+        "On average, a token of the right answers to 40 held-out questions became 4.48 times as "
         "likely (perplexity 148.41 → 33.12)."
     ) in words
 
 
-def test_learning_only_the_form_is_said(form_only_exam: Exam, run: RunRecord) -> None:
-    """When likelihood rose and multiple choice did not, the improvement is not praised."""
+def test_learning_only_the_form_is_reported(form_only_exam: Exam, run: RunRecord) -> None:
+    """If likelihood rose and multiple choice did not, the page says that the form was learned."""
     page = render_report(form_only_exam, run, ())
-    assert "The form rather than the answers was learned: multiple choice 30.0% → 30.0%" in page
+    assert "The form was learned rather than the answers: multiple choice 30.0% → 30.0%" in page
     assert '<section class="verdict unsure"' in page
 
 
-def test_an_exam_on_training_rows_is_said(unmeasured_exam: Exam, run: RunRecord) -> None:
-    """Nothing was held out, nothing answered and there is no interval: all three are said."""
+def test_an_exam_on_training_rows_is_reported(unmeasured_exam: Exam, run: RunRecord) -> None:
+    """The page says that nothing was held out, nothing answered, and there is no interval."""
     run = replace(run, data=replace(run.data, exam_is_training=True, exam_rows_also_taught=4))
     words = Outline(render_report(unmeasured_exam, run, ())).words()
     assert "also in the training file" not in words
-    assert "The exam was taken on the training rows: these figures show what was memorised" in words
+    assert "The exam was taken on the training rows: these figures show what was memorized" in words
     assert "There are too few examples for a confidence interval." in words
-    assert "−1.000 nats per token (no interval: too few examples; below zero" in words
+    assert "-1.000 nats per token (no interval: too few examples); negative is better" in words
     assert "McNemar" not in words
-    assert "No multiple choice was asked (it needs four different answers in a tag)" in words
-    assert "(not answered, only scored)" in words
+    assert "There was no multiple choice (it needs four different answers with the same" in words
+    assert "(scored only; no answer was generated)" in words
     assert "too few paragraphs of general text to tell." in words
     assert "interval of" not in words
     assert "nan" not in words.lower().split()
 
 
-def test_shared_questions_and_forgetting_are_said(exam: Exam, run: RunRecord) -> None:
-    """What makes the result look better than it is stands under the verdict."""
+def test_shared_questions_and_forgetting_are_reported(exam: Exam, run: RunRecord) -> None:
+    """Notes under the verdict name whatever makes the result look better than it is."""
     forgetting = PairedDifference(3.0, 3.2, Interval(0.1, 0.3))
     shared = replace(run, data=replace(run.data, exam_rows_also_taught=3))
     words = Outline(render_report(replace(exam, forgetting=forgetting), shared, ())).words()
-    assert "3 questions of the exam file also in the training file: left out" in words
-    assert "Something was forgotten: general text became less likely: perplexity +22%." in words
+    assert "3 questions of the exam file also in the training file: excluded" in words
+    assert "Forgetting: general text became less likely (perplexity +22%)." in words
 
 
 def test_ten_best_and_ten_worst_examples_are_listed(exam: Exam, run: RunRecord) -> None:
-    """At most ten examples a side, each on its own side of zero, the largest change first."""
+    """Each list has at most ten examples with the right sign, the largest change first."""
     page = render_report(exam, run, ())
     improved, harmed = page.split("<h2>Most improved</h2>")[1].split("<h2>Most harmed</h2>")
     assert re.findall(r"Question (\d+)\?", improved) == [str(n) for n in range(10)]
@@ -206,7 +206,7 @@ def test_ten_best_and_ten_worst_examples_are_listed(exam: Exam, run: RunRecord) 
 
 
 def test_a_long_answer_is_cut_and_says_so(exam: Exam, run: RunRecord, make_row: MakeRow) -> None:
-    """What does not fit is counted, and exam.json is named."""
+    """The page counts the characters it leaves out, and names exam.json."""
     row = replace(make_row(0, -3.0), tuned_answer=Answer("x" * (N_CHARACTERS_SHOWN + 5), True))
     assert "… (5 more characters: see exam.json)" in render_report(
         replace(exam, rows=(row,)), run, ()
@@ -214,7 +214,7 @@ def test_a_long_answer_is_cut_and_says_so(exam: Exam, run: RunRecord, make_row: 
 
 
 def test_words_that_the_reference_lacks_are_marked() -> None:
-    """Word by word; the white space between same words is not marked."""
+    """Texts are compared word by word; white space between equal words is not marked."""
     spans = compare_words("list all  files\nhere", "list the files")
     assert [(span.text, span.is_new) for span in spans] == [
         ("list ", False),
@@ -226,7 +226,7 @@ def test_words_that_the_reference_lacks_are_marked() -> None:
 
 
 def test_what_is_left_out_is_not_marked(exam: Exam, run: RunRecord, make_row: MakeRow) -> None:
-    """The words that count the rest are the page's own, not the model's."""
+    """The note on how much was left out is not marked as the model's text."""
     answer = Answer("ls " * N_CHARACTERS_SHOWN, True)
     row = replace(make_row(0, -3.0, answer="ls " * N_CHARACTERS_SHOWN), tuned_answer=answer)
     page = render_report(replace(exam, rows=(row,)), run, ())
@@ -238,7 +238,7 @@ def test_what_is_left_out_is_not_marked(exam: Exam, run: RunRecord, make_row: Ma
 def test_two_thousand_examples_with_long_answers_make_a_small_page(
     exam: Exam, run: RunRecord, metrics: Metrics, make_row: MakeRow
 ) -> None:
-    """At most 3 MB, however much was examined and answered."""
+    """The page stays below 3 MB with any number of examples and long answers."""
     answer = Answer("word " * 2000, True)
     rows = tuple(
         replace(make_row(n, n / 1000 - 1, answer=answer.text), base_answer=answer)
@@ -248,7 +248,7 @@ def test_two_thousand_examples_with_long_answers_make_a_small_page(
 
 
 def test_a_very_long_name_keeps_its_beginning_and_its_end(exam: Exam, run: RunRecord) -> None:
-    """Else the verdict would stand screens below the title; the facts have all of it."""
+    """A very long name is shortened in the title, and shown in full in the details."""
     path = "begin/" + "x" * 5000 + "/end.jsonl"
     page = render_report(exam, replace(run, data=replace(run.data, paths=(path,))), ())
     heading = page.split("<h1>")[1].split("</h1>")[0]
@@ -259,18 +259,22 @@ def test_a_very_long_name_keeps_its_beginning_and_its_end(exam: Exam, run: RunRe
 
 
 @pytest.mark.parametrize(
-    ("n_tags", "said"),
+    ("n_tags", "expected"),
     [
-        (1, "The interval has 95%."),
-        (4, "The intervals have 98.75% each, so that all of them hold together in 95% of exams."),
+        (1, "The interval has a confidence of 95%."),
+        (
+            4,
+            "Each interval has a confidence of 98.75%, so that all of them hold jointly in 95% of "
+            "exams.",
+        ),
     ],
 )
-def test_the_confidence_of_the_tags_intervals_is_said(
-    exam: Exam, run: RunRecord, make_results: MakeResults, n_tags: int, said: str
+def test_the_confidence_of_the_tags_intervals_is_shown(
+    exam: Exam, run: RunRecord, make_results: MakeResults, n_tags: int, expected: str
 ) -> None:
-    """Several tags have wider intervals than 95% (Bonferroni), and the page says which."""
+    """With several tags the intervals are wider (Bonferroni), and the page gives their level."""
     by_tag = tuple((f"tag-{n}", make_results(10)) for n in range(n_tags))
-    assert said in Outline(render_report(replace(exam, by_tag=by_tag), run, ())).words()
+    assert expected in Outline(render_report(replace(exam, by_tag=by_tag), run, ())).words()
 
 
 @given(st.text(), st.text())
@@ -279,8 +283,8 @@ def test_marking_changes_no_text(text: str, reference: str) -> None:
     assert "".join(span.text for span in compare_words(text, reference)) == text
 
 
-def test_what_is_needed_to_make_the_run_again_is_there(exam: Exam, run: RunRecord) -> None:
-    """Hashes, every setting, versions, times, speed and the command."""
+def test_the_page_has_everything_needed_to_reproduce_the_run(exam: Exam, run: RunRecord) -> None:
+    """The page has hashes, every setting, versions, times, speed and the command."""
     words = Outline(render_report(exam, run, ())).words()
     for expected in ("a1" * 32, "b2" * 32, "c3" * 32, "d4" * 32, "e5" * 32, run.command):
         assert expected in words
@@ -294,8 +298,8 @@ def test_what_is_needed_to_make_the_run_again_is_there(exam: Exam, run: RunRecor
 def test_many_tags_are_counted_when_not_shown(
     exam: Exam, run: RunRecord, n_tags: int, make_results: MakeResults
 ) -> None:
-    """The fifty largest tags are shown, and what was left out is said."""
+    """The fifty largest tags are shown, with the total number of tags."""
     by_tag = tuple((f"tag-{n}", make_results(n + 1)) for n in range(n_tags))
     words = Outline(render_report(replace(exam, by_tag=by_tag), run, ())).words()
-    assert ("The 50 largest of 51 tags; exam.json has all." in words) == (n_tags > 50)
+    assert ("The 50 largest of 51 tags; exam.json has all of them." in words) == (n_tags > 50)
     assert ("tag-0 " in words) == (n_tags == 50)

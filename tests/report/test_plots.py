@@ -25,7 +25,7 @@ MakeRow = Callable[..., ExamRow]
 
 
 def test_both_plots_can_stand_in_one_page(exam: Exam, metrics: Metrics) -> None:
-    """Ids are unique across both, and every reference points to an id of its own plot."""
+    """Ids are unique across both plots, and every reference points within its own plot."""
     page = loss_plot(metrics, 456) + difference_plot(exam.rows)
     ids = re.findall(r'\bid="([^"]+)"', page)
     used = re.findall(r'href="#([^"]+)"', page) + re.findall(r"url\(#([^)]+)\)", page)
@@ -35,7 +35,7 @@ def test_both_plots_can_stand_in_one_page(exam: Exam, metrics: Metrics) -> None:
 
 
 def test_plots_have_no_prolog_style_or_date(exam: Exam, metrics: Metrics) -> None:
-    """A plot is one svg element that changes nothing around it and carries no metadata."""
+    """A plot is a single svg element without style sheet or metadata."""
     for plot in (loss_plot(metrics, 456), difference_plot(exam.rows)):
         assert plot.startswith("<svg ")
         assert ElementTree.fromstring(plot).get("role") == "img"
@@ -43,14 +43,14 @@ def test_plots_have_no_prolog_style_or_date(exam: Exam, metrics: Metrics) -> Non
 
 
 def test_ink_follows_the_page(metrics: Metrics) -> None:
-    """Text and axes have the colour of the surrounding text and there is no background."""
+    """Text and axes inherit the colour of the surrounding text; there is no background."""
     plot = loss_plot(metrics, 456)
     assert "currentColor" in plot
     assert not re.search(r"#(0{6}|010203|f{6})\b", plot)
 
 
 def test_same_figures_give_same_bytes(exam: Exam, metrics: Metrics) -> None:
-    """Plots are deterministic and leave matplotlib's settings as they were."""
+    """Plots are deterministic and leave matplotlib's settings unchanged."""
     before = dict(matplotlib.rcParams)
     assert loss_plot(metrics, 456) == loss_plot(metrics, 456)
     assert difference_plot(exam.rows) == difference_plot(exam.rows)
@@ -69,36 +69,38 @@ def test_a_long_run_stays_small() -> None:
     assert len(loss_plot(metrics, 1)) < 500_000
 
 
-def test_loss_plot_marks_the_kept_step_and_says_it(metrics: Metrics) -> None:
-    """The step that was kept stands in the legend and in the text alternative."""
+def test_loss_plot_marks_the_kept_step(metrics: Metrics) -> None:
+    """The step that was kept is in the legend and in the text alternative."""
     plot = loss_plot(metrics, 456)
     assert "kept: step 456" in plot
-    assert "The adapter of step 456 was kept." in ElementTree.fromstring(plot).attrib["aria-label"]
+    assert (
+        "The adapter from step 456 was kept." in ElementTree.fromstring(plot).attrib["aria-label"]
+    )
 
 
-def test_loss_words_tell_start_and_end(metrics: Metrics) -> None:
-    """The caption gives first and last loss; of a step logged twice the later row counts."""
+def test_loss_words_give_start_and_end(metrics: Metrics) -> None:
+    """The caption gives the first and last loss; if a step was logged twice, the later counts."""
     assert loss_words((*metrics, {"step": 750.0, "loss": 0.5}), 456) == (
         "Training loss went from 4.975 at step 5 to 0.500 at step 750. "
         "Validation loss went from 4.000 at step 0 to 2.290 at step 684. "
-        "The adapter of step 456 was kept."
+        "The adapter from step 456 was kept."
     )
 
 
 @pytest.mark.parametrize("rows", [(), ({"step": 1.0, "loss": math.nan},)])
-def test_without_a_logged_loss_the_plot_says_so(rows: Metrics) -> None:
-    """A run of a few steps may log nothing; the plot is still made."""
+def test_without_a_logged_loss_the_plot_is_a_message(rows: Metrics) -> None:
+    """A run of a few steps may log nothing; the plot then shows a message."""
     assert "No loss was logged." in loss_plot(rows, 4)
 
 
-def test_a_single_logged_step_is_seen() -> None:
-    """One point alone has a marker, since a line needs two."""
+def test_a_single_logged_step_is_visible() -> None:
+    """A single point has a marker, since a line needs two points."""
     alone = loss_plot(({"step": 1.0, "loss": 3.0},), 1)
     assert alone.count("<use ") > loss_plot((), 1).count("<use ")
 
 
 def test_shares_count_better_and_worse(exam: Exam, make_row: MakeRow) -> None:
-    """The title counts the examples below and above zero; an unchanged one is neither."""
+    """The title counts the examples below and above zero; unchanged ones count as neither."""
     assert share_words(exam.rows) == "Better on 31 of 40 (78%), worse on 9 (22%)"
     assert share_words([make_row(0, 0.0)]) == "Better on 0 of 1 (0%), worse on 0 (0%)"
     assert share_words([]) == "No examples"
@@ -106,6 +108,6 @@ def test_shares_count_better_and_worse(exam: Exam, make_row: MakeRow) -> None:
 
 
 def test_differences_are_sorted_per_token(exam: Exam, make_row: MakeRow) -> None:
-    """One difference an example, in nats per token, most improved first; NaN is left out."""
+    """Each example has one difference in nats per token, most improved first; NaN is left out."""
     rows = [make_row(0, 0.5), make_row(1, -1.0), make_row(2, math.nan)]
     assert sorted_differences(rows).tolist() == [-1.0, 0.5]

@@ -1,4 +1,4 @@
-"""Specification of the text that people see."""
+"""Specification of figures and texts as they are shown."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from finetuning_exam.report.text import (
         ("half \ud83d", "half ‹U+D83D›"),
     ],
 )
-def test_what_acts_is_shown_as_an_escape(text: str, shown: str) -> None:
+def test_control_characters_are_shown_as_escapes(text: str, shown: str) -> None:
     """Controls, bidirectional overrides and lone surrogates become visible escapes."""
     assert visible(text) == shown
 
@@ -46,8 +46,8 @@ def test_ordinary_text_stays_as_it_is() -> None:
 
 
 @given(st.text(st.characters()))
-def test_visible_text_can_be_written_and_does_not_act(text: str) -> None:
-    """Whatever the text, the result is valid UTF-8 without an escape character, and is stable."""
+def test_visible_text_can_be_encoded_and_is_harmless(text: str) -> None:
+    """The result is always valid UTF-8 without an escape character, and is stable."""
     shown = visible(text)
     shown.encode("utf-8")
     assert "\x1b" not in shown
@@ -67,12 +67,12 @@ def test_visible_text_can_be_written_and_does_not_act(text: str) -> None:
     ],
 )
 def test_sizes_are_in_decimal_units(n_bytes: float, text: str) -> None:
-    """Below a gigabyte whole megabytes, then gigabytes with one digit."""
+    """Sizes are whole megabytes below a gigabyte, then gigabytes with one decimal."""
     assert size(n_bytes) == text
 
 
 def test_one_line_has_no_newline_or_tab() -> None:
-    """Where a text must stay on its line, newline and tab are escapes too."""
+    """In text that must stay on one line, newline and tab are escaped too."""
     assert on_one_line("a\nb\tc\x00") == "a‹U+000A›b‹U+0009›c‹U+0000›"
 
 
@@ -82,33 +82,34 @@ def test_absent_figures_are_a_dash(value: float | None) -> None:
     assert number(value) == signed(value) == percent(value) == "–"
 
 
-def test_figures_have_true_minus_signs_and_no_negative_zero() -> None:
-    """Changes carry their sign; what rounds to zero has none."""
-    assert number(-1234.5678) == "−1,234.568"
+def test_figures_have_plain_minus_signs_and_no_negative_zero() -> None:
+    """The minus sign is the hyphen-minus; a change that rounds to zero has no sign."""
+    assert number(-1234.5678) == "-1,234.568"
+    assert number(-0.0001) == "0.000"
     assert signed(0.5, 1) == "+0.5"
     assert signed(-0.0001) == signed(0.0001) == "0.000"
     assert percent(0.256, 0) == "26%"
 
 
 def test_an_interval_shows_both_bounds_or_a_dash() -> None:
-    """An interval that could not be had is a dash."""
-    assert interval_text(Interval(-1.75, 0.25), 2) == "−1.75 to +0.25"
+    """An interval that could not be computed is a dash."""
+    assert interval_text(Interval(-1.75, 0.25), 2) == "-1.75 to +0.25"
     assert interval_text(Interval(math.nan, math.nan)) == "–"
 
 
 def test_a_small_p_value_is_never_shown_as_zero() -> None:
-    """Below 0.001 only that is said."""
+    """Values below 0.001 are shown as a bound."""
     assert p_value(1e-9) == "p < 0.001"
     assert p_value(0.04) == "p = 0.040"
 
 
 def test_measures_show_base_tuned_and_change(exam: Exam) -> None:
-    """Every figure of the exam has its line; NaN stays a dash in the change as well."""
+    """Every figure of the exam has its line; NaN is a dash, in the change too."""
     lines = {line.name: (line.base, line.tuned, line.change) for line in measures(exam.overall)}
-    assert lines["NLL per token (nats)"] == ("5.000", "3.500", "−1.500 (−1.750 to −1.250)")
+    assert lines["NLL per token (nats)"] == ("5.000", "3.500", "-1.500 (-1.750 to -1.250)")
     assert lines["Multiple choice (chance 25%)"] == (
         "30.0%",
         "80.0%",
         "+50.0 points (p < 0.001)",
     )
-    assert lines["Answers that stopped by themselves"] == ("10.0%", "–", "–")
+    assert lines["Stopped on their own"] == ("10.0%", "–", "–")

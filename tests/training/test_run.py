@@ -139,7 +139,7 @@ def test_what_a_conversation_is_trained_on(models: Models, only: bool, spans: in
         (
             {"lora_dropout": 0.1},
             set(ALL_PIECES) - {"lora"},
-            ("without lora: adapters have dropout",),
+            ("without lora: the adapter has dropout",),
         ),
     ],
     ids=["default", "some", "none", "dropout"],
@@ -157,14 +157,14 @@ def test_an_unknown_architecture_is_noted(models: Models) -> None:
     """A base whose layers are not known is named in a note of the run."""
     prepared = prepare(brisk(models.folder("bloom")), Split(rows(4), (), ()))
     assert prepared.fast.notes == (
-        "without attention, lora, elementwise: architecture bloom is not known",
+        "without attention, lora, elementwise: unsupported architecture bloom",
     )
 
 
 def test_a_wrong_fast_path_is_told_before_the_base_is_loaded(tmp_path: Path) -> None:
     """`--fast_path all rows` is an error even where there is no base to load."""
     settings = brisk(tmp_path / "nothing", fast_path=("all", "rows"))
-    with pytest.raises(UsageError, match=r"^--fast_path all rows: all and none stand alone\."):
+    with pytest.raises(UsageError, match=r"^--fast_path all rows: all and none cannot be combined"):
         prepare(settings, Split(rows(4), (), ()))
 
 

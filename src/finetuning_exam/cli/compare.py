@@ -12,8 +12,8 @@ from finetuning_exam.api.events import SessionLoaded
 from finetuning_exam.api.load_adapter import load_session
 from finetuning_exam.cli.arguments import Parsed
 from finetuning_exam.cli.console import make_console, print_line, print_unused_keys
-from finetuning_exam.cli.interactive import ask_interactively
 from finetuning_exam.cli.event_printer import EventPrinter
+from finetuning_exam.cli.interactive import ask_interactively
 from finetuning_exam.data.question import make_question
 from finetuning_exam.errors import UsageError
 from finetuning_exam.settings import CompareSettings

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from finetuning_exam.api.heavy_imports import rare_collections
 from finetuning_exam.cli.arguments import Parsed
 from finetuning_exam.cli.console import (
     duration,
@@ -22,7 +23,6 @@ from finetuning_exam.cli.console import (
     print_sources,
     print_unused_keys,
 )
-from finetuning_exam.api.heavy_imports import rare_collections
 from finetuning_exam.cli.progress import ProgressView
 from finetuning_exam.cli.resume import (
     LESS_IN_EXAM,

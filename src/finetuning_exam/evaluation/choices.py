@@ -1,4 +1,4 @@
-"""Multiple choice: whether the right answer is likelier than others of the same kind."""
+"""Multiple choice: the right answer against other answers of the same kind."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ from finetuning_exam.model.likelihood import RowNll
 from finetuning_exam.model.score import score_rows
 
 N_DISTRACTORS = 3
-LIKE_LENGTH = 8
-"""Wrong answers are drawn from this many whose length is nearest to the right one's."""
+N_NEAREST = 8
+"""Number of candidates, closest in length to the right answer, to draw wrong answers from."""
 PREMISE = "Answer."
-"""A question that asks nothing: how likely an answer is whatever is asked."""
+"""A prompt that asks nothing, to measure how likely an answer is regardless of the question."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A multiple-choice question: the example with its right answer first, then the wrong ones."""
+    """A multiple-choice question: the example with its right answer, then with the wrong ones.
+
+    `index` is the example's position in the exam.
+    """
 
     index: int
     options: tuple[Example, ...]
@@ -32,12 +35,16 @@ class Choice:
 def make_choices(
     examples: Sequence[Example], seed: int, asked: Sequence[int] | None = None
 ) -> tuple[Choice, ...]:
-    """Multiple-choice questions: the asked examples (absent: all) against three other answers.
+    """Turn examples into multiple-choice questions, each with three wrong answers.
 
-    The wrong answers are drawn from those of the same tag, different from the right one and
-    nearest to it in length, since a model may prefer short answers or long ones. An example whose
-    tag has too few different answers is left out, and so is a plain text, which neither asks nor
-    answers anything.
+    Wrong answers are other answers of the same tag, and close in length to the right one, because
+    a model may prefer short or long answers. Examples whose tag has too few different answers are
+    left out, and so are plain texts, which ask nothing.
+
+    Args:
+        examples: All examples of the exam; wrong answers are drawn from all of them.
+        seed: Seed of the draw.
+        asked: Indices of the examples to turn into questions; None means all.
     """
     answers: dict[str, dict[str, str]] = {}
     for example in examples:
@@ -55,7 +62,7 @@ def make_choices(
         if len(others) < N_DISTRACTORS:
             continue
         others.sort(key=lambda key: abs(len(same_tag[key]) - len(example.answer)))
-        wrong = [same_tag[key] for key in draw.sample(others[:LIKE_LENGTH], N_DISTRACTORS)]
+        wrong = [same_tag[key] for key in draw.sample(others[:N_NEAREST], N_DISTRACTORS)]
         options = (replace(example, answer=text) for text in wrong)
         choices.append(Choice(index, (example, *options)))
     return tuple(choices)
@@ -68,10 +75,11 @@ def choose(
     row_nll: RowNll,
     batch_size: int,
 ) -> tuple[bool, ...]:
-    """Whether the question makes the right answer likelier, per token, than every wrong one.
+    """Return, for each question, whether the model prefers the right answer to every wrong one.
 
-    What counts is how much more likely an answer is after its question than after `PREMISE`
-    (domain conditional PMI, Holtzman et al. 2021): else common answers would win. A tie is wrong.
+    Options are compared by how much more likely they are, per token, after the question than after
+    `PREMISE` (domain conditional PMI, Holtzman et al. 2021); otherwise common answers would win.
+    A tie counts as wrong.
     """
     options = [option for choice in choices for option in choice.options]
     prior = {

@@ -1,4 +1,4 @@
-"""General text, by which forgetting is measured: paragraphs that nobody was taught."""
+"""General text, used to measure forgetting: paragraphs unrelated to the training data."""
 
 from __future__ import annotations
 
@@ -7,32 +7,37 @@ from importlib.resources import files
 from finetuning_exam.data.reading.opening import open_regular
 from finetuning_exam.errors import DataError, UsageError
 
-MOST_BYTES = 1_000_000
-"""Larger files are refused: every paragraph is scored twice, and more tell no more."""
+MAX_BYTES = 1_000_000
+"""Larger files are refused: each paragraph is scored twice, and more text adds no information."""
 
 
 def read_general_text(path: str | None) -> tuple[str, ...]:
-    """The paragraphs of a text file, which empty lines part; absent: the package's own sample.
+    """Return the paragraphs of a text file, separated by blank lines.
+
+    Without a path, return the paragraphs of the built-in sample.
 
     Raises:
-        UsageError: it is no regular file, or too large.
-        DataError: it is not UTF-8, or has no text.
+        UsageError: the path is not a regular file, or the file is too large.
+        DataError: the file is not UTF-8, or has no text.
     """
     if path is None:
         sample = files("finetuning_exam.evaluation") / "general_text.txt"
         return _paragraphs(sample.read_text(encoding="utf-8"))
     with open_regular(path) as file:
-        content = file.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
         raise UsageError(
-            f"--general_file {path}: is larger than {MOST_BYTES:,} bytes.", "Give an excerpt."
+            f"--general_file {path}: larger than {MAX_BYTES:,} bytes.",
+            "Use an excerpt; a few dozen paragraphs are enough.",
         )
     try:
         found = _paragraphs(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise DataError([f"{path}: not UTF-8 at byte {error.start + 1}."]) from error
+        raise DataError(
+            [f"{path}: not valid UTF-8 at byte {error.start + 1}."], "Save the file as UTF-8."
+        ) from error
     if not found:
-        raise DataError([f"{path}: has no text."], "Give paragraphs, parted by empty lines.")
+        raise DataError([f"{path}: contains no text."], "Add paragraphs separated by blank lines.")
     return found
 
 

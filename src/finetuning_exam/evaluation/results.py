@@ -1,4 +1,4 @@
-"""What an exam's rows amount to: every figure of base and tuned over a set of examples."""
+"""The figures of an exam: base against tuned, over a set of examples."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from finetuning_exam.model.score import Score
 CHANCE = 1 / (N_DISTRACTORS + 1)
 MOST_WORDINGS = 8
 MOST_WORDINGS_SHARE = 0.05
-"""An answer of more examples than either is a label, not a fact in several wordings."""
+"""An answer that more examples share than both limits is a label, not one fact reworded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One figure of base and tuned; NaN where there was nothing to measure."""
+    """One figure for base and tuned; NaN if nothing was measured."""
 
     base: float
     tuned: float
@@ -35,7 +35,10 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class ChoiceAccuracy:
-    """Share of multiple-choice questions answered right; `p_value` of tuned against base."""
+    """Share of multiple-choice questions answered correctly.
+
+    `p_value` is that of McNemar's test of tuned against base.
+    """
 
     base: float
     tuned: float
@@ -46,16 +49,17 @@ class ChoiceAccuracy:
 
 @dataclass(frozen=True, slots=True)
 class Shares(Pair):
-    """A share of all answers, with the p-value of tuned against base."""
+    """A share of all answers, with the p-value of McNemar's test of tuned against base."""
 
     p_value: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """The figures of one set of examples. chrF is the mean over answers, 0 to 100.
+    """The figures of a set of examples.
 
-    `n_clusters` is how many pieces of evidence the examples are; see `clusters`.
+    `n_clusters` is the number of independent pieces of evidence; see `clusters`. `chrf` is the mean
+    over answers, 0 to 100. `stopped` is the share of answers that the model ended on its own.
     """
 
     n_examples: int
@@ -71,7 +75,7 @@ class Results:
 
 @dataclass(frozen=True, slots=True)
 class ExamRow:
-    """One example as it was examined; answers are None where none was generated."""
+    """One example with its scores; answers and choices are None if it was not asked."""
 
     example: Example
     base_score: Score
@@ -85,15 +89,21 @@ class ExamRow:
 def summarize(
     rows: Sequence[ExamRow], names: Sequence[str], seed: int, confidence: float = CONFIDENCE
 ) -> Results:
-    """All figures of a set of rows, which belong to clusters by name; intervals are drawn from
-    `seed`.
+    """Compute all figures of a set of rows.
+
+    Args:
+        rows: The examples with their scores and answers.
+        names: The cluster of each row; see `clusters`.
+        seed: Seed of the bootstrap and of the permutation test.
+        confidence: Confidence level of the intervals.
     """
     base = [row.base_score for row in rows]
     tuned = [row.tuned_score for row in rows]
     answered = [(row, name) for row, name in zip(rows, names, strict=True) if row.base_answer]
     answers = [row for row, _ in answered]
     answer_names = [name for _, name in answered]
-    base_chrf, tuned_chrf = _each_answer(answers, _chrf)
+    base_chrf, tuned_chrf = _each_answer(answers, lambda answer, right: chrf(answer.text, right))
+    base_stopped, tuned_stopped = _each_answer(answers, lambda answer, _: float(answer.stopped))
     return Results(
         n_examples=len(rows),
         n_clusters=len(set(names)),
@@ -105,12 +115,12 @@ def summarize(
             base_chrf, tuned_chrf, [1] * len(answers), seed, answer_names, confidence
         ),
         choice_accuracy=_choice_accuracy(rows, names),
-        stopped=Pair(*(_mean(side) for side in _each_answer(answers, _has_stopped))),
+        stopped=Pair(_mean(base_stopped), _mean(tuned_stopped)),
     )
 
 
 def _exact_match(rows: Sequence[ExamRow], names: Sequence[str]) -> Shares:
-    base, tuned = _each_answer(rows, _is_exact)
+    base, tuned = _each_answer(rows, lambda answer, right: float(is_exact(answer.text, right)))
     p_value = mcnemar_p_value([x > 0 for x in base], [x > 0 for x in tuned], names)
     return Shares(_mean(base), _mean(tuned), p_value)
 
@@ -133,7 +143,7 @@ def compare_scores(
     clusters: Sequence[str] | None = None,
     confidence: float = CONFIDENCE,
 ) -> PairedDifference:
-    """Base against tuned in nats per token, from the scores of the same rows in the same order."""
+    """Compare base and tuned in nats per token; both score the same rows in the same order."""
     return paired_difference(
         [score.nll for score in base],
         [score.nll for score in tuned],
@@ -145,11 +155,11 @@ def compare_scores(
 
 
 def clusters(examples: Sequence[Example]) -> list[str]:
-    """A name for each example; examples with the same name are one piece of evidence.
+    """Name the cluster of each example; a cluster is one piece of evidence.
 
-    These are examples of one group, with the same question, or with the same answer: several
-    wordings of one fact. An answer that is given to many examples is a label, as in
-    classification, and joins none.
+    Examples with the same question, the same answer or the same group are wordings of one fact and
+    form a cluster. An answer shared by many examples is a label, as in classification, and joins
+    none of them.
     """
     n_of_answer = Counter(normalized(it.answer) for it in examples)
     most = max(MOST_WORDINGS, MOST_WORDINGS_SHARE * len(examples))
@@ -166,26 +176,26 @@ def clusters(examples: Sequence[Example]) -> list[str]:
 
 
 class _Union:
-    """Disjoint sets of the numbers below `n` (Tarjan 1975)."""
+    """Disjoint sets of the integers below `n` (union-find, Tarjan 1975)."""
 
     def __init__(self, n: int) -> None:
         self._parent = list(range(n))
 
     def root(self, index: int) -> int:
-        """The smallest number of the set."""
+        """Return the smallest member of the set that holds `index`."""
         while self._parent[index] != index:
             self._parent[index] = self._parent[self._parent[index]]
             index = self._parent[index]
         return index
 
     def join(self, one: int, other: int) -> None:
-        """Make one set of two."""
+        """Merge two sets."""
         low, high = sorted((self.root(one), self.root(other)))
         self._parent[high] = low
 
 
 def _bits_per_byte(scores: Sequence[Score]) -> float:
-    """All nats of the answers (end token included), in bits, over their UTF-8 bytes."""
+    """Return the bits of all answers (end token included) over their UTF-8 bytes."""
     n_bytes = sum(score.n_bytes for score in scores)
     return math.fsum(score.nll for score in scores) / math.log(2) / n_bytes
 
@@ -193,34 +203,22 @@ def _bits_per_byte(scores: Sequence[Score]) -> float:
 def _each_answer(
     rows: Sequence[ExamRow], measure: Callable[[Answer, str], float]
 ) -> tuple[list[float], list[float]]:
-    """A measure of every base answer, and of every tuned answer, against the reference."""
+    """Apply a measure to each base answer and each tuned answer, against the reference."""
     base = [measure(row.base_answer, row.example.answer) for row in rows if row.base_answer]
     tuned = [measure(row.tuned_answer, row.example.answer) for row in rows if row.tuned_answer]
     return base, tuned
 
 
 def is_exact(text: str, reference: str) -> bool:
-    """Whether an answer is the reference word for word; white space makes no difference."""
+    """Return True if an answer equals its reference, ignoring differences in white space."""
     return text.split() == reference.split()
 
 
 def chrf(text: str, reference: str) -> float:
-    """ChrF of one answer, 0 to 100 (Popović 2015), as sacrebleu computes it."""
+    """Return the chrF of one answer, 0 to 100 (Popović 2015), computed by sacrebleu."""
     from sacrebleu import sentence_chrf
 
     return float(sentence_chrf(text, [reference]).score)
-
-
-def _is_exact(answer: Answer, reference: str) -> float:
-    return float(is_exact(answer.text, reference))
-
-
-def _chrf(answer: Answer, reference: str) -> float:
-    return chrf(answer.text, reference)
-
-
-def _has_stopped(answer: Answer, _reference: str) -> float:
-    return float(answer.stopped)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -1,4 +1,4 @@
-"""The statistics behind a verdict."""
+"""The statistics behind the verdict: bootstrap intervals, permutation and sign tests."""
 
 from __future__ import annotations
 
@@ -12,28 +12,29 @@ from numpy.typing import NDArray
 CONFIDENCE = 0.95
 N_RESAMPLES = 4999
 _MIN_SPREAD = 1e-3
+"""Smallest standard error of a resample, as a share of the sample's standard error."""
 _CHUNK = 256
-"""Resamples drawn at once, so that memory does not grow with their number."""
+"""Resamples drawn at a time, so that memory does not grow with `N_RESAMPLES`."""
 MIN_EXAMPLES_FOR_INTERVAL = 6
-"""Below six even a unanimous sign test has p > 0.05 (2 · 0.5⁵ = 0.0625)."""
+"""With five examples even a unanimous sign test has p > 0.05 (2 · 0.5⁵ = 0.0625)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A confidence interval; NaN bounds where there are too few examples for one."""
+    """A confidence interval; its bounds are NaN if there are too few examples for one."""
 
     low: float
     high: float
 
     @property
-    def leaves_zero_out(self) -> bool:
-        """Whether it lies wholly on one side of zero."""
+    def excludes_zero(self) -> bool:
+        """True if both bounds lie on the same side of zero."""
         return self.low > 0 or self.high < 0
 
 
 @dataclass(frozen=True, slots=True)
 class SignTest:
-    """Pieces of evidence whose figure fell and rose, and the two-sided p-value of the counts."""
+    """Number of clusters whose figure fell and rose, and the two-sided p-value of the counts."""
 
     n_lower: int
     n_higher: int
@@ -42,10 +43,10 @@ class SignTest:
 
 @dataclass(frozen=True, slots=True)
 class PairedDifference:
-    """Base against tuned: sums over all examples, divided by all tokens (or by all examples).
+    """Base against tuned: the sum over all examples divided by all tokens (or by all examples).
 
-    `p_value` is the permutation test's, NaN where there are too few examples. `signs` looks at the
-    same differences by their signs alone, one for each cluster.
+    `p_value` is that of the permutation test, NaN if there are too few clusters. `signs` is the
+    sign test of the same differences, one per cluster.
     """
 
     base: float
@@ -70,12 +71,13 @@ def paired_difference(
 ) -> PairedDifference:
     """Compare two models on the same examples by their summed NLL and token counts.
 
-    Any other figure does too: with ones for tokens it is the mean over examples. Examples with
-    the same name in `clusters` belong together and are resampled as one.
+    Any other figure works too: with one token per example, the result is a difference of means.
+    Examples with the same name in `clusters` are resampled together; without `clusters` each
+    example stands alone.
 
     The interval is the studentized bootstrap (Efron and Tibshirani 1993, chapter 12) of the ratio
-    Σ(tuned − base) / Σ tokens over resampled examples. On small exams it keeps its level where
-    percentile methods do not (docs/decisions/0004-the-exam.md).
+    Σ(tuned − base) / Σ tokens over resampled examples. On small exams it keeps its confidence
+    level, which percentile methods do not (docs/decisions/0004-the-exam.md).
     """
     total = sum(n_tokens)
     if not total:
@@ -92,26 +94,27 @@ def paired_difference(
 
 
 def family_confidence(n_intervals: int) -> float:
-    """Confidence of each of several intervals that shall hold together (Bonferroni)."""
+    """Return the confidence of each of `n_intervals` that together hold 95% (Bonferroni)."""
     return 1 - (1 - CONFIDENCE) / max(1, n_intervals)
 
 
 def _sums(values: Sequence[float], clusters: Sequence[str] | None) -> NDArray[np.float64]:
-    """The sum of each cluster, in order of first appearance: (clusters,)."""
+    """Return the sum of each cluster, in order of first appearance: (clusters,)."""
     if clusters is None:
         return np.asarray(values, dtype=np.float64)
     place = {name: index for index, name in enumerate(dict.fromkeys(clusters))}
     where = [place[name] for name in clusters]
     if len(where) != len(values):
-        raise ValueError("zip: clusters and values differ in length")
+        raise ValueError("clusters and values differ in length")
     return np.bincount(where, values, minlength=len(place)).astype(np.float64)
 
 
 def permutation_p_value(differences: NDArray[np.float64], seed: int) -> float:
-    """Two-sided p-value of the sum under random signs (Fisher 1935); NaN for too few.
+    """Return the two-sided p-value of the sum under random signs (Fisher 1935).
 
-    Were the two models alike, each difference could as well have been the other way round. Exact
-    for up to 12 differences, else from `N_RESAMPLES` drawn signs.
+    If the models were equal, each difference would be as likely to have the opposite sign. Exact
+    for up to 12 differences, otherwise from `N_RESAMPLES` random draws. NaN if there are fewer than
+    `MIN_EXAMPLES_FOR_INTERVAL`.
     """
     if len(differences) < MIN_EXAMPLES_FOR_INTERVAL:
         return math.nan
@@ -130,7 +133,7 @@ def permutation_p_value(differences: NDArray[np.float64], seed: int) -> float:
 
 
 def sign_test(changes: Sequence[float]) -> SignTest:
-    """Exact two-sided sign test (Dixon and Mood 1946); what did not change says nothing."""
+    """Run the exact two-sided sign test (Dixon and Mood 1946), ignoring changes of zero."""
     lower = sum(change < 0 for change in changes)
     higher = sum(change > 0 for change in changes)
     if lower + higher == 0:
@@ -143,9 +146,9 @@ def sign_test(changes: Sequence[float]) -> SignTest:
 def mcnemar_p_value(
     base: Sequence[bool], tuned: Sequence[bool], clusters: Sequence[str] | None = None
 ) -> float:
-    """Two-sided exact McNemar test (1947) of whether right answers are gained as often as lost.
+    """Return the p-value of McNemar's exact two-sided test (1947) of right answers gained and lost.
 
-    A cluster counts once, by whether it gained more than it lost.
+    Each cluster counts once, by the sign of its gains minus its losses.
     """
     changes = [float(after) - float(before) for before, after in zip(base, tuned, strict=True)]
     return sign_test(_sums(changes, clusters).tolist()).p_value
@@ -166,11 +169,11 @@ def _ratio_interval(
         shape = (min(_CHUNK, N_RESAMPLES - start), n_examples)
         chosen = generator.integers(0, n_examples, shape)
         ratios, errors = _ratio_and_error(differences[chosen], tokens[chosen])
-        # A resample of like examples has no spread of its own; it is given a small one.
+        # A resample of identical examples has no spread; give it a small one.
         deviations.append((ratios - ratio) / np.maximum(errors, _MIN_SPREAD * error))
     tail = (1 - confidence) / 2
     low, high = np.quantile(np.concatenate(deviations), [tail, 1 - tail])
-    # A ratio of sums lies between the smallest and the largest ratio of one example.
+    # A ratio of sums lies between the smallest and the largest ratio of a single example.
     per_token = differences / tokens
     bounds = np.clip([ratio - high * error, ratio - low * error], per_token.min(), per_token.max())
     return Interval(float(bounds[0]), float(bounds[1]))
@@ -179,9 +182,9 @@ def _ratio_interval(
 def _ratio_and_error(
     differences: NDArray[np.float64], tokens: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The ratio of sums over the last axis and its standard error by linearization.
+    """Return the ratio of sums over the last axis, and its standard error by linearization.
 
-    Cochran, Sampling Techniques (1977), equation 6.13 without the finite population correction.
+    Cochran, Sampling Techniques (1977), equation 6.13, without the finite population correction.
     """
     n_examples = differences.shape[-1]
     total = tokens.sum(axis=-1)

@@ -1,1 +1,1 @@
-"""The base model, where it runs, its adapter, and the likelihood it gives to text."""
+"""The base model, its device and adapter, the likelihood of text, and generation."""

@@ -1,4 +1,4 @@
-"""The LoRA adapter: made, counted, saved and loaded with nothing left unmatched."""
+"""The LoRA adapter: create, save and load it, with every tensor accounted for."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ T = TypeVar("T")
 
 
 def lora_config(r: int, alpha: int, dropout: float, targets: Sequence[str]) -> LoraConfig:
-    """The PEFT config of an adapter on the named modules (`all-linear`: all but the head)."""
+    """Return the PEFT config of an adapter on the named modules.
+
+    `all-linear` stands for all linear modules except the output head.
+    """
     modules = ALL_LINEAR if tuple(targets) == (ALL_LINEAR,) else list(targets)
     return LoraConfig(
         r=r,
@@ -43,10 +46,10 @@ def lora_config(r: int, alpha: int, dropout: float, targets: Sequence[str]) -> L
 
 
 def add_adapter(base: Base, config: LoraConfig, seed: int) -> PeftModel:
-    """The base with a fresh adapter, whose A matrices are drawn from `seed` and B are zero.
+    """Add a fresh adapter to the base: A matrices drawn from `seed`, B matrices zero.
 
     Raises:
-        UsageError: no module has a name that was asked for.
+        UsageError: the base has no module with one of the requested names.
     """
     torch.manual_seed(seed)
     config.fan_in_fan_out = linear_kinds(base) == {"Conv1D"}  # GPT-2 stores its weights transposed
@@ -57,31 +60,31 @@ def add_adapter(base: Base, config: LoraConfig, seed: int) -> PeftModel:
         if unknown:
             raise UsageError(
                 f"--lora_target_modules: {base.name} has no module {', '.join(unknown)}.",
-                f"It has: {', '.join(linear_names(base))}.",
+                f"Available modules: {', '.join(linear_names(base))}.",
             )
-    if base.name != BUILTIN_MODEL:  # the built-in base has no name that PEFT could find
+    if base.name != BUILTIN_MODEL:  # PEFT records this name, and could not find "builtin"
         base.model.name_or_path = base.name
     try:
         return get_peft_model(base.model, config)
     except ValueError as error:
         raise UsageError(
             f"--lora_target_modules: {str(error).splitlines()[0]}",
-            f"Modules of {base.name}: {', '.join(linear_names(base))}.",
+            f"Available modules: {', '.join(linear_names(base))}.",
         ) from error
 
 
 def linear_kinds(base: Base) -> set[str]:
-    """The classes of the modules an adapter can sit on: Linear, or Conv1D as in GPT-2."""
+    """Return the classes of the modules that can be adapted: Linear, or Conv1D as in GPT-2."""
     return {kind for _, kind in _linear_modules(base)}
 
 
 def linear_names(base: Base) -> tuple[str, ...]:
-    """The last names of the modules an adapter can sit on, the output head left out."""
+    """Return the last name components of the modules that can be adapted, without the head."""
     return tuple(sorted({name.rsplit(".", 1)[-1] for name, _ in _linear_modules(base)}))
 
 
 def _linear_modules(base: Base) -> list[tuple[str, str]]:
-    """Name and class of every linear module but the output head."""
+    """Name and class of every linear module except the output head."""
     head = base.model.get_output_embeddings()
     found = [(name, it) for name, it in base.model.named_modules() if it is not head]
     kinds = ((name, type(it).__name__) for name, it in found)
@@ -89,90 +92,93 @@ def _linear_modules(base: Base) -> list[tuple[str, str]]:
 
 
 def adapted_modules(model: PeftModel) -> int:
-    """How many modules carry an adapter."""
+    """Count the modules that have an adapter."""
     return sum(name.endswith("lora_A.default") for name, _ in model.named_modules())
 
 
 def save_adapter(model: PeftModel, folder: Path) -> None:
     """Write the adapter's weights and config in PEFT's own format."""
     model.save_pretrained(str(folder), save_embedding_layers=False)
-    (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty card; ours is written later
+    (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty card; report/card.py writes ours
 
 
 def adapter_tensors(model: PeftModel) -> dict[str, torch.Tensor]:
-    """A copy of the adapter's weights on the CPU, by the names PEFT stores them under."""
+    """Return a CPU copy of the adapter's weights, by the names PEFT stores them under."""
     found = get_peft_model_state_dict(model, save_embedding_layers=False)
     return {name: value.detach().cpu().clone() for name, value in found.items()}
 
 
 def restore_adapter(model: PeftModel, tensors: dict[str, torch.Tensor]) -> None:
-    """Put weights into a model's adapter, in place.
+    """Load weights into a model's adapter, in place.
 
     Raises:
-        AdapterError: they are not those of the adapter, one to one.
+        AdapterError: names or shapes do not match the adapter one to one.
     """
     own = get_peft_model_state_dict(model, save_embedding_layers=False)
-    odd = sorted(
+    unmatched = sorted(
         name
         for name in own.keys() | tensors.keys()
         if name not in own or name not in tensors or own[name].shape != tensors[name].shape
     )
-    if odd:
+    if unmatched:
         raise AdapterError(
-            f"{len(odd)} tensors do not fit the adapter, such as {odd[0]}.",
-            "It is of another base, rank or choice of modules.",
+            f"{len(unmatched)} tensors do not fit the adapter, such as {unmatched[0]}.",
+            "Use the same base, --lora_r and --lora_target_modules as the run that wrote them.",
         )
     set_peft_model_state_dict(model, tensors)
 
 
 def load_adapter(base: Base, folder: Path) -> PeftModel:
-    """The base with the adapter of a folder, in evaluation mode.
+    """Load an adapter folder onto the base; the model is in evaluation mode.
 
     Raises:
-        UsageError: the folder holds no adapter.
-        AdapterError: it is damaged, made for another base, or its tensors do not match one to one.
+        UsageError: the folder contains no adapter.
+        AdapterError: the adapter is damaged, was trained on a different base, or its tensors do not
+            match one to one.
     """
     check_adapter_folder(folder)
     origin = adapter_origin(folder)
-    check_sealed(folder, origin)
+    check_manifest(folder, origin)
     _check_base(base, folder, origin)
     stored = _stored_keys(folder)
     try:
         with warnings.catch_warnings():
-            # PEFT warns of missing tensors and goes on; below they are an error.
-            warnings.filterwarnings("ignore", "CheckpointRef missing adapter keys", UserWarning)
+            # PEFT only warns about missing tensors; below they are an error.
+            warnings.filterwarnings("ignore", "Found missing adapter keys", UserWarning)
             model = PeftModel.from_pretrained(base.model, str(folder), is_trainable=False)
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, OSError) as error:
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise AdapterError(
             f"{folder}: the adapter does not fit {base.name} ({reason}).",
-            "Name the base it was trained on with --model.",
+            "Use --model to name the base it was trained on.",
         ) from error
     expected = set(get_peft_model_state_dict(model, save_embedding_layers=False))
     if stored != expected:
-        odd = sorted(stored ^ expected)
+        unmatched = sorted(stored ^ expected)
         raise AdapterError(
             f"{folder}: {len(expected - stored)} tensors of the adapter are missing and "
-            f"{len(stored - expected)} are unknown, such as {odd[0]}.",
-            "Train it again, or copy the folder again.",
+            f"{len(stored - expected)} are unknown, such as {unmatched[0]}.",
+            "Copy the folder again, or retrain.",
         )
     model.eval()
     return model
 
 
 def _check_base(base: Base, folder: Path, origin: Origin) -> None:
-    """Refuse a base that is not the one run.json names; without run.json only shapes tell."""
+    """Refuse a base other than the one in run.json; without run.json only shapes are checked."""
     if origin.base_sha256 not in (None, base.sha256):
         raise AdapterError(
             f"{folder}: the adapter was trained on {origin.base_name} "
             f"(sha256 {str(origin.base_sha256)[:12]}), not on {base.name} "
             f"(sha256 {base.sha256[:12]}).",
-            "Name the base it was trained on with --model.",
+            "Use --model to name the base it was trained on.",
         )
 
 
-def check_sealed(folder: Path, origin: Origin) -> None:
-    """Refuse files that are not the bytes the run wrote; another tool's adapter has no manifest.
+def check_manifest(folder: Path, origin: Origin) -> None:
+    """Check that the adapter's files are the bytes the run wrote.
+
+    Adapters of other tools have no manifest and are not checked.
 
     Raises:
         AdapterError: a file is damaged, or the manifest of a finished run is missing.
@@ -183,31 +189,34 @@ def check_sealed(folder: Path, origin: Origin) -> None:
     if faults:
         raise AdapterError(
             f"{folder}: the adapter is damaged ({', '.join(faults)}).",
-            "Train it again, or copy the whole folder again.",
+            "Copy the whole folder again, or retrain.",
         )
 
 
 def start_from(model: PeftModel, base: Base, folder: Path) -> None:
-    """Give a fresh adapter the weights of another run's, or of a checkpoint's.
+    """Initialize a fresh adapter with the weights of another run or of a checkpoint.
 
     Raises:
-        UsageError: the folder holds no adapter.
-        AdapterError: it is damaged, or of another base, rank or choice of modules.
+        UsageError: the folder contains no adapter.
+        AdapterError: the adapter is damaged, or has a different base, rank or set of modules.
     """
     check_adapter_folder(folder)
     origin = adapter_origin(folder)
-    check_sealed(folder, origin)
+    check_manifest(folder, origin)
     _check_base(base, folder, origin)
     try:
         restore_adapter(model, load_file(folder / ADAPTER_WEIGHTS))
     except SafetensorError as error:
-        raise AdapterError(f"{folder / ADAPTER_WEIGHTS}: is damaged ({error}).") from error
+        raise AdapterError(
+            f"{folder / ADAPTER_WEIGHTS}: damaged ({error}).",
+            "Copy the file again, or use another checkpoint.",
+        ) from error
     except AdapterError as error:
         raise AdapterError(f"{folder}: {error.what}", error.hint) from error
 
 
 def base_and_tuned(model: PeftModel, measure: Callable[[], T]) -> tuple[T, T]:
-    """The same measurement of the base (the adapter off) and of the tuned model."""
+    """Run the same measurement on the base (adapter disabled) and on the tuned model."""
     tuned = measure()
     with model.disable_adapter():
         return measure(), tuned
@@ -219,6 +228,6 @@ def _stored_keys(folder: Path) -> set[str]:
             return set(file.keys())
     except (SafetensorError, OSError) as error:
         raise AdapterError(
-            f"{folder / ADAPTER_WEIGHTS}: is damaged ({error}).",
-            "Train it again, or copy it again.",
+            f"{folder / ADAPTER_WEIGHTS}: damaged ({error}).",
+            "Copy the file again, or retrain.",
         ) from error

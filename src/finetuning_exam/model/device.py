@@ -1,4 +1,4 @@
-"""Where to compute, checked by doing it, never assumed."""
+"""Choice of device, number format and threads, each tested before it is used."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from finetuning_exam.model.folder import read_object
 from finetuning_exam.settings import Device, Dtype
 
 WORTHWHILE_SPEEDUP = 1.5
-"""How much faster a layer's products must be on a CPU before `--dtype auto` is bfloat16."""
+"""Speedup of a layer's matrix products at which `--dtype auto` picks bfloat16 on a CPU."""
 NARROWEST_IN_BFLOAT16 = 512
-"""Width below which `--dtype auto` stays float32 on a CPU: there the products are not what takes
+"""Width below which `--dtype auto` stays float32 on a CPU, because matrix products do not dominate
 the time (docs/experiments.md).
 """
 _HOPELESS = 0.2
+"""Speedup of tiny products below which the full trial is skipped."""
 _TINY = 64
 _TOKENS = 256
 _REPEATS = 7
@@ -36,7 +37,7 @@ _DTYPES = {
 
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """A device that was seen to work, the base's number format, and the CPU threads in use."""
+    """A device that was tested, the base's number format, and the number of CPU threads."""
 
     device: torch.device
     dtype: torch.dtype
@@ -50,14 +51,14 @@ class Compute:
 
 @dataclass(frozen=True, slots=True)
 class LayerSize:
-    """What a layer's cost goes by: the width of the model and of its MLP."""
+    """The sizes that determine a layer's cost: the width of the model and of its MLP."""
 
     width: int
     inner: int
 
 
 def layer_size(folder: Path) -> LayerSize | None:
-    """The size of a model's layers by its config.json; None: it does not tell."""
+    """Read the size of a model's layers from config.json; None if it is not there."""
     config = read_object(folder / "config.json")
     width = config.get("hidden_size") or config.get("n_embd")
     inner = config.get("intermediate_size") or config.get("n_inner")
@@ -72,13 +73,16 @@ def choose_compute(
     layer: LayerSize | None = None,
     earlier_on_cpu: Dtype | None = None,
 ) -> Compute:
-    """The device asked for, or the best that works; one CPU thread for each core we may use.
+    """Choose a device and number format; use one CPU thread per usable core.
 
-    `auto` on a CPU is what it was earlier in the same run; else both formats are tried out on a
-    layer of the model, where its size is given.
+    Args:
+        device: The requested device; `auto` takes the best one that works.
+        dtype: The requested format; on a CPU, `auto` takes `earlier_on_cpu` or the faster format.
+        layer: Size of the model's layers, needed to compare the formats.
+        earlier_on_cpu: The format chosen earlier in the same run, if it ran on a CPU.
 
     Raises:
-        UsageError: the device that was asked for does not work here.
+        UsageError: the requested device does not work here.
     """
     torch.set_num_threads(usable_cores())
     name = (
@@ -95,7 +99,7 @@ def choose_compute(
 
 
 def usable_cores() -> int:
-    """Cores this process may run on: its affinity, and the cgroup's quota where there is one."""
+    """Count the cores this process may use, by its CPU affinity and any cgroup quota."""
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
     else:
@@ -109,7 +113,7 @@ def usable_cores() -> int:
 
 
 def _works(name: str) -> bool:
-    """Whether a small product on this device gives the right number."""
+    """Return True if a small matrix product on this device gives the right result."""
     if name == "cpu":
         return True
     if name == "cuda" and not torch.cuda.is_available():
@@ -133,18 +137,19 @@ def _auto_dtype(name: str, layer: LayerSize | None) -> torch.dtype:
 
 
 def bfloat16_speedup(layer: LayerSize, clock: Callable[[], float] = time.perf_counter) -> float:
-    """How many times faster a layer's MLP is in bfloat16 on this CPU, forward and backward.
+    """Measure how many times faster a layer's MLP is in bfloat16 on this CPU, both passes.
 
-    It begins with small products: where bfloat16 has no instructions of its own it is up to five
-    hundred times slower, and these alone tell.
+    Tiny products come first: without bfloat16 instructions they are up to 500 times slower, which
+    settles the question without the full trial.
     """
     small = _speedup(LayerSize(_TINY, _TINY), _TINY, clock)
     return small if small < _HOPELESS else _speedup(layer, _TOKENS, clock)
 
 
 def _speedup(layer: LayerSize, tokens: int, clock: Callable[[], float]) -> float:
-    """Shortest time in float32 over the shortest in bfloat16, taken in turns: what else the machine
-    does lengthens some of them, not all.
+    """Shortest time in float32 over the shortest in bfloat16.
+
+    Runs alternate, so that other load on the machine slows some of them but not all.
     """
     shapes = ((layer.inner, layer.width), (layer.inner, layer.width), (layer.width, layer.inner))
     sides = []
@@ -158,11 +163,11 @@ def _speedup(layer: LayerSize, tokens: int, clock: Callable[[], float]) -> float
             started = clock()
             _gated_mlp(x, *weights)
             found.append(clock() - started)
-    exact, short = (min(found[1:]) for _, _, found in sides)  # the first are to warm up
+    exact, short = (min(found[1:]) for _, _, found in sides)  # the first runs are warmup
     return exact / max(short, 1e-9)
 
 
 def _gated_mlp(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> None:
-    """An MLP of the Llama kind with frozen weights, and the gradient of its input."""
+    """Run a Llama-style MLP with frozen weights, and compute the gradient of its input."""
     y = (silu(x @ gate.t()) * (x @ up.t())) @ down.t()
     torch.autograd.grad(y, x, y.detach())

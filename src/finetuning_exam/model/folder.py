@@ -1,4 +1,4 @@
-"""Folders of models and adapters, looked at without torch so that a mistake is told at once."""
+"""Model and adapter folders, checked without torch so that mistakes are reported at once."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where an adapter comes from, as far as its folder tells."""
+    """The run an adapter comes from, as far as its folder records it."""
 
     base_name: str
     base_sha256: str | None = None
     template: Template | None = None
     cpu_dtype: Dtype | None = None
-    """Number format of its training, where that was on a CPU."""
+    """Number format of the training, if it ran on a CPU."""
     adapter_sha256: str | None = None
     data_paths: tuple[str, ...] = ()
     data_sha256: str | None = None
     max_length: int | None = None
-    """The longest row of its training, in tokens."""
+    """`--max_length` of the training, in tokens."""
     fields: FieldSettings = field(default_factory=FieldSettings)
-    """How its training files were read."""
+    """Settings with which the training files were read."""
 
 
 def find_model_folder(name: str) -> Path:
-    """The folder a model name stands for; a path-like name never falls through to the hub.
+    """Return the folder of a model name; a name that looks like a path is never sought on the Hub.
 
     Raises:
-        ModelError: no such folder, or the hub does not give it.
+        ModelError: the folder does not exist, or the download failed.
     """
     if name == BUILTIN_MODEL:
         return Path(str(files("finetuning_exam.model") / "builtin"))
@@ -53,54 +53,57 @@ def find_model_folder(name: str) -> Path:
         if path.is_dir():
             return path
         is_file = path.exists()
-    except (OSError, RuntimeError, ValueError):  # no such home; a name the system does not take
+    except (OSError, RuntimeError, ValueError):  # unknown home, or a name the system rejects
         is_file = False
     if is_file:
-        raise ModelError(
-            f"{name}: is a file, not a model folder.", "Give the folder that holds it."
-        )
+        raise ModelError(f"{name}: a file, not a model folder.", "Use the folder that contains it.")
     if looks_like_path(name):
-        raise ModelError(f"{name}: no such model folder.", "Give a folder, or --model builtin.")
+        raise ModelError(
+            f"{name}: no such model folder.", "Check the path, or use --model builtin."
+        )
     return _from_hub(name)
 
 
 def looks_like_path(name: str) -> bool:
-    """Whether a name is meant as a path: it starts like one, or is no possible hub name."""
+    """Return True if a name starts like a path, or cannot be a Hub name."""
     return name.startswith((".", "/", "~")) or _HUB_NAME.fullmatch(name) is None
 
 
 def check_model_folder(folder: Path, name: str) -> None:
-    """Refuse, before anything is loaded, a folder without its files or one that brings code.
+    """Check a model folder before anything is loaded from it.
 
     Raises:
-        ModelError: no or broken config.json, no safetensors weights, or anything that brings code
-            (`preflight`).
+        ModelError: config.json is missing or broken, there are no safetensors weights, or the
+            folder brings code (see `preflight`).
     """
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError(
-            f"{name}: holds no config.json.", "Give a folder that holds a Transformers model."
+            f"{name}: no config.json in this folder.",
+            "Use a folder that contains a Transformers model.",
         ) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{name}: its config.json cannot be read ({error}).") from error
+        raise ModelError(
+            f"{name}: config.json cannot be read ({error}).", "Copy the model again."
+        ) from error
     if not isinstance(config, dict):
-        raise ModelError(f"{name}: its config.json holds no object.", "Copy the model again.")
+        raise ModelError(f"{name}: config.json is not an object.", "Copy the model again.")
     code = code_in_model(folder)
     if code:
         raise ModelError(
-            f"{name}: wants to run code of its own ({code}), which is never done.",
-            "Use a model whose architecture Transformers has.",
+            f"{name}: needs to run its own code ({code}), which is never allowed.",
+            "Use a model whose architecture is part of Transformers.",
         )
     if not any(folder.glob("*.safetensors")):
         raise ModelError(
-            f"{name}: holds no .safetensors weights.",
-            "Other formats can run code when opened; convert them first.",
+            f"{name}: no .safetensors weights in this folder.",
+            "Other formats can run code when loaded; convert the weights first.",
         )
 
 
 def check_local_model(name: str) -> None:
-    """Check a model's folder now, if the name stands for one; a hub name waits until it is loaded.
+    """Check a local model folder early; a Hub name is only checked when it is loaded.
 
     Raises:
         ModelError: the folder is missing or cannot be used.
@@ -110,7 +113,7 @@ def check_local_model(name: str) -> None:
 
 
 def weights_sha256(folder: Path) -> str:
-    """SHA-256 over the weight files in order of name, each preceded by its name."""
+    """Return the SHA-256 over all weight files, sorted by name, each preceded by its name."""
     digest = hashlib.sha256()
     for file in sorted(folder.glob("*.safetensors")):
         digest.update(file.name.encode("utf-8"))
@@ -129,35 +132,35 @@ def _from_hub(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=patterns))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         raise ModelError(
-            f"{name}: no such folder here, and the hub did not give it ({type(error).__name__}).",
-            "Check the name and the network, or give a folder.",
+            f"{name}: not a local folder, and the Hub download failed ({type(error).__name__}).",
+            "Check the name and the network, or use a local folder.",
         ) from error
 
 
 def canonical_name(name: str) -> str:
-    """A model's name as it can be found again: a folder by its absolute path."""
+    """Return a name that finds the model again: the absolute path of a local folder."""
     path = Path(name).expanduser()
     return str(path.resolve()) if name != BUILTIN_MODEL and path.is_dir() else name
 
 
 def check_adapter_folder(folder: Path) -> None:
-    """Fail early when a folder is no adapter.
+    """Check early that a folder contains an adapter.
 
     Raises:
         UsageError: the folder, its weights or its config is missing.
-        AdapterError: its config would make a library import code.
+        AdapterError: the config would make a library import code.
     """
     for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
         if not (folder / name).is_file():
             raise UsageError(
-                f"{folder}: holds no {name}.",
-                "Train first (fte train), or give the adapter's folder with --adapter.",
+                f"{folder}: no {name} in this folder.",
+                "Train first (fte train), or use --adapter to name the adapter's folder.",
             )
     code = code_in_adapter(folder / ADAPTER_CONFIG)
     if code:
         raise AdapterError(
-            f"{folder}: wants to run code of its own ({code}), which is never done.",
-            "Use an adapter that needs none.",
+            f"{folder}: needs to run its own code ({code}), which is never allowed.",
+            "Use an adapter without custom code.",
         )
 
 

@@ -1,6 +1,4 @@
-"""How likely a model finds the supervised tokens of rows: the one computation that training,
-validation and exam share.
-"""
+"""The likelihood of rows: the one computation shared by training, validation and exam."""
 
 from __future__ import annotations
 
@@ -21,20 +19,21 @@ RowNll = Callable[[Sequence[Encoded]], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows padded on the right to one length. All tensors are int64 of shape (rows, length)."""
+    """Rows padded on the right to the same length; all tensors are (rows, length) int64."""
 
     ids: Tensor
     labels: Tensor
     attention: Tensor
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on another device."""
+        """Copy the batch to another device."""
         return Batch(self.ids.to(device), self.labels.to(device), self.attention.to(device))
 
 
 def collate(rows: Sequence[Encoded], pad_id: int) -> Batch:
-    """Pad rows on the right. Padding is known by the attention mask, never by its id, so a pad
-    token that is also the end token hides nothing.
+    """Pad rows on the right.
+
+    Padding is marked by the attention mask, never by its id, so the pad token may be the end token.
     """
     length = max(len(row.ids) for row in rows)
     ids = torch.full((len(rows), length), pad_id, dtype=torch.int64)
@@ -48,10 +47,10 @@ def collate(rows: Sequence[Encoded], pad_id: int) -> Batch:
 
 
 def supervised_nll(model: torch.nn.Module, batch: Batch) -> Tensor:
-    """Summed negative log-likelihood of each row's supervised tokens, in nats: (rows,) float32.
+    """Compute each row's summed NLL over its supervised tokens, in nats: (rows,) float32.
 
-    The output head runs only at positions that some row supervises, where the architecture
-    allows it (`logits_to_keep`).
+    If the architecture supports it (`logits_to_keep`), the output head runs only at positions that
+    some row supervises.
     """
     targets = batch.labels[:, 1:]  # (rows, length - 1): the label of position t is scored at t - 1
     columns = (targets != IGNORED).any(dim=0).nonzero().squeeze(1)  # (kept,)
@@ -68,7 +67,7 @@ def supervised_nll(model: torch.nn.Module, batch: Batch) -> Tensor:
 
 
 def stock_nll(model: torch.nn.Module, pad_id: int) -> RowNll:
-    """`supervised_nll` of rows padded to one length, on the model's device."""
+    """Return the stock likelihood: `supervised_nll` of padded rows on the model's device."""
     device = next(model.parameters()).device
     return lambda rows: supervised_nll(model, collate(rows, pad_id).to(device))
 

@@ -1,4 +1,4 @@
-"""A base model and its tokenizer from a folder: the built-in one, the user's, or a hub snapshot."""
+"""Load a base model and its tokenizer: the built-in base, a folder, or a Hub snapshot."""
 
 from __future__ import annotations
 
@@ -34,9 +34,10 @@ _LOAD_ERRORS = (
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """A loaded base model. `sha256` is over its weight files; `context` is in tokens.
+    """A loaded base model.
 
-    `stop_ids` are the ids that its own generation config ends a text at.
+    `sha256` covers its weight files; `context` is in tokens; `stop_ids` are the end tokens of its
+    generation config.
     """
 
     name: str
@@ -50,10 +51,11 @@ class Base:
 
 
 def load_base(name: str, compute: Compute) -> Base:
-    """Load `builtin`, a folder, or a hub name, in evaluation mode on the chosen device.
+    """Load `builtin`, a folder or a Hub name, in evaluation mode on the chosen device.
 
     Raises:
-        ModelError: it is missing, not a causal language model, incomplete, or needs remote code.
+        ModelError: the model is missing, incomplete, not a causal language model, or needs remote
+            code.
     """
     folder = find_model_folder(name)
     check_model_folder(folder, name)
@@ -73,21 +75,21 @@ def load_base(name: str, compute: Compute) -> Base:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise ModelError(
             f"{name}: cannot be loaded as a causal language model ({reason}).",
-            "Give a folder with config.json, model.safetensors and tokenizer files.",
+            "Use a folder with config.json, model.safetensors and tokenizer files.",
         ) from error
-    if notes["missing_keys"]:
+    missing = sorted(notes["missing_keys"])
+    if missing:
         raise ModelError(
-            f"{name}: {len(notes['missing_keys'])} weights are missing, "
-            f"such as {sorted(notes['missing_keys'])[0]}.",
+            f"{name}: missing weights ({len(missing)}), such as {missing[0]}.",
             "Copy the model again.",
         )
     model.to(compute.device).eval()
-    stop_ids = _stop_ids(model)
-    # Its own settings (repetition penalties, beams …) would have a say in "greedy" answers.
+    stop_ids = end_tokens(getattr(model.generation_config, "eos_token_id", None))
+    # The model's own settings (repetition penalty, beams …) would change greedy answers.
     model.generation_config = GenerationConfig()
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         raise ModelError(
-            f"{name}: the tokenizer has {len(tokenizer)} entries, the model only "
+            f"{name}: the tokenizer has {len(tokenizer)} entries, but the model has only "
             f"{model.get_input_embeddings().num_embeddings} embeddings.",
             "Use the tokenizer that belongs to this model.",
         )
@@ -101,8 +103,3 @@ def load_base(name: str, compute: Compute) -> Base:
         context_of(model.config),
         stop_ids,
     )
-
-
-def _stop_ids(model: PreTrainedModel) -> tuple[int, ...]:
-    """The end tokens a model's generation config names: one, several or none."""
-    return end_tokens(getattr(model.generation_config, "eos_token_id", None))

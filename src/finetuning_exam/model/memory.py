@@ -1,4 +1,4 @@
-"""Memory that is free, held, and held at most: of this process, or of its accelerator."""
+"""Free, held and peak memory of this process or of its accelerator."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can still be taken on a device: on a CPU what the system, its cgroup and the
-    limits of this process (`ulimit`) leave.
+    """Return the bytes that can still be allocated on a device.
+
+    On a CPU this is the least that the system, the cgroups and the process limits (`ulimit`) allow.
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
@@ -26,17 +27,17 @@ def free_memory(device: torch.device) -> int:
 
 
 def held_memory(device: torch.device) -> int:
-    """Bytes this process holds: resident ones, or on CUDA those of its tensors."""
+    """Return the bytes this process holds: resident memory, or allocated tensors on CUDA."""
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device)
     return int(psutil.Process().memory_info().rss)
 
 
 def peak_memory(device: torch.device, proc: Path = _PROC) -> int:
-    """The most that `held_memory` has been so far."""
+    """Return the peak of `held_memory` so far, in bytes."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    # Linux's getrusage begins with the peak of the process that started this one.
+    # On Linux, getrusage starts with the peak of the parent process.
     for name, value in _pairs(proc / "status"):
         if name == "VmHWM:":
             return value * 1024
@@ -48,10 +49,10 @@ def peak_memory(device: torch.device, proc: Path = _PROC) -> int:
 
 
 def cgroup_rooms(cgroups: Path = _CGROUPS, proc: Path = _PROC) -> tuple[int, ...]:
-    """Bytes that are left under each limit on this process's memory; none where there is none.
+    """Return the bytes left under each cgroup limit on this process; empty without limits.
 
-    Limits stand at a group and at every group above it, in either version of cgroups. Cached files
-    count as left, but for those that are mapped into memory.
+    A group and all its ancestors may have limits, in both versions of cgroups. File caches count as
+    free, unless they are mapped into memory.
     """
     rooms: list[int] = []
     for base, path, names in _memory_groups(cgroups, proc):
@@ -64,9 +65,9 @@ def cgroup_rooms(cgroups: Path = _CGROUPS, proc: Path = _PROC) -> tuple[int, ...
 
 
 def process_rooms(proc: Path = _PROC) -> tuple[int, ...]:
-    """Bytes that are left under each of the limits of this process; none where there is none.
+    """Return the bytes left under each `ulimit` of this process; empty without limits.
 
-    Linux only: elsewhere they are not enforced, or not to be read.
+    Linux only: elsewhere these limits are not enforced, or their use cannot be read.
     """
     if sys.platform != "linux":
         return ()
@@ -86,7 +87,7 @@ _V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
 
 
 def _memory_groups(cgroups: Path, proc: Path) -> Iterator[tuple[Path, str, tuple[str, str, str]]]:
-    """Where this process's memory is limited: a hierarchy, the group in it, and names of files."""
+    """Yield the memory hierarchies of this process: root, group, and the names of its files."""
     try:
         lines = (proc / "cgroup").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -101,11 +102,11 @@ def _memory_groups(cgroups: Path, proc: Path) -> Iterator[tuple[Path, str, tuple
 
 
 def _room(group: Path, limit_name: str, used_name: str, prefix: str) -> int | None:
-    """What a group leaves; None: it has no limit, or is not to be seen from here."""
+    """Return the bytes left in a group; None if it has no limit or is not visible from here."""
     try:
         limit = int((group / limit_name).read_text(encoding="ascii"))
         used = int((group / used_name).read_text(encoding="ascii"))
-    except (OSError, ValueError):  # "max" is no number
+    except (OSError, ValueError):  # "max" is not a number
         return None
     found = dict(_pairs(group / "memory.stat"))
     cached = sum(found.get(f"{prefix}{name}", 0) for name in ("inactive_file", "active_file"))
@@ -114,7 +115,7 @@ def _room(group: Path, limit_name: str, used_name: str, prefix: str) -> int | No
 
 
 def _pairs(path: Path) -> Iterator[tuple[str, int]]:
-    """The lines of a file that are a name and a whole number; nothing where it cannot be read."""
+    """Yield the lines of a file that are a name and an integer; nothing if it is unreadable."""
     try:
         lines = path.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:

@@ -1,7 +1,7 @@
-"""A look at a folder's own settings before a library reads them: none of them may bring code.
+"""Checks that a model or adapter folder brings no code, before any library reads it.
 
-Closed lists: every way by which Transformers or PEFT take code from a model's or an adapter's
-folder, or from a place that the folder names, is refused, whatever else the setting would do.
+The lists are closed: they name every setting through which Transformers or PEFT load code from the
+folder, or from a place it names. Such a setting is refused, whatever else it would do.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ CODE_KEYS = frozenset(
         "use_kernels",
     }
 )
-"""Keys of a model's or a tokenizer's JSON files, at any depth."""
+"""Keys in the JSON files of a model or tokenizer, at any depth."""
 KERNEL_KEYS = ("attn_implementation", "experts_implementation")
-"""A value with a slash under a key that ends like this names a kernel on the hub."""
+"""Endings of keys whose value names a kernel on the Hub if it contains a slash."""
 ADAPTER_KEYS = frozenset({"auto_mapping", "megatron_config", "megatron_core"})
 """Keys of adapter_config.json whose value PEFT may import as a module."""
 MODEL_FILES = (
@@ -32,11 +32,11 @@ MODEL_FILES = (
     "processor_config.json",
 )
 _HARMLESS = {"megatron_core": "megatron.core"}
-"""What PEFT itself writes; without a megatron_config nothing is imported."""
+"""Values that PEFT itself writes; without a megatron_config nothing is imported."""
 
 
 def code_in_model(folder: Path) -> str | None:
-    """The first thing in a model's folder that brings code, in words; None: nothing does."""
+    """Describe the first thing in a model folder that brings code; None if nothing does."""
     for name in MODEL_FILES:
         for key, value in _items(_content(folder / name)):
             if key in CODE_KEYS and value:
@@ -48,7 +48,7 @@ def code_in_model(folder: Path) -> str | None:
 
 
 def code_in_adapter(config: Path) -> str | None:
-    """The first setting of an adapter_config.json that makes PEFT import something, in words."""
+    """Describe the first setting in adapter_config.json that makes PEFT import code, or None."""
     for key, value in _items(_content(config)):
         if key in ADAPTER_KEYS | CODE_KEYS and value and value != _HARMLESS.get(key):
             return f"{key} in {config.name}"
@@ -56,7 +56,7 @@ def code_in_adapter(config: Path) -> str | None:
 
 
 def _content(path: Path) -> object:
-    """What a JSON file holds; None where it cannot be read, which its reader will tell."""
+    """Content of a JSON file; None if unreadable, which is reported when the file is loaded."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -64,12 +64,12 @@ def _content(path: Path) -> object:
 
 
 def _items(value: object) -> Iterator[tuple[str, object]]:
-    """Every key with its value, at any depth; without recursion, however deep it goes."""
-    left = [value]
-    while left:
-        found = left.pop()
+    """Yield every key with its value, at any depth; iterative, so that no depth overflows."""
+    pending = [value]
+    while pending:
+        found = pending.pop()
         if isinstance(found, dict):
             yield from ((str(key), item) for key, item in found.items())
-            left.extend(found.values())
+            pending.extend(found.values())
         elif isinstance(found, list):
-            left.extend(found)
+            pending.extend(found)

@@ -1,4 +1,4 @@
-"""A model's tokenizer and what its config files say of texts, without torch: for `fte check`."""
+"""A model's tokenizer, context length and end tokens, read without torch for `fte check`."""
 
 from __future__ import annotations
 
@@ -16,37 +16,36 @@ if TYPE_CHECKING:
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 FALLBACK_CONTEXT = 2048
-"""Tokens, for a model whose config names no limit."""
+"""Context in tokens of a model whose config has no limit."""
 _CONTEXT_NAMES = (
     "max_position_embeddings",
     "n_positions",
     "max_sequence_length",
     "max_seq_len",
 )
-_WHOLE_IN_JSON = ("PreTrainedTokenizerFast", "TokenizersBackend")
-"""Tokenizer classes that add nothing of their own to what tokenizer.json says."""
+_DEFINED_BY_JSON = ("PreTrainedTokenizerFast", "TokenizersBackend")
+"""Tokenizer classes that are completely defined by tokenizer.json."""
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer in a model's folder, as Transformers' AutoTokenizer loads it.
+    """Load a model folder's tokenizer exactly as Transformers' AutoTokenizer does.
 
-    Where the class says that tokenizer.json is all there is to it, torch is not loaded for that; a
-    class of a model family may add an end token, a prefix or a normalizer of its own. A tokenizer
-    that brings code is refused.
+    A class that is completely defined by tokenizer.json is loaded without torch; classes of model
+    families may add an end token, a prefix or a normalizer.
 
     Raises:
-        ModelError: there is none, or its files are damaged.
+        ModelError: the tokenizer is missing, damaged, or needs to run its own code.
     """
     config = _read_object(folder / "tokenizer_config.json")
     code = code_in_model(folder)
     if code:
         raise ModelError(
-            f"{folder}: wants to run code of its own ({code}), which is never done.",
-            "Use a tokenizer that Transformers has.",
+            f"{folder}: needs to run its own code ({code}), which is never allowed.",
+            "Use a tokenizer class that is part of Transformers.",
         )
     try:
-        is_whole = config.get("tokenizer_class") in _WHOLE_IN_JSON
-        if is_whole and (folder / "tokenizer.json").is_file():
+        is_plain = config.get("tokenizer_class") in _DEFINED_BY_JSON
+        if is_plain and (folder / "tokenizer.json").is_file():
             from transformers import PreTrainedTokenizerFast
 
             loaded = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
@@ -59,19 +58,19 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     except Exception as error:  # tokenizers raises bare Exceptions
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise ModelError(
-            f"{folder}: its tokenizer cannot be loaded ({reason.rstrip('.')}).",
+            f"{folder}: the tokenizer cannot be loaded ({reason.rstrip('.')}).",
             "Copy the model again.",
         ) from error
     return cast(Tokenizer, loaded)
 
 
 def context_length(folder: Path) -> int:
-    """How many positions the model in a folder has.
+    """Return the number of positions of the model in a folder.
 
-    Where config.json does not say, the default of its model family counts, which loads torch.
+    If config.json does not give it, use the default of the model family, which loads torch.
 
     Raises:
-        ModelError: config.json is damaged or of no known family.
+        ModelError: config.json is damaged, or its model family is unknown.
     """
     config = _read_object(folder / "config.json")
     text = config.get("text_config")
@@ -82,25 +81,27 @@ def context_length(folder: Path) -> int:
         from transformers import AutoConfig
 
         whole = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # whatever the family's class makes of the file
-        raise ModelError(f"{folder}: its config.json cannot be used ({error}).") from error
+    except Exception as error:  # config classes raise all kinds of errors
+        raise ModelError(
+            f"{folder}: config.json cannot be used ({error}).", "Copy the model again."
+        ) from error
     return context_of(whole)
 
 
 def context_of(config: PreTrainedConfig) -> int:
-    """How many positions a loaded config names, else `FALLBACK_CONTEXT`."""
+    """Return the number of positions in a loaded config, or `FALLBACK_CONTEXT`."""
     text = config.get_text_config()
     return _named_context(lambda name: getattr(text, name, None)) or FALLBACK_CONTEXT
 
 
 def _named_context(value_of: Callable[[str], object]) -> int | None:
-    """The positions that a config of a text model names, under whichever name."""
+    """Look up the number of positions under any of the names that configs use."""
     found = (value_of(name) for name in _CONTEXT_NAMES)
     return next((value for value in found if isinstance(value, int)), None)
 
 
 def base_stop_ids(folder: Path) -> tuple[int, ...]:
-    """The end tokens that generation_config.json names, or else config.json; may be none.
+    """Return the end tokens in generation_config.json or else config.json; may be empty.
 
     Raises:
         ModelError: one of the files is damaged.
@@ -111,7 +112,7 @@ def base_stop_ids(folder: Path) -> tuple[int, ...]:
 
 
 def end_tokens(found: object) -> tuple[int, ...]:
-    """The ids under `eos_token_id`: one, several or none."""
+    """Return the ids in the value of `eos_token_id`, which may be one id, a list or None."""
     values = found if isinstance(found, list | tuple) else (found,)
     return tuple(value for value in values if isinstance(value, int))
 
@@ -123,10 +124,10 @@ def pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def _read_object(path: Path) -> dict[str, object]:
-    """The object in a JSON file, empty where there is no file.
+    """Read the object in a JSON file; empty if the file does not exist.
 
     Raises:
-        ModelError: it cannot be read, or holds no object.
+        ModelError: the file cannot be read, or is not an object.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -135,5 +136,5 @@ def _read_object(path: Path) -> dict[str, object]:
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path}: cannot be read ({error}).", "Copy the model again.") from error
     if not isinstance(value, dict):
-        raise ModelError(f"{path}: holds no object.", "Copy the model again.")
+        raise ModelError(f"{path}: not a JSON object.", "Copy the model again.")
     return value

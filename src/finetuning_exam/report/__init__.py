@@ -1,1 +1,1 @@
-"""Results for people: the terminal, report.html, the model card; and exam.json for programs."""
+"""Results for people (terminal, report.html, model card) and for programs (exam.json)."""

@@ -1,4 +1,4 @@
-"""README.md of an adapter: the model card, in the form the Hugging Face hub reads."""
+"""README.md of an adapter: the model card, in the format the Hugging Face Hub reads."""
 
 from __future__ import annotations
 
@@ -13,24 +13,28 @@ from finetuning_exam.data.encoding.template import prompt_func
 from finetuning_exam.data.records import Example
 from finetuning_exam.evaluation.exam import Exam
 from finetuning_exam.model.folder import looks_like_path
-from finetuning_exam.report.headline import forgetting_words, headline
+from finetuning_exam.report.headline import difference_words, forgetting_words, headline
 from finetuning_exam.report.text import (
-    interval_text,
+    BITS_PER_BYTE,
+    CHRF,
+    EXACT_MATCH,
+    MULTIPLE_CHOICE,
+    NLL_PER_TOKEN,
+    counted,
     measures,
     number,
     on_one_line,
-    signed,
     visible,
 )
 from finetuning_exam.settings import BUILTIN_MODEL
 from finetuning_exam.training.record import RunRecord, library_versions
 
-_BASE_TO_FILL_IN = "path/to/the/base"
+_BASE_PLACEHOLDER = "path/to/the/base"
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~&:$@^=\"'])")
 
 
 def model_card(exam: Exam, run: RunRecord) -> str:
-    """The card: what the adapter is, from what it was made, and how it did in the exam."""
+    """Render the card: the adapter, its exam results, how to use it, its data and its recipe."""
     name = PurePath(run.settings.output_dir).name or "adapter"
     sections = (
         f"---\n{_front_matter(exam, run, name)}---",
@@ -40,13 +44,13 @@ def model_card(exam: Exam, run: RunRecord) -> str:
         f"## Use\n\n{_use(run)}",
         f"## Data\n\n{_data(run)}",
         f"## Recipe\n\n{_recipe(run)}",
-        f"To make it again:\n\n{_block(run.command, 'sh')}",
+        f"To reproduce:\n\n{_block(run.command, 'sh')}",
     )
     return "\n\n".join(sections) + "\n"
 
 
 def hub_name(name: str) -> str | None:
-    """The name of a base on the hub; None for the built-in base and for a folder."""
+    """Return the Hub name of a base; None for the built-in base and for a local folder."""
     is_local = name == BUILTIN_MODEL or looks_like_path(name) or Path(name).exists()
     return None if is_local else name
 
@@ -75,14 +79,14 @@ def _front_matter(exam: Exam, run: RunRecord, name: str) -> str:
 
 
 def _metrics(exam: Exam) -> tuple[tuple[str, str, float], ...]:
-    """Type, name and value of the tuned model's figures."""
+    """Type, name and value of each figure of the tuned model."""
     overall = exam.overall
     return (
-        ("nll_per_token", "NLL per token (nats)", overall.nll_per_token.tuned),
-        ("bits_per_byte", "Bits per byte", overall.bits_per_byte.tuned),
-        ("exact_match", "Exact match", overall.exact_match.tuned),
-        ("chrf", "chrF", overall.chrf.tuned),
-        ("accuracy", "Multiple-choice accuracy", overall.choice_accuracy.tuned),
+        ("nll_per_token", NLL_PER_TOKEN, overall.nll_per_token.tuned),
+        ("bits_per_byte", BITS_PER_BYTE, overall.bits_per_byte.tuned),
+        ("exact_match", EXACT_MATCH, overall.exact_match.tuned),
+        ("chrf", CHRF, overall.chrf.tuned),
+        ("accuracy", MULTIPLE_CHOICE, overall.choice_accuracy.tuned),
     )
 
 
@@ -99,23 +103,20 @@ def _what_it_is(run: RunRecord) -> str:
 
 
 def _results(exam: Exam) -> str:
-    change = exam.overall.nll_per_token
     lines = ["| Measure | Base | Tuned | Change |", "| --- | ---: | ---: | ---: |"]
     lines += [f"| {m.name} | {m.base} | {m.tuned} | {m.change} |" for m in measures(exam.overall)]
     rows = "held-out" if exam.is_held_out else "training"
     return (
-        f"{exam.overall.n_examples:,} {rows} examples. Difference in NLL: "
-        f"{signed(change.difference)} nats per token (95% interval: "
-        f"{interval_text(change.interval)}; below zero is better).\n\n"
+        f"{exam.overall.n_examples:,} {rows} examples. Difference: "
+        f"{difference_words(exam.overall.nll_per_token)}; negative is better.\n\n"
         + "\n".join(lines)
-        + f"\n\nForgetting: {forgetting_words(exam)} ({signed(exam.forgetting.difference)} nats "
-        f"per token, 95% interval: {interval_text(exam.forgetting.interval)}).\n\n"
+        + f"\n\nForgetting: {forgetting_words(exam)}; {difference_words(exam.forgetting)}.\n\n"
         "report.html shows answers side by side; exam.json has every example."
     )
 
 
 def _use(run: RunRecord) -> str:
-    base = hub_name(run.base.name) or _BASE_TO_FILL_IN
+    base = hub_name(run.base.name) or _BASE_PLACEHOLDER
     if run.template == "chat":
         prompt = (
             'tokenizer.apply_chat_template([{"role": "user", "content": "Your question"}], '
@@ -137,7 +138,7 @@ ids = tokenizer(prompt, return_tensors="pt"{special})
 answer = model.generate(**ids, max_new_tokens=80, do_sample=False)[0, ids["input_ids"].shape[1] :]
 print(tokenizer.decode(answer, skip_special_tokens=True))"""
     where = (
-        "The base is the folder `finetuning_exam/model/builtin` of the installed package.\n\n"
+        "The base is the folder `finetuning_exam/model/builtin` in the installed package.\n\n"
         if run.base.name == BUILTIN_MODEL
         else ""
     )
@@ -150,15 +151,15 @@ def _data(run: RunRecord) -> str:
     if data.exam_path is not None:
         lines.append(f"- Exam file: {_code(data.exam_path)}, SHA-256 `{data.exam_sha256}`")
     lines.append(
-        f"- {data.n_train:,} rows trained, {data.n_validation:,} chose the best step, "
-        f"{data.n_exam:,} sat the exam"
+        f"- Rows: {data.n_train:,} for training, {data.n_validation:,} for validation, "
+        f"{data.n_exam:,} for the exam"
     )
     if data.exam_is_training:
-        lines.append("- The exam was taken on the training rows: nothing was held out")
+        lines.append("- The exam was taken on the training rows; nothing was held out")
     elif data.exam_rows_also_taught:
         lines.append(
-            f"- {data.exam_rows_also_taught:,} questions of the exam file are also in the training "
-            "file; they were left out"
+            f"- {counted(data.exam_rows_also_taught, 'question')} of the exam file also in the "
+            "training file: excluded from the exam"
         )
     return "\n".join(lines)
 
@@ -176,11 +177,11 @@ def _recipe(run: RunRecord) -> str:
             f"({run.adapter.n_modules} adapted)",
             f"- Loss on {trained}; template `{run.template}`",
             f"- AdamW, peak learning rate {plan.learning_rate:g}, "
-            f"{settings.lr_scheduler_type} schedule, {plan.warmup_steps} warm-up steps",
+            f"{settings.lr_scheduler_type} schedule, {plan.warmup_steps} warmup steps",
             f"- {rows} rows per step, {result.steps:,} of {plan.total_steps:,} steps{early}; "
             f"step {result.best_step:,} was kept",
-            f"- Validation loss {number(result.first_validation_loss)} at first, "
-            f"{number(result.best_validation_loss)} at best; seed {settings.seed}",
+            f"- Validation loss: first {number(result.first_validation_loss)}, "
+            f"best {number(result.best_validation_loss)}; seed {settings.seed}",
             f"- {run.device}, {run.dtype}, {run.threads} threads; {result.tokens:,} tokens in "
             f"{number(result.seconds, 1)} s",
             "- " + ", ".join(f"{name} {version}" for name, version in library_versions()),
@@ -189,18 +190,18 @@ def _recipe(run: RunRecord) -> str:
 
 
 def _text(text: str) -> str:
-    """User text as plain Markdown text: every character that Markdown could read is escaped."""
+    """User text as plain Markdown text, with every special character escaped."""
     return _MARKDOWN.sub(r"\\\1", on_one_line(text))
 
 
 def _code(text: str) -> str:
-    """User text as a code span, fenced by more backticks than it holds in a row."""
+    """User text as a code span, fenced by more backticks than its longest run of them."""
     fence = "`" * (_longest_run(text) + 1)
     return f"{fence} {on_one_line(text)} {fence}" if "`" in text else f"`{on_one_line(text)}`"
 
 
 def _block(text: str, language: str) -> str:
-    """User text as a code block, fenced by more backticks than it holds in a row."""
+    """User text as a code block, fenced by more backticks than its longest run of them."""
     fence = "`" * max(3, _longest_run(text) + 1)
     return f"{fence}{language}\n{visible(text)}\n{fence}"
 

@@ -1,4 +1,4 @@
-"""Answers of base and tuned model side by side, as a page and in figures."""
+"""Answers of base and tuned model side by side: an HTML page and summary figures."""
 
 from __future__ import annotations
 
@@ -15,12 +15,18 @@ from finetuning_exam.report.page import (
     shorten,
     with_rest,
 )
-from finetuning_exam.report.text import number, percent
+from finetuning_exam.report.text import counted, number, percent
+
+EMPTY = "empty answer"
+NOT_STOPPED = "did not stop on its own"
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """One model's answer; `nll_per_token` is that of the reference, where there is one."""
+    """One model's answer.
+
+    `stopped` is False if the answer was cut off; `nll_per_token` is that of the reference, if any.
+    """
 
     text: str
     stopped: bool = True
@@ -29,7 +35,7 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One question with both answers, and the reference where there is one."""
+    """One question with both answers, and the reference if there is one."""
 
     prompt: str
     base: Answered
@@ -44,22 +50,23 @@ class _View:
 
 
 def score_note(answered: Answered, reference: str) -> str:
-    """How near an answer is to its reference, and whether it was cut off; empty without both."""
+    """Summarize an answer's scores, and note if it is empty or was cut off; may be empty."""
     notes = []
     if reference:
         notes.append(f"chrF {number(chrf(answered.text, reference), 0)}")
     if answered.nll_per_token is not None:
-        notes.append(f"reference {number(answered.nll_per_token, 2)} nats per token")
+        notes.append(f"reference NLL {number(answered.nll_per_token, 2)} per token")
     if not answered.text.strip():
-        notes.append("an empty answer")
+        notes.append(EMPTY)
     if not answered.stopped:
-        notes.append("did not stop by itself")
+        notes.append(NOT_STOPPED)
     return " · ".join(notes)
 
 
 def marked(comparison: Comparison, answered: Answered) -> tuple[Span, ...]:
-    """An answer in pieces: marked is what the reference does not say; without a reference, what
-    the base does not say.
+    """Split an answer into spans, marking the words that are not in the reference.
+
+    Without a reference, mark the words of the tuned answer that are not in the base's.
     """
     if comparison.reference:
         return compare_words(answered.text, comparison.reference)
@@ -69,27 +76,25 @@ def marked(comparison: Comparison, answered: Answered) -> tuple[Span, ...]:
 
 
 def summary(comparisons: Sequence[Comparison]) -> str:
-    """Figures over all questions with a reference; empty where there is none."""
+    """Return the figures over all questions with a reference; empty if there are none."""
     known = [it for it in comparisons if it.reference]
     if not known:
         return ""
     n = len(known)
-    exact = [sum(is_exact(side.text, it.reference) for side, it in _side(known, k)) for k in (0, 1)]
-    mean = [
-        math.fsum(chrf(side.text, it.reference) for side, it in _side(known, k)) / n for k in (0, 1)
-    ]
+    sides = (
+        [(it.base.text, it.reference) for it in known],
+        [(it.tuned.text, it.reference) for it in known],
+    )
+    exact = [percent(sum(is_exact(*pair) for pair in side) / n, 0) for side in sides]
+    mean = [number(math.fsum(chrf(*pair) for pair in side) / n, 1) for side in sides]
     return (
-        f"{n:,} with references, base → tuned: word for word {percent(exact[0] / n, 0)} → "
-        f"{percent(exact[1] / n, 0)}, chrF {number(mean[0], 1)} → {number(mean[1], 1)}"
+        f"{counted(n, 'question')} with a reference, base → tuned: "
+        f"exact match {' → '.join(exact)}, chrF {' → '.join(mean)}"
     )
 
 
-def _side(comparisons: Sequence[Comparison], index: int) -> list[tuple[Answered, Comparison]]:
-    return [((it.base, it.tuned)[index], it) for it in comparisons]
-
-
 def _answers(comparison: Comparison) -> tuple[AnswerView, ...]:
-    """The texts of one question, each as much as a page shows of it."""
+    """The reference and both answers of one question, each cut to what a page shows."""
     base, tuned = comparison.base, comparison.tuned
     shown = replace(
         comparison,
@@ -111,7 +116,7 @@ def _answers(comparison: Comparison) -> tuple[AnswerView, ...]:
 def render_comparison(
     comparisons: Sequence[Comparison], adapter: str, base: str, command: str
 ) -> str:
-    """The page; every text from data or model is escaped."""
+    """Render the HTML page; every text from data or model is escaped."""
     return (
         make_environment()
         .get_template("compare.html.jinja")

@@ -1,4 +1,4 @@
-"""The exam's result in plain words: one source for terminal, report and model card."""
+"""The exam's result in words, shared by the terminal, the report and the model card."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ import math
 
 from finetuning_exam.evaluation.exam import Exam
 from finetuning_exam.evaluation.stats import PairedDifference
+from finetuning_exam.report.text import interval_text, signed
 
 SIGNIFICANCE = 0.05
 MIN_QUESTIONS = 20
 SERIOUS_FORGETTING = math.log(1.25)
-"""A rise of general text's NLL per token: its perplexity is up by a quarter."""
+"""Rise of the NLL per token of general text at which its perplexity is up by 25%."""
 CEILING = 0.95
-"""A base that answers more than this right leaves no room to rise."""
+"""Share of right answers at which the base leaves no room for improvement."""
 
 
 def learned_form_only(exam: Exam) -> bool:
-    """Whether answers became likelier although the right one is not told apart any better.
+    """Return True if answers became more likely while multiple choice did not improve.
 
-    With few questions, or a base that answers nearly all of them, this cannot be said.
+    With few questions, or a base that already answers nearly all of them, return False: then
+    multiple choice cannot show an improvement.
     """
     choice = exam.overall.choice_accuracy
     has_risen = choice.tuned > choice.base and choice.p_value < SIGNIFICANCE
@@ -27,33 +29,29 @@ def learned_form_only(exam: Exam) -> bool:
 
 
 def forgot_seriously(exam: Exam) -> bool:
-    """Whether general text became a lot less likely, and more than chance explains."""
+    """Return True if the perplexity of general text rose by more than 25%, significantly."""
     return exam.forgetting.interval.low > SERIOUS_FORGETTING
 
 
 def headline(exam: Exam) -> str:
-    """The verdict and, in one sentence, what it means."""
+    """Return the verdict and one sentence on what it means."""
     if not exam.is_held_out:
         return (
-            "Too few examples to tell. The exam was taken on rows that were trained on, so it says "
-            "nothing about new questions."
+            "Too few examples to tell. The exam was taken on training rows, so it says nothing "
+            "about new questions."
         )
     cost = f"; {forgetting_words(exam)}" if forgot_seriously(exam) else ""
     if learned_form_only(exam):
         return (
-            "Improved, but it learned the form, not the answers: the held-out answers became "
-            "likelier, yet the right one is told apart from wrong ones not measurably better"
+            "Improved, but it learned the form, not the answers: held-out answers became "
+            "significantly more likely, but multiple choice shows no measurable improvement"
             f"{cost}."
         )
-    if exam.verdict == "improved" and cost:
-        return (
-            "Improved, but it forgot: held-out answers became likelier, and more than chance "
-            f"explains{cost}."
-        )
-    if exam.verdict == "worse":
-        return f"Worse: held-out answers became less likely, and more than chance explains{cost}."
     if exam.verdict == "improved":
-        return "Improved: held-out answers became likelier, and more than chance explains."
+        title = "Improved, but it forgot" if cost else "Improved"
+        return f"{title}: held-out answers became significantly more likely{cost}."
+    if exam.verdict == "worse":
+        return f"Worse: held-out answers became significantly less likely{cost}."
     nothing = {
         "no measurable difference": "No measurable difference on the held-out examples",
         "too few examples to tell": "Too few examples to tell whether anything changed",
@@ -62,21 +60,24 @@ def headline(exam: Exam) -> str:
 
 
 def difference_words(difference: PairedDifference) -> str:
-    """A difference in nats per token with its interval, such as `-1.52 (95% -1.60 to -1.44)`."""
-    interval = difference.interval
-    if math.isnan(interval.low):
-        return f"{difference.difference:+.3f} (too few examples for an interval)"
-    return f"{difference.difference:+.3f} (95%: {interval.low:+.3f} to {interval.high:+.3f})"
+    """Format a difference: `-1.520 nats per token (95% interval: -1.600 to -1.440)`."""
+    has_interval = not math.isnan(difference.interval.low)
+    interval = (
+        f"95% interval: {interval_text(difference.interval)}"
+        if has_interval
+        else "no interval: too few examples"
+    )
+    return f"{signed(difference.difference)} nats per token ({interval})"
 
 
 def forgetting_words(exam: Exam) -> str:
-    """What happened to general text that nobody taught."""
+    """Describe how the likelihood of general text, which was not trained on, changed."""
     difference = exam.forgetting
     if math.isnan(difference.interval.low):
         return "too few paragraphs of general text to tell"
     if difference.interval.low > 0:
         share = math.expm1(difference.difference)
-        return f"general text became less likely: perplexity {share:+.0%}"
+        return f"general text became less likely (perplexity {share:+.0%})"
     if difference.interval.high < 0:
-        return "general text became likelier too"
+        return "general text became more likely too"
     return "no measurable change on general text"

@@ -1,4 +1,4 @@
-"""report.html: the exam for people, one self-contained file without scripts."""
+"""report.html: the exam as one self-contained page without scripts."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from markupsafe import Markup
 from finetuning_exam.evaluation.exam import Exam
 from finetuning_exam.evaluation.results import ExamRow, Results
 from finetuning_exam.evaluation.stats import family_confidence
-from finetuning_exam.evaluation.verdict import is_chance
+from finetuning_exam.evaluation.verdict import is_significant
 from finetuning_exam.model.generation.generate import Answer
 from finetuning_exam.model.score import Score
+from finetuning_exam.report.comparison import EMPTY, NOT_STOPPED
 from finetuning_exam.report.diff import Span, compare_words
 from finetuning_exam.report.headline import (
     CEILING,
     SIGNIFICANCE,
+    difference_words,
     forgetting_words,
     forgot_seriously,
     headline,
@@ -52,7 +54,7 @@ N_EXAMPLES_SHOWN = 10
 
 @dataclass(frozen=True, slots=True)
 class ExampleView:
-    """One example as the report shows it."""
+    """One example as shown in the report."""
 
     difference: str
     where: str
@@ -63,12 +65,12 @@ class ExampleView:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What the template shows besides the exam and the run themselves."""
+    """Everything the template shows besides the exam and the run."""
 
     tone: Literal["improved", "worse", "unsure"]
     title: str
     headline: str
-    has_interval: bool
+    difference: str
     meaning: str
     notes: tuple[str, ...]
     measures: tuple[Measure, ...]
@@ -87,7 +89,7 @@ class Page:
 
 
 def render_report(exam: Exam, run: RunRecord, metrics: tuple[dict[str, float], ...]) -> str:
-    """The whole report as an HTML page; every text from data or model is escaped."""
+    """Render the report as an HTML page; every text from data or model is escaped."""
     template = make_environment().get_template("report.html.jinja")
     return template.render(exam=exam, run=run, page=_page(exam, run, metrics))
 
@@ -100,7 +102,7 @@ def _page(exam: Exam, run: RunRecord, metrics: tuple[dict[str, float], ...]) -> 
         tone=_tone(exam),
         title=title,
         headline=sentence,
-        has_interval=not math.isnan(exam.overall.nll_per_token.interval.low),
+        difference=difference_words(exam.overall.nll_per_token),
         meaning=_meaning(exam),
         notes=tuple(_notes(exam, run)),
         measures=measures(exam.overall),
@@ -136,7 +138,7 @@ def _setting(value: object) -> str:
 
 
 def pick_examples(rows: Sequence[ExamRow]) -> tuple[list[ExamRow], list[ExamRow]]:
-    """The most improved and the most harmed rows, among the answered ones if there are any."""
+    """Pick the most improved and the most harmed rows, preferring rows with answers."""
     candidates = [row for row in rows if row.tuned_answer is not None] or list(rows)
     ordered = sorted(candidates, key=_difference)
     improved = [row for row in ordered if _difference(row) < 0][:N_EXAMPLES_SHOWN]
@@ -145,6 +147,7 @@ def pick_examples(rows: Sequence[ExamRow]) -> tuple[list[ExamRow], list[ExamRow]
 
 
 def _meaning(exam: Exam) -> str:
+    """Restate the difference as a ratio of likelihoods and as perplexities."""
     change = exam.overall.nll_per_token
     if not math.isfinite(change.difference) or abs(change.difference) > 20:
         return ""
@@ -154,7 +157,7 @@ def _meaning(exam: Exam) -> str:
     )
     rows = "held-out" if exam.is_held_out else "training"
     return (
-        f"On average a token of the right answers to {exam.overall.n_examples:,} {rows} questions "
+        f"On average, a token of the right answers to {exam.overall.n_examples:,} {rows} questions "
         f"became {times} (perplexity {number(_perplexity(change.base), 2)} → "
         f"{number(_perplexity(change.tuned), 2)})."
     )
@@ -165,42 +168,42 @@ def _perplexity(nll: float) -> float:
 
 
 def _notes(exam: Exam, run: RunRecord) -> list[str]:
-    """What the reader must know to read the verdict rightly."""
+    """Facts that a reader needs to interpret the verdict."""
     overall, data = exam.overall, run.data
     notes: list[str] = []
     if not exam.is_held_out:
         notes.append(
-            "The exam was taken on the training rows: these figures show what was memorised, "
-            "not what the model can do with new questions."
+            "The exam was taken on the training rows: these figures show what was memorized, "
+            "not how the model answers new questions."
         )
     if math.isnan(overall.nll_per_token.interval.low):
         notes.append("There are too few examples for a confidence interval.")
     if overall.n_clusters < overall.n_examples:
         notes.append(
             f"The {overall.n_examples:,} examples count as {overall.n_clusters:,} pieces of "
-            "evidence: those with the same question, answer or group belong together."
+            "evidence: examples with the same question, answer or group count as one."
         )
     change = overall.nll_per_token
-    if change.interval.leaves_zero_out and is_chance(change):
+    if change.interval.excludes_zero and not is_significant(change):
         notes.append(
-            "No side is taken although the interval leaves zero out: with signs drawn at random, "
-            f"so large a difference comes about too often ({p_value(change.p_value)})."
+            "The interval excludes zero, but the permutation test is not significant "
+            f"({p_value(change.p_value)}), so the verdict takes no side."
         )
     signs = change.signs
     if signs.n_lower + signs.n_higher:
         notes.append(
-            f"By sign alone: the right answers became likelier in {signs.n_lower:,} pieces of "
-            f"evidence and less likely in {signs.n_higher:,} (sign test, "
+            f"Counting signs only: the right answers became more likely in {signs.n_lower:,} "
+            f"pieces of evidence and less likely in {signs.n_higher:,} (sign test, "
             f"{p_value(signs.p_value)})."
         )
     notes += _choice_notes(exam)
     if exam.is_held_out and data.exam_rows_also_taught:
         notes.append(
             f"{counted(data.exam_rows_also_taught, 'question')} of the exam file also in the "
-            "training file: left out of this exam."
+            "training file: excluded from this exam."
         )
     if exam.forgetting.interval.low > 0 and forgetting_words(exam) not in headline(exam):
-        notes.append(f"Something was forgotten: {forgetting_words(exam)}.")
+        notes.append(f"Forgetting: {forgetting_words(exam)}.")
     if overall.n_answered < overall.n_examples:
         notes.append(
             f"Answers were generated for a sample of {overall.n_answered:,} of "
@@ -213,17 +216,20 @@ def _choice_notes(exam: Exam) -> list[str]:
     choice = exam.overall.choice_accuracy
     if choice.n_questions == 0:
         return [
-            "No multiple choice was asked (it needs four different answers in a tag), so nothing "
-            "tells whether the answers or only their form was learned."
+            "There was no multiple choice (it needs four different answers with the same tag), so "
+            "the exam cannot show whether the answers were learned or only their form."
         ]
     figures = f"multiple choice {percent(choice.base)} → {percent(choice.tuned)}"
     if choice.base >= CEILING:
-        return [f"The base already chose nearly every right answer ({figures}): no room to rise."]
+        return [
+            f"The base already chose nearly every right answer ({figures}), which leaves no room "
+            "for improvement."
+        ]
     if not learned_form_only(exam):
         return []
-    rise = "did not rise" if choice.tuned <= choice.base else "rose no more than chance explains"
+    rise = "did not rise" if choice.tuned <= choice.base else "did not rise significantly"
     return [
-        f"The form rather than the answers was learned: {figures} {rise} "
+        f"The form was learned rather than the answers: {figures} {rise} "
         f"({p_value(choice.p_value)}; significant below {SIGNIFICANCE:g})."
     ]
 
@@ -250,11 +256,11 @@ def _example(row: ExamRow) -> ExampleView:
 
 
 def _answer(title: str, answer: Answer | None, score: Score, reference: str) -> AnswerView:
-    title = f"{title} · {number(score.nll_per_token, 2)} nats per token"
+    title = f"{title} · NLL {number(score.nll_per_token, 2)} per token"
     if answer is None:
-        return AnswerView(title, (), "not answered, only scored")
-    end = "" if answer.stopped else "did not stop by itself"
+        return AnswerView(title, (), "scored only; no answer was generated")
+    end = "" if answer.stopped else NOT_STOPPED
     if not answer.text.strip():
-        return AnswerView(title, (), end or "an empty answer")
+        return AnswerView(title, (), end or EMPTY)
     spans = compare_words(beginning(answer.text), reference)
     return AnswerView(title, with_rest(spans, answer.text, EXAM), end)

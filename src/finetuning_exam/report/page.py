@@ -1,4 +1,4 @@
-"""What the pages have in common: their templates, and a text as they show it."""
+"""Shared by the HTML pages: the template environment, and shortened texts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ N_CHARACTERS_OF_NAME = 120
 
 @dataclass(frozen=True, slots=True)
 class AnswerView:
-    """One of the texts of an example; `note` says what the text itself does not."""
+    """One of the texts of an example, with a title and a note such as `empty answer`."""
 
     title: str
     spans: tuple[Span, ...]
@@ -25,12 +25,12 @@ class AnswerView:
 
 
 def make_environment() -> Environment:
-    """Templates of this package, which escape whatever is put into them."""
+    """Return the environment of this package's templates, which escapes every value."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
     def finalize(value: object) -> object:
-        # The last thing before escaping: no text reaches the page with characters that act.
+        # Runs last, just before escaping: no control character reaches the page.
         is_text = isinstance(value, str) and not isinstance(value, Markup)
         return visible(str(value)) if is_text else value
 
@@ -55,7 +55,7 @@ def make_environment() -> Environment:
 
 
 def short_name(text: str) -> str:
-    """A name, path or tag; of a very long one its beginning and its end."""
+    """Shorten a very long name, path or tag to its beginning and end."""
     if len(text) <= N_CHARACTERS_OF_NAME:
         return text
     half = N_CHARACTERS_OF_NAME // 2
@@ -63,22 +63,22 @@ def short_name(text: str) -> str:
 
 
 def shorten(text: str, where: str = "") -> str:
-    """The beginning of a long text, and how much is left out; `where` names a file that has it."""
+    """Cut a long text and say how much is left out; `where` names a file with all of it."""
     return beginning(text) + left_out(text, where)
 
 
 def beginning(text: str) -> str:
-    """As much of a text as a page shows."""
+    """Cut a text to `N_CHARACTERS_SHOWN`."""
     return text[:N_CHARACTERS_SHOWN]
 
 
 def left_out(text: str, where: str = "") -> str:
-    """How much more there is than the beginning; empty where that is all."""
+    """Say how many characters `beginning` leaves out; empty if none."""
     n = len(text) - N_CHARACTERS_SHOWN
     return f" … ({n:,} more characters{f': see {where}' if where else ''})" if n > 0 else ""
 
 
 def with_rest(spans: tuple[Span, ...], text: str, where: str = "") -> tuple[Span, ...]:
-    """The pieces of a text's beginning, and how much is left out, which is never marked."""
+    """Add to the spans of a text's beginning an unmarked note of how much is left out."""
     rest = left_out(text, where)
     return (*spans, Span(rest, False)) if rest else spans

@@ -1,6 +1,6 @@
-"""Two plots as SVG that can stand inside one HTML page.
+"""The report's two plots, as SVG elements to embed in one HTML page.
 
-Text and axes take the colour of the text around them, so the plots suit light and dark pages.
+Text and axes inherit the colour of the surrounding text, so the plots suit light and dark pages.
 The same figures give the same bytes.
 """
 
@@ -22,22 +22,21 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from finetuning_exam.evaluation.results import ExamRow
-from finetuning_exam.report.text import MINUS
 
 BETTER_COLOUR = "#3180c2"
 WORSE_COLOUR = "#c8660f"
 MAX_BARS = 500
-"""More examples than this share bars, so that the file stays small."""
+"""With more examples than this, neighbours share a bar, so that the file stays small."""
 
 _INK = "#010203"
-"""Stands for the colour of the surrounding text until `_svg` puts `currentColor` there."""
+"""Placeholder colour that `_svg` replaces with `currentColor`."""
 _SVG_NAMESPACE = "http://www.w3.org/2000/svg"
 
 Points = tuple[tuple[float, float], ...]
 
 
 def loss_plot(metrics: Sequence[dict[str, float]], best_step: int) -> str:
-    """Training and validation loss over the steps, with the step whose adapter was kept."""
+    """Plot training and validation loss over the steps, and mark the step that was kept."""
     with _style():
         figure, axes = _new_figure()
         training, validation = _points(metrics, "loss"), _points(metrics, "eval_loss")
@@ -54,17 +53,17 @@ def loss_plot(metrics: Sequence[dict[str, float]], best_step: int) -> str:
             )
             axes.legend(loc="upper right", fontsize=9, handlelength=1.6)
         else:
-            _say(axes, "No loss was logged.")
-        _title(figure, "Loss while training")
+            _message(axes, "No loss was logged.")
+        _title(figure, "Loss during training")
         axes.set_xlabel("optimizer step")
-        axes.set_ylabel("nats per token")
+        axes.set_ylabel("NLL per token")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
         label = f"Line plot: {loss_words(metrics, best_step)}"
         return _svg(figure, "loss-plot", label)
 
 
 def difference_plot(rows: Sequence[ExamRow]) -> str:
-    """Every example's NLL per token, tuned minus base, from most improved to most harmed."""
+    """Plot the change in NLL per token of every example, from most improved to most harmed."""
     differences = sorted_differences(rows)
     with _style():
         figure, axes = _new_figure()
@@ -75,18 +74,18 @@ def difference_plot(rows: Sequence[ExamRow]) -> str:
             axes.axhline(0.0, color=_INK, lw=1)
             axes.set_xlim(0, len(differences))
         else:
-            _say(axes, "No examples.")
+            _message(axes, "No examples.")
         axes.grid(axis="x", visible=False)
         _title(figure, share_words(rows))
         axes.set_xlabel("examples, most improved first")
-        axes.set_ylabel(f"nats per token, tuned {MINUS} base")
+        axes.set_ylabel("NLL per token, tuned - base")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
-        label = f"Bar plot of the change of every example: {share_words(rows)}."
+        label = f"Bar plot of the change in every example: {share_words(rows)}."
         return _svg(figure, "difference-plot", label)
 
 
 def loss_words(metrics: Sequence[dict[str, float]], best_step: int) -> str:
-    """The loss plot as a sentence, for those who cannot see it."""
+    """Describe the loss plot in words, as its caption and text alternative."""
     parts = [
         f"{name} loss went from {points[0][1]:.3f} at step {points[0][0]:g} "
         f"to {points[-1][1]:.3f} at step {points[-1][0]:g}."
@@ -96,11 +95,11 @@ def loss_words(metrics: Sequence[dict[str, float]], best_step: int) -> str:
         )
         if points
     ]
-    return " ".join([*parts, f"The adapter of step {best_step} was kept."])
+    return " ".join([*parts, f"The adapter from step {best_step} was kept."])
 
 
 def share_words(rows: Sequence[ExamRow]) -> str:
-    """Shares of examples that became likelier and less likely, for a title."""
+    """Count the examples that became more and less likely, as a title."""
     differences = sorted_differences(rows)
     n_rows = len(differences)
     if not n_rows:
@@ -113,13 +112,13 @@ def share_words(rows: Sequence[ExamRow]) -> str:
 
 
 def sorted_differences(rows: Sequence[ExamRow]) -> NDArray[np.float64]:
-    """Tuned minus base in nats per token, one an example, ascending; shape (n,)."""
+    """Return each example's change in NLL per token (tuned - base), ascending; shape (n,)."""
     values = (row.tuned_score.nll_per_token - row.base_score.nll_per_token for row in rows)
     return np.array(sorted(value for value in values if math.isfinite(value)), dtype=np.float64)
 
 
 def _points(metrics: Sequence[dict[str, float]], key: str) -> Points:
-    """(step, value) in order of step; of a step that was logged twice the later line counts."""
+    """Points (step, value) by step; if a step was logged twice, the later line counts."""
     found = {row["step"]: row[key] for row in metrics if key in row}
     return tuple((step, found[step]) for step in sorted(found) if math.isfinite(found[step]))
 
@@ -132,7 +131,7 @@ def _line(axes: Axes, points: Points, colour: str, label: str, marker: str) -> N
 
 
 def _bars(differences: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Heights and edges of at most `MAX_BARS` bars; neighbours that share one give their mean."""
+    """Heights and edges of at most `MAX_BARS` bars; neighbours that share a bar are averaged."""
     n_bars = min(len(differences), MAX_BARS)
     edges = np.linspace(0, len(differences), n_bars + 1).round().astype(np.int64)
     heights = np.add.reduceat(differences, edges[:-1]) / np.diff(edges)
@@ -146,7 +145,7 @@ def _fill(
 
 
 def _style() -> AbstractContextManager[None]:
-    """Settings of matplotlib that hold while a plot is made; the caller's come back after it."""
+    """Matplotlib settings for the duration of one plot."""
     return matplotlib.rc_context(
         {
             "svg.fonttype": "none",
@@ -156,6 +155,7 @@ def _style() -> AbstractContextManager[None]:
             "font.size": 10.0,
             "text.color": _INK,
             "axes.labelcolor": _INK,
+            "axes.unicode_minus": False,  # the same minus sign as in the text
             "axes.edgecolor": _INK,
             "axes.spines.top": False,
             "axes.spines.right": False,
@@ -182,14 +182,14 @@ def _title(figure: Figure, text: str) -> None:
     figure.suptitle(text, x=0.01, ha="left", fontsize=10.5)
 
 
-def _say(axes: Axes, text: str) -> None:
-    """A sentence in place of a plot."""
+def _message(axes: Axes, text: str) -> None:
+    """Show a sentence instead of a plot."""
     axes.set_axis_off()
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center")
 
 
 def _svg(figure: Figure, prefix: str, label: str) -> str:
-    """The figure as an SVG element whose ids all begin with `prefix`, with a text alternative."""
+    """Return the figure as an SVG element with a text alternative; all ids start with `prefix`."""
     buffer = io.BytesIO()
     metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
     figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
@@ -216,7 +216,7 @@ def _svg(figure: Figure, prefix: str, label: str) -> str:
 
 
 def _clean(element: ElementTree.Element, prefix: str) -> None:
-    """Drop namespaces, make ids unique, shorten numbers, and let the page choose ink and font."""
+    """Drop namespaces, make ids unique, round numbers, and inherit the page's colour and font."""
     element.tag = element.tag.rpartition("}")[2]
     element.tail = None
     attributes = {name.rpartition("}")[2]: value for name, value in element.attrib.items()}

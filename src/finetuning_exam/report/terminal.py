@@ -1,4 +1,4 @@
-"""The exam and the answers in the terminal, as rich renderables."""
+"""The exam and side-by-side answers in the terminal, as rich renderables."""
 
 from __future__ import annotations
 
@@ -14,21 +14,29 @@ from finetuning_exam.evaluation.exam import Exam
 from finetuning_exam.evaluation.results import ExamRow, Pair, Results
 from finetuning_exam.report.comparison import Answered, Comparison, marked, score_note
 from finetuning_exam.report.headline import difference_words, forgetting_words, headline
-from finetuning_exam.report.text import visible
+from finetuning_exam.report.text import (
+    BITS_PER_BYTE,
+    CHRF,
+    EXACT_MATCH,
+    MULTIPLE_CHOICE,
+    NLL_PER_TOKEN,
+    STOPPED,
+    visible,
+)
 
 _COLOURS = {"improved": "green", "worse": "red"}
 N_SHOWN = 3
 N_CHARACTERS = 240
-_NOTHING = "(nothing)"
+_NOTHING = "(empty)"
 
 
 def exam_summary(exam: Exam) -> RenderableType:
-    """Verdict, figures, tags and a few examples."""
+    """Show the verdict, the figures overall and by tag, and a few examples."""
     colour = _COLOURS.get(exam.verdict, "yellow")
     parts: list[RenderableType] = [
         Text(f"Verdict: {exam.verdict}", style=f"bold {colour}"),
         Text(headline(exam)),
-        Text(f"Difference in nats per token: {difference_words(exam.overall.nll_per_token)}"),
+        Text(f"Difference: {difference_words(exam.overall.nll_per_token)}"),
         Text(f"Forgetting: {forgetting_words(exam)}"),
         _figures(exam),
     ]
@@ -42,7 +50,7 @@ def exam_summary(exam: Exam) -> RenderableType:
 def comparisons_table(
     comparisons: Sequence[Comparison], *, with_scores: bool = True
 ) -> RenderableType:
-    """Questions with the base's and the tuned model's answers side by side."""
+    """Show questions with the answers of base and tuned model side by side."""
     table = Table(box=box.SIMPLE_HEAD, expand=False, pad_edge=False, show_lines=True)
     table.add_column("Question", ratio=3, overflow="fold")
     table.add_column("Base", ratio=4, style="dim", overflow="fold")
@@ -59,7 +67,7 @@ def comparisons_table(
 
 
 def _answer_cell(comparison: Comparison, answered: Answered, with_scores: bool) -> Text:
-    """An answer with what is marked underlined, and its scores on a line of their own."""
+    """An answer with its new words underlined, and its scores on a separate line."""
     cell = Text()
     for span in marked(comparison, answered):
         cell.append(visible(span.text), style="underline" if span.is_new else "")
@@ -72,7 +80,7 @@ def _answer_cell(comparison: Comparison, answered: Answered, with_scores: bool) 
 
 
 def spread(rows: Sequence[ExamRow]) -> list[ExamRow]:
-    """A few answered rows from the whole length of the exam, chosen by place, not by result."""
+    """Pick up to `N_SHOWN` answered rows, evenly spaced, regardless of their results."""
     answered = [row for row in rows if row.tuned_answer is not None]
     n_shown = min(N_SHOWN, len(answered))
     return [answered[index * len(answered) // n_shown] for index in range(n_shown)]
@@ -88,12 +96,12 @@ def _comparison(row: ExamRow) -> Comparison:
 
 
 def _beginning(text: str) -> str:
-    """As much of a text as a cell of the exam's examples holds."""
+    """Cut a text to `N_CHARACTERS`."""
     return text if len(text) <= N_CHARACTERS else f"{text[:N_CHARACTERS].rstrip()} …"
 
 
 def _figures(exam: Exam) -> Table:
-    """Base → tuned, one column for all examples and one for each tag."""
+    """The figures as base → tuned: one column for all examples and one for each of five tags."""
     columns = (
         [("all", exam.overall), *exam.by_tag] if len(exam.by_tag) > 1 else [("all", exam.overall)]
     )
@@ -107,20 +115,21 @@ def _figures(exam: Exam) -> Table:
 
 
 def _lines(columns: Sequence[Results]) -> list[tuple[str, list[str]]]:
+    """The name of each figure and its text in each column."""
     chance = columns[0].choice_accuracy.chance
     return [
         (
-            "NLL per token (nats)",
+            NLL_PER_TOKEN,
             [f"{r.nll_per_token.base:.3f} → {r.nll_per_token.tuned:.3f}" for r in columns],
         ),
-        ("bits per byte", [_pair(r.bits_per_byte, ".3f") for r in columns]),
+        (BITS_PER_BYTE, [_pair(r.bits_per_byte, ".3f") for r in columns]),
         (
-            f"multiple choice (chance {chance:.0%})",
+            f"{MULTIPLE_CHOICE} (chance {chance:.0%})",
             [_pair(Pair(r.choice_accuracy.base, r.choice_accuracy.tuned), ".0%") for r in columns],
         ),
-        ("answers word for word", [_pair(r.exact_match, ".0%") for r in columns]),
-        ("chrF (0–100)", [_pair(Pair(r.chrf.base, r.chrf.tuned), ".1f") for r in columns]),
-        ("ended by themselves", [_pair(r.stopped, ".0%") for r in columns]),
+        (EXACT_MATCH, [_pair(r.exact_match, ".0%") for r in columns]),
+        (CHRF, [_pair(Pair(r.chrf.base, r.chrf.tuned), ".1f") for r in columns]),
+        (STOPPED, [_pair(r.stopped, ".0%") for r in columns]),
     ]
 
 

@@ -1,4 +1,8 @@
-"""Text made safe to show, and figures as text; absent and NaN figures are shown as a dash."""
+"""Names of the figures, figures as text, and text made safe to show.
+
+Every output uses the same names. Missing and NaN figures are shown as a dash, and negative ones
+with a hyphen-minus, so that they can be searched for and pasted into other programs.
+"""
 
 from __future__ import annotations
 
@@ -7,74 +11,80 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-if TYPE_CHECKING:  # these import torch, and the terminal shows text before it is needed
+if TYPE_CHECKING:  # these import torch, which is not needed to show text
     from finetuning_exam.evaluation.results import Results
     from finetuning_exam.evaluation.stats import Interval
 
+NLL_PER_TOKEN = "NLL per token (nats)"
+BITS_PER_BYTE = "Bits per byte"
+EXACT_MATCH = "Exact match"
+CHRF = "chrF (0\N{EN DASH}100)"
+MULTIPLE_CHOICE = "Multiple choice"
+STOPPED = "Stopped on their own"
+
 ABSENT = "\N{EN DASH}"
-MINUS = "\N{MINUS SIGN}"
 _OPEN, _CLOSE = "\u2039", "\u203a"
 _NEWLINE, _TAB = f"{_OPEN}U+000A{_CLOSE}", f"{_OPEN}U+0009{_CLOSE}"
 _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 and C1 controls, but not tab and newline
     "\u202a-\u202e\u2066-\u2069"  # bidirectional embeddings, overrides and isolates
-    "\ud800-\udfff]"  # lone surrogates, which no file can hold
+    "\ud800-\udfff]"  # lone surrogates, which cannot be encoded
 )
 
 
 def visible(text: str) -> str:
-    """The text with characters that act instead of being seen as escapes (U+202E in angle quotes).
+    """Escape control characters, bidirectional overrides and isolates, and lone surrogates.
 
-    These are control characters, bidirectional overrides and isolates, and lone surrogates;
-    newline and tab are kept.
+    Each is shown as its code point in angle quotes; newline and tab are kept.
     """
     return _HIDDEN.sub(lambda found: f"{_OPEN}U+{ord(found[0]):04X}{_CLOSE}", text)
 
 
 def on_one_line(text: str) -> str:
-    """The same with newline and tab as escapes too."""
+    """Do the same as `visible`, and escape newline and tab too."""
     return visible(text.replace("\n", _NEWLINE).replace("\t", _TAB))
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A figure with thousands separators and a true minus sign."""
+    """Format a figure with thousands separators; `-0` becomes `0`."""
     if value is None or not math.isfinite(value):
         return ABSENT
-    return _without_minus_zero(f"{value:,.{digits}f}").replace("-", MINUS)
+    text = f"{value:,.{digits}f}"
+    return text if text.strip("-0.,") else text.removeprefix("-")
 
 
 def counted(n: int, noun: str) -> str:
-    """A whole number of things, such as `1 row` or `2,000 rows`."""
+    """Format a number of things, such as `1 row` or `2,000 rows`."""
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def size(n_bytes: float) -> str:
-    """Bytes in decimal units: `640 MB`, `1.9 GB`."""
+    """Format bytes in decimal units: `640 MB`, `1.9 GB`."""
     if n_bytes < 999.5e6:
         return f"{n_bytes / 1e6:,.0f} MB"
     return f"{n_bytes / 1e9:,.1f} GB"
 
 
 def signed(value: float | None, digits: int = 3) -> str:
-    """A change: the figure with its sign, except for what rounds to zero."""
+    """Format a change with its sign; a change that rounds to zero has none."""
     text = number(value, digits)
-    is_change = text[0] not in (ABSENT, MINUS) and text.strip("0.,")
+    is_change = text[0] not in (ABSENT, "-") and text.strip("0.,")
     return f"+{text}" if is_change else text
 
 
 def percent(share: float | None, digits: int = 1) -> str:
-    """A share from 0 to 1 as a percentage."""
+    """Format a share from 0 to 1 as a percentage."""
     text = number(None if share is None else 100 * share, digits)
     return text if text == ABSENT else f"{text}%"
 
 
 def p_value(value: float) -> str:
-    """The p-value of a test, with its name."""
+    """Format a p-value, such as `p = 0.040` or `p < 0.001`."""
     return "p < 0.001" if value < 0.001 else f"p = {number(value)}"
 
 
 def interval_text(interval: Interval, digits: int = 3) -> str:
-    """Both bounds of an interval."""
+    """Format both bounds of an interval, such as `-1.750 to -1.250`."""
     if math.isnan(interval.low):
         return ABSENT
     return f"{signed(interval.low, digits)} to {signed(interval.high, digits)}"
@@ -82,7 +92,7 @@ def interval_text(interval: Interval, digits: int = 3) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One line of a results table: a figure of base and tuned, as text."""
+    """One line of a results table: a figure for base and tuned, as text."""
 
     name: str
     better: Literal["lower", "higher"]
@@ -92,45 +102,45 @@ class Measure:
 
 
 def measures(results: Results) -> tuple[Measure, ...]:
-    """The figures of an exam, base against tuned."""
+    """Return the lines of the results table, base against tuned."""
     nll = results.nll_per_token
     choice = results.choice_accuracy
     bits, chrf = results.bits_per_byte, results.chrf
     return (
         Measure(
-            "NLL per token (nats)",
+            NLL_PER_TOKEN,
             "lower",
             number(nll.base),
             number(nll.tuned),
             _with_interval(signed(nll.difference), interval_text(nll.interval)),
         ),
         Measure(
-            "Bits per byte",
+            BITS_PER_BYTE,
             "lower",
             number(bits.base),
             number(bits.tuned),
             signed(bits.tuned - bits.base),
         ),
         _shares(
-            "Exact match",
+            EXACT_MATCH,
             results.exact_match.base,
             results.exact_match.tuned,
             results.exact_match.p_value,
         ),
         Measure(
-            "chrF (0 to 100)",
+            CHRF,
             "higher",
             number(chrf.base, 1),
             number(chrf.tuned, 1),
             _with_interval(signed(chrf.difference, 1), interval_text(chrf.interval, 1)),
         ),
         _shares(
-            f"Multiple choice (chance {percent(choice.chance, 0)})",
+            f"{MULTIPLE_CHOICE} (chance {percent(choice.chance, 0)})",
             choice.base,
             choice.tuned,
             choice.p_value,
         ),
-        _shares("Answers that stopped by themselves", results.stopped.base, results.stopped.tuned),
+        _shares(STOPPED, results.stopped.base, results.stopped.tuned),
     )
 
 
@@ -143,7 +153,3 @@ def _shares(name: str, base: float, tuned: float, p: float | None = None) -> Mea
 
 def _with_interval(change: str, interval: str) -> str:
     return change if interval == ABSENT else f"{change} ({interval})"
-
-
-def _without_minus_zero(text: str) -> str:
-    return text.removeprefix("-") if not text.strip("-0.,") else text

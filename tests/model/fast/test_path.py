@@ -1,4 +1,4 @@
-"""Which pieces a model gets, what is said of the others, and that results stay stock."""
+"""The pieces chosen for a model, the notes on the others, and results equal to stock."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ROWS = encoded_rows((40, 5, 64, 20, 20, 97), seed=1)
 KNOWN = ("llama", "qwen2", "qwen3", "gemma3", "mistral", "smollm3", "granite")
 UNKNOWN = tuple(name for name in ARCHITECTURES if name not in KNOWN)
 NO_INSIDE = "without attention, lora, elementwise: "
-OTHERWISE = "this model computes otherwise"
+DIFFERS = "results differ from this model's own"
 
 
 def _choose(model: PeftModel, pieces: frozenset[FastPiece] = ALL) -> FastPath:
@@ -62,20 +62,20 @@ def _assert_stock(path: FastPath) -> None:
     ],
 )
 def test_pieces_are_asked_for_by_name(names: tuple[str, ...], expected: frozenset[str]) -> None:
-    """`all` and `none` stand for all and none of the pieces; other names for themselves."""
+    """`all` and `none` select all and none of the pieces; other names select themselves."""
     assert wanted_pieces(names) == expected
 
 
 @pytest.mark.parametrize(
     "names", [("all", "rows"), ("rows", "none"), ("none", "all")], ids=" ".join
 )
-def test_all_and_none_stand_alone(names: tuple[str, ...]) -> None:
-    """`all` or `none` beside another name is an error that names the pieces."""
+def test_all_and_none_cannot_be_combined(names: tuple[str, ...]) -> None:
+    """Combining `all` or `none` with another name is an error that lists the pieces."""
     with pytest.raises(UsageError) as caught:
         wanted_pieces(names)
     assert str(caught.value) == (
-        f"--fast_path {' '.join(names)}: all and none stand alone. "
-        "Give all, none, or some of: rows, attention, lora, elementwise, loss."
+        f"--fast_path {' '.join(names)}: all and none cannot be combined with other names. "
+        "Use all, none, or some of: rows, attention, lora, elementwise, loss."
     )
 
 
@@ -100,9 +100,9 @@ def test_other_architectures_keep_their_own_layers(architecture: str) -> None:
     one where the head has no bias, and losses and gradients are stock.
     """
     path = _choose(adapted(architecture).eval())  # GPT-2 and OPT have dropout of their own
-    notes = [f"{NO_INSIDE}architecture {architecture} is not known"]
+    notes = [f"{NO_INSIDE}unsupported architecture {architecture}"]
     if architecture == "phi":
-        notes.append("without loss: the output head is not a plain linear one")
+        notes.append("without loss: the output head is not a plain linear layer")
     assert path.notes == tuple(notes)
     assert path.decoder is None
     assert path.pieces == ({"rows"} if architecture == "phi" else {"rows", "loss"})
@@ -110,7 +110,7 @@ def test_other_architectures_keep_their_own_layers(architecture: str) -> None:
 
 
 def test_none_is_the_stock_forward_pass() -> None:
-    """Without pieces losses are the stock ones to the last bit, and nothing is said."""
+    """Without pieces losses are the stock ones to the last bit, and there are no notes."""
     model = adapted()
     path = _choose(model, frozenset())
     assert (path.pieces, path.notes, path.decoder) == (frozenset(), (), None)
@@ -128,11 +128,11 @@ def test_each_piece_can_be_had_alone(piece: FastPiece) -> None:
 
 
 def test_what_is_not_wanted_has_no_note() -> None:
-    """A note is of pieces that were asked for: of no others."""
+    """Notes only mention pieces that were requested."""
     path = _choose(adapted("phi"), frozenset({"rows"}))
     assert (path.pieces, path.notes) == ({"rows"}, ())
     path = _choose(adapted("gpt2"), frozenset({"lora", "loss"}))
-    assert path.notes == ("without lora: architecture gpt2 is not known",)
+    assert path.notes == ("without lora: unsupported architecture gpt2",)
     assert path.pieces == {"loss"}
 
 
@@ -151,14 +151,14 @@ def test_capped_logits_have_a_stock_loss(pieces: frozenset[FastPiece]) -> None:
     """Logits that are capped are left to the model."""
     path = _choose(adapted("gemma3", final_logit_softcapping=3.0), pieces)
     assert "loss" not in path.pieces
-    assert path.notes[0] == "without loss: the output head is not a plain linear one"
+    assert path.notes[0] == "without loss: the output head is not a plain linear layer"
     _assert_stock(path)
 
 
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"attn_logit_softcapping": 2.0}, "attention scores are capped"),
+        ({"attn_logit_softcapping": 2.0}, "attention scores are soft-capped"),
         ({"attention_dropout": 0.1}, "attention has dropout"),
         ({"use_bidirectional_attention": True}, "attention is not causal"),
     ],
@@ -191,7 +191,7 @@ def test_dropout_of_adapters_leaves_the_rest_on() -> None:
     """Adapters with dropout run by their own modules; every other piece is on."""
     model = adapted(dropout=0.3)
     path = _choose(model)
-    assert path.notes == ("without lora: adapters have dropout",)
+    assert path.notes == ("without lora: the adapter has dropout",)
     assert path.pieces == ALL - {"lora"}
     model.eval()
     _assert_stock(path)
@@ -207,7 +207,7 @@ def test_dropout_of_adapters_leaves_the_rest_on() -> None:
 def test_other_devices_have_no_fast_path() -> None:
     """A model that is not on the CPU runs as it is, and the note names its device."""
     path = _choose(adapted().to("meta"))
-    assert path.notes == ("off: it is for CPUs, not for meta",)
+    assert path.notes == ("off: only for CPUs, not meta",)
     assert (path.pieces, path.decoder) == (frozenset(), None)
     assert _choose(adapted().to("meta"), frozenset()).notes == ()
 
@@ -254,7 +254,7 @@ def test_a_model_that_is_not_what_its_type_says(change: Callable[[LlamaForCausal
     before = stock_result(model, ROWS)
     change(model.get_base_model())
     path = _choose(model)
-    assert path.notes == (NO_INSIDE + OTHERWISE,)
+    assert path.notes == (NO_INSIDE + DIFFERS,)
     assert path.pieces == {"rows", "loss"}
     _assert_stock(path)
     assert not torch.allclose(stock_result(model, ROWS).nll, before.nll, rtol=1e-3)
@@ -266,7 +266,7 @@ def test_a_head_that_is_not_what_it_says() -> None:
     whole = model.get_base_model()
     whole.lm_head.register_forward_hook(lambda module, inputs, output: output * 2)
     path = _choose(model)
-    assert path.notes == (NO_INSIDE + OTHERWISE, "without loss: " + OTHERWISE)
+    assert path.notes == (NO_INSIDE + DIFFERS, "without loss: " + DIFFERS)
     assert (path.pieces, path.decoder) == ({"rows"}, None)
     _assert_stock(path)
 
@@ -274,7 +274,7 @@ def test_a_head_that_is_not_what_it_says() -> None:
 def test_an_adapted_head_is_not_plain() -> None:
     """A head with an adapter of its own is left to the model; the layers are fast all the same."""
     path = _choose(adapted(targets=("q_proj", "lm_head")))
-    assert path.notes == ("without loss: the output head is not a plain linear one",)
+    assert path.notes == ("without loss: the output head is not a plain linear layer",)
     assert path.pieces == ALL - {"loss"}
     _assert_stock(path)
 

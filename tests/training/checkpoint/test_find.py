@@ -68,9 +68,9 @@ def test_a_damaged_checkpoint_is_named_and_passed_over(name: str) -> None:
 
 
 def test_a_checkpoint_with_too_few_files_is_none() -> None:
-    """A manifest that does not name what a resume needs is no checkpoint's."""
+    """A checkpoint whose manifest does not list a file that resuming needs is refused."""
     write_folder(OUT / "checkpoint-1", lambda folder: (folder / "x").touch())
-    with pytest.raises(AdapterError, match=r"does not name adapter_model\.safetensors"):
+    with pytest.raises(AdapterError, match=r"does not list adapter_model\.safetensors"):
         find_checkpoint(OUT, "latest")
 
 

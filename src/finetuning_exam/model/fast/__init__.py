@@ -1,5 +1,5 @@
-"""The fast path: what a step of LoRA training on a CPU needs, and nothing else.
+"""The fast path: only the computations that a LoRA training step on a CPU needs.
 
-Each file holds one computation with a gradient of its own, tested against the stock one;
-`decoder` puts them together for the architectures it knows.
+Each module has one computation with a hand-written gradient, tested against the stock one;
+`decoder` combines them for the architectures it knows.
 """

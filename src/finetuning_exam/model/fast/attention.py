@@ -1,5 +1,6 @@
-"""Causal attention within each row of a packed batch: no mask, no padding, no work above the
-diagonal beyond a block.
+"""Causal attention within each row of a packed batch.
+
+There is no full mask and almost no padding, and above the diagonal only blocks on it are computed.
 """
 
 from __future__ import annotations
@@ -14,19 +15,19 @@ from torch import Tensor
 from torch.autograd import Function
 
 BLOCK = 128
-"""Positions whose scores are computed together; the keys after the block are left out."""
+"""Queries whose scores are computed together; keys after the block are skipped."""
 MAX_PADDING = 0.25
-"""Most padding in a group of rows, as a share of its positions; it costs attention only."""
+"""Largest share of padding in a group's positions; padding costs attention time only."""
 SHORT = 64
-"""Rows up to this many tokens share one group: many small products would cost more."""
+"""Rows of up to this many tokens share one group, since many small products would cost more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rows of a packed batch that attend side by side, each in `length` positions.
+    """Rows of a packed batch whose attention is computed together, each with `length` positions.
 
-    The rows' tokens stand one after another from token `start`. Where their lengths differ,
-    `filling` says which positions hold what.
+    The rows' tokens are contiguous, starting at token `start`. If the rows differ in length,
+    `filling` maps positions to tokens.
     """
 
     start: int
@@ -37,10 +38,10 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Filling:
-    """Positions of a group whose rows differ in length; index tensors are int64.
+    """The positions of a group whose rows differ in length; index tensors are int64.
 
-    `token` (rows · length,) is the batch's token at each position; at positions after a row's end,
-    which are `empty`, it is the row's first token. `real` are the other positions.
+    `token` (rows · length,) is the batch's token at each position. Positions after a row's end are
+    `empty` and point to the row's first token; all others are `real`.
     """
 
     token: Tensor
@@ -49,7 +50,7 @@ class Filling:
 
 
 def make_groups(lengths: Sequence[int], device: torch.device) -> tuple[Group, ...]:
-    """Group rows that stand one after another, shortest first, by like length."""
+    """Group contiguous rows, sorted by length, into groups of similar length."""
     groups: list[Group] = []
     first = start = 0
     while first < len(lengths):
@@ -87,11 +88,11 @@ def _group(start: int, lengths: Sequence[int], device: torch.device) -> Group:
 
 
 class CausalAttention(Function):
-    """softmax(q kᵀ) v (Vaswani et al. 2017), each token over its own row's tokens up to itself.
+    """softmax(q kᵀ) v (Vaswani et al. 2017), where a token attends to its row up to itself.
 
-    q: (groups of heads, tokens, heads per key, width), already scaled; k, v: (groups of heads,
-    tokens, 1, width). Gives q's shape. With a `window` a token sees that many tokens, itself
-    included. The probabilities are kept for the backward pass.
+    q: (key heads, tokens, query heads per key head, width), already scaled; k, v: (key heads,
+    tokens, 1, width). Returns q's shape. With a `window`, a token attends to that many tokens,
+    including itself. The probabilities are kept for the backward pass.
     """
 
     @staticmethod
@@ -118,7 +119,7 @@ class CausalAttention(Function):
             n_blocks = len(_blocks(group.length))
             part = _take(q, group), _take(k, group), _take(v, group)
             d_part = _take(d_out.contiguous(), group)
-            if group.filling is not None:  # nothing flows into what is not there
+            if group.filling is not None:  # no gradient flows into empty positions
                 positions = d_part.view(len(q), -1, q.shape[2] * q.shape[3])
                 positions.index_fill_(1, group.filling.empty, 0.0)
             found = _attend_backward(*part, d_part, kept[used : used + n_blocks], ctx.window)
@@ -129,7 +130,7 @@ class CausalAttention(Function):
 
 
 def _take(x: Tensor, group: Group) -> Tensor:
-    """(heads, tokens, per key, width) → (heads · rows, length · per key, width) of a group."""
+    """Gather a group: (heads, tokens, per key, width) → (heads · rows, length · per key, width)."""
     heads, _, per_key, width = x.shape
     if group.filling is None:
         part = x[:, group.start : group.start + group.rows * group.length]
@@ -139,7 +140,7 @@ def _take(x: Tensor, group: Group) -> Tensor:
 
 
 def _put(x: Tensor, part: Tensor, group: Group) -> None:
-    """The inverse of `_take`; what belongs to filling is dropped."""
+    """Scatter a group back, the inverse of `_take`; empty positions are dropped."""
     heads, _, per_key, width = x.shape
     part = part.view(heads, group.rows * group.length, per_key, width)
     if group.filling is not None:
@@ -148,7 +149,7 @@ def _put(x: Tensor, part: Tensor, group: Group) -> None:
 
 
 def _blocks(length: int) -> list[tuple[int, int]]:
-    """Even blocks of at most `BLOCK` positions: (first, end) each."""
+    """Split positions into even blocks of at most `BLOCK`, each as (first, end)."""
     n = -(-length // BLOCK)
     return [(length * i // n, length * (i + 1) // n) for i in range(n)]
 
@@ -187,7 +188,7 @@ def _attend_backward(
 
 
 def _mask(scores: Tensor, first: int, end: int, low: int, per_key: int, window: int | None) -> None:
-    """Put -inf where a key comes after its query, or more than a window before it."""
+    """Add -inf where a key comes after its query, or a window or more before it."""
     if window is not None and end > window:
         scores += _window_mask(first, end, low, per_key, window, scores.dtype, scores.device)
     else:
@@ -224,6 +225,6 @@ def _window_mask(
 def causal_attention(
     q: Tensor, k: Tensor, v: Tensor, rows: Sequence[Group], window: int | None = None
 ) -> Tensor:
-    """`CausalAttention`: q's shape."""
+    """Apply `CausalAttention`; returns q's shape."""
     out: Tensor = CausalAttention.apply(q, k, v, tuple(rows), window)
     return out

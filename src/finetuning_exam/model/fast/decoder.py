@@ -1,6 +1,6 @@
-"""Decoders of the Llama kind, read from a model's modules and run on packed rows.
+"""Llama-style decoders, run on packed rows with the parameters of a model's modules.
 
-Every piece that is switched off, or that steps aside, is the model's own module instead.
+A piece that is switched off, or does not apply, is computed by the model's own module.
 """
 
 from __future__ import annotations
@@ -25,28 +25,27 @@ from finetuning_exam.model.fast.packing import PackedRows
 from finetuning_exam.settings import FastPiece
 
 MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3", "smollm3", "granite", "gemma3_text")
-"""Architectures that `Decoder` reads; each is compared with its stock forward pass by tests."""
+"""Architectures that `Decoder` supports; tests compare each with its stock forward pass."""
 _UNROTATED = "unrotated"
 _GATES = {"silu": GatedSilu, "gelu_pytorch_tanh": GatedGelu}
 
 
 @dataclass(frozen=True, slots=True)
-class Retention:
-    """cos and sin of every token, times the scale of what is rotated: (tokens, 1, width / 2)."""
+class Rotation:
+    """cos and sin of every token, times the scale of the rotated values: (tokens, 1, width / 2)."""
 
     cos: Tensor
     sin: Tensor
 
 
-Rotations = tuple[Retention, Retention]
-"""Of queries, which are scaled, and of keys."""
+Rotations = tuple[Rotation, Rotation]
+"""The rotations of queries, which include the attention scale, and of keys."""
 
 
 class Decoder:
-    """A causal language model's forward pass on packed rows.
+    """The forward pass of a causal language model on packed rows.
 
-    The parameters stay where they are, in the model; an adapter that is switched off there is
-    left out here.
+    It uses the model's parameters in place; an adapter that is disabled there is skipped here.
     """
 
     def __init__(
@@ -68,12 +67,12 @@ class Decoder:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The model's device."""
         device: torch.device = self._embed.weight.device
         return device
 
     def token_nll(self, batch: PackedRows) -> Tensor:
-        """Negative log-likelihood of each target in nats: (supervised,) float32."""
+        """Compute the NLL of each target in nats: (supervised,) float32."""
         hidden = self.hidden(batch)
         if "loss" in self.pieces and type(self._head) is nn.Linear and self._head.bias is None:
             return self._loss(hidden, batch.targets)
@@ -81,9 +80,9 @@ class Decoder:
         return cross_entropy(logits, batch.targets, reduction="none")
 
     def hidden(self, batch: PackedRows) -> Tensor:
-        """The last hidden states at the predicting positions: (supervised, width)."""
+        """Compute the last hidden states at the predicting positions: (supervised, width)."""
         x = self._embed(batch.ids) * getattr(self._config, "embedding_multiplier", 1.0)
-        x = x.float()  # sums over all layers: the only thing kept in float32 in a bfloat16 model
+        x = x.float()  # the residual stream stays float32 in a bfloat16 model
         rotations: dict[str, Rotations] = {}
         layers = self._body.layers
         for index, layer in enumerate(layers):
@@ -106,7 +105,7 @@ class Decoder:
         groups: Sequence[Group],
         wanted: Tensor | None,
     ) -> Tensor:
-        """One decoder layer on x (tokens, width); after attention only for the wanted tokens."""
+        """Run one layer on x (tokens, width); after attention, only on the wanted tokens."""
         attended = self._attention(
             layer.self_attn, self._norm(layer.input_layernorm, x), rotations, groups
         )
@@ -114,7 +113,7 @@ class Decoder:
             x, attended = x[wanted], attended[wanted]
         (update,) = self._project(attended, [layer.self_attn.o_proj])
         share = getattr(layer, "residual_multiplier", 1.0)
-        if hasattr(layer, "pre_feedforward_layernorm"):  # Gemma: a norm after each half too
+        if hasattr(layer, "pre_feedforward_layernorm"):  # Gemma: also a norm after each half
             x = x + self._norm(layer.post_attention_layernorm, update) * share
             update = self._mlp(layer.mlp, self._norm(layer.pre_feedforward_layernorm, x))
             return x + self._norm(layer.post_feedforward_layernorm, update) * share
@@ -125,7 +124,7 @@ class Decoder:
     def _attention(
         self, attention: Any, x: Tensor, rotations: Rotations, groups: Sequence[Group]
     ) -> Tensor:
-        """Attention of every token before the output projection: (tokens, heads · width)."""
+        """Run attention, without the output projection: (tokens, heads · width)."""
         q, k, v = self._project(x, [attention.q_proj, attention.k_proj, attention.v_proj])
         width = attention.head_dim
         n_keys = k.shape[1] // width
@@ -138,8 +137,8 @@ class Decoder:
         out = attend(q, k, v, groups, _window(attention, self._config))
         return out.transpose(0, 1).reshape(len(x), -1)
 
-    def _rotate(self, x: Tensor, rotation: Retention, groups: int) -> Tensor:
-        """(tokens, heads · width) → rotated (groups, tokens, heads per group, width)."""
+    def _rotate(self, x: Tensor, rotation: Rotation, groups: int) -> Tensor:
+        """Rotate (tokens, heads · width) into (groups, tokens, heads per group, width)."""
         if "elementwise" in self.pieces:
             out: Tensor = RotateHeads.apply(x, rotation.cos, rotation.sin, groups)
             return out
@@ -162,7 +161,7 @@ class Decoder:
         if "elementwise" not in self.pieces:
             out: Tensor = norm(x)
             return out.to(norm.weight.dtype)
-        is_gemma = type(norm).__name__.startswith("Gemma")  # its weight is stored less one
+        is_gemma = type(norm).__name__.startswith("Gemma")  # it stores its weight minus one
         weight = norm.weight + 1.0 if is_gemma else norm.weight
         eps = norm.eps if hasattr(norm, "eps") else norm.variance_epsilon
         return rms_norm(x, weight.detach(), eps)
@@ -176,13 +175,13 @@ class Decoder:
         return tuple(module(x) for module in modules)
 
     def _kind(self, index: int) -> str:
-        """The kind of rotation of layer `index`: none, the model's only one, or one of several."""
+        """Key of the rotation of layer `index`: none, the model's only one, or one of several."""
         if not getattr(self._body.layers[index].self_attn, "use_rope", True):
             return _UNROTATED
         return self._config.layer_types[index] if self._config.model_type == "gemma3_text" else ""
 
     def _rotations(self, kind: str, x: Tensor, positions: Tensor) -> Rotations:
-        """The rotations of a kind of layer, by the model's own module."""
+        """Compute the rotations of a kind of layer with the model's own module."""
         which = (kind,) if kind not in ("", _UNROTATED) else ()
         cos, sin = self._body.rotary_emb(x, positions.unsqueeze(0), *which)
         half = cos.shape[-1] // 2
@@ -190,11 +189,11 @@ class Decoder:
         if kind == _UNROTATED:
             cos, sin = torch.ones_like(cos), torch.zeros_like(sin)
         scale = self._body.layers[0].self_attn.scaling
-        return Retention(cos * scale, sin * scale), Retention(cos, sin)
+        return Rotation(cos * scale, sin * scale), Rotation(cos, sin)
 
 
 def read_projection(module: Any) -> Projection | None:
-    """What a linear module computes, with or without an adapter; None: only it itself knows."""
+    """Read the matrices of a linear module and its adapter; None if it computes anything else."""
     if type(module) is nn.Linear:
         return Projection(module.weight, module.bias)
     if type(module) is not LoraLinear or type(module.base_layer) is not nn.Linear:
@@ -218,7 +217,7 @@ def read_projection(module: Any) -> Projection | None:
 
 
 def _window(attention: Any, config: Any) -> int | None:
-    """How many tokens a token sees at most, itself included."""
+    """Size of the sliding window in tokens, including the token itself; None without one."""
     holder = config if config.model_type == "mistral" else attention
     window: int | None = getattr(holder, "sliding_window", None)
     return window
@@ -227,7 +226,7 @@ def _window(attention: Any, config: Any) -> int | None:
 def _stock_attention(
     q: Tensor, k: Tensor, v: Tensor, groups: Sequence[Group], window: int | None
 ) -> Tensor:
-    """PyTorch's attention, group by group; shapes as in `causal_attention`."""
+    """Run PyTorch's attention, group by group; shapes as in `causal_attention`."""
     heads, _, per_key, width = q.shape
     parts: list[Tensor] = []
     where: list[Tensor] = []

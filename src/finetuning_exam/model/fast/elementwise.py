@@ -1,4 +1,4 @@
-"""Norm, gate and rotation, each one pass forward and one backward, saving only its inputs."""
+"""Norm, gate and rotation, each one pass forward and one backward, that save only their inputs."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch.autograd import Function
 from torch.nn.functional import gelu, silu
 
 BLOCK_ROWS = 128
-"""Rows of a gate worked on at once: a block and its temporaries stay in the cache."""
+"""Rows of a gate processed at a time, so that a block and its temporaries stay in the cache."""
 
 
 class RMSNorm(Function):
     """y = x / rms(x) · weight over the last dimension (Zhang & Sennrich 2019); frozen weight.
 
-    x: (…, width), contiguous; y has the weight's dtype. The root mean square is computed in
-    float32 whatever the dtype.
+    x: (…, width), contiguous; y has the weight's dtype. The root mean square is always computed in
+    float32.
     """
 
     @staticmethod
@@ -43,7 +43,7 @@ def _inverse_rms(x: Tensor, eps: float) -> Tensor:
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """`RMSNorm` over the last dimension of x: the same shape and dtype."""
+    """Apply `RMSNorm` over the last dimension of x; returns x's shape in the weight's dtype."""
     result: Tensor = RMSNorm.apply(x, weight, eps)
     return result
 
@@ -92,7 +92,7 @@ class RotateHeads(Function):
     """Rotary embedding (Su et al. 2021, halves paired as in Llama), laid out for attention.
 
     x: (tokens, groups · per_group · width) → (groups, tokens, per_group, width). cos, sin:
-    (tokens, 1, width / 2), already multiplied by whatever scale the result shall have.
+    (tokens, 1, width / 2), already multiplied by the scale of the result.
     """
 
     @staticmethod

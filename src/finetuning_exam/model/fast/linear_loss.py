@@ -1,4 +1,4 @@
-"""Output head and cross-entropy in one, a block of rows at a time: no row of logits is kept."""
+"""Output head and cross-entropy combined, a block of rows at a time, without keeping logits."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from torch.autograd import Function
 from transformers import PreTrainedModel
 
 BLOCK_ROWS = 256
-"""Rows of logits that exist at once."""
+"""Rows of logits in memory at a time."""
 
 
 class LinearCrossEntropy(Function):
     """Negative log-likelihood of each target under softmax(hidden Wᵀ · scale), in nats.
 
-    hidden: (rows, width); weight: (vocabulary, width), frozen; targets: (rows,) int64. Gives
-    (rows,) float32. The gradient of `hidden` is computed in the forward pass, for a unit gradient
-    of each row, and only multiplied in the backward pass (as in Liger Kernel, Hsu et al. 2024).
-    Probabilities are float32 whatever the dtype.
+    hidden: (rows, width); weight: (vocabulary, width), frozen; targets: (rows,) int64. Returns
+    (rows,) float32. The forward pass computes the gradient of `hidden` for a unit gradient of each
+    row, and the backward pass only scales it (as in Liger Kernel, Hsu et al. 2024). Probabilities
+    are always float32.
     """
 
     @staticmethod
@@ -41,7 +41,7 @@ class LinearCrossEntropy(Function):
             found = logits.gather(1, target)
             highest = logits.amax(dim=1, keepdim=True)
             p = torch.ops.aten._softmax.out(logits, 1, False, out=logits)
-            # log Σ exp: the likeliest entry's logit and probability tell it, and never underflow
+            # log Σ exp from the likeliest entry's logit and probability, which cannot underflow
             likeliest = p.amax(dim=1, keepdim=True)
             nll[rows] = (highest - likeliest.log() - found).squeeze(1)
             if d_hidden is not None:
@@ -58,14 +58,14 @@ class LinearCrossEntropy(Function):
 
 
 def make_workspace(weight: Tensor) -> Tensor:
-    """Room for a block of float32 logits; kept from call to call, since fresh pages cost time."""
+    """Allocate a block of float32 logits, to be reused between calls, since new pages cost time."""
     dtype = torch.promote_types(weight.dtype, torch.float32)
-    with torch.inference_mode(False):  # made while scoring, it must serve a training too
+    with torch.inference_mode(False):  # allocated while scoring, it must also work in training
         return torch.empty(BLOCK_ROWS, len(weight), dtype=dtype, device=weight.device)
 
 
 def block_bytes(weight: Tensor) -> int:
-    """Memory of a block of logits: the room, and the product before it is float32."""
+    """Return the bytes of a block of logits: the workspace, and the product before conversion."""
     size = weight.dtype.itemsize
     return BLOCK_ROWS * len(weight) * (size if size >= 4 else 4 + size)
 
@@ -73,15 +73,15 @@ def block_bytes(weight: Tensor) -> int:
 def linear_cross_entropy(
     hidden: Tensor, weight: Tensor, targets: Tensor, scale: float, workspace: Tensor
 ) -> Tensor:
-    """`LinearCrossEntropy`: (rows,) float32 from hidden (rows, width) and targets (rows,)."""
+    """Apply `LinearCrossEntropy`: (rows,) float32 from hidden (rows, width), targets (rows,)."""
     nll: Tensor = LinearCrossEntropy.apply(hidden, weight, targets, scale, workspace)
     return nll
 
 
 class LinearLoss:
-    """`linear_cross_entropy` of one output head, with a workspace that is made once.
+    """`linear_cross_entropy` of one output head, with a workspace that is allocated once.
 
-    `logit_scale` is the model's own (Granite divides its logits).
+    `logit_scale` comes from the model's config (Granite divides its logits).
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -90,7 +90,7 @@ class LinearLoss:
         self._workspace: Tensor | None = None
 
     def __call__(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """Negative log-likelihood of each target: (rows,) float32 from hidden (rows, width)."""
+        """Compute the NLL of each target: (rows,) float32 from hidden (rows, width)."""
         weight = self._head.weight
         if self._workspace is None:
             self._workspace = make_workspace(weight)

@@ -1,4 +1,4 @@
-"""Several adapted projections of one input as one function, which saves nothing but the input."""
+"""Several adapted projections of the same input in one function that saves only the input."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.nn.functional import linear
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """y = x Wᵀ + bias + scale · x Aᵀ Bᵀ (Hu et al. 2021); the last term where there is an adapter.
+    """y = x Wᵀ + bias + scale · x Aᵀ Bᵀ (Hu et al. 2021); the last term only with an adapter.
 
     weight: (out, in), frozen; bias: (out,) or absent, frozen; a: (r, in); b: (out, r).
     """
@@ -27,12 +27,12 @@ class Projection:
 
     @property
     def rank(self) -> int:
-        """Rank of the adapter; 0 without one."""
+        """Rank of the adapter, or 0."""
         return 0 if self.a is None else len(self.a)
 
 
 class JointProjections(Function):
-    """All projections of one input. The gradient of the input is summed in place."""
+    """All projections of one input; the gradient of the input is accumulated in place."""
 
     @staticmethod
     def forward(
@@ -69,7 +69,7 @@ class JointProjections(Function):
             b, up = next(ups)
             part = inner[:, start : start + it.rank]
             start += it.rank
-            # Rows of a narrow matrix must be contiguous: the product is three times as fast.
+            # The product is three times as fast if the narrow matrix has contiguous rows.
             inner_grads.append(linear(dy, up.t().contiguous()).mul_(it.scale))
             adapter_grads += [None, (part.t() @ dy).mul_(it.scale).t().to(b.dtype)]
         d_inner = torch.cat(inner_grads, dim=1) if inner_grads else None
@@ -82,7 +82,7 @@ class JointProjections(Function):
 
 
 def _down(projections: Sequence[Projection], dtype: torch.dtype) -> Tensor | None:
-    """All A matrices under one another: (sum of ranks, in)."""
+    """Stack all A matrices: (sum of ranks, in)."""
     found = [it.a for it in projections if it.a is not None]
     return torch.cat(found).to(dtype) if found else None
 
@@ -94,7 +94,7 @@ def _input_gradient(
     d_inner: Tensor | None,
     down: Tensor | None,
 ) -> Tensor | None:
-    """The gradient of the input: (tokens, in); none where nothing below is trained."""
+    """Compute the gradient of the input, (tokens, in), unless nothing below is trained."""
     if not ctx.needs_input_grad[0]:
         return None
     dx: Tensor | None = None
@@ -107,7 +107,7 @@ def _input_gradient(
 
 
 def project(x: Tensor, projections: Sequence[Projection]) -> tuple[Tensor, ...]:
-    """Every projection of x (tokens, in): one (tokens, out) each."""
+    """Apply every projection to x (tokens, in); each result is (tokens, out)."""
     adapters = [part for it in projections for part in (it.a, it.b) if part is not None]
     outputs: tuple[Tensor, ...] = JointProjections.apply(x, tuple(projections), *adapters)
     return outputs

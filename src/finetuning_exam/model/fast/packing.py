@@ -1,4 +1,4 @@
-"""Rows of a batch one after another, without padding, and the split of a batch by tokens."""
+"""Packing the rows of a batch without padding, and splitting a batch by tokens."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from finetuning_exam.model.fast.attention import Group, make_groups
 
 @dataclass(frozen=True, slots=True)
 class PackedRows:
-    """Rows one after another, shortest first. Index tensors are int64.
+    """Concatenated rows, shortest first. Index tensors are int64.
 
-    ids, positions: (tokens,); a position counts from the start of its own row. `predicting`
+    ids, positions: (tokens,), positions counted from the start of each row. `predicting`
     (supervised,) are the tokens whose next token is supervised, `targets` those next tokens, and
-    `row_of_target` the row each belongs to, in the order the rows were given.
+    `row_of_target` the index of each target's row in the order the rows were given.
     """
 
     ids: Tensor
@@ -31,7 +31,7 @@ class PackedRows:
 
 
 def pack(rows: Sequence[Encoded], device: torch.device) -> PackedRows:
-    """Lay rows out one after another."""
+    """Concatenate rows, shortest first."""
     order = sorted(range(len(rows)), key=lambda index: len(rows[index].ids))
     ids: list[int] = []
     positions: list[int] = []
@@ -58,13 +58,13 @@ def pack(rows: Sequence[Encoded], device: torch.device) -> PackedRows:
 
 
 def split_by_tokens(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Put rows of like length together, in as few parts of at most `budget` tokens as that allows.
+    """Split rows, sorted by length, into as few even parts of at most `budget` tokens as possible.
 
-    `lengths` are the rows' tokens; a part is a list of indices, each in exactly one part. A row
-    longer than the budget is a part by itself.
+    `lengths` are the rows' tokens; a part is a list of their indices. A row longer than the budget
+    is a separate part. Every row is in exactly one part.
     """
     total = sum(lengths)
-    share = total / max(1, -(-total // budget))  # even parts: none is left with a few tokens
+    share = total / max(1, -(-total // budget))  # even parts, so that none has just a few tokens
     parts: list[list[int]] = []
     used = 0
     for index in sorted(range(len(lengths)), key=lambda index: lengths[index]):

@@ -1,4 +1,4 @@
-"""Which pieces of the fast path a model can have, found by comparing it with the stock one."""
+"""Choice of the fast path's pieces for a model, tested against the stock forward pass."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from finetuning_exam.settings import FastPiece
 
 ALL_PIECES: tuple[FastPiece, ...] = ("rows", "attention", "lora", "elementwise", "loss")
 _INSIDE: frozenset[FastPiece] = frozenset({"attention", "lora", "elementwise"})
-"""Pieces that need the decoder to be taken apart."""
+"""Pieces inside the decoder, which need an architecture that `Decoder` supports."""
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 1e-2}
-"""Largest relative difference of a row's likelihood from the stock forward pass."""
+"""Largest allowed relative difference of a row's NLL from the stock forward pass."""
 
 
 class FastPath:
-    """A model's likelihood by the pieces that are on. `notes` say which are not, and why."""
+    """A model's likelihood, computed with some pieces; `notes` say why the others are off."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class FastPath:
         )
 
     def row_nll(self, rows: Sequence[Encoded]) -> Tensor:
-        """Summed negative log-likelihood of each row's supervised tokens: (rows,) float32."""
+        """Compute each row's summed NLL over its supervised tokens: (rows,) float32."""
         if self.decoder:
             batch = pack(rows, self.decoder.device)
             nll = self.decoder.token_nll(batch)
@@ -64,15 +64,15 @@ class FastPath:
 
 
 def wanted_pieces(names: Sequence[str]) -> frozenset[FastPiece]:
-    """What `--fast_path` asks for.
+    """Return the pieces requested by `--fast_path`.
 
     Raises:
-        UsageError: `all` or `none` beside other names.
+        UsageError: `all` or `none` is combined with other names.
     """
     if len(names) != 1 and {"all", "none"} & set(names):
         raise UsageError(
-            f"--fast_path {' '.join(names)}: all and none stand alone.",
-            f"Give all, none, or some of: {', '.join(ALL_PIECES)}.",
+            f"--fast_path {' '.join(names)}: all and none cannot be combined with other names.",
+            f"Use all, none, or some of: {', '.join(ALL_PIECES)}.",
         )
     return frozenset(it for it in ALL_PIECES if it in names or "all" in names)
 
@@ -80,36 +80,36 @@ def wanted_pieces(names: Sequence[str]) -> frozenset[FastPiece]:
 def choose_fast_path(
     model: PeftModel, pad_id: int, wanted: frozenset[FastPiece], *, checkpointing: bool = False
 ) -> FastPath:
-    """The pieces that are wanted and that give this model's own likelihoods.
+    """Build the fast path from the wanted pieces that reproduce this model's likelihoods.
 
-    A piece steps aside, with a note, on devices other than the CPU, where the architecture is not
-    known, and wherever two short rows come out otherwise than in the stock forward pass.
+    A piece is switched off, with a note, on devices other than the CPU, for unsupported
+    architectures, and if the NLL of two short rows differs from the stock forward pass.
     """
     if not wanted:
         return FastPath(model, pad_id, frozenset())
     device = next(model.parameters()).device.type
     if device != "cpu":
-        return FastPath(model, pad_id, frozenset(), (f"off: it is for CPUs, not for {device}",))
+        return FastPath(model, pad_id, frozenset(), (f"off: only for CPUs, not {device}",))
     pieces = wanted
     notes: list[str] = []
-    reason = _unknown_inside(model)
+    reason = _why_unsupported(model)
     if reason and pieces & _INSIDE:
         notes.append(f"without {_names(pieces & _INSIDE)}: {reason}")
         pieces -= _INSIDE
     if "loss" in pieces and not _has_plain_head(model):
-        notes.append("without loss: the output head is not a plain linear one")
+        notes.append("without loss: the output head is not a plain linear layer")
         pieces -= {"loss"}
     config = model.peft_config[model.active_adapter]
     if "lora" in pieces and config.lora_dropout:
-        notes.append("without lora: adapters have dropout")
+        notes.append("without lora: the adapter has dropout")
         pieces -= {"lora"}
     while pieces - {"rows"}:
         path = FastPath(model, pad_id, pieces, tuple(notes), checkpointing=checkpointing)
         if _agrees(path):
             return path
-        doubtful = pieces & _INSIDE or pieces & {"loss"}
-        notes.append(f"without {_names(doubtful)}: this model computes otherwise")
-        pieces -= doubtful
+        suspects = pieces & _INSIDE or pieces & {"loss"}
+        notes.append(f"without {_names(suspects)}: results differ from this model's own")
+        pieces -= suspects
     return FastPath(model, pad_id, pieces, tuple(notes))
 
 
@@ -117,22 +117,22 @@ def _names(pieces: frozenset[FastPiece]) -> str:
     return ", ".join(name for name in ALL_PIECES if name in pieces)
 
 
-def _unknown_inside(model: PeftModel) -> str | None:
-    """Why the decoder cannot be taken apart; None: it can."""
+def _why_unsupported(model: PeftModel) -> str | None:
+    """Reason why `Decoder` does not support this model; None if it does."""
     config: Any = model.get_base_model().config
     if config.model_type not in MODEL_TYPES:
-        return f"architecture {config.model_type} is not known"
+        return f"unsupported architecture {config.model_type}"
     if getattr(config, "attention_dropout", 0.0):
         return "attention has dropout"
     if getattr(config, "attn_logit_softcapping", None):
-        return "attention scores are capped"
+        return "attention scores are soft-capped"
     if getattr(config, "use_bidirectional_attention", False):
         return "attention is not causal"
     return None
 
 
 def _has_plain_head(model: PeftModel) -> bool:
-    """Whether logits are hidden states times a frozen matrix."""
+    """Return True if logits are simply hidden states times a matrix."""
     whole = model.get_base_model()
     head = whole.get_output_embeddings()
     is_capped = bool(getattr(whole.config, "final_logit_softcapping", None))
@@ -140,7 +140,7 @@ def _has_plain_head(model: PeftModel) -> bool:
 
 
 def _agrees(path: FastPath) -> bool:
-    """Whether two short rows are as likely as in the stock forward pass."""
+    """Return True if two short rows have the same NLL as in the stock forward pass."""
     vocabulary = path.model.get_input_embeddings().num_embeddings
     rows = [
         Encoded(ids, (IGNORED, IGNORED, *ids[2:]), 2, 0)
@@ -155,7 +155,7 @@ def _agrees(path: FastPath) -> bool:
             expected = supervised_nll(path.model, collate(rows, path._pad_id))
             found = path.row_nll(rows)
     except (AttributeError, RuntimeError, TypeError, ValueError, IndexError):
-        return False  # its modules are not what the architecture's name says
+        return False  # the modules are not those of the named architecture
     finally:
         path.model.train(was_training)
     tolerance = TOLERANCE[path.model.dtype]
