@@ -1,6 +1,7 @@
-"""Every setting, stated once. Flags, YAML keys, help texts and run.json derive from these classes.
+"""Every setting, stated once. Flags, YAML keys, help and run.json derive from these classes.
 
-The text under a field is its help. Nothing here imports torch, so `--help` is instant.
+The text under a field is its help. Where None stands for more than nothing, it says for what
+("Default: …"). Nothing here imports torch, so `--help` is instant.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Literal, TypeVar
 
-import tyro
 from annotated_types import Ge, Interval
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -23,32 +23,52 @@ Format = Literal[
 Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 FastPiece = Literal["rows", "attention", "lora", "elementwise", "loss"]
 
-ModelName = Annotated[str, tyro.conf.arg(aliases=["--model"])]
-OriginalModelName = Annotated[str | None, tyro.conf.arg(aliases=["--model"])]
-AdapterPath = Annotated[str, tyro.conf.arg(aliases=["--adapter"])]
 Count = Annotated[int, Ge(1)]
 CountOrZero = Annotated[int, Ge(0)]
 Positive = Annotated[float, Interval(gt=0, lt=math.inf)]
 Share = Annotated[float, Interval(ge=0, lt=1)]
 
 BUILTIN_MODEL = "builtin"
-SHORT_NAMES = {"model": "model_name_or_path", "adapter": "adapter_name_or_path"}
-"""Short forms of flags and YAML keys."""
-
 
 Group = Literal[
-    "Data", "Prompts", "Model", "LoRA", "Training", "Generation", "Exam", "Run", "Output"
+    "Prompts",
+    "Data",
+    "Model",
+    "LoRA",
+    "Training",
+    "Generation",
+    "Exam",
+    "Speed and memory",
+    "Checkpoints",
+    "Output",
+    "Run",
 ]
-"""Groups of flags, in the order `--help` shows them."""
+"""Groups of flags, in the order in which `--help` shows them."""
 T = TypeVar("T")
 
 
-def setting(default: T, group: Group, *, changes_training: bool = True) -> T:
-    """Declare a setting with its default and its group in `--help`.
+def setting(
+    default: T,
+    group: Group,
+    metavar: str = "",
+    *,
+    changes_training: bool = True,
+    alias: str = "",
+    positional: bool = False,
+) -> T:
+    """Declare a setting: its default, its group and its value's name in `--help`.
 
-    A resumed run may change a setting only where `changes_training` is false.
+    A resumed run may change a setting only where `changes_training` is false. `alias` is a shorter
+    name for its flag and YAML key. A positional setting is given without a flag. Without a
+    `metavar`, the name of a value follows from its type.
     """
-    metadata = {"group": group, "changes_training": changes_training}
+    metadata = {
+        "group": group,
+        "metavar": metavar,
+        "changes_training": changes_training,
+        "alias": alias,
+        "positional": positional,
+    }
     return field(default=default, metadata=metadata)
 
 
@@ -59,71 +79,75 @@ def free_to_change() -> frozenset[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class CommonSettings:
-    """What every command has."""
+    """Settings of every command."""
 
     template: Template = setting("auto", "Model")
-    """Text around a record; auto takes the tokenizer's chat template if it has one."""
+    """Text around each record. auto: the tokenizer's chat template if it has one, else plain."""
     seed: Annotated[int, Interval(ge=0, lt=2**32)] = setting(42, "Run")
-    """Seed of everything that is drawn: split, order, adapter, samples, intervals."""
-    config: str | None = setting(None, "Run", changes_training=False)
-    """YAML file of settings; the command line wins."""
+    """Seed for everything random: split, row order, adapter, sampling, confidence intervals."""
+    config: str | None = setting(None, "Run", "FILE", changes_training=False)
+    """YAML file of settings; flags override it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings(CommonSettings):
-    """Where a command computes."""
+    """Settings of the commands that run a model."""
 
-    device: Device = setting("auto", "Model")
-    """Where to compute; auto takes CUDA or MPS when they work, else the CPU."""
-    dtype: Dtype = setting("auto", "Model")
-    """Number format of the base; auto: bfloat16 on CUDA that has it and on a CPU that is faster
-    with it, by a short trial, else float32."""
+    device: Device = setting("auto", "Speed and memory")
+    """Where to compute. auto: CUDA or MPS if it works, else the CPU."""
+    dtype: Dtype = setting("auto", "Speed and memory")
+    """Number format of the base model. auto: bfloat16 on CUDA that supports it and on a CPU where
+    a short trial shows it to be faster, else float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FieldSettings:
-    """How records are read."""
+    """How to read records."""
 
-    format: Format = setting("auto", "Data", changes_training=False)
-    """Form of the records; auto: found from the records, and said."""
-    prompt_field: str | None = setting(None, "Data", changes_training=False)
-    """Field with the instruction; absent: found from the records."""
-    answer_field: str | None = setting(None, "Data", changes_training=False)
-    """Field with the answer; absent: found from the records."""
+    format: Format = setting("auto", "Data", "FORMAT", changes_training=False)
+    """Layout of the records. auto: detected from the records, and reported."""
+    prompt_field: str | None = setting(None, "Data", "NAME", changes_training=False)
+    """Field that holds the instruction. Default: detected from the records."""
+    answer_field: str | None = setting(None, "Data", "NAME", changes_training=False)
+    """Field that holds the answer. Default: detected from the records."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExamSettings:
-    """How the exam is taken."""
+    """How to run the exam."""
 
     max_new_tokens: Count | None = setting(None, "Exam", changes_training=False)
-    """Longest answer to generate; absent: the exam's longest reference and a quarter more."""
+    """Longest answer to generate, in tokens. Default: the exam's longest reference plus a
+    quarter."""
     answered_examples: CountOrZero = setting(200, "Exam", changes_training=False)
-    """How many examples are also answered and put as multiple choice; the rest are only scored."""
-    eval_batch_size: Count = setting(16, "Exam", changes_training=False)
-    """Rows per forward pass when scoring and generating; it changes no result."""
-    general_file: str | None = setting(None, "Exam", changes_training=False)
-    """Text by which forgetting is measured, never trained on; absent: a sample of the tool's."""
+    """Examples that are also answered and posed as multiple choice; the rest are only scored."""
+    eval_batch_size: Count = setting(16, "Speed and memory", changes_training=False)
+    """Rows per forward pass when scoring and generating; does not change the results."""
+    general_file: str | None = setting(None, "Exam", "FILE", changes_training=False)
+    """Text for measuring forgetting; never trained on. Default: built-in sample."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings(FieldSettings):
-    """Which rows a run reads, and how many of them a step takes."""
+    """The data of a run, and how many rows a step takes."""
 
-    data: tyro.conf.Positional[tuple[str, ...]] = setting(
-        ("train.jsonl",), "Data", changes_training=False
+    data: tuple[str, ...] = setting(
+        ("train.jsonl",), "Data", "FILE", changes_training=False, positional=True
     )
-    """Training files: JSON lines, a JSON array, CSV, TSV or Parquet; or hub:owner/name:split."""
-    model_name_or_path: ModelName = setting(BUILTIN_MODEL, "Model")
+    """Training files: JSON Lines, a JSON array, CSV, TSV or Parquet; or a dataset on the Hugging
+    Face hub, as hub:owner/name:split."""
+    model_name_or_path: str = setting(BUILTIN_MODEL, "Model", "MODEL", alias="model")
     """Base model: builtin, a folder, or a name on the Hugging Face hub."""
-    eval_file: str | None = setting(None, "Data", changes_training=False)
-    """Exam file; absent: exam.jsonl beside train.jsonl, else a part of the training file."""
+    eval_file: str | None = setting(None, "Data", "FILE", changes_training=False)
+    """Exam file. Default: exam.jsonl next to train.jsonl, else a part of the training file."""
     eval_fraction: Annotated[float, Interval(ge=0, le=0.4)] = setting(0.1, "Data")
-    """Share of the training rows held out for validation, and again for an exam without a file."""
+    """Share of the training rows held out for validation, and the same share again for the exam
+    if there is no exam file."""
     max_length: Count = setting(1024, "Data")
-    """Longest row in tokens; a longer one loses the middle of its prompt, never of its answer."""
+    """Longest row, in tokens; a longer one loses the middle of its prompt, never part of its
+    answer."""
     completion_only_loss: bool = setting(True, "Training")
-    """Train on the answer only, not on the prompt."""
+    """Train on the answers only, not on the prompts."""
     per_device_train_batch_size: Count = setting(16, "Training")
     """Rows per forward and backward pass."""
     gradient_accumulation_steps: Count = setting(1, "Training")
@@ -132,113 +156,120 @@ class DataSettings(FieldSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckSettings(CommonSettings, DataSettings):
-    """Read data the way training will, and report every fault with its file and line."""
+    """Settings of `fte check`."""
 
     show: CountOrZero = setting(0, "Output")
     """Print this many records as the model will see them."""
     json: bool = setting(False, "Output")
-    """Print everything as JSON, for programs."""
-    fix: str | None = setting(None, "Output")
-    """Write a copy without broken records and exact duplicates here (JSON lines)."""
+    """Print the result as JSON, for programs."""
+    fix: str | None = setting(None, "Output", "FILE")
+    """Write a copy without broken records and exact duplicates, as JSON Lines. Default: no copy."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings(RunSettings, DataSettings, ExamSettings):
-    """Fine-tune a model on a file of instructions with LoRA, then examine it against its base."""
+    """Settings of `fte train`."""
 
-    output_dir: str = setting("output", "Run", changes_training=False)
+    output_dir: str = setting("output", "Output", "FOLDER", changes_training=False)
     """Folder for the adapter, the exam, the report and the checkpoints."""
     skip_bad_rows: bool = setting(False, "Data", changes_training=False)
-    """Leave out records with errors and go on; without it they end the run before it starts."""
+    """Skip records with errors; otherwise they stop the run before it starts."""
     lora_r: Count = setting(16, "LoRA")
     """Rank of the adapter."""
     lora_alpha: Count = setting(32, "LoRA")
-    """Scale of the adapter; the update is multiplied by alpha / r."""
+    """Scale of the adapter: its update is multiplied by alpha / r."""
     lora_dropout: Share = setting(0.0, "LoRA")
-    """Dropout before the adapter during training."""
-    lora_target_modules: tuple[str, ...] = setting(("all-linear",), "LoRA")
+    """Dropout on the adapter's input during training."""
+    lora_target_modules: tuple[str, ...] = setting(("all-linear",), "LoRA", "NAME")
     """Modules that get an adapter: all-linear, or names such as q_proj v_proj."""
     num_train_epochs: Positive | Auto = setting("auto", "Training")
-    """Passes over the training rows; auto by model size, printed when the run starts."""
+    """Passes over the training rows. auto: by the size of the model and the data, printed when the
+    run starts."""
     max_steps: Count | None = setting(None, "Training")
-    """Optimizer steps; when given it overrides the epochs."""
+    """Optimizer steps; overrides --num_train_epochs. Default: as many as the epochs take."""
     learning_rate: Positive | Auto = setting("auto", "Training")
-    """Peak learning rate; auto by model size, printed when the run starts."""
-    lr_scheduler_type: Scheduler = setting("cosine", "Training")
-    """How the learning rate falls."""
+    """Peak learning rate. auto: by the size of the model, printed when the run starts."""
+    lr_scheduler_type: Scheduler = setting("cosine", "Training", "SCHEDULE")
+    """How the learning rate changes after the warm-up."""
     warmup_ratio: Share = setting(0.03, "Training")
-    """Share of the steps during which the learning rate rises."""
+    """Share of the steps over which the learning rate rises to its peak."""
     weight_decay: Annotated[float, Interval(ge=0, lt=math.inf)] = setting(0.0, "Training")
     """Weight decay of AdamW."""
     max_grad_norm: Positive = setting(1.0, "Training")
-    """Gradients are scaled down to this norm."""
-    gradient_checkpointing: bool | Auto = setting("auto", "Training")
-    """Recompute activations in the backward pass: slower; auto: only where memory is short."""
-    fast_path: tuple[FastPiece | Literal["all", "none"], ...] = setting(("all",), "Training")
-    """Faster computations with the same results: all, none, or some of their names."""
-    micro_batch_tokens: Count | Auto = setting("auto", "Training")
-    """Most tokens computed at once with the fast path's rows; auto: 2048, less where memory is
-    short; it changes no result."""
-    save_steps: Count | Auto = setting("auto", "Run")
-    """Steps between validations, each with a checkpoint; auto: up to ten times in a run."""
-    save_total_limit: Annotated[int, Ge(2)] = setting(2, "Run", changes_training=False)
-    """Checkpoints kept, two at least, so that one is left if the newest is damaged."""
-    logging_steps: Count = setting(5, "Run", changes_training=False)
+    """Clip gradients to this norm."""
+    gradient_checkpointing: bool | Auto = setting("auto", "Speed and memory")
+    """Recompute activations in the backward pass: slower, but needs less memory. auto: only where
+    memory is short."""
+    fast_path: tuple[FastPiece | Literal["all", "none"], ...] = setting(
+        ("all",), "Speed and memory", "PART"
+    )
+    """Faster computations with the same results: all of them, none, or the ones named."""
+    micro_batch_tokens: Count | Auto = setting("auto", "Speed and memory")
+    """Most tokens computed at once on the fast path; does not change the results. auto: 2048, or
+    less where memory is short."""
+    save_steps: Count | Auto = setting("auto", "Checkpoints")
+    """Steps between validations, each with a checkpoint. auto: up to ten times per run."""
+    save_total_limit: Annotated[int, Ge(2)] = setting(2, "Checkpoints", changes_training=False)
+    """Checkpoints to keep: at least two, so that one is left if the newest is damaged."""
+    logging_steps: Count = setting(5, "Output", changes_training=False)
     """Steps between two lines of metrics.jsonl."""
     load_best_model_at_end: bool = setting(True, "Training")
-    """Keep the step with the lowest validation loss, not the last."""
+    """Keep the step with the lowest validation loss instead of the last one."""
     early_stopping_patience: Count | None = setting(3, "Training")
-    """Stop after this many validations without a better one; None: never."""
-    report_to: tuple[Tracker, ...] = setting((), "Run", changes_training=False)
-    """Trackers that get the metrics too; each must be installed."""
-    resume_from_checkpoint: str | None = setting(None, "Run", changes_training=False)
-    """Go on from a checkpoint: latest, or its folder."""
-    fork: str | None = setting(None, "Run")
-    """Start a new run from the weights of this checkpoint or adapter folder."""
-    overwrite_output_dir: bool = setting(False, "Run", changes_training=False)
-    """Start again where an unfinished run lies, and remove that one."""
+    """Stop after this many validations without improvement. None: never."""
+    report_to: tuple[Tracker, ...] = setting((), "Output", "TRACKER", changes_training=False)
+    """Also send the metrics to these trackers; each must be installed."""
+    resume_from_checkpoint: str | None = setting(
+        None, "Checkpoints", "CHECKPOINT", changes_training=False
+    )
+    """Continue a run from a checkpoint: latest, or a checkpoint's folder. Default: a new run."""
+    fork: str | None = setting(None, "Checkpoints", "FOLDER")
+    """Start a new run from the weights of this checkpoint or adapter folder. Default: a new
+    adapter."""
+    overwrite_output_dir: bool = setting(False, "Output", changes_training=False)
+    """Replace an unfinished run in the output folder."""
     fail_if_worse: bool = setting(False, "Exam", changes_training=False)
-    """Exit with 7 when the exam finds the tuned model worse."""
+    """Exit with code 7 if the exam finds the tuned model worse."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExamCommandSettings(RunSettings, FieldSettings, ExamSettings):
-    """Examine an adapter against its base on held-out examples."""
+    """Settings of `fte exam`."""
 
-    data: tyro.conf.Positional[str] = setting("exam.jsonl", "Data", changes_training=False)
-    """Exam file, of any form that fte check reads."""
-    adapter_name_or_path: AdapterPath = setting("output", "Model")
+    data: str = setting("exam.jsonl", "Data", "FILE", changes_training=False, positional=True)
+    """Exam file, in any format that fte check reads."""
+    adapter_name_or_path: str = setting("output", "Model", "FOLDER", alias="adapter")
     """Folder of the adapter."""
-    model_name_or_path: OriginalModelName = setting(None, "Model")
-    """Base model; absent: the one the adapter was trained on."""
-    output_file: str | None = setting(None, "Output")
-    """Where to write exam.json; absent: nowhere."""
+    model_name_or_path: str | None = setting(None, "Model", "MODEL", alias="model")
+    """Base model. Default: the one the adapter was trained on."""
+    output_file: str | None = setting(None, "Output", "FILE")
+    """Write exam.json to this path. Default: not written."""
     fail_if_worse: bool = setting(False, "Exam", changes_training=False)
-    """Exit with 7 when the exam finds the tuned model worse."""
+    """Exit with code 7 if the exam finds the tuned model worse."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompareSettings(RunSettings, FieldSettings):
-    """Show the answers of base and tuned model side by side."""
+    """Settings of `fte compare`."""
 
-    prompt: tyro.conf.Positional[tuple[str, ...]] = setting((), "Prompts")
-    """Questions to ask; without any and without --prompts they are asked for."""
-    prompts: str | None = setting(None, "Prompts")
-    """File of questions, of any form that fte check reads; where it has references, answers are
-    scored by them."""
-    html: str | None = setting(None, "Output")
-    """Write the comparison to this file too, as a page of its own."""
-    adapter_name_or_path: AdapterPath = setting("output", "Model")
+    prompt: tuple[str, ...] = setting((), "Prompts", "QUESTION", positional=True)
+    """Questions to ask. Default: asked for interactively, unless --prompts is given."""
+    prompts: str | None = setting(None, "Prompts", "FILE")
+    """File of questions, in any format that fte check reads; answers are scored against its
+    references, if it has any."""
+    html: str | None = setting(None, "Output", "FILE")
+    """Also write the comparison as an HTML page. Default: not written."""
+    adapter_name_or_path: str = setting("output", "Model", "FOLDER", alias="adapter")
     """Folder of the adapter."""
-    model_name_or_path: OriginalModelName = setting(None, "Model")
-    """Base model; absent: the one the adapter was trained on."""
+    model_name_or_path: str | None = setting(None, "Model", "MODEL", alias="model")
+    """Base model. Default: the one the adapter was trained on."""
     max_new_tokens: Count = setting(80, "Generation", changes_training=False)
-    """Longest answer to generate."""
+    """Longest answer to generate, in tokens."""
     do_sample: bool = setting(False, "Generation")
-    """Draw answers at random instead of taking the likeliest token."""
+    """Sample the answers instead of always taking the most likely token."""
     temperature: Positive = setting(1.0, "Generation")
-    """Spread of the draw; needs --do_sample True."""
+    """Sampling temperature: higher is more varied. Needs --do_sample."""
     top_p: Annotated[float, Interval(gt=0, le=1)] = setting(1.0, "Generation")
-    """Draw from the likeliest tokens that hold this share; needs --do_sample True."""
-    eval_batch_size: Count = setting(16, "Generation", changes_training=False)
-    """Prompts per forward pass; it changes no greedy answer."""
+    """Sample from the most likely tokens that together have this probability. Needs --do_sample."""
+    eval_batch_size: Count = setting(16, "Speed and memory", changes_training=False)
+    """Prompts per forward pass; does not change greedy answers."""

@@ -241,10 +241,10 @@ def test_show_of_a_record_that_cannot_be_trained(check: Check, models: Models) -
             ["d.jsonl", "--shwo", "1"],
             "unknown flag --shwo. Did you mean --show? See fte check --help.",
         ),
-        (["d.jsonl", "--lora_r", "4"], "unknown flag --lora_r. See fte check --help."),
+        (["d.jsonl", "--lora_r", "4"], "unknown flag --lora_r. It belongs to fte train."),
         (
             ["d.jsonl", "--show", "-1"],
-            "--show: input should be greater than or equal to 0, not -1.",
+            "--show: expected an integer of at least 0, got -1.",
         ),
         (
             ["d.jsonl", "--model", "./gone"],

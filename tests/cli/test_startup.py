@@ -9,6 +9,7 @@ from importlib.util import find_spec
 
 import pytest
 
+from finetuning_exam.cli.registry import COMMANDS
 from finetuning_exam.cli.startup import LIBRARIES_MAP, prepare_process
 
 
@@ -18,7 +19,7 @@ def test_the_users_own_environment_wins(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "true")
     monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "0")
     monkeypatch.setenv("MALLOC_ARENA_MAX", "2")
-    prepare_process("train")
+    prepare_process(COMMANDS["train"])
     assert os.environ["GOMP_SPINCOUNT"] == "7"
     assert os.environ["TOKENIZERS_PARALLELISM"] == "true"
     assert os.environ["HF_HUB_DISABLE_TELEMETRY"] == "1"
@@ -28,8 +29,8 @@ def test_the_users_own_environment_wins(monkeypatch: pytest.MonkeyPatch) -> None
     sys.platform != "linux" or find_spec("nvidia") is None, reason="needs torch's CUDA libraries"
 )
 @pytest.mark.parametrize(("command", "code"), [("train", 2), ("check", 0)])
-def test_a_limit_on_addresses_that_no_library_fits_under_is_told(command: str, code: int) -> None:
-    """Under a `ulimit -v` in which the libraries hang or abort, the hint is said at once; the check
+def test_a_limit_on_addresses_below_the_libraries_is_an_error(command: str, code: int) -> None:
+    """Under a `ulimit -v` in which the libraries hang or abort, the error comes at once; the check
     needs none of them.
     """
     from resource import RLIMIT_AS, setrlimit

@@ -1,39 +1,22 @@
-"""Flags and YAML files become settings; every mistake names the flag and its hint."""
+"""Flags and YAML files become settings; every mistake names the flag, or the file and its key."""
 
 from __future__ import annotations
 
-import contextlib
-import io
 import re
 import shlex
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
-from difflib import get_close_matches
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar, get_args, get_type_hints
+from typing import Generic, TypeVar, cast
 
-import tyro
-
+from finetuning_exam.cli.flags import Flag, alternatives, expected, flags_of, full_name, value_of
+from finetuning_exam.cli.names import answer_for, guess_for, name_elsewhere
+from finetuning_exam.cli.registry import COMMANDS
 from finetuning_exam.errors import UsageError
-from finetuning_exam.settings import (
-    SHORT_NAMES,
-    CheckSettings,
-    CommonSettings,
-    CompareSettings,
-    ExamCommandSettings,
-    TrainSettings,
-)
+from finetuning_exam.settings import CommonSettings
 
 Settings = TypeVar("Settings", bound=CommonSettings)
-
-KINDS: dict[str, type[CommonSettings]] = {
-    "check": CheckSettings,
-    "train": TrainSettings,
-    "exam": ExamCommandSettings,
-    "compare": CompareSettings,
-}
-"""The settings of each command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,176 +29,169 @@ class Parsed(Generic[Settings]):
 
 
 def parse(kind: type[Settings], command: str, arguments: Sequence[str]) -> Parsed[Settings]:
-    """Settings of one command from its arguments and from the YAML file they name.
+    """Read the settings of one command from its arguments and from the YAML file they name.
 
     Raises:
-        UsageError: an unknown flag or key (with the nearest name), or a value of the wrong kind.
-        SystemExit: after printing the help that was asked for.
+        UsageError: an unknown flag or key, or a value that the setting cannot have.
     """
-    command_line = shlex.join(["fte", command, *arguments])
-    settings = _from_flags(kind, command, arguments, kind())
-    if settings.config is None:
-        return Parsed(_validated(kind, _values(settings), "--"), (), command_line)
-    defaults, unused = _from_yaml(kind, settings.config)
-    settings = _from_flags(kind, command, arguments, defaults)
-    return Parsed(_validated(kind, _values(settings), "--"), unused, command_line)
+    flags = flags_of(kind)
+    values: dict[str, object] = {}
+    for name, words in _sort_words(flags, command, arguments).items():
+        flag = flags[name]
+        where = flag.metavar if flag.is_positional else f"--{name}"
+        values[name] = value_of(flag, words if flag.is_list else words[-1], where)
+    unused: tuple[str, ...] = ()
+    if values.get("config") is not None:
+        in_file, unused = _read_yaml(flags, str(values["config"]))
+        values = {**in_file, **values}
+    settings = cast("Callable[..., Settings]", kind)(**values)
+    return Parsed(settings, unused, shlex.join(["fte", command, *arguments]))
 
 
-def _from_flags(
-    kind: type[Settings], command: str, arguments: Sequence[str], default: Settings
-) -> Settings:
-    words = _with_bare_booleans(kind, arguments)
-    if {"-h", "--help"} & set(words):
-        tyro.cli(kind, prog=f"fte {command}", args=words, default=default, use_underscores=True)
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            settings, unknown = tyro.cli(
-                kind,
-                prog=f"fte {command}",
-                args=words,
-                default=default,
-                use_underscores=True,
-                return_unknown_args=True,
-            )
-    except SystemExit:
-        raise UsageError(_fault_in(said.getvalue()), f"See fte {command} --help.") from None
-    if unknown:
-        flag = next((word for word in unknown if word.startswith("-")), unknown[0])
-        raise UsageError(_unknown_flag(flag, kind), f"See fte {command} --help.")
-    return settings
+def asks_for_help(arguments: Sequence[str]) -> bool:
+    """Return whether `--help` or `-h` is among the flags."""
+    flags = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    return "--help" in flags or "-h" in flags
 
 
-def _with_bare_booleans(kind: type[CommonSettings], arguments: Sequence[str]) -> list[str]:
-    """Flags with `True` or `false` after them, as Transformers writes them, as tyro reads them.
+def _sort_words(
+    flags: Mapping[str, Flag], command: str, arguments: Sequence[str]
+) -> dict[str, list[str]]:
+    """Sort the words of a command line by the settings they belong to.
 
-    Where a setting may be `auto` too, tyro wants a value, capitalized.
+    A repeated flag adds to its list; the last of several single values counts. Everything after a
+    bare `--` is an argument.
     """
-    hints = get_type_hints(kind)
-    booleans = {name for name, hint in hints.items() if hint is bool}
-    with_auto = {name for name, hint in hints.items() if bool in get_args(hint)}
-    words: list[str] = []
-    rest = list(arguments)
+    given: dict[str, list[str]] = {}
+    positional: list[str] = []
+    rest = deque(arguments)
     while rest:
-        flag, equals, value = rest.pop(0).partition("=")
-        name = flag.removeprefix("--").replace("-", "_")
-        if flag.startswith("--") and name in booleans:
-            if not equals and rest and rest[0].lower() in ("true", "false"):
-                value = rest.pop(0)
-            words.append(f"--no_{name}" if value.lower() == "false" else f"--{name}")
-            if equals and value.lower() not in ("true", "false"):
-                raise UsageError(f"--{name}: {value!r} is not true or false.")
-        elif flag.startswith("--") and name in with_auto:
-            if not equals:
-                is_given = rest and rest[0].lower() in ("true", "false", "auto")
-                value = rest.pop(0) if is_given else "true"
-            is_boolean = value.lower() in ("true", "false")
-            words += [f"--{name}", value.capitalize() if is_boolean else value]
-        elif flag.startswith("--no") and name.removeprefix("no_") in with_auto:
-            words += [f"--{name.removeprefix('no_')}", "False"]
+        word = rest.popleft()
+        if word == "--":
+            positional += rest
+            break
+        if _is_flag(word):
+            flag, values = _read_flag(flags, command, word, rest)
+            given.setdefault(flag.name, []).extend(values)
         else:
-            words.append(f"{flag}{equals}{value}")
-    return words
+            positional.append(word)
+    for flag in flags.values():
+        if flag.is_positional and positional:
+            if len(positional) > 1 and not flag.is_list:
+                raise UsageError(f"unexpected argument {positional[1]!r}.", _see_help(command))
+            given[flag.name] = positional
+    return given
 
 
-def _from_yaml(kind: type[Settings], path: str) -> tuple[Settings, tuple[str, ...]]:
-    """Settings from a YAML file, and which of its keys only other commands know."""
+def _is_flag(word: str) -> bool:
+    """Return whether a word is meant as a flag: not a negative number, nor `- such a question`."""
+    return word.startswith("-") and not re.match(r"-$|-[\d.]|[^=]*\s", word)
+
+
+def _read_flag(
+    flags: Mapping[str, Flag], command: str, word: str, rest: deque[str]
+) -> tuple[Flag, list[str]]:
+    """Read one flag, and take its values from the words after it.
+
+    A boolean stands alone, before true or false (or auto, where it has that), or after `no_`.
+    """
+    written, equals, value = word.partition("=")
+    name = full_name(flags, written.removeprefix("--")) if written.startswith("--") else ""
+    flag = flags.get(name)
+    if flag is not None and not flag.is_positional:
+        return flag, [value] if equals else _take_values(flag, rest)
+    negated = flags.get(name.removeprefix("no_"))
+    if name.startswith("no_") and negated is not None and negated.is_boolean:
+        if equals:
+            raise UsageError(f"{written}: takes no value.", f"Use --{negated.name} {value}.")
+        return negated, ["false"]
+    raise _unknown_flag(flags, command, written)
+
+
+def _take_values(flag: Flag, rest: deque[str]) -> list[str]:
+    if flag.is_boolean:
+        is_value = bool(rest) and rest[0].lower() in alternatives(flag.type, {})
+        return [rest.popleft()] if is_value else ["true"]
+    values: list[str] = []
+    while rest and not _is_flag(rest[0]) and (flag.is_list or not values):
+        values.append(rest.popleft())
+    if not values:
+        wanted = expected(flag.type, text=flag.metavar or "text")
+        raise UsageError(f"--{flag.name}: expected {wanted}, got no value.")
+    return values
+
+
+def _unknown_flag(flags: Mapping[str, Flag], command: str, written: str) -> UsageError:
+    name = written.lstrip("-").replace("-", "_")
+    names = _flag_names(flags)
+    here = flags.get(name_elsewhere(name))
+    having = [it.name for it in COMMANDS.values() if name in _flag_names(flags_of(it.settings))]
+    if here is not None and here.is_positional:
+        answer = f"Give it without a flag: fte {command} {here.metavar}."
+    elif having and name not in names:
+        answer = f"It belongs to {' and '.join(f'fte {it}' for it in having)}."
+    else:
+        answer = answer_for(name, names, "--")
+    guess = f"{guess_for(name, names, '--')} {_see_help(command)}".strip()
+    return UsageError(f"unknown flag {written}.", answer or guess)
+
+
+def _flag_names(flags: Mapping[str, Flag]) -> list[str]:
+    """Return the names after `--`, with aliases and negated booleans."""
+    named = [flag for flag in flags.values() if not flag.is_positional]
+    negated = [f"no_{flag.name}" for flag in named if flag.is_boolean]
+    return [*(flag.name for flag in named), *(it.alias for it in named if it.alias), *negated]
+
+
+def _see_help(command: str) -> str:
+    return f"See fte {command} --help."
+
+
+def _read_yaml(flags: Mapping[str, Flag], path: str) -> tuple[dict[str, object], tuple[str, ...]]:
+    """Read settings from a YAML file; also return its keys that only other commands know."""
+    known = {
+        name: flag
+        for command in COMMANDS.values()
+        for name, flag in flags_of(command.settings).items()
+        if name != "config"
+    }
+    aliases = [flag.alias for flag in known.values() if flag.alias]
+    content, keys = _load_yaml(path)
+    values: dict[str, object] = {}
+    unused: list[str] = []
+    for key, value in content.items():
+        name = full_name(known, key)
+        if name not in known:
+            names = [*known, *aliases]
+            hint = answer_for(name, names) or guess_for(name, names)
+            raise UsageError(f"{path}: unknown setting {key!r}.", hint)
+        if name in flags:
+            values[name] = value_of(flags[name], value, f"{path}: {name}")
+        else:
+            unused.append(name)
+    for name, times in Counter(full_name(known, key) for key in keys).items():
+        if times > 1:
+            raise UsageError(f"{path}: {name}: given {times} times.", "Keep one of them.")
+    return values, tuple(unused)
+
+
+def _load_yaml(path: str) -> tuple[dict[str, object], list[str]]:
+    """Read a YAML mapping; also return its keys as written (the loader drops repeated ones)."""
     import yaml
 
     try:
         text = Path(path).read_text(encoding="utf-8")
         content = yaml.safe_load(text)
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
     except OSError as error:
         raise UsageError(f"--config {path}: cannot be read ({error.strerror}).") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"--config {path}: not valid YAML ({reason}).") from error
-    if not isinstance(content, dict):
-        raise UsageError(f"--config {path}: holds no settings.", "Write one `name: value` a line.")
-    known = {field.name for settings in KINDS.values() for field in fields(settings)} - {"config"}
-    own = {field.name for field in fields(kind)}
-    lists = {field.name for field in fields(kind) if isinstance(field.default, tuple)}
-    values: dict[str, object] = {}
-    unused: list[str] = []
-    twice = [name for name, times in Counter(_yaml_names(text)).items() if times > 1]
-    if twice:
-        raise UsageError(f"{path}: the setting {twice[0]!r} occurs twice.")
-    for key, value in content.items():
-        name = _full_name(str(key))
-        if name not in known:
-            raise UsageError(f"{path}: unknown setting {str(key)!r}.{_did_you_mean(name, known)}")
-        if name in own:
-            values[name] = _as_tuple(value) if name in lists else value
-        else:
-            unused.append(name)
-    return _validated(kind, values, f"{path}: "), tuple(unused)
-
-
-def _validated(kind: type[Settings], values: dict[str, object], prefix: str) -> Settings:
-    """Settings of which pydantic finds every value of its kind and in its range."""
-    from pydantic import TypeAdapter, ValidationError
-
-    hints = get_type_hints(kind)
-    for name in (name for name, value in values.items() if isinstance(value, bool)):
-        if bool not in (hints[name], *get_args(hints[name])):  # pydantic would take true for 1
-            raise UsageError(f"{prefix}{name}: true or false is no value for it.")
-    try:
-        return TypeAdapter(kind).validate_python(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        setting = first["loc"][0] if first["loc"] else ""
-        told = first["msg"][:1].lower() + first["msg"][1:]
-        raise UsageError(f"{prefix}{setting}: {told}, not {first['input']!r}.") from None
-
-
-def _yaml_names(text: str) -> list[str]:
-    """The settings a YAML mapping names, those that occur twice too (the parser drops one)."""
-    import yaml
-
-    node = yaml.compose(text, Loader=yaml.SafeLoader)
-    if not isinstance(node, yaml.MappingNode):
-        return []
-    return [_full_name(str(key.value)) for key, _ in node.value]
-
-
-def _full_name(key: str) -> str:
-    return SHORT_NAMES.get(key, key.replace("-", "_"))
-
-
-def _as_tuple(value: object) -> object:
-    """A YAML list, or a single text that stands for a list of one."""
-    if isinstance(value, str):
-        return (value,)
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _values(settings: CommonSettings) -> dict[str, object]:
-    return {field.name: getattr(settings, field.name) for field in fields(settings)}
-
-
-def _unknown_flag(flag: str, kind: type[CommonSettings]) -> str:
-    if not flag.startswith("-"):
-        return f"unexpected argument {flag!r}."
-    name = flag.lstrip("-").split("=")[0].replace("-", "_")
-    names = [field.name for field in fields(kind)]
-    names += [short for short, long in SHORT_NAMES.items() if long in names]
-    return f"unknown flag {flag}.{_did_you_mean(name, names, '--')}"
-
-
-def _did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
-    found = get_close_matches(name, list(known), n=1)
-    return f" Did you mean {prefix}{found[0]}?" if found else ""
-
-
-def _fault_in(boxed: str) -> str:
-    """The fault in tyro's box as one line, such as `--seed: 'x' is not INT.`."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", boxed)
-    text = " ".join(line.strip("│╭╰─╮╯|+ ") for line in plain.splitlines())
-    flag = re.search(r"Error parsing (--\w+)", text)
-    value = re.search(r"instantiated from \['(.*?)'\]|: '(.*?)'(?: |$)", text)
-    kind = re.search(r"Argument helptext:\s+--\w+ (\S+) ", text)
-    if flag and value and kind:
-        wanted = kind[1].replace("{", "").replace("}", "").replace("|", " or ")
-        return f"{flag[1]}: {(value[1] or value[2])!r} is not {wanted}."
-    told = re.search(r"(?:Missing argument|Invalid choice)[\W_]+(\w.*?)[\s─-]*For full", text)
-    return (told[1] if told else text).strip()
+    if not isinstance(content, dict) or not isinstance(node, yaml.MappingNode):
+        raise UsageError(
+            f"--config {path}: holds no settings.", "Write one `name: value` per line."
+        )
+    return {str(key): value for key, value in content.items()}, [
+        str(key.value) for key, _ in node.value
+    ]

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from finetuning_exam.cli.arguments import Parsed
 from finetuning_exam.cli.console import print_line
+from finetuning_exam.cli.registry import command_prefix
 from finetuning_exam.data.check import Check
 from finetuning_exam.durable import Json
 from finetuning_exam.errors import AdapterError, StoppedError, UsageError, is_out_of_memory
@@ -74,8 +75,9 @@ def print_stopping() -> None:
 
 
 def resume_command(command: str) -> str:
-    """The command that goes on with a run."""
-    return f"uv run {command_without_resume(command)} --resume_from_checkpoint latest"
+    """The command that goes on with a run, as the user would type it."""
+    again = command_without_resume(command).removeprefix("fte")
+    return f"{command_prefix()}{again} --resume_from_checkpoint latest"
 
 
 def command_without_resume(command: str) -> str:

@@ -1,4 +1,4 @@
-"""What must be set in the process before a library of the hub or torch is imported."""
+"""Process settings that must be in place before torch or the hub's library is imported."""
 
 from __future__ import annotations
 
@@ -9,45 +9,46 @@ import sys
 import warnings
 from importlib.util import find_spec
 
+from finetuning_exam.cli.registry import Command
 from finetuning_exam.errors import UsageError
 from finetuning_exam.heap import keep_freed_memory
 
 LIBRARIES_MAP = 5 * 10**9
-"""Bytes of addresses that PyTorch with its libraries for CUDA, and what else is imported, take
-before a model is loaded. A fifth of them is memory.
+"""Bytes of address space that PyTorch, its CUDA libraries and the other imports take before a model
+is loaded. A fifth of it is memory.
 """
 
 
-def prepare_process(command: str) -> None:
-    """Settle streams, environment variables, memory and warnings for a command."""
+def prepare_process(command: Command) -> None:
+    """Set up streams, environment variables, memory and warnings for a command."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a character it cannot show is no reason to end
+        if isinstance(stream, io.TextIOWrapper):  # escape characters that it cannot show
             stream.reconfigure(errors="backslashreplace")
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    # Its threads do not go with the processes that torch may fork; the check has no torch.
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true" if command == "check" else "false")
+    # Its threads do not survive a fork, and torch may fork; the check has no torch.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false" if command.uses_torch else "true")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    # Threads that spin for long while they wait bring a shared machine to a crawl.
+    # Threads that spin while they wait slow a shared machine to a crawl.
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     # One kernel per shape and operation is kept, at 1 to 2 MB each; by default 1,024 of them.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
-    if command != "check":
+    if command.uses_torch:
         check_address_space()
         keep_freed_memory()
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of its font cache
-    # Notices from one library to another, which a user can do nothing about.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it reports its font cache
+    # Notices between libraries that a user can do nothing about.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft)\b")
 
 
 def check_address_space() -> None:
-    """See that the libraries can be loaded under the limit on addresses (`ulimit -v`).
+    """Check that the libraries fit under the limit on address space (`ulimit -v`).
 
-    Where they cannot, some end without a word and others never come back.
+    Under a lower limit, some exit without a message and others hang.
 
     Raises:
-        UsageError: the limit is below what they take.
+        UsageError: the limit is too low.
     """
     if sys.platform != "linux" or find_spec("nvidia") is None:
         return
@@ -56,8 +57,8 @@ def check_address_space() -> None:
     limit, _ = getrlimit(RLIMIT_AS)
     if limit != RLIM_INFINITY and limit < LIBRARIES_MAP:
         raise UsageError(
-            f"a process may use {limit / 1e9:.1f} GB of addresses here (ulimit -v), and the "
-            f"libraries take {LIBRARIES_MAP / 1e9:.0f} GB before a model is loaded.",
-            "Lift it with: ulimit -v unlimited. A cgroup limits memory itself, and fte train "
-            "keeps to what it leaves.",
+            f"the address space is limited to {limit / 1e9:.1f} GB (ulimit -v), but the libraries "
+            f"need {LIBRARIES_MAP / 1e9:.0f} GB before a model is loaded.",
+            "Lift the limit with: ulimit -v unlimited. To limit memory, use a cgroup; fte train "
+            "respects it.",
         )

@@ -24,6 +24,7 @@ from finetuning_exam.cli.console import (
     print_unused_keys,
 )
 from finetuning_exam.cli.progress import ProgressView
+from finetuning_exam.cli.registry import command_prefix, is_under_uv
 from finetuning_exam.cli.resume import (
     LESS_IN_EXAM,
     LESS_IN_TRAINING,
@@ -114,7 +115,8 @@ def _check_trackers(settings: TrainSettings) -> None:
     missing = [name for name in settings.report_to if find_spec(name) is None]
     if missing:
         raise UsageError(
-            f"--report_to {missing[0]}: not installed.", f"Install it: uv pip install {missing[0]}"
+            f"--report_to {missing[0]}: not installed.",
+            f"Install it: {'uv pip' if is_under_uv() else 'pip'} install {missing[0]}",
         )
 
 
@@ -285,6 +287,5 @@ def _print_end(console: Console, exam: Exam, folder: Path) -> None:
     console.print()
     console.print(exam_summary(exam))
     print_line(console, f"Adapter, exam.json and report.html are in {folder}.")
-    print_line(
-        console, f'Try it: uv run fte compare --adapter {shlex.quote(str(folder))} "your question"'
-    )
+    adapter = shlex.quote(str(folder))
+    print_line(console, f'Try it: {command_prefix()} compare --adapter {adapter} "your question"')
