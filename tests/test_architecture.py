@@ -24,14 +24,16 @@ LAYERS = {
     "durable": 0,
     "heap": 0,
     "settings": 0,
+    "setting_values": 0,
     "data": 1,
     "model": 2,
     "objectives": 3,
     "evaluation": 3,
     "training": 4,
     "report": 5,
-    "cli": 6,
-    "__main__": 7,
+    "api": 6,
+    "cli": 7,
+    "__main__": 8,
 }
 """What stands lower is imported by what stands higher, never the other way round."""
 

@@ -25,7 +25,8 @@ from finetuning_exam.durable import write_text
 from finetuning_exam.errors import UsageError
 from finetuning_exam.model.folder import canonical_name, check_local_model, find_model_folder
 from finetuning_exam.report.data_check import Outlook
-from finetuning_exam.settings import CheckSettings, validated
+from finetuning_exam.setting_values import validated
+from finetuning_exam.settings import CheckSettings
 from finetuning_exam.training.plan import steps_per_epoch
 
 _OTHER_EXTENSIONS = (".csv", ".tsv", ".parquet", ".gz", ".zst", ".zstd")

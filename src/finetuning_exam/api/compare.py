@@ -14,7 +14,8 @@ from finetuning_exam.data.reading.read import read_sound_records
 from finetuning_exam.data.records import Example
 from finetuning_exam.durable import write_text
 from finetuning_exam.errors import UsageError
-from finetuning_exam.settings import CompareSettings, validated
+from finetuning_exam.setting_values import validated
+from finetuning_exam.settings import CompareSettings
 
 if TYPE_CHECKING:
     from finetuning_exam.model.generation.decoding import Decoding

@@ -18,7 +18,8 @@ from finetuning_exam.errors import DataError, UserError
 from finetuning_exam.evaluation.general import read_general_text
 from finetuning_exam.model.folder import Origin, adapter_origin
 from finetuning_exam.report.text import counted
-from finetuning_exam.settings import ExamCommandSettings, validated
+from finetuning_exam.setting_values import validated
+from finetuning_exam.settings import ExamCommandSettings
 
 if TYPE_CHECKING:
     from finetuning_exam.data.encoding.encode import Encoded, EncodedRows

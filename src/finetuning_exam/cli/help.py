@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, get_args
 from finetuning_exam.cli.registry import COMMANDS, EXIT_CODES, Command, command_prefix
 
 if TYPE_CHECKING:
-    from finetuning_exam.cli.flags import Flag
+    from finetuning_exam.setting_values import Flag
     from finetuning_exam.settings import CommonSettings
 
 TEXT_COLUMN = 32
@@ -46,7 +46,7 @@ def overview() -> str:
 
 def command_help(command: Command) -> str:
     """Return the purpose of a command, examples, and its flags by groups."""
-    from finetuning_exam.cli.flags import flags_of
+    from finetuning_exam.setting_values import flags_of
     from finetuning_exam.settings import Group
 
     prefix = command_prefix()
@@ -120,7 +120,7 @@ def _section(title: str, entries: Iterable[tuple[str, str]]) -> str:
 
 def _label(flag: Flag) -> str:
     """Return a flag's names and its value, such as `--seed INT`."""
-    from finetuning_exam.cli.flags import alternatives
+    from finetuning_exam.setting_values import alternatives
 
     words = alternatives(flag.type, {int: "INT", float: "FLOAT", str: "TEXT", NoneType: "None"})
     if flag.default is None:
@@ -138,7 +138,7 @@ def _label(flag: Flag) -> str:
 
 def _text(flag: Flag, text: str) -> str:
     """Add the choices that do not stand beside the flag, and the default, to a flag's text."""
-    from finetuning_exam.cli.flags import alternatives
+    from finetuning_exam.setting_values import alternatives
 
     words = alternatives(flag.type, {int: "", float: "", str: "", NoneType: ""})
     if flag.metavar and "" not in words:

@@ -7,10 +7,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from types import NoneType
-from typing import Annotated, Literal, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from finetuning_exam.errors import UsageError
 from finetuning_exam.settings import CommonSettings
+
+Settings = TypeVar("Settings", bound=CommonSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,18 @@ def value_of(flag: Flag, raw: object, where: str) -> object:
     if is_empty or not is_allowed:
         raise UsageError(f"{where}: expected {expected(flag.type)}, got {_shown(raw)}.")
     return value
+
+
+def validated(settings: Settings) -> Settings:
+    """Return settings that were made in Python, after checking every value as a flag's is.
+
+    Raises:
+        UsageError: a value is not of its setting's type, or out of its range.
+    """
+    for flag in flags_of(type(settings)).values():
+        value = getattr(settings, flag.name)
+        value_of(flag, list(value) if isinstance(value, tuple) else value, flag.name)
+    return settings
 
 
 def _without_words(flag: Flag, raw: object) -> object:
