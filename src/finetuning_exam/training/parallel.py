@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -38,6 +39,10 @@ class Process:
         result = effect() if self.is_main else None
         self.barrier()
         return result
+
+    def main_only(self, held: AbstractContextManager[None]) -> AbstractContextManager[None]:
+        """Return a context, such as a lock, that only the main process enters."""
+        return held if self.is_main else nullcontext()
 
 
 ALONE = Process()

@@ -1,0 +1,54 @@
+"""The command line that stands for a run: in run.json, on the model card, and in hints."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+from finetuning_exam.setting_values import flags_of
+from finetuning_exam.settings import TrainSettings
+
+RESUME = "resume_from_checkpoint"
+OVERWRITE = "overwrite_output_dir"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command line as `fte train …`, and what the user types instead of `fte`."""
+
+    line: str
+    prefix: str = "fte"
+
+    @property
+    def from_the_start(self) -> str:
+        """The command that repeats the run from its start, however often it was resumed."""
+        kept: list[str] = []
+        dropped = ""
+        for word in shlex.split(self.line):
+            is_value = not word.startswith("-")
+            if dropped and is_value and (dropped != OVERWRITE or word.lower() in ("true", "false")):
+                dropped = ""
+                continue
+            name = word.partition("=")[0].replace("-", "_").lstrip("_").removeprefix("no_")
+            dropped = name if name in (RESUME, OVERWRITE) and "=" not in word else ""
+            if name not in (RESUME, OVERWRITE):
+                kept.append(word)
+        return shlex.join(kept)
+
+    @property
+    def to_resume(self) -> str:
+        """The command that resumes the run, ready to be typed."""
+        arguments = self.from_the_start.removeprefix("fte ")
+        return f"{self.prefix} {arguments} --{RESUME} latest"
+
+
+def command_of(settings: TrainSettings) -> Command:
+    """Return the command line that has the same settings as a run started from Python."""
+    words = ["fte", "train", *settings.data]
+    for flag in flags_of(TrainSettings).values():
+        value = getattr(settings, flag.name)
+        if flag.is_positional or value == flag.default:
+            continue
+        values = [*map(str, value)] if isinstance(value, tuple) else [str(value)]
+        words += [f"--{flag.name}", *(values or ["None"])]
+    return Command(shlex.join(words))
