@@ -1,4 +1,4 @@
-"""`fte check` in this process, and files of sound and faulty records."""
+"""`fte check` run in this process, and files of valid and faulty records."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MISSING = "missing field 'output' (fields: 'instruction')."
 
 
 class Check:
-    """`fte check` in this process: its exit code, and what it says on both outputs."""
+    """`fte check` run in this process: its exit code, and both of its outputs."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self._capsys = capsys
@@ -37,7 +37,7 @@ class Check:
 
 
 def write_lines(name: str, *records: object) -> str:
-    """A file of lines: what is text stands there as it is."""
+    """Write a file of lines: strings as they are, other values as JSON."""
     lines = [it if isinstance(it, str) else json.dumps(it) for it in records]
     Path(name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return name

@@ -1,4 +1,4 @@
-"""Layouts of records, and what is found in a record or complained of it."""
+"""Layouts of records, and the examples or faults of a record."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Row = dict[str, object]
 def found_layout(
     *rows: Row, wanted: Format = "auto", prompt: str | None = None, answer: str | None = None
 ) -> Layout:
-    """Return the layout of rows that are all in one file."""
+    """Return the layout of records that are all in one file."""
     return find_layout(iter(rows), wanted, prompt, answer)
 
 
@@ -40,7 +40,7 @@ def one_example(row: Row, layout: Layout, *, answer_required: bool = True) -> Ex
 
 
 def complaint_about(row: Row, layout: Layout, *, answer_required: bool = True) -> tuple[Kind, str]:
-    """Return the kind and the text of the fault that a record has."""
+    """Return the kind and the text of a record's fault."""
     with pytest.raises(Fault) as caught:
         to_examples(row, layout, PLACE, answer_required=answer_required)
     return caught.value.kind, caught.value.detail

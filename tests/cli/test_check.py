@@ -1,4 +1,4 @@
-"""Specification of `fte check`: what it says, to people and to programs."""
+"""Specification of `fte check`: its output for people and for programs."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from finetuning_exam.data.reading.opening import PATH_HINT
 
 pytestmark = pytest.mark.usefixtures("folder")
 
-# What is said
+# What is output
 
 
-def test_sound_data_end_with_code_0(check: Check) -> None:
-    """Sources, findings, outlook and summary, one after the other; notes are no errors."""
+def test_valid_data_exits_with_code_0(check: Check) -> None:
+    """Sources, findings, outlook and summary come in this order; notes are not errors."""
     assert check(write_lines("d.jsonl", *SOUND)) == 0
     assert check.err == ""
     assert check.lines[:6] == [
@@ -44,8 +44,8 @@ def test_sound_data_end_with_code_0(check: Check) -> None:
     ]
 
 
-def test_errors_end_with_code_2(check: Check) -> None:
-    """Where a record has an error, everything is said all the same, on standard output."""
+def test_errors_exit_with_code_2(check: Check) -> None:
+    """If a record has an error, everything is still printed on standard output."""
     assert check(write_lines("d.jsonl", SOUND[0], BAD)) == 2
     assert check.err == ""
     assert f"  d.jsonl:2: {MISSING}" in check.lines
@@ -53,20 +53,20 @@ def test_errors_end_with_code_2(check: Check) -> None:
     assert check.lines[-2] == "1 error, 1 note."
 
 
-def test_warnings_end_with_code_0(check: Check) -> None:
+def test_warnings_exit_with_code_0(check: Check) -> None:
     """Duplicates are for the user to judge."""
     assert check(write_lines("d.jsonl", SOUND[0], SOUND[0])) == 0
     assert "  d.jsonl:2: same as d.jsonl:1." in check.lines
 
 
-def test_nothing_found_is_said(check: Check) -> None:
-    """Without findings the summary says so."""
+def test_the_summary_says_that_nothing_was_found(check: Check) -> None:
+    """Without findings there is a summary all the same."""
     assert check(str(write_rows(Path("d.jsonl"), rows(3)))) == 0
     assert check.lines[-2] == "No findings."
 
 
 def test_data_without_a_usable_record_has_no_outlook(check: Check) -> None:
-    """Where all records have errors they are told, and no figures of nothing."""
+    """If all records have errors, these are reported and there are no statistics."""
     assert check(write_lines("d.jsonl", BAD)) == 2
     assert check.lines == [
         "d.jsonl: 1 record (JSON lines, instruction → output)",
@@ -81,7 +81,7 @@ def test_data_without_a_usable_record_has_no_outlook(check: Check) -> None:
 
 
 def test_without_a_terminal_no_line_is_wrapped_or_padded(check: Check) -> None:
-    """Whatever the width is said to be, a path stands whole on its line."""
+    """A path is on one line, whatever the width of the console."""
     long = Path("a folder with a long name") / ("and one more " * 10).strip()
     long.mkdir(parents=True)
     path = write_lines(str(long / "d.jsonl"), *SOUND, SOUND[0], BAD)
@@ -92,7 +92,7 @@ def test_without_a_terminal_no_line_is_wrapped_or_padded(check: Check) -> None:
 
 
 def test_twenty_of_a_kind_are_shown_and_the_rest_counted(check: Check) -> None:
-    """A file full of faults of one kind shows twenty; the same fault again and again is a line."""
+    """A file full of faults of one kind shows twenty lines; identical faults share a line."""
     faulty = [json.dumps({"instruction": "a", "b" * n: "c"}) for n in range(1, 31)]
     assert check(write_lines("d.jsonl", SOUND[0], *faulty, *[BAD] * 995)) == 2
     assert sum("missing field 'output'" in line for line in check.lines) == 20
@@ -101,7 +101,7 @@ def test_twenty_of_a_kind_are_shown_and_the_rest_counted(check: Check) -> None:
 
 
 def test_hostile_characters_are_shown_escaped(check: Check) -> None:
-    """Names of files and fields, tags and texts do nothing to a terminal."""
+    """Names of files and fields, tags and texts cannot control a terminal."""
     hostile = "\x1b[2J\u202e\x9b\r\x07<script>"
     record = {"instruction": f"q {hostile}", "output": f"a {hostile}", "tag": hostile, hostile: 1}
     name = "\x1b[31m\u202e\td.jsonl"
@@ -112,7 +112,7 @@ def test_hostile_characters_are_shown_escaped(check: Check) -> None:
 
 
 def test_several_files_and_an_exam_file(check: Check) -> None:
-    """All files are said; the exam is of the exam file, without what was taught."""
+    """All files are listed; the exam uses the exam file, without questions that are trained on."""
     train = write_rows(Path("train.jsonl"), rows(10))
     more = Path("more.csv")
     more.write_text("instruction,output\nWho knows?,Nobody.\n", encoding="utf-8")
@@ -128,7 +128,7 @@ def test_several_files_and_an_exam_file(check: Check) -> None:
 
 
 def test_rows_that_are_left_out_are_not_counted_as_trained(check: Check) -> None:
-    """A record whose answer does not fit trains nothing: the split and the steps say so."""
+    """An example whose answer does not fit is not trained on, nor counted in split and steps."""
     long = {"instruction": "Say it.", "output": "word " * 200}
     flags = ("--max_length", "64", "--per_device_train_batch_size", "1")
     assert check(write_lines("d.jsonl", *SOUND[:2], long), *flags) == 0
@@ -138,7 +138,7 @@ def test_rows_that_are_left_out_are_not_counted_as_trained(check: Check) -> None
 
 
 def test_a_model_s_context_limits_the_rows(check: Check, models: Models) -> None:
-    """The limit is `--max_length`, or the model's context where that is shorter."""
+    """The limit is `--max_length`, or the model's context if that is shorter."""
     path = str(write_rows(Path("d.jsonl"), rows(3)))
     assert check(path, "--model", str(models.folder("gpt2", n_positions=96))) == 0
     assert "limit 96;" in check.out
@@ -150,7 +150,7 @@ def test_a_model_s_context_limits_the_rows(check: Check, models: Models) -> None
 
 
 def test_json_is_all_of_standard_output(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`--json` prints one JSON value in ASCII and nothing else, whatever else is done."""
+    """`--json` prints one JSON value in ASCII and nothing else, whatever the other flags."""
     monkeypatch.setenv("FORCE_COLOR", "1")  # a program may have it set
     Path("c.yaml").write_text("lora_r: 3\n", encoding="utf-8")
     path = write_lines("d.jsonl", *SOUND, SOUND[0] | {"tag": "\x9b\U0001f600"}, BAD)
@@ -174,14 +174,14 @@ def test_json_is_all_of_standard_output(check: Check, monkeypatch: pytest.Monkey
     assert len(read_lines("out.jsonl")) == 6
 
 
-def test_json_of_sound_data_ends_with_code_0(check: Check) -> None:
+def test_json_of_valid_data_exits_with_code_0(check: Check) -> None:
     """The exit codes are the same with `--json`."""
     assert check(str(write_rows(Path("d.jsonl"), rows(3))), "--json") == 0
     assert json.loads(check.out)["findings"] == []
 
 
-def test_an_error_of_a_flag_is_no_json(check: Check) -> None:
-    """A flag that cannot be read is one line on standard error, as ever."""
+def test_an_invalid_flag_is_not_reported_as_json(check: Check) -> None:
+    """An invalid flag is reported in one line on standard error."""
     assert check("gone.jsonl", "--json", "--nothing") == 2
     assert check.out == ""
     assert check.err.startswith("fte check: unknown flag --nothing.")
@@ -206,14 +206,14 @@ def test_show_marks_what_is_trained(check: Check) -> None:
     assert sum(line.startswith("┃ ") for line in check.lines) == 2
 
 
-def test_show_of_more_than_there_is(check: Check) -> None:
-    """Where there are fewer records all are shown."""
+def test_show_of_more_examples_than_there_are(check: Check) -> None:
+    """If there are fewer examples, all are shown."""
     assert check(write_lines("d.jsonl", *SOUND), "--show", "100") == 0
     assert sum(line.startswith("┃ ") for line in check.lines) == len(SOUND)
 
 
 def test_show_of_a_record_that_cannot_be_trained(check: Check, models: Models) -> None:
-    """A record with a special token is shown as its reason, and the next one as ever."""
+    """An example with a special token is shown as its reason, and the next one as usual."""
     bad = {"instruction": "q", "output": f"a{END}"}
     path = write_lines("d.jsonl", bad, *SOUND)
     assert check(path, "--show", "2", "--model", str(models.folder(text="chat"))) == 2
@@ -266,14 +266,14 @@ def test_a_mistake_is_one_line(check: Check, arguments: Sequence[str], message: 
 
 
 def test_no_data_in_the_yaml_file_is_a_mistake(check: Check) -> None:
-    """An empty list of files is no sound data."""
+    """An empty list of files is an error."""
     Path("c.yaml").write_text("data: []\n", encoding="utf-8")
     assert check("--config", "c.yaml") == 2
     assert check.err == (f"fte check: No data file given. {PATH_HINT}\n")
 
 
 def test_torch_is_never_loaded() -> None:
-    """The whole check, with tokens, `--show` and `--fix`, leaves torch and its friends alone."""
+    """The whole check, with tokens, `--show` and `--fix`, loads neither torch nor what needs it."""
     write_lines("d.jsonl", *SOUND)
     code = (
         "import sys; from finetuning_exam.cli import main\n"
@@ -285,23 +285,23 @@ def test_torch_is_never_loaded() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_json_tells_a_fault_of_the_whole_file(capsys: pytest.CaptureFixture[str]) -> None:
-    """What ends the check is JSON too, and a line on standard error."""
+def test_json_reports_a_fault_of_the_whole_file(capsys: pytest.CaptureFixture[str]) -> None:
+    """An error that ends the check is reported as JSON and as a line on standard error."""
     assert main(["check", "gone.jsonl", "--json"]) == 2
-    said = capsys.readouterr()
-    assert json.loads(said.out)["error"]["what"].startswith("gone.jsonl: no such file")
-    assert "gone.jsonl" in said.err
+    output = capsys.readouterr()
+    assert json.loads(output.out)["error"]["what"].startswith("gone.jsonl: no such file")
+    assert "gone.jsonl" in output.err
 
 
-def test_show_and_json_do_not_go_together(capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_and_json_cannot_be_combined(capsys: pytest.CaptureFixture[str]) -> None:
     """A flag that would have no effect is refused."""
     assert main(["check", write_lines("d.jsonl", *SOUND), "--json", "--show", "1"]) == 2
     assert "--show has no effect with --json." in capsys.readouterr().err
 
 
-def test_a_limit_above_the_context_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    """The model's context is used, and that is said."""
+def test_a_limit_above_the_context_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    """The model's context is used instead, and the output says so."""
     assert main(["check", write_lines("d.jsonl", *SOUND), "--max_length", "4000"]) == 0
-    said = capsys.readouterr().out
-    assert "--max_length 4,000 is more than the model's context: 1,024 is used." in said
-    assert "limit 1,024" in said
+    output = capsys.readouterr().out
+    assert "--max_length 4,000 is more than the model's context: 1,024 is used." in output
+    assert "limit 1,024" in output

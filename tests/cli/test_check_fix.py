@@ -16,9 +16,9 @@ from finetuning_exam.cli import main
 pytestmark = pytest.mark.usefixtures("folder")
 
 
-def test_fix_writes_what_is_sound(check: Check) -> None:
-    """The copy has every field of the kept records, the list what was left out and why; the
-    original is the same byte for byte.
+def test_fix_writes_the_valid_records(check: Check) -> None:
+    """The copy has every field of the kept records, and the list the reason for each other one; the
+    original is unchanged, byte for byte.
     """
     path = write_lines("d.jsonl", *SOUND, BAD, SOUND[2] | {"id": 9}, "x")
     before = Path(path).read_bytes()
@@ -41,7 +41,7 @@ def test_fix_writes_what_is_sound(check: Check) -> None:
 
 
 def test_fix_of_compressed_and_several_files(check: Check) -> None:
-    """Compressed files and CSV become JSON lines; what a field holds is as it was."""
+    """Compressed files and CSV become JSON lines; the values are unchanged."""
     Path("a.jsonl.gz").write_bytes(gzip.compress(json.dumps(SOUND[0]).encode()))
     Path("b.csv").write_text('n,instruction,output\n07,"What\nnow?", Go \n', encoding="utf-8")
     assert check("a.jsonl.gz", "b.csv", "--fix", "out.jsonl") == 0
@@ -52,7 +52,7 @@ def test_fix_of_compressed_and_several_files(check: Check) -> None:
 
 
 def test_fix_leaves_out_special_tokens(check: Check, models: Models) -> None:
-    """A record that this model's chat template would obey has an error, so it goes too."""
+    """A record that this model's chat template would interpret has an error and is left out."""
     path = write_lines("d.jsonl", {"instruction": "q", "output": f"a{END}"}, *SOUND)
     model = str(models.folder(text="chat"))
     assert check(path, "--model", model, "--fix", "out.jsonl") == 2
@@ -71,7 +71,7 @@ def test_fix_leaves_out_special_tokens(check: Check, models: Models) -> None:
     ],
 )
 def test_fix_overwrites_nothing(check: Check, there: str, message: str) -> None:
-    """A file that is there, of any content, is refused and left as it is."""
+    """An existing file of any content is refused and not changed."""
     path = write_lines("d.jsonl", *SOUND)
     Path(there).write_text("mine", encoding="utf-8")
     assert check(path, "--fix", "out.jsonl") == 2
@@ -93,9 +93,9 @@ def test_fix_overwrites_nothing(check: Check, there: str, message: str) -> None:
         ("out.jsonl.GZ", "the copy is written as JSON lines. Use a name that ends in .jsonl."),
     ],
 )
-def test_a_file_that_cannot_be_fix_s_is_refused(check: Check, out: str, message: str) -> None:
-    """An input, a folder, a dangling link, no folder to be in, or the name of another form: one
-    line before the data are read, and nothing is written.
+def test_an_unusable_path_for_the_copy_is_refused(check: Check, out: str, message: str) -> None:
+    """An input, a folder, a dangling link, a missing folder, or the extension of another format is
+    one line before the data are read, and nothing is written.
     """
     path = write_lines("d.jsonl", *SOUND)
     before = Path(path).read_bytes()
@@ -110,7 +110,7 @@ def test_a_file_that_cannot_be_fix_s_is_refused(check: Check, out: str, message:
 def test_a_folder_that_may_not_be_written_is_refused_first(
     check: Check, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A read-only folder is told before the data are read."""
+    """A read-only folder is reported before the data are read."""
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)  # root may everything
     assert check(write_lines("d.jsonl", *SOUND), "--fix", "out.jsonl") == 2
     assert check.out == ""
@@ -119,8 +119,8 @@ def test_a_folder_that_may_not_be_written_is_refused_first(
     )
 
 
-def test_files_of_different_forms_have_no_common_copy(capsys: pytest.CaptureFixture[str]) -> None:
-    """`--fix` would write records that cannot be read as one file again, so it refuses."""
+def test_files_of_different_formats_have_no_common_copy(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--fix` refuses to write records that could not be read again as one file."""
     first = write_lines("a.jsonl", *SOUND)
     second = write_lines("b.jsonl", {"question": "Who?", "answer": "They."})
     assert main(["check", first, second, "--fix", "c.jsonl"]) == 2

@@ -1,4 +1,4 @@
-"""Specification of what `fte train` does with faulty records."""
+"""Specification of `fte train` on faulty records."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def _train(models: Models, *arguments: str) -> int:
 def test_train_does_not_start_with_faulty_records(
     models: Models, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Every error is told with its place and how to go on; no output folder is made."""
+    """Every error is reported with its place and a hint; no output folder is created."""
     path = write_lines("d.jsonl", *SOUND, BAD, "x")
     assert _train(models, path) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.splitlines() == [
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.splitlines() == [
         "fte train:",
         f"d.jsonl:7: {MISSING}",
         "d.jsonl:8: not valid JSON (expected a value at column 1).",
@@ -40,18 +40,18 @@ def test_train_does_not_start_with_faulty_records(
 def test_train_can_go_on_without_the_faulty_records(
     models: Models, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`--skip_bad_rows` leaves them out and says how many; the rest is trained on."""
+    """`--skip_bad_rows` leaves them out and reports their number; the rest is trained on."""
     path = write_lines("d.jsonl", *SOUND, BAD, "x")
     assert _train(models, path, "--skip_bad_rows") == 0
-    said = capsys.readouterr().out
-    assert "Warning: 2 errors: these records are left out." in said
-    assert "Split: 6 examples to train on" in said
+    output = capsys.readouterr().out
+    assert "Warning: 2 errors: these records are left out." in output
+    assert "Split: 6 examples to train on" in output
     run = json.loads(Path("output/run.json").read_text(encoding="utf-8"))
     assert run["data"]["n_train"] == 6
 
 
 def test_train_needs_a_record(models: Models, capsys: pytest.CaptureFixture[str]) -> None:
-    """Where all records have errors there is nothing to go on with."""
+    """If all records have errors, `--skip_bad_rows` has nothing to train on."""
     assert _train(models, write_lines("d.jsonl", BAD), "--skip_bad_rows") == 2
     assert capsys.readouterr().err == "fte train: d.jsonl: no record can be used.\n"
 
@@ -59,7 +59,7 @@ def test_train_needs_a_record(models: Models, capsys: pytest.CaptureFixture[str]
 def test_an_exam_file_that_cannot_be_used_ends_the_run(
     models: Models, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where no exam record is left, the run does not start, `--skip_bad_rows` or not."""
+    """If no exam record is usable, the run does not start, with `--skip_bad_rows` or without."""
     path, exam = write_lines("d.jsonl", *SOUND), write_lines("e.jsonl", BAD)
     assert _train(models, path, "--eval_file", exam, "--skip_bad_rows") == 2
     assert "e.jsonl: no record can be used." in capsys.readouterr().err

@@ -20,9 +20,8 @@ MakeTokenizer = Callable[..., PreTrainedTokenizerFast]
 
 @pytest.fixture(scope="session")
 def make_tokenizer() -> MakeTokenizer:
-    """Makes a byte-level BPE tokenizer whose special tokens are those named.
-
-    `writes_start`: its post-processor puts the beginning-of-text token before every text.
+    """Return a factory of byte-level BPE tokenizers with the given special tokens. With
+    `writes_start` the post-processor puts the beginning-of-text token before every text.
     """
 
     def make(

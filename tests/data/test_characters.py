@@ -1,4 +1,4 @@
-"""Specification of the search for characters that nobody meant to write."""
+"""Specification of the search for unintended characters."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def _found(text: str) -> list[tuple[Kind, str]]:
 def test_each_kind_is_named_with_its_character_and_place(
     text: str, kind: Kind, detail: str
 ) -> None:
-    """A character that nobody meant is found once, with its code point, name and position."""
-    ((found, said),) = _found(text)
+    """An unintended character is found once, with its code point, name and position."""
+    ((found, message),) = _found(text)
     assert found is kind
-    assert said.endswith(detail)
+    assert message.endswith(detail)
 
 
 @pytest.mark.parametrize(
@@ -56,12 +56,12 @@ def test_each_kind_is_named_with_its_character_and_place(
     ],
 )
 def test_text_of_every_language_is_left_alone(text: str) -> None:
-    """Letters, marks, joiners and emoji of real languages are no findings."""
+    """Letters, marks, joiners and emoji of real languages are not findings."""
     assert _found(text) == []
 
 
-def test_every_text_of_an_example_is_looked_at() -> None:
-    """Prompt, input, answer and earlier turns are each named by what they are."""
+def test_every_text_of_an_example_is_checked() -> None:
+    """Findings name the prompt, the input, the answer or the earlier turn."""
     example = Example(
         instruction="a\x07",
         input="b\x07",
@@ -81,6 +81,6 @@ def test_every_text_of_an_example_is_looked_at() -> None:
     ]
 
 
-def test_a_kind_is_told_once_for_a_text() -> None:
+def test_a_kind_is_reported_once_per_text() -> None:
     """A text full of control characters is one finding, not hundreds."""
     assert len(_found("\x07" * 100)) == 1

@@ -1,4 +1,4 @@
-"""Specification of what the examples themselves tell of a training and an exam file."""
+"""Specification of the findings about the examples of a training and an exam file."""
 
 from __future__ import annotations
 
@@ -55,15 +55,15 @@ def _check(train: Sequence[Example], exam: Sequence[Example] | None = None) -> C
 def _found(
     train: Sequence[Example], exam: Sequence[Example] | None = None
 ) -> list[tuple[Kind, str]]:
-    """Each finding as its kind and its line."""
+    """Return each finding as its kind and its line."""
     return [(it.kind, str(it)) for it in _check(train, exam).findings]
 
 
 SOUND = tuple(_row(line, question) for line, question in enumerate(QUESTIONS, start=1))
 
 
-def test_sound_examples_have_no_findings() -> None:
-    """Different questions with different answers are nothing to tell, nor is an exam of others."""
+def test_valid_examples_have_no_findings() -> None:
+    """Different questions with different answers have no findings, nor does a different exam."""
     check = _check(SOUND[:4], SOUND[4:])
     assert (check.findings, check.links) == ((), ())
 
@@ -72,7 +72,7 @@ def test_sound_examples_have_no_findings() -> None:
 
 
 def test_an_exact_duplicate_names_the_first() -> None:
-    """Each further one is told with the first of them, and linked to it for the split."""
+    """Each duplicate is reported with the first of them, and linked to it for the split."""
     rows = (*SOUND, _row(7, QUESTIONS[1], "Answer 2."), _row(8, QUESTIONS[1], "Answer 2."))
     check = _check(rows)
     assert [(it.kind, str(it)) for it in check.findings] == [
@@ -92,19 +92,19 @@ def test_an_exact_duplicate_names_the_first() -> None:
         _row(2, "q ", "a"),
     ],
 )
-def test_what_differs_is_no_exact_duplicate(other: Example) -> None:
+def test_different_examples_are_not_exact_duplicates(other: Example) -> None:
     """Question, input, answer and earlier turns must be the same, letter by letter."""
     assert Kind.EXACT_DUPLICATE not in [kind for kind, _ in _found([_row(1, "q", "a"), other])]
 
 
-def test_tag_and_group_make_no_other_record() -> None:
-    """What is not trained does not tell records apart."""
+def test_tag_and_group_do_not_matter() -> None:
+    """Examples that differ only in what is not trained are duplicates."""
     pair = [replace(_row(1, "q", "a", tag="x"), group="g"), _row(2, "q", "a", tag="y")]
     assert (Kind.EXACT_DUPLICATE, "t:2: same as t:1.") in _found(pair)
 
 
-def test_an_instance_that_stands_twice_is_not_its_own_duplicate() -> None:
-    """Several examples of one record have one place, which says nothing as an earlier one."""
+def test_a_repeated_instance_is_reported_without_a_place() -> None:
+    """Several examples of one record share one place, which would be no help."""
     rows = [_row(1, "q", "a", input=part) for part in ("one", "one", "two")]
     assert _found(rows) == [
         (Kind.EXACT_DUPLICATE, "t:1: one of its instances occurs twice."),
@@ -112,7 +112,9 @@ def test_an_instance_that_stands_twice_is_not_its_own_duplicate() -> None:
 
 
 def test_a_near_duplicate_names_an_earlier_one() -> None:
-    """It is told how near it is, and linked; an exact duplicate of either is not compared again."""
+    """It is reported with its similarity, and linked; an exact duplicate of either is not compared
+    again.
+    """
     first = _row(1, "Which command lists every file in this folder, hidden ones too?", "Use ls -a.")
     nearly = _row(
         2, "Which command lists every file in this folder, hidden ones also?", first.answer
@@ -129,8 +131,8 @@ def test_a_near_duplicate_names_an_earlier_one() -> None:
 
 
 def test_near_duplicates_of_one_record_stay_together() -> None:
-    """A record that is near two others is told once, beside the nearer one, and linked to both, so
-    that a split keeps all three on one side.
+    """An example near two others is reported once, with the nearer one, and linked to both, so that
+    a split keeps all three together.
     """
     asked = "Which command lists every single file in this folder, hidden ones of others too?"
     one, two = asked.replace("Which command", "What"), asked.replace("others too", "mine")
@@ -146,8 +148,8 @@ def test_near_duplicates_of_one_record_stay_together() -> None:
         assert {len(set(rows) & set(part)) for part in (split.train, split.exam)} == {0, 3}
 
 
-def test_duplicates_of_the_exam_are_told_but_not_linked() -> None:
-    """The exam file is looked at too; links are of training rows only."""
+def test_duplicates_of_the_exam_are_reported_but_not_linked() -> None:
+    """The exam file is checked too; only training examples are linked."""
     check = _check(SOUND, [_row(11, "Who?", "I."), _row(12, "Who?", "I.")])
     assert [str(it) for it in check.findings] == ["t:12: same as t:11."]
     assert check.links == ()
@@ -155,7 +157,7 @@ def test_duplicates_of_the_exam_are_told_but_not_linked() -> None:
 
 @pytest.mark.timeout(60)
 def test_many_duplicates_take_linear_time() -> None:
-    """A hundred thousand copies of a record and as many tags are looked at in seconds."""
+    """A hundred thousand copies of a record and as many tags are checked in seconds."""
     rows = [_row(line, "q?", "a", tag=f"tag {line}") for line in range(1, 100_001)]
     kinds = [it.kind for it in _check(rows).findings]
     assert kinds.count(Kind.EXACT_DUPLICATE) == 99_999
@@ -166,14 +168,14 @@ def test_many_duplicates_take_linear_time() -> None:
 
 
 def test_another_answer_to_a_prompt_names_the_first() -> None:
-    """Each new answer is told once, with the record that has the prompt first."""
+    """Each new answer is reported once, with the first example of the prompt."""
     rows = [
         _row(1, "Is it on?", "Yes."),
         _row(2, "is it  on", "No."),
         _row(3, "Is it on?", "No"),
         _row(4, "Is it on?", "Perhaps."),
     ]
-    conflicts = [said for kind, said in _found(rows) if kind is Kind.CONFLICTING_ANSWERS]
+    conflicts = [message for kind, message in _found(rows) if kind is Kind.CONFLICTING_ANSWERS]
     assert conflicts == [
         "t:2: same prompt as t:1, different answer.",
         "t:4: same prompt as t:1, different answer.",
@@ -190,31 +192,31 @@ def test_another_answer_to_a_prompt_names_the_first() -> None:
         _row(2, "Is it on?", "No.", earlier=(Turn("system", "Be brief."),)),
     ],
 )
-def test_what_is_no_other_answer_is_not_told(other: Example) -> None:
-    """Case and a final mark make no other answer; case after the first letter, an input or a system
-    turn make another prompt.
+def test_the_same_answer_or_another_prompt_is_not_a_conflict(other: Example) -> None:
+    """Case and a final mark do not make another answer; case after the first letter, an input or a
+    system turn make another prompt.
     """
     kinds = [kind for kind, _ in _found([_row(1, "Is it on?", "Yes."), other])]
     assert Kind.CONFLICTING_ANSWERS not in kinds
 
 
 def test_plain_texts_have_no_prompt() -> None:
-    """Plain texts are not answers to one empty question."""
+    """Plain texts do not conflict as answers to one empty question."""
     assert _found([_row(1, "", "Once upon a time."), _row(2, "", "The end of it all.")]) == []
 
 
 # The exam
 
 
-def test_a_question_that_is_trained_is_told() -> None:
-    """An exam question that stands in the training file names the first place where it does."""
+def test_a_trained_question_is_reported() -> None:
+    """An exam question in the training file is reported with its first place there."""
     train = (*SOUND[:5], _row(7, QUESTIONS[0], "Another."))
     exam = [Example(QUESTIONS[0].rstrip("?"), "x", 1, "e"), replace(SOUND[5], path="e")]
-    told = [said for kind, said in _found(train, exam) if kind is Kind.OVERLAP]
-    assert told == ["e:1: same question as t:1."]
+    messages = [message for kind, message in _found(train, exam) if kind is Kind.OVERLAP]
+    assert messages == ["e:1: same question as t:1."]
 
 
-def test_a_question_in_another_form_is_told() -> None:
+def test_a_trained_question_in_another_format_is_reported() -> None:
     """Instruction and input as one turn of a conversation are the same question."""
     train = [*SOUND[:5], _row(7, "Sort these numbers.", input="3 1 2")]
     exam = [Example("Sort these numbers.\n\n3 1 2", "x", 1, "e"), replace(SOUND[5], path="e")]
@@ -230,9 +232,9 @@ def test_a_question_in_another_form_is_told() -> None:
         ("Compute x²", "Compute x2"),
     ],
 )
-def test_what_differs_in_form_may_be_another_question(trained: str, asked: str) -> None:
-    """A question that differs in case, marks or Unicode form is told as almost trained, sits the
-    exam, and may have another answer.
+def test_a_difference_in_form_may_be_another_question(trained: str, asked: str) -> None:
+    """A question that differs in case, marks or Unicode form is reported as nearly trained, stays
+    in the exam, and may have another answer.
     """
     exam = [Example(asked, "x", 1, "e")]
     assert _found([*SOUND, _row(7, trained)], exam) == [
@@ -243,8 +245,8 @@ def test_what_differs_in_form_may_be_another_question(trained: str, asked: str) 
     assert Kind.CONFLICTING_ANSWERS not in kinds
 
 
-def test_a_group_that_is_trained_is_told() -> None:
-    """An exam row of a group of the training file is told as trained, whatever it asks."""
+def test_a_trained_group_is_reported() -> None:
+    """An exam example of a group of the training file is reported, whatever its question."""
     train = [replace(row, group="g1" if row.line > 1 else "") for row in SOUND[:4]]
     exam = [
         replace(row, path="e", group=group)
@@ -255,20 +257,20 @@ def test_a_group_that_is_trained_is_told() -> None:
     ]
 
 
-def test_an_exam_of_trained_questions_is_told_once() -> None:
-    """Where every question, or its group, is trained on, each exam file has one finding of it."""
+def test_an_exam_of_trained_questions_is_reported_once() -> None:
+    """If every question, or its group, is trained on, each exam file has one finding."""
     train = [replace(row, group="g") for row in SOUND[:4]]
     same = [replace(row, path="e") for row in SOUND[:3]]
-    says = "is also in the training data, so the exam measures nothing new."
-    assert _found(train, same) == [(Kind.OVERLAP, f"e: every question {says}")]
+    detail = "is also in the training data, so the exam measures nothing new."
+    assert _found(train, same) == [(Kind.OVERLAP, f"e: every question {detail}")]
     group = replace(SOUND[5], path="e", group="g")
     assert _found(train, [*same, group]) == [
-        (Kind.OVERLAP, f"e: every question or its group {says}")
+        (Kind.OVERLAP, f"e: every question or its group {detail}")
     ]
 
 
-def test_a_question_that_is_nearly_trained_is_told() -> None:
-    """Almost the same question is another kind of finding; the answers do not matter."""
+def test_a_nearly_trained_question_is_reported() -> None:
+    """A similar question has another kind of finding; the answers do not matter."""
     asked = "Which command lists every file in this folder, hidden ones too?"
     exam = [Example(asked.replace("too", "also"), "Something else.", 1, "e")]
     assert _found([_row(1, asked), *SOUND[1:]], exam) == [
@@ -277,7 +279,7 @@ def test_a_question_that_is_nearly_trained_is_told() -> None:
 
 
 def test_conflicts_tags_and_balance_are_of_the_training_file() -> None:
-    """What the exam asks is not trained: its tags and answers are no findings."""
+    """The exam is not trained on: its tags and answers have no findings."""
     exam = [_row(11, "Who are you?", "A.", tag="one"), _row(12, "Who are you?", "B.", tag="One")]
     assert Kind.CONFLICTING_ANSWERS not in [kind for kind, _ in _found(SOUND, exam)]
     assert Kind.RARE_TAG not in [kind for kind, _ in _found(SOUND, exam)]
@@ -286,8 +288,8 @@ def test_conflicts_tags_and_balance_are_of_the_training_file() -> None:
 # Texts
 
 
-def test_texts_of_both_files_are_looked_at() -> None:
-    """Odd characters, an answer that repeats its prompt, and outer white space are told."""
+def test_texts_of_both_files_are_checked() -> None:
+    """Unintended characters, answers that repeat the prompt and outer whitespace are reported."""
     train = [_row(1, "Say hi.", "say  HI"), _row(2, "How are you?", " Fine\n")]
     exam = [Example("Where\u200b?", "Here.", 1, "e")]
     assert _found(train, exam) == [
@@ -300,12 +302,12 @@ def test_texts_of_both_files_are_looked_at() -> None:
     ]
 
 
-def test_white_space_around_a_plain_text_is_not_told() -> None:
-    """A plain text ends as texts do, with a line feed."""
+def test_whitespace_around_a_plain_text_is_not_reported() -> None:
+    """A plain text may end with a line feed."""
     assert _found([_row(1, "", "Once upon a time.\n")]) == []
 
 
-def test_the_whole_text_is_all_that_is_said() -> None:
+def test_the_whole_text_has_all_parts() -> None:
     """Earlier turns, question, input and answer, in this order."""
     row = _row(1, "q", "a", input="i", earlier=(Turn("user", "u"), Turn("assistant", "b")))
     assert whole_text(row) == "u\nb\nq\ni\na"
@@ -315,7 +317,7 @@ def test_the_whole_text_is_all_that_is_said() -> None:
 
 
 def _tagged(counts: dict[str, int]) -> list[Example]:
-    """Records with these tags, of different questions."""
+    """Return examples with these tags, of different questions."""
     words = ("cat", "dog", "cow", "hen", "owl", "bee", "ant", "fox", "bat", "elk")
     tags = [tag for tag, count in counts.items() for _ in range(count)]
     return [
@@ -324,21 +326,23 @@ def _tagged(counts: dict[str, int]) -> list[Example]:
     ]
 
 
-@pytest.mark.parametrize(("count", "said"), [(1, "only 1 record has"), (4, "only 4 records have")])
-def test_a_rare_tag_is_told_at_its_first_record(count: int, said: str) -> None:
-    """A tag with fewer than five records is told with how many there are."""
-    assert (Kind.RARE_TAG, f"t:5: {said} the tag 'few'.") in _found(
+@pytest.mark.parametrize(
+    ("count", "message"), [(1, "only 1 record has"), (4, "only 4 records have")]
+)
+def test_a_rare_tag_is_reported_at_its_first_record(count: int, message: str) -> None:
+    """A tag with fewer than five records is reported with their number."""
+    assert (Kind.RARE_TAG, f"t:5: {message} the tag 'few'.") in _found(
         _tagged({"many": 5, "few": count})
     )
 
 
 def test_five_records_are_enough_for_a_tag() -> None:
-    """A tag with five records is no finding, nor is having no tag."""
+    """A tag with five records has no finding, nor has a record without a tag."""
     assert _found(_tagged({"many": 5, "": 1})) == []
 
 
-def test_tags_that_look_alike_are_told() -> None:
-    """Tags that differ in case or space only are told at the later one's first record."""
+def test_similar_tags_are_reported() -> None:
+    """Tags that differ only in case or whitespace are reported at the later one's first record."""
     rows = _tagged({"Shell": 5, "git": 5, "shell ": 5})
     assert _found(rows) == [
         (Kind.SIMILAR_TAGS, "t:10: tags 'Shell' and 'shell ' look the same."),
@@ -346,7 +350,7 @@ def test_tags_that_look_alike_are_told() -> None:
 
 
 def test_tags_are_counted_in_the_order_of_the_file() -> None:
-    """Each tag with its number of records; records without one are left out."""
+    """Each tag has its number of records; records without one are left out."""
     assert list(tag_counts(_tagged({"b": 2, "": 3, "a": 4})).items()) == [("b", 2), ("a", 4)]
 
 
@@ -356,7 +360,7 @@ def _answered(counts: dict[str, int]) -> list[Example]:
 
 
 @pytest.mark.parametrize(
-    ("counts", "said"),
+    ("counts", "message"),
     [
         ({"no": 5, "yes": 46}, "t:6: 46 of 51 answers are 'yes'."),
         ({"no": 5, "yes": 45}, None),
@@ -366,10 +370,12 @@ def _answered(counts: dict[str, int]) -> list[Example]:
         ({"yes": 950} | {str(n): 1 for n in range(50)}, "t:1: 950 of 1,000 answers are 'yes'."),
     ],
 )
-def test_one_answer_far_more_often_is_told(counts: dict[str, int], said: str | None) -> None:
-    """From fifty answers on, one that more than nine of ten have is told at its first record."""
+def test_a_dominant_answer_is_reported(counts: dict[str, int], message: str | None) -> None:
+    """From fifty answers on, one with a share of more than nine tenths is reported at its first
+    record.
+    """
     found = [it for kind, it in _found(_answered(counts)) if kind is Kind.UNBALANCED]
-    assert found == ([] if said is None else [said])
+    assert found == ([] if message is None else [message])
 
 
 @pytest.mark.parametrize(
@@ -383,12 +389,12 @@ def test_one_answer_far_more_often_is_told(counts: dict[str, int], said: str | N
     ],
 )
 def test_a_few_answers_are_classes(counts: dict[str, int], classes: dict[str, int]) -> None:
-    """From fifty answers on, two to twenty different ones are classes, the most frequent first."""
+    """From fifty answers on, two to twenty distinct ones are classes, the most frequent first."""
     assert list(answer_classes(_answered(counts)).items()) == list(classes.items())
 
 
-def test_plain_texts_are_no_classes() -> None:
-    """Texts to learn are not answers; they do not count beside some either."""
+def test_plain_texts_are_not_classes() -> None:
+    """Plain texts are not answers, and do not count next to answers either."""
     texts = [_row(n, "", "Again and again.") for n in range(100)]
     assert answer_classes(texts) == {}
     assert Kind.UNBALANCED not in [kind for kind, _ in _found(texts)]
@@ -401,7 +407,7 @@ def test_plain_texts_are_no_classes() -> None:
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with train.jsonl and exam.jsonl of one faulty and one sound record each."""
+    """Write train.jsonl and exam.jsonl with one faulty and one valid record each."""
     monkeypatch.chdir(tmp_path)
     for name in ("train", "exam"):
         record = json.dumps({"instruction": f"What is {name}ing?", "output": "Work."})
@@ -410,7 +416,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_training_and_exam_file_are_read(files: Path) -> None:
-    """The exam file is found by its name; the faults of reading are the first findings."""
+    """The exam file is found by its name; the findings of the reader come first."""
     check = check_files(CheckSettings(data=("train.jsonl",)))
     assert check.exam is not None
     assert [it.where for it in check.findings] == ["train.jsonl:2", "exam.jsonl:2"]
@@ -418,7 +424,7 @@ def test_training_and_exam_file_are_read(files: Path) -> None:
 
 
 def test_the_exam_file_of_the_flag_is_read(files: Path) -> None:
-    """`--eval_file` names another one; one that is missing is an error."""
+    """`--eval_file` names another file; a missing one is an error."""
     check = check_files(CheckSettings(data=("exam.jsonl",), eval_file="train.jsonl"))
     assert check.exam is not None
     assert check.exam.path == "train.jsonl"
@@ -427,7 +433,7 @@ def test_the_exam_file_of_the_flag_is_read(files: Path) -> None:
 
 
 def test_a_file_under_another_name_has_no_exam(files: Path) -> None:
-    """Without an exam file there is none in the result."""
+    """Without an exam file the result has none."""
     assert check_files(CheckSettings(data=("exam.jsonl",))).exam is None
 
 

@@ -1,4 +1,4 @@
-"""Specification of the cleaned copy: what is left out, and that the rest is as it was."""
+"""Specification of the cleaned copy: the records left out, and that the others are unchanged."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ same_folder = settings(deadline=None, suppress_health_check=[HealthCheck.functio
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Every test works in an empty folder, so that a path in a finding is a bare name."""
+    """Run every test in an empty folder, so that a path in a message is a bare name."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def _write(name: str, *records: object) -> str:
-    """A file of lines: what is text stands there as it is."""
+    """Write a file of lines: strings as they are, other values as JSON."""
     lines = [it if isinstance(it, str) else json.dumps(it) for it in records]
     Path(name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return name
@@ -56,7 +56,9 @@ B = {"instruction": "Where is Berlin?", "output": "In Germany."}
 
 
 def test_errors_and_exact_duplicates_are_left_out() -> None:
-    """Records with errors and the later ones of exact duplicates go, everything else stays."""
+    """Records with errors and the later ones of exact duplicates are left out, everything else is
+    kept.
+    """
     path = _write("d", A, "x", {"instruction": "c"}, B, A, "[]", B | {"output": "In Prussia."})
     copy = _copy(path)
     assert _records(copy) == [A, B, B | {"output": "In Prussia."}]
@@ -69,7 +71,7 @@ def test_errors_and_exact_duplicates_are_left_out() -> None:
 
 
 def test_every_field_is_kept() -> None:
-    """Fields that nothing reads, their order, their kinds and every character are as they were."""
+    """Unused fields, their order, their types and every character are unchanged."""
     record = {
         "id": [1, 2.5, None, True, {"k": "v"}],
         **A,
@@ -83,15 +85,15 @@ def test_every_field_is_kept() -> None:
     assert "\n" not in copy.lines[0]
 
 
-def test_a_record_goes_once_for_all_that_is_wrong_with_it() -> None:
+def test_a_record_is_left_out_once() -> None:
     """A record with several findings is left out once, with an error as the reason."""
     path = _write("d", A, A)
     special = Finding(Kind.SPECIAL_TOKEN, "the text contains it", "d", 2)
     assert _left_out(_copy(path, more=[special])) == [("d:2", Kind.SPECIAL_TOKEN)]
 
 
-def test_a_duplicate_of_what_goes_stays() -> None:
-    """Where the first of two equal records has an error, the second is not its duplicate."""
+def test_a_duplicate_of_a_faulty_record_is_kept() -> None:
+    """If the first of two equal records has an error, the second is not its duplicate."""
     special = Finding(Kind.SPECIAL_TOKEN, "the text contains it", "d", 1)
     copy = _copy(_write("d", A, A, A), more=[special])
     assert _records(copy) == [A]
@@ -105,7 +107,7 @@ def _instances(*inputs: str) -> dict[str, object]:
     }
 
 
-def test_a_record_goes_only_when_all_of_it_is_there_already() -> None:
+def test_a_record_is_a_duplicate_only_if_all_its_instances_are() -> None:
     """A record with several instances is kept for a single new one, and for its own first ones."""
     records = [_instances("1", "1"), _instances("1", "2"), _instances("2", "1"), _instances("3")]
     copy = _copy(_write("d", *records))
@@ -113,8 +115,8 @@ def test_a_record_goes_only_when_all_of_it_is_there_already() -> None:
     assert _left_out(copy) == [("d:3", Kind.EXACT_DUPLICATE)]
 
 
-def test_records_of_one_line_are_told_apart() -> None:
-    """In an array on one line only the records that are meant go."""
+def test_records_of_one_line_are_distinguished() -> None:
+    """In an array on one line only the faulty records are left out."""
     Path("d").write_text(json.dumps([A, B, A, {"instruction": "c"}, B | {"id": 1}]))
     copy = _copy("d")
     assert _records(copy) == [A, B]
@@ -123,8 +125,8 @@ def test_records_of_one_line_are_told_apart() -> None:
 
 
 def test_several_files_become_one() -> None:
-    """Records of all files in their order; a duplicate may stand in another file; what is left out
-    is told in the order of the files.
+    """Records of all files are in order; a duplicate may be in another file; the list of what is
+    left out is in the order of the files.
     """
     Path("c.gz").write_bytes(gzip.compress(json.dumps(B).encode()))
     Path("b.csv").write_text("instruction,output,n\nWhat is a?,The first letter.,1\nWho?,Me,2\n")
@@ -134,8 +136,8 @@ def test_several_files_become_one() -> None:
     assert [finding.where for finding in copy.left_out] == ["z:1", "b.csv:2", "c.gz:1"]
 
 
-def test_faults_of_the_exam_file_are_no_reason() -> None:
-    """The copy is of the training file; an exam file's findings have nothing to do with it."""
+def test_faults_of_the_exam_file_are_ignored() -> None:
+    """The copy is of the training file only."""
     _write("exam.jsonl", "x", B)
     copy = _copy(_write("train.jsonl", A, B))
     assert _records(copy) == [A, B]
@@ -143,7 +145,7 @@ def test_faults_of_the_exam_file_are_no_reason() -> None:
 
 
 def test_the_exam_file_may_be_the_training_file() -> None:
-    """Findings that are there twice leave nothing out twice."""
+    """Repeated findings leave nothing out twice."""
     path = _write("d", A, A, "x", B)
     check = check_files(CheckSettings(data=(path,), eval_file=path))
     copy = clean_copy(check.train, check.findings)
@@ -151,8 +153,8 @@ def test_the_exam_file_may_be_the_training_file() -> None:
     assert [finding.where for finding in copy.left_out] == ["d:2", "d:3"]
 
 
-def test_rows_of_parquet_become_json() -> None:
-    """Dates and bytes become text; NaN and infinite numbers, which JSON has not, become null."""
+def test_records_of_parquet_become_json() -> None:
+    """Dates and bytes become text; NaN and infinite numbers, which JSON lacks, become null."""
     table = pa.table(
         {
             "instruction": ["a", "b"],
@@ -175,8 +177,8 @@ def test_rows_of_parquet_become_json() -> None:
     ]
 
 
-def test_what_was_left_out_is_told_in_json() -> None:
-    """One line for each record: its place, the kind of the finding, and what was wrong."""
+def test_records_left_out_are_listed_in_json() -> None:
+    """Each record has one line with its place, the kind of the finding, and the fault."""
     copy = _copy(_write("d", A, "x", A))
     assert [json.loads(line) for line in left_out_lines(copy.left_out)] == [
         {

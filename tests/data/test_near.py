@@ -1,4 +1,4 @@
-"""Specification of what counts as almost the same text, and that it is found in time."""
+"""Specification of near duplicates, and of the time to find them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _pairs(matches: tuple[Match, ...]) -> list[tuple[int, int]]:
 
 
 def _words(draw: random.Random, count: int) -> str:
-    """Words of random letters: nothing in common but by chance."""
+    """Return words of random letters, which have nothing in common but by chance."""
     return " ".join("".join(draw.choices(LETTERS, k=draw.randint(3, 9))) for _ in range(count))
 
 
@@ -48,7 +48,7 @@ def _words(draw: random.Random, count: int) -> str:
     ids=lambda text: text[-12:],
 )
 def test_small_edits_are_near_duplicates(one: str, other: str) -> None:
-    """A typo, a word dropped, replaced or added, and clauses in another order make no new text."""
+    """A typo, a word dropped, replaced or added, and reordered clauses do not make a new text."""
     (match,) = near_duplicates([OTHER, one, other])
     assert (match.first, match.second) == (1, 2)
     assert THRESHOLD <= match.similarity < 1
@@ -73,15 +73,15 @@ def test_small_edits_are_near_duplicates(one: str, other: str) -> None:
     ],
 )
 def test_other_texts_are_not(one: str, other: str) -> None:
-    """Other words, other numbers or other signs between numbers are another text, and so is any
-    difference where a text is too short to tell.
+    """Other words, other numbers or other operators between numbers make another text, and so does
+    any difference in a short text.
     """
     assert near_duplicates([one, other]) == ()
     assert near_matches([one], [other]) == ()
 
 
 def test_numbers_may_change_places() -> None:
-    """What counts is which numbers there are, not their order, and not how they are written."""
+    """Only the set of numbers counts, not their order or spelling."""
     one, other = f"{TEXT} Rooms 12 and 350.", f"{TEXT} Rooms 350 and 12."
     assert _pairs(near_duplicates([one, other])) == [(0, 1)]
     assert near_duplicates([one, one.replace("12", "１２")]) == (Match(0, 1, 1.0),)
@@ -101,18 +101,20 @@ def test_numbers_may_change_places() -> None:
     ],
 )
 def test_form_alone_is_a_similarity_of_one(one: str, other: str) -> None:
-    """Texts equal but for case, punctuation, white space and Unicode form have similarity 1."""
+    """Texts that are equal except for case, punctuation, whitespace and Unicode form have
+    similarity 1.
+    """
     assert near_duplicates([one, "something else", other]) == (Match(0, 2, 1.0),)
     assert near_matches([one], ["something else", other]) == (Match(0, 1, 1.0),)
 
 
-def test_signs_that_are_no_punctuation_count() -> None:
-    """`C++` is not `C`, one emoji is not another, and marks of vowels are letters."""
+def test_signs_other_than_punctuation_count() -> None:
+    """`C++` is not `C`, one emoji is not another, and vowel marks are letters."""
     assert near_duplicates(["C++", "C", "😀", "😢", "กา", "กี", "?", "!"]) == ()
 
 
 def test_equal_sets_of_shingles_are_not_equal_texts() -> None:
-    """A phrase said twice more has the same shingles, and a similarity below 1."""
+    """A repeated phrase has the same shingles, and a similarity below 1."""
     phrase = "over and out, my friend, "
     (match,) = near_duplicates([phrase * 2, phrase * 4])
     assert 0.9 < match.similarity < 1
@@ -142,7 +144,7 @@ def test_two_texts_are_linked_by_a_third() -> None:
 
 
 def test_a_text_has_few_matches() -> None:
-    """However many earlier texts it is near, a text is compared with a few, the nearest first."""
+    """A text is compared with few earlier texts, the nearest first, however many it is near."""
     matches = near_duplicates([f"{TEXT[:-1]} {letter * 3}." for letter in LETTERS[:18]])
     counts = Counter(match.second for match in matches)
     assert max(counts.values()) == MAX_COMPARED
@@ -164,7 +166,7 @@ def test_the_most_similar_known_text_is_found() -> None:
     assert near_matches([OTHER], [TEXT, OTHER, OTHER]) == (Match(0, 1, 1.0),)
 
 
-def test_nothing_is_found_in_nothing() -> None:
+def test_one_text_has_no_duplicates() -> None:
     """No text, and one text, have no duplicates."""
     assert near_duplicates([]) == near_duplicates([TEXT]) == ()
 
@@ -172,7 +174,7 @@ def test_nothing_is_found_in_nothing() -> None:
 @settings(deadline=None, max_examples=50)
 @given(texts=st.lists(st.text(max_size=40), max_size=20), double=st.booleans())
 def test_any_text_can_be_compared(texts: list[str], double: bool) -> None:
-    """Matches point back, to a few texts for each, and are the same every time."""
+    """Matches refer to earlier texts, few for each, and are deterministic."""
     given_texts = texts * 2 if double else texts
     matches = near_duplicates(given_texts)
     assert matches == near_duplicates(given_texts)
@@ -186,9 +188,9 @@ def test_any_text_can_be_compared(texts: list[str], double: bool) -> None:
     assert [match.first for match in near_matches(texts, given_texts)] == list(range(len(texts)))
 
 
-def test_what_stands_in_many_texts_is_no_evidence() -> None:
-    """A long instruction that 50 texts share makes none of them a near duplicate; copies of one
-    of them with a typo still are.
+def test_shared_boilerplate_is_not_evidence() -> None:
+    """A long instruction that 50 texts share makes none of them a near duplicate; copies of one of
+    them with a typo still are.
     """
     draw = random.Random(1)
     form = _words(draw, 150)
@@ -199,8 +201,8 @@ def test_what_stands_in_many_texts_is_no_evidence() -> None:
     assert _pairs(near_matches([edited, f"{form} {_words(draw, 12)}"], texts)) == [(0, 7)]
 
 
-def test_half_of_what_is_not_form_must_agree() -> None:
-    """Texts of one long form that share a third of the rest are not near duplicates."""
+def test_half_of_the_rest_besides_boilerplate_must_agree() -> None:
+    """Texts with long boilerplate that share a third of the rest are not near duplicates."""
     draw = random.Random(4)
     form = _words(draw, 150)
     texts = []
@@ -211,8 +213,8 @@ def test_half_of_what_is_not_form_must_agree() -> None:
 
 
 def test_the_similarity_is_the_share_of_common_shingles() -> None:
-    """Ideographs count in pairs: ten of them have eleven shingles, the edges included; with
-    one more, ten are common and thirteen there are in all.
+    """Ideographs count in pairs: ten of them have eleven shingles, the edges included; with one
+    more, ten are common of thirteen in total.
     """
     (match,) = near_duplicates(["春眠不觉晓处处闻啼鸟", "春眠不觉晓处处闻啼鸟夜"])
     assert match.similarity == pytest.approx(10 / 13)
@@ -222,7 +224,7 @@ def test_the_similarity_is_the_share_of_common_shingles() -> None:
 
 
 def test_the_likeliest_partner_is_compared() -> None:
-    """Among six relatives that are alike by half, a copy's own text is found."""
+    """Among six texts that are half similar, a copy's own text is found."""
     draw = random.Random(5)
     texts, copies = [], []
     for _ in range(100):
@@ -238,7 +240,7 @@ def test_the_likeliest_partner_is_compared() -> None:
 
 
 def test_texts_that_fill_in_a_form_are_not_near_duplicates() -> None:
-    """Sums made from one template are as many different texts."""
+    """Sums made from one template are different texts."""
     texts = [f"What is {one} + {other}?\n{one + other}" for one in range(60) for other in range(60)]
     assert near_duplicates(texts) == ()
 
@@ -261,7 +263,7 @@ def test_every_planted_copy_is_found_among_thousands() -> None:
 
 
 def _pathological(name: str) -> list[str]:
-    """20,000 texts that are hard to search."""
+    """Return 20,000 texts that are hard to search."""
     draw = random.Random(3)
     form, count = _words(draw, 25), 20_000
     if name == "all the same":
@@ -288,7 +290,7 @@ def _pathological(name: str) -> list[str]:
     ],
 )
 def test_hard_files_take_seconds(name: str) -> None:
-    """Files in which everything resembles everything are not compared pair by pair."""
+    """Files in which everything is similar to everything are not compared pair by pair."""
     texts = _pathological(name)
     started = time.process_time()
     near_duplicates(texts)

@@ -1,4 +1,4 @@
-"""Specification of the exam's rows that were taught, and that they are left out."""
+"""Specification of exam examples that are also trained on, and that they are left out."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import overlap, split_examples
 
 
-def test_overlap_finds_groups_that_were_taught() -> None:
-    """A row whose group stands in the training rows is taught, whatever it asks; having no group
-    is no group.
+def test_overlap_finds_trained_groups() -> None:
+    """An example whose group is in the training data overlaps, whatever its question; an absent
+    group does not count.
     """
     train = (Example("p", "a", 1, "d", group="g"), Example("q", "a", 2, "d"))
     exam = tuple(
@@ -26,8 +26,8 @@ def test_overlap_finds_groups_that_were_taught() -> None:
     assert split_examples(train, exam[:1], 0.1, 42).exam_is_training
 
 
-def test_overlap_finds_questions_that_were_taught() -> None:
-    """`overlap` gives the exam's rows whose question stands in the training rows."""
+def test_overlap_finds_trained_questions() -> None:
+    """`overlap` returns the exam examples whose question is in the training data."""
     exam = (
         Example("What is ls?", "x", 1, "e.jsonl"),
         Example("What is cd?", "x", 2, "e.jsonl"),
@@ -44,7 +44,7 @@ def test_overlap_finds_questions_that_were_taught() -> None:
 @unhurried
 @given(rows=drawn_files(least=20), seed=SEEDS)
 def test_a_split_never_overlaps_itself(rows: tuple[Example, ...], seed: int) -> None:
-    """What is held out of a file shares neither question nor group with what trains."""
+    """The held-out examples of a file share neither question nor group with the training part."""
     split = split_examples(rows, None, 0.2, seed)
     if not split.exam_is_training:
         assert overlap(split.exam, split.train) == ()
@@ -53,11 +53,11 @@ def test_a_split_never_overlaps_itself(rows: tuple[Example, ...], seed: int) -> 
 
 @unhurried
 @given(rows=drawn_files(), fraction=FRACTIONS, seed=SEEDS)
-def test_taught_questions_are_left_out_of_an_exam_file(
+def test_trained_questions_are_left_out_of_an_exam_file(
     rows: tuple[Example, ...], fraction: float, seed: int
 ) -> None:
-    """Rows of an exam file whose question stands in the training file do not sit the exam,
-    whichever part of the training file they are in.
+    """Examples of an exam file whose question is in the training file are not in the exam,
+    whichever part of the training file has it.
     """
     new = tuple(Example(f"new {line}", "a", line, "e.jsonl") for line in (1, 2))
     taught = tuple(
@@ -70,8 +70,8 @@ def test_taught_questions_are_left_out_of_an_exam_file(
     assert not split.exam_is_training
 
 
-def test_an_exam_file_of_taught_questions_is_the_training() -> None:
-    """Where every question was taught the exam is of training rows, and says so."""
+def test_an_exam_file_of_trained_questions_is_the_training() -> None:
+    """If every question is trained on, the exam asks training examples, and the split says so."""
     rows = numbered_rows(50)
     split = split_examples(rows, rows[3:9], 0.1, 0)
     assert split.exam == rows[3:9]

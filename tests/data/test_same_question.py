@@ -1,4 +1,4 @@
-"""Specification of when two rows ask the same question."""
+"""Specification of examples that ask the same question."""
 
 from __future__ import annotations
 
@@ -28,32 +28,32 @@ from finetuning_exam.data.split import normalized, overlap, prompt_key, question
 def test_prompts_that_differ_in_form_only_are_the_same(
     left: str, right: str, is_same: bool
 ) -> None:
-    """Unicode form, case, white space and a final mark make no other question."""
+    """Unicode form, case, whitespace and a final mark do not make another question."""
     assert (normalized(left) == normalized(right)) is is_same
 
 
 def test_the_same_instruction_on_another_input_is_another_question() -> None:
-    """The keys of a prompt hold its input."""
+    """The keys of a prompt contain its input."""
     one, two = Example("Sort", "a", 1, "d"), Example("Sort", "a", 2, "d", input="3 1 2")
     assert prompt_key(one) != prompt_key(two)
     assert question_key(one) != question_key(two)
 
 
-def test_a_question_in_another_form_is_the_same() -> None:
-    """Instruction and input are joined as a chat template is given them, so a conversation that
-    asks "instruction, empty line, input" has the same keys.
+def test_a_question_in_another_format_is_the_same() -> None:
+    """Instruction and input are joined as for a chat template, so a conversation that asks
+    "instruction, empty line, input" has the same keys.
     """
     record = Example("Sort these.", "1 3", 1, "d", input="3 1")
-    said = Example("Sort these.\n\n3 1", "1 3", 1, "e")
-    assert question(record) == question(said)
-    assert question_key(record) == question_key(said)
+    joined = Example("Sort these.\n\n3 1", "1 3", 1, "e")
+    assert question(record) == question(joined)
+    assert question_key(record) == question_key(joined)
     assert (
         prompt_key(record)
-        == prompt_key(said)
+        == prompt_key(joined)
         == prompt_key(replace(record, instruction="sort These"))
     )
-    assert overlap([said], [record]) == (said,)
-    assert overlap([record], [said]) == (record,)
+    assert overlap([joined], [record]) == (joined,)
+    assert overlap([record], [joined]) == (record,)
 
 
 @pytest.mark.parametrize(
@@ -78,8 +78,8 @@ def test_a_question_in_another_form_is_the_same() -> None:
 def test_the_same_question_is_the_same_to_the_letter(
     left: str, right: str, is_same: bool, is_text: bool
 ) -> None:
-    """White space, the first letter's case and one mark after the last letter are all that may
-    differ in one question, or in one plain text.
+    """Only whitespace, the first letter's case and one mark after the last letter may differ in the
+    same question or plain text.
     """
     one, two = (
         Example("" if is_text else text, text if is_text else "x", 1, "d") for text in (left, right)
@@ -96,7 +96,7 @@ SIMILAR = st.text(alphabet="aAßİﬁ².?! \n\u0301ि", max_size=6)
     text=SIMILAR, space=st.sampled_from([" ", "\n\n", "\t "]), mark=st.sampled_from(["", *".?!"])
 )
 def test_the_same_question_has_the_same_loose_key(text: str, space: str, mark: str) -> None:
-    """What is left out of an exam as taught would have been kept together in a split."""
+    """Examples that are left out of an exam file would have been kept together in a split."""
     edited = text[:1].swapcase() + text[1:].replace(" ", space) + mark
     one, two = Example("q " + text, "", 1, "d"), Example("Q " + edited, "", 1, "d")
     bare, other = Example("", text, 1, "d"), Example("", edited, 1, "d")
@@ -106,7 +106,7 @@ def test_the_same_question_has_the_same_loose_key(text: str, space: str, mark: s
 
 
 def test_plain_texts_are_not_one_question() -> None:
-    """A plain text is its own key: texts are split like other rows, equal ones kept together."""
+    """A plain text is its own key: equal texts are kept together, others are split freely."""
     rows = tuple(Example("", f"text {line // 2}", line, "d.txt") for line in range(100))
     split = split_examples(rows, None, 0.1, 42)
     assert (len(split.train), len(split.validation), len(split.exam)) == (80, 10, 10)
@@ -116,7 +116,7 @@ def test_plain_texts_are_not_one_question() -> None:
 
 
 def test_a_question_after_another_conversation_is_another_question() -> None:
-    """The key of a conversation holds every turn before the question, with who said it."""
+    """The key of a conversation contains every turn before the question, with its role."""
     turns = (Turn("user", "Hello!"), Turn("assistant", "Hi."))
     key = prompt_key(Example("And now?", "a", 1, "d", earlier=turns))
     assert key != prompt_key(Example("And now?", "a", 1, "d"))

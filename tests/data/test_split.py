@@ -1,4 +1,4 @@
-"""Specification of what trains, what chooses the best step, and what sits the exam."""
+"""Specification of the split into training, validation and exam."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from finetuning_exam.data.split import Split, prompt_key, split_examples
 def test_the_parts_are_disjoint_and_cover_the_file(
     rows: tuple[Example, ...], fraction: float, seed: int
 ) -> None:
-    """Every row is in exactly one part, except where the exam is the training rows."""
+    """Every example is in exactly one part, unless the exam is the training examples."""
     split = split_examples(rows, None, fraction, seed)
     parts = [split.train, split.validation] + ([] if split.exam_is_training else [split.exam])
     assert sorted(line for part in parts for line in lines_of(part)) == lines_of(rows)
@@ -44,10 +44,10 @@ def test_an_exam_file_is_the_exam(rows: tuple[Example, ...], fraction: float, se
 
 @unhurried
 @given(rows=drawn_files(least=20), fraction=FRACTIONS, seed=SEEDS, has_exam=st.booleans())
-def test_what_belongs_together_stays_on_one_side(
+def test_related_examples_stay_on_one_side(
     rows: tuple[Example, ...], fraction: float, seed: int, has_exam: bool
 ) -> None:
-    """Rows with the same prompt and input, or the same group, are never in two parts."""
+    """Examples with the same prompt and input, or the same group, are never in two parts."""
     split = split_examples(rows, rows[:1] if has_exam else None, fraction, seed)
     parts = [split.train, split.validation] + ([] if has_exam else [split.exam])
     if split.exam_is_training:
@@ -64,7 +64,7 @@ def test_what_belongs_together_stays_on_one_side(
 def test_the_same_seed_gives_the_same_split(
     rows: tuple[Example, ...], fraction: float, seed: int
 ) -> None:
-    """A split depends on the rows, the share and the seed alone; parts keep the file's order."""
+    """A split depends only on examples, fraction and seed; parts keep the file's order."""
     split = split_examples(rows, None, fraction, seed)
     assert split == split_examples(list(rows), None, fraction, seed)
     for part in (split.train, split.validation, split.exam):
@@ -77,7 +77,7 @@ def test_the_same_seed_gives_the_same_split(
 def test_there_is_always_something_to_train_on(
     n_rows: int, fraction: float, has_exam: bool
 ) -> None:
-    """However large the share that is held out, at least one row trains."""
+    """However large the held-out fraction, at least one example trains."""
     rows = numbered_rows(n_rows)
     assert split_examples(rows, rows[:1] if has_exam else None, fraction, 42).train
 
@@ -85,20 +85,20 @@ def test_there_is_always_something_to_train_on(
 @unhurried
 @given(rows=drawn_files(), fraction=FRACTIONS, seed=SEEDS)
 def test_there_is_always_an_exam(rows: tuple[Example, ...], fraction: float, seed: int) -> None:
-    """Where no row could be held out, the exam is the training rows, and the split says so."""
+    """If no example can be held out, the exam is the training examples, and the split says so."""
     split = split_examples(rows, None, fraction, seed)
     assert split.exam
     assert split.exam_is_training == (split.exam == split.train)
 
 
 def test_a_file_of_one_group_cannot_be_held_out() -> None:
-    """When all rows belong together the exam is the training rows, and the split says so."""
+    """If all examples belong together the exam is the training examples, and the split says so."""
     rows = tuple(replace(row, group="all") for row in numbered_rows(50))
     assert split_examples(rows, None, 0.1, 42) == Split(rows, (), rows, exam_is_training=True)
 
 
 def test_another_seed_gives_another_split() -> None:
-    """The seed decides which rows are held out."""
+    """The seed decides which examples are held out."""
     rows = numbered_rows(200)
     exams = {split_examples(rows, None, 0.1, seed).exam for seed in range(5)}
     assert len(exams) == 5
@@ -118,7 +118,7 @@ def test_another_seed_gives_another_split() -> None:
     ],
 )
 def test_sizes_without_an_exam_file(n_rows: int, sizes: tuple[int, int, int, bool]) -> None:
-    """Below 20 rows nothing is held out, below 40 there is no validation, else 80/10/10."""
+    """Below 20 examples nothing is held out, below 40 there is no validation, else 80/10/10."""
     split = split_examples(numbered_rows(n_rows), None, 0.1, 42)
     found = (len(split.train), len(split.validation), len(split.exam), split.exam_is_training)
     assert found == sizes
@@ -128,15 +128,15 @@ def test_sizes_without_an_exam_file(n_rows: int, sizes: tuple[int, int, int, boo
     ("n_rows", "sizes"), [(1, (1, 0)), (4, (4, 0)), (39, (39, 0)), (40, (36, 4)), (200, (180, 20))]
 )
 def test_sizes_with_an_exam_file(n_rows: int, sizes: tuple[int, int]) -> None:
-    """With an exam file only validation is taken from the training file, from 40 rows on."""
+    """With an exam file only validation is taken from the training file, from 40 examples on."""
     split = split_examples(numbered_rows(n_rows), numbered_rows(3, start=900), 0.1, 42)
     assert (len(split.train), len(split.validation)) == sizes
     assert (len(split.exam), split.exam_is_training) == (3, False)
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.2, 0.4])
-def test_the_share_is_what_was_asked_for(fraction: float) -> None:
-    """`eval_fraction` is the share of each held-out part; 0 holds nothing out."""
+def test_the_fraction_is_kept(fraction: float) -> None:
+    """`eval_fraction` is the size of each held-out part; 0 holds nothing out."""
     split = split_examples(numbered_rows(100), None, fraction, 42)
     held_out = round(100 * fraction)
     assert len(split.validation) == held_out
@@ -144,26 +144,26 @@ def test_the_share_is_what_was_asked_for(fraction: float) -> None:
     assert split.exam_is_training == (fraction == 0)
 
 
-def test_a_share_of_nothing_leaves_an_exam_file_alone() -> None:
-    """With an exam file and a share of 0 all rows train, and the exam is still held out."""
+def test_a_fraction_of_zero_leaves_an_exam_file_alone() -> None:
+    """With an exam file and a fraction of 0 all examples train, and the exam is still held out."""
     rows, exam = numbered_rows(100), numbered_rows(3, start=900)
     assert split_examples(rows, exam, 0.0, 42) == Split(rows, (), exam)
 
 
-def test_a_share_that_rounds_to_no_row_still_has_an_exam() -> None:
-    """A share of 1% of 40 rows rounds to none: there is an exam all the same."""
+def test_a_small_fraction_still_has_an_exam() -> None:
+    """A fraction of 1% of 40 examples is rounded up: there is an exam."""
     assert split_examples(numbered_rows(40), None, 0.01, 42).exam
 
 
 def test_a_group_of_half_the_file_trains() -> None:
-    """A group far larger than a held-out part is not put there: most rows still train."""
+    """A group far larger than a held-out part is not put there: most examples still train."""
     rows = tuple(replace(row, group="g" if row.line <= 60 else "") for row in numbered_rows(100))
     sizes = [len(split_examples(rows, None, 0.1, seed).train) for seed in range(20)]
     assert min(sizes) >= 60
 
 
 def test_groups_join_across_prompts() -> None:
-    """Being together is transitive: same group, then same prompt, then same group again."""
+    """The relation is transitive: same group, then same prompt, then same group again."""
     chain = (
         Example("p", "a", 1, "d.jsonl", group="g"),
         Example("q", "a", 2, "d.jsonl", group="g"),
@@ -188,7 +188,7 @@ def test_the_split_does_not_depend_on_the_hash_seed() -> None:
         "split = split_examples(rows, None, 0.1, 1, [(1, 5)])\n"
         "print([row.line for row in (*split.exam, *split.validation)])"
     )
-    said = {
+    outputs = {
         subprocess.run(
             [sys.executable, "-c", code],
             env={**os.environ, "PYTHONHASHSEED": seed},
@@ -197,11 +197,11 @@ def test_the_split_does_not_depend_on_the_hash_seed() -> None:
         ).stdout
         for seed in ("1", "2")
     }
-    assert len(said) == 1
+    assert len(outputs) == 1
 
 
-def test_a_hundred_thousand_rows_are_split_in_seconds() -> None:
-    """The split is not quadratic: 100,000 tagged and linked rows take seconds, not hours."""
+def test_a_hundred_thousand_examples_are_split_in_seconds() -> None:
+    """The split is not quadratic: 100,000 tagged and linked examples take seconds, not hours."""
     rows = tuple(replace(row, tag=f"t{row.line % 1000}") for row in numbered_rows(100_000))
     links = [(index, index + 1) for index in range(0, 50_000, 10)]
     started = time.process_time()

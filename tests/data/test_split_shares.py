@@ -29,7 +29,7 @@ def test_a_file_sorted_by_class_has_every_class_on_every_side() -> None:
 
 @st.composite
 def _linked_files(draw: st.DrawFn) -> tuple[tuple[Example, ...], tuple[tuple[int, int], ...]]:
-    """Files with tags, recurring prompts, groups, and links between any two rows."""
+    """Draw files with tags, recurring prompts, groups, and links between any two examples."""
     rows = draw(drawn_files(least=40))
     tagged = tuple(replace(row, tag=draw(st.sampled_from(["", "x", "y", "z"]))) for row in rows)
     place = st.integers(0, len(rows) - 1)
@@ -38,10 +38,10 @@ def _linked_files(draw: st.DrawFn) -> tuple[tuple[Example, ...], tuple[tuple[int
 
 @unhurried
 @given(file=_linked_files(), fraction=FRACTIONS, seed=SEEDS)
-def test_linked_rows_stay_on_one_side(
+def test_linked_examples_stay_on_one_side(
     file: tuple[tuple[Example, ...], tuple[tuple[int, int], ...]], fraction: float, seed: int
 ) -> None:
-    """With tags and links the parts are still disjoint and whole, and no link is torn."""
+    """With tags and links the parts are still disjoint and complete, and no link is broken."""
     rows, links = file
     split = split_examples(rows, None, fraction, seed, links)
     assert split == split_examples(rows, None, fraction, seed, links)
@@ -55,7 +55,7 @@ def test_linked_rows_stay_on_one_side(
 
 
 def test_links_join_with_prompts_and_groups() -> None:
-    """A link carries on to whatever shares a prompt or a group with its ends."""
+    """A link extends to everything that shares a prompt or a group with its ends."""
     rows = (
         Example("p", "a", 1, "d.jsonl"),
         Example("P?", "b", 2, "d.jsonl"),
@@ -81,7 +81,7 @@ TAG_COUNTS = st.dictionaries(
 def test_each_tag_has_its_share_of_each_part(
     counts: dict[str, int], fraction: float, seed: int
 ) -> None:
-    """Where rows stand alone, a part holds each tag at its quota, give or take the rounding."""
+    """If examples are unrelated, a part has each tag at its quota, up to rounding."""
     rows = tuple(
         replace(row, tag=tag, instruction=f"{tag} {row.instruction}")
         for tag, count in counts.items()
@@ -104,7 +104,7 @@ def test_each_tag_has_its_share_of_each_part(
 def test_clusters_move_the_shares_by_less_than_one_cluster(
     clusters: list[tuple[str, int]], seed: int
 ) -> None:
-    """Where groups must stay whole, a tag misses its quota by less than one group's rows."""
+    """If groups must stay whole, a tag misses its quota by less than one group."""
     rows = tuple(
         Example(f"question {number}-{member}", "a", 1, "d.jsonl", tag=tag, group=str(number))
         for number, (tag, n_rows) in enumerate(clusters)
@@ -133,22 +133,22 @@ def test_a_small_class_is_on_every_side_of_a_sorted_file() -> None:
 
 @pytest.mark.parametrize("n_of_rare", [1, 2, 3])
 def test_a_rare_tag_keeps_a_cluster_in_training(n_of_rare: int) -> None:
-    """Whatever is held out, what trains has at least one row of every tag."""
+    """The training part always has at least one example of every tag."""
     rows = (*numbered_rows(n_of_rare, tag="rare"), *numbered_rows(60, tag="usual", start=10))
     for seed in range(30):
         split = split_examples(rows, None, 0.4, seed)
         assert {row.tag for row in split.train} == {"rare", "usual"}
 
 
-def test_rows_with_a_tag_each_can_be_held_out() -> None:
-    """Where every row has a tag of its own, a part is filled all the same."""
+def test_examples_with_distinct_tags_can_be_held_out() -> None:
+    """If every example has its own tag, a part is filled all the same."""
     rows = tuple(replace(row, tag=f"tag {row.line}") for row in numbered_rows(100))
     split = split_examples(rows, None, 0.1, 42)
     assert (len(split.train), len(split.validation), len(split.exam)) == (80, 10, 10)
 
 
-def test_the_rows_left_over_by_rounding_go_to_tags_by_lot() -> None:
-    """Of many small tags, which ones have a row in the exam depends on the seed."""
+def test_rounding_is_decided_by_the_seed() -> None:
+    """Which of many small tags have an example in the exam depends on the seed."""
     rows = tuple(replace(row, tag=f"tag {row.line % 50:02}") for row in numbered_rows(150))
     exams = [
         frozenset(row.tag for row in split_examples(rows, None, 0.1, seed).exam)
@@ -170,7 +170,7 @@ def test_a_part_is_filled_although_one_tag_cannot_be_held_out(n_giant: int) -> N
 
 
 def test_quotas_are_rounded_by_largest_remainders() -> None:
-    """Of 38 and 62 rows a part of ten has 4 and 6."""
+    """Of 38 and 62 examples a part of ten has 4 and 6."""
     rows = (*numbered_rows(38, tag="a"), *numbered_rows(62, tag="b", start=39))
     for seed in range(5):
         split = split_examples(rows, None, 0.1, seed)
@@ -178,9 +178,9 @@ def test_quotas_are_rounded_by_largest_remainders() -> None:
             assert Counter(row.tag for row in part) == {"a": 4, "b": 6}
 
 
-def test_a_group_overdraws_its_own_quota_and_no_other() -> None:
-    """Where groups of three stand against quotas of two, one such group is taken for the row that
-    is missing, and the tag of single rows keeps to its quota.
+def test_a_group_exceeds_its_own_quota_and_no_other() -> None:
+    """With groups of three and quotas of two, one such group is taken for the missing example, and
+    the tag of single examples keeps to its quota.
     """
     rows = tuple(
         replace(row, tag="ab"[row.line % 2], group=f"{row.line % 2} {row.line // 6}")
@@ -196,7 +196,7 @@ def test_a_group_overdraws_its_own_quota_and_no_other() -> None:
 
 
 def test_the_smallest_cluster_is_held_out_where_all_are_too_large() -> None:
-    """Of groups of 20, 30 and 50 rows the first is the exam, the second the validation part."""
+    """Of groups of 20, 30 and 50 examples the first is the exam, the second the validation part."""
     rows = tuple(
         replace(row, group="a" if row.line <= 50 else "b" if row.line <= 70 else "c")
         for row in numbered_rows(100)

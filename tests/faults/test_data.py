@@ -1,4 +1,4 @@
-"""Faults 21 to 28: faulty data, each through the command line.
+"""Faulty data files, each through the command line.
 
 Each fault is either read correctly or reported on one line with file, place, cause and hint,
 without a traceback, a hang or a stray file. What only readers and templates can show is tested in
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("folder")]
 NEEDS_FILE = "Give the path of a data file: JSON lines, JSON, CSV, TSV or Parquet."
 
 
-# 21: bytes that are no text
+# Bytes that are not text
 
 
 @pytest.mark.parametrize(
@@ -41,14 +41,16 @@ NEEDS_FILE = "Give the path of a data file: JSON lines, JSON, CSV, TSV or Parque
         (b"\x00\x00\x00", "not valid JSON (expected a value at column 1)."),
     ],
 )
-def test_21_bad_bytes_are_named(said: Said, line: bytes, what: str) -> None:
-    """Bad UTF-8, a zero byte and half of a surrogate pair are told with line and byte or column."""
+def test_bad_bytes_are_reported(said: Said, line: bytes, what: str) -> None:
+    """Invalid UTF-8, a zero byte and an unpaired surrogate are reported with line and byte or
+    column.
+    """
     assert said.check(GOOD * 40 + line + b"\n" + GOOD) == 2
     assert [it for it in said.findings if it.startswith("d.jsonl:41: " + what)]
     assert said.out.splitlines()[-1].startswith("1 error, ")
 
 
-# 22: other ways to write the same
+# Equivalent spellings of a file
 
 
 @pytest.mark.parametrize(
@@ -61,15 +63,15 @@ def test_21_bad_bytes_are_named(said: Said, line: bytes, what: str) -> None:
     ],
     ids=["byte-order mark", "CRLF", "blank lines", "no last newline"],
 )
-def test_22_the_form_of_lines_makes_no_difference(said: Said, content: bytes) -> None:
-    """A byte-order mark, CRLF, blank lines and no last newline give the same rows."""
+def test_byte_order_mark_and_line_endings_make_no_difference(said: Said, content: bytes) -> None:
+    """A byte-order mark, CRLF, blank lines and no last newline give the same examples."""
     assert said.check(content) == 0
     assert said.out.startswith("d.jsonl: 2 records (JSON lines, instruction → output)\n")
     found = read_records(["d.jsonl"], FieldSettings()).examples
     assert {(it.instruction, it.answer) for it in found} == {("What is ls?", "It lists files.")}
 
 
-# 23: lines that are no object
+# Lines that are not an object
 
 
 @pytest.mark.parametrize(
@@ -84,15 +86,15 @@ def test_22_the_form_of_lines_makes_no_difference(said: Said, content: bytes) ->
     ],
     ids=["cut", "two objects", "NaN", "Infinity", "deep", "deep and cut"],
 )
-def test_23_a_broken_line_is_told(said: Said, line: bytes, what: str) -> None:
-    """A cut last line, two objects, NaN, and ten thousand levels are each one line's error."""
+def test_a_broken_line_is_reported(said: Said, line: bytes, what: str) -> None:
+    """A cut last line, two objects, NaN, and ten thousand levels are each an error of one line."""
     assert said.check(GOOD + line) == 2
     assert said.findings == [f"d.jsonl:2: {what}"]
 
 
-def test_23_a_huge_line_takes_little_memory() -> None:
-    """A line of 100 MB between sound ones is told and never held: memory stays within the limit
-    of a line and a little more.
+def test_a_huge_line_takes_little_memory() -> None:
+    """A line of 100 MB between valid ones is reported and never held: memory stays within a few
+    times the limit of a line.
     """
     with Path("d.jsonl").open("wb") as file:
         file.write(GOOD + b'{"instruction": "')
@@ -110,7 +112,7 @@ def test_23_a_huge_line_takes_little_memory() -> None:
     assert peak < 3 * MAX_LINE_BYTES
 
 
-# 24: fields
+# Fields
 
 
 @pytest.mark.parametrize(
@@ -132,20 +134,22 @@ def test_23_a_huge_line_takes_little_memory() -> None:
         ("[1]", "expected an object, got a list."),
     ],
 )
-def test_24_a_field_that_is_not_as_it_should_be_is_named(said: Said, line: str, what: str) -> None:
-    """A field given twice, missing, null, or no text is an error with its name and line."""
+def test_a_faulty_field_is_reported(said: Said, line: str, what: str) -> None:
+    """A duplicate, missing or null field, or one that is not text, is an error with its name and
+    line.
+    """
     assert said.check(GOOD + line.encode()) == 2
     assert said.findings == [f"d.jsonl:2: {what}"]
 
 
-def test_24_an_unknown_field_is_told(said: Said) -> None:
-    """A field nobody reads is a note with its name, and the line where it is first."""
+def test_an_unknown_field_is_reported(said: Said) -> None:
+    """An unused field is a note with its name, and the first line that has it."""
     assert said.check(GOOD + b'{"instruction": "a", "output": "b", "source": "web"}') == 0
     assert "d.jsonl:2: field 'source' is not used (in 1 of 2 records)." in said.findings
 
 
-def test_24_a_misspelt_field_is_an_error(said: Said) -> None:
-    """A field that is nearly the one that is missing is no unknown field."""
+def test_a_misspelled_field_is_an_error(said: Said) -> None:
+    """A field whose name is nearly that of the missing one is not just unused."""
     assert said.check(GOOD + b'{"instruction": "a", "ouput": "b"}') == 2
     (found,) = said.findings
     assert found.startswith("d.jsonl:2: ")
@@ -153,11 +157,11 @@ def test_24_a_misspelt_field_is_an_error(said: Said) -> None:
     assert "'output'" in found
 
 
-# 25: what is no file of lines
+# Paths that are not a file of lines
 
 
-def test_25_an_empty_file_is_told(said: Said) -> None:
-    """An empty file, and one of blank lines, hold no records."""
+def test_an_empty_file_is_reported(said: Said) -> None:
+    """An empty file, and one of blank lines, have no records."""
     for content in (b"", b"\n \n"):
         assert said.check(content) == 2
         assert said.err == (
@@ -184,9 +188,9 @@ def test_25_an_empty_file_is_told(said: Said) -> None:
 )
 @pytest.mark.parametrize("command", ["check", "train", "exam"])
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
-def test_25_what_is_no_file_is_refused(said: Said, command: str, name: str, what: str) -> None:
-    """A folder, a pipe nobody writes to, an endless device, an address and a pattern are refused
-    at once by every command, and no other file is read in their place.
+def test_only_files_are_read(said: Said, command: str, name: str, what: str) -> None:
+    """A folder, a pipe without a writer, an endless device, a URL and a pattern are refused at once
+    by every command, and no other file is read instead.
     """
     os.mkfifo("pipe")
     Path("a.jsonl").write_bytes(GOOD)
@@ -205,23 +209,21 @@ def test_25_what_is_no_file_is_refused(said: Said, command: str, name: str, what
         ("file:d.jsonl", GOOD),
     ],
 )
-def test_25_arrays_gzip_and_odd_names_are_plainly_read(
-    said: Said, name: str, content: bytes
-) -> None:
-    """An array, a compressed file and a name with brackets or colons mean that file's records."""
+def test_arrays_gzip_and_odd_names_are_read(said: Said, name: str, content: bytes) -> None:
+    """An array, a compressed file and a name with brackets or colons are read as that file."""
     Path(name).write_bytes(content)
     assert said.fte("check", name) == 0
     assert said.out.startswith(f"{name}: 1 record (")
 
 
-# 26: characters
+# Odd characters
 
 ODD = "👩‍👩‍👧 שלום e\u0301 \u202eevil\u202c \x1b[31m<script>alert(1)</script>"
 
 
-def test_26_odd_characters_are_read_whole_and_shown_escaped(said: Said) -> None:
-    """Emoji, right-to-left text and combining marks stay as they are; escape sequences and
-    bidirectional overrides are told and shown as code points, in the row as well.
+def test_odd_characters_are_read_unchanged_and_shown_escaped(said: Said) -> None:
+    """Emoji, right-to-left text and combining marks are unchanged; escape sequences and
+    bidirectional overrides are reported and shown as code points, also in the row.
     """
     record = {"instruction": f"Say {ODD}", "output": ODD}
     assert said.check(json.dumps(record, ensure_ascii=False).encode(), "--show", "1") == 0
@@ -236,19 +238,19 @@ def test_26_odd_characters_are_read_whole_and_shown_escaped(said: Said) -> None:
     assert f"┃ {shown}<|endoftext|>" in said.out.splitlines()
 
 
-def test_26_odd_characters_in_json_are_ascii(said: Said) -> None:
-    """A program gets every character back, and a terminal sees none of them act."""
+def test_odd_characters_in_json_are_ascii(said: Said) -> None:
+    """A program gets every character back, and none of them can control a terminal."""
     record = {"instruction": "q", "output": "a", "tag": ODD}
     assert said.check(json.dumps(record).encode(), "--json") == 0
     assert said.out.isascii()
     assert list(json.loads(said.out)["tags"]) == [ODD]
 
 
-# 27: special tokens in the data
+# Special tokens
 
 
-def test_27_a_special_token_in_plain_text_is_only_text(said: Said, models: Models) -> None:
-    """Without a chat template it is told, and trained as plain text: one end token ends the row."""
+def test_a_special_token_in_the_plain_template_is_text(said: Said, models: Models) -> None:
+    """It is reported and trained as ordinary text: one end token ends the row."""
     record = {"instruction": "What ends?", "output": f"This {END} ends."}
     assert (
         said.check(json.dumps(record).encode(), "--model", str(models.folder()), "--show", "1") == 0
@@ -258,8 +260,8 @@ def test_27_a_special_token_in_plain_text_is_only_text(said: Said, models: Model
     assert f"┃ This {END} ends.{END}" in said.out.splitlines()
 
 
-def test_27_a_special_token_in_a_chat_template_is_an_error(said: Said, models: Models) -> None:
-    """Where the template would obey it, it is an error with its line, and training refuses it."""
+def test_a_special_token_in_a_chat_template_is_an_error(said: Said, models: Models) -> None:
+    """If the template would interpret it, it is an error with its line, and training refuses it."""
     record = {"instruction": f"Ignore this {END}", "output": "No."}
     model = str(models.folder(text="chat"))
     content = GOOD + json.dumps(record).encode()
@@ -273,12 +275,12 @@ def test_27_a_special_token_in_a_chat_template_is_an_error(said: Said, models: M
     assert [path.name for path in Path("output").iterdir()] == [".lock"]
 
 
-# 28: what is there twice, too long, or taught
+# Duplicates, long rows, and trained exam questions
 
 
-def test_28_all_of_it_is_counted_and_told_with_lines(said: Said) -> None:
-    """Prompts that are cut, empty answers, exact and near duplicates, one prompt with two answers,
-    and exam questions that are taught are each told with both places.
+def test_warnings_are_counted_and_reported_with_lines(said: Said) -> None:
+    """Truncated prompts, empty answers, exact and near duplicates, one prompt with two answers, and
+    exam questions that are trained on are each reported with their places.
     """
     sentence = "Which command shows every file in the folder, hidden ones too, and their sizes?"
     records = [
@@ -319,8 +321,8 @@ def test_28_all_of_it_is_counted_and_told_with_lines(said: Said) -> None:
     assert [it for it in found if it.startswith("train.jsonl:8: the answer alone has ")]
 
 
-def test_28_near_duplicates_stay_on_one_side(said: Said, models: Models) -> None:
-    """Training says what was found and never examines on what it trains."""
+def test_near_duplicates_stay_on_one_side(said: Said, models: Models) -> None:
+    """Training reports its findings, and the exam never asks what is trained on."""
     path = str(write_rows(Path("d.jsonl"), rows(30) * 2))
     quick = ("--max_steps", "1", "--device", "cpu", "--answered_examples", "0")
     assert said.fte("train", path, "--model", str(models.folder()), *quick) == 0

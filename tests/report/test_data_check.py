@@ -1,4 +1,4 @@
-"""Specification of what is shown and written of checked data."""
+"""Specification of the report and the JSON of checked data."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def _findings(kind: Kind, n: int, detail: str = "something") -> list[Finding]:
 # Findings
 
 
-def test_findings_stand_under_their_kind_with_the_mend() -> None:
-    """Each kind is a heading with its number, its findings, and what to do about it."""
+def test_findings_are_listed_by_kind_with_the_hint() -> None:
+    """Each kind has a heading with its number, its findings, and its hint."""
     assert _shown(findings_report(_findings(Kind.MOJIBAKE, 2))) == [
         "warning: text decoded with the wrong encoding (2)",
         "  d.jsonl:1: something.",
@@ -54,7 +54,7 @@ def test_findings_stand_under_their_kind_with_the_mend() -> None:
 
 
 def test_the_most_serious_come_first() -> None:
-    """Errors, warnings, notes; within them the order of the kinds, whatever was found first."""
+    """Errors, warnings, notes; within them the order of the kinds, not of the findings."""
     kinds = [Kind.UNUSED_FIELD, Kind.OUTER_SPACE, Kind.SIMILAR_TAGS, Kind.WRONG_TYPE, Kind.NOT_JSON]
     lines = _shown(findings_report([Finding(kind, "x", "d") for kind in kinds]))
     assert [line for line in lines if line.endswith("(1)")] == [
@@ -73,7 +73,7 @@ def test_the_most_serious_come_first() -> None:
     ("n", "last"), [(20, "  d.jsonl:20: fault 20."), (1021, "  … and 1,001 more.")]
 )
 def test_twenty_of_a_kind_are_shown(n: int, last: str) -> None:
-    """The first twenty in their order, and how many more there are."""
+    """The first twenty are shown in order, with the number of the others."""
     found = [Finding(Kind.NOT_JSON, f"fault {line}", "d.jsonl", line) for line in range(1, n + 1)]
     lines = _shown(findings_report(found))
     assert lines[0] == f"error: not valid JSON ({n:,})"
@@ -81,7 +81,7 @@ def test_twenty_of_a_kind_are_shown(n: int, last: str) -> None:
     assert lines[-3] == last
 
 
-def test_many_that_say_the_same_share_a_line() -> None:
+def test_identical_findings_share_a_line() -> None:
     """From the sixth on, findings of a file with one detail are one line with the first places."""
     five = _shown(findings_report(_findings(Kind.NOT_JSON, 5)))
     assert five[1:6] == [f"  d.jsonl:{line}: something." for line in range(1, 6)]
@@ -100,8 +100,8 @@ def test_twenty_of_each_kind_are_shown() -> None:
     assert "error: nested too deeply (1)" in lines
 
 
-def test_a_finding_is_one_line_as_it_is() -> None:
-    """Nothing is wrapped, padded or read as markup: a place can be copied whole."""
+def test_a_finding_is_one_unchanged_line() -> None:
+    """Nothing is wrapped, padded or interpreted as markup: a place can be copied."""
     path = "a folder/" * 30 + "[red]x[/red] :smile: 12.jsonl"
     lines = _shown(findings_report([Finding(Kind.NOT_JSON, "why", path, 3)]))
     assert lines[1] == f"  {path}:3: why."
@@ -116,7 +116,7 @@ def test_hostile_characters_are_escaped() -> None:
     )
 
 
-def test_no_findings_are_nothing() -> None:
+def test_no_findings_are_an_empty_report() -> None:
     """Without findings there is no heading."""
     assert _shown(findings_report([])) == []
 
@@ -131,13 +131,13 @@ def test_no_findings_are_nothing() -> None:
     ],
 )
 def test_the_summary_counts_by_severity(counts: dict[Kind, int], text: str) -> None:
-    """One is singular; what there is none of is not said."""
+    """One is singular; severities without findings are not mentioned."""
     found = [finding for kind, n in counts.items() for finding in _findings(kind, n)]
     assert summary(found) == (text or "1,235 errors, 2 warnings, 2 notes.")
 
 
 def test_kinds_on_one_line() -> None:
-    """Each kind with its number and its first place, the most serious first."""
+    """Each kind has its number and its first place, the most serious first."""
     found = [*_findings(Kind.EXACT_DUPLICATE, 2), *_findings(Kind.NOT_JSON, 1)]
     assert kinds_lines(found) == (
         "not valid JSON: 1 (d.jsonl:1)",
@@ -145,7 +145,7 @@ def test_kinds_on_one_line() -> None:
     )
 
 
-# What a training will be like
+# The outlook on a training
 
 LENGTHS = Lengths(5, 10, 1200, 1500, 2000, 6000, 1500, 2048)
 
@@ -163,8 +163,8 @@ def _outlook(split: Split, lengths: Lengths = LENGTHS, steps: int = 2, rows: int
     return Outlook("builtin", "plain", lengths, split, steps, rows)
 
 
-def test_the_outlook_tells_lengths_split_and_steps() -> None:
-    """Tokens of a record and in all, who trains and who is examined, and an epoch's steps."""
+def test_the_outlook_has_lengths_split_and_steps() -> None:
+    """Tokens per row and in total, the parts of the split, and an epoch's steps."""
     examples = _examples(5)
     split = Split(examples[:3], examples[3:4], examples[4:])
     assert _shown(outlook_report(_checked(examples), _outlook(split))) == [
@@ -177,7 +177,7 @@ def test_the_outlook_tells_lengths_split_and_steps() -> None:
 
 
 def test_one_is_singular() -> None:
-    """One row and one step are not said to be several."""
+    """One example, one step and one row are singular."""
     split = Split(_examples(1), (), _examples(1), exam_is_training=True)
     lines = _shown(outlook_report(_checked(_examples(1)), _outlook(split, steps=1, rows=1)))
     assert lines[1:] == [
@@ -191,9 +191,7 @@ def test_one_is_singular() -> None:
     ("is_training", "more"), [(False, ""), (True, ", all in the training data")]
 )
 def test_an_exam_file_is_named(is_training: bool, more: str) -> None:
-    """Where there is an exam file the exam is of it, with its name made harmless; where nothing of
-    it is new that is said.
-    """
+    """An exam file is named, with its name escaped; if none of it is new the line says so."""
     source = Source("e\x1b.jsonl", "", "JSON lines", "", 1)
     check = _checked(_examples(2), Records((source,), _examples(1), ()))
     split = Split(_examples(2), (), _examples(1), exam_is_training=is_training)
@@ -207,7 +205,7 @@ def _bars(examples: Sequence[Example]) -> list[str]:
 
 
 def test_tags_are_bars() -> None:
-    """The most frequent tag first and with the longest bar; names of any width line up."""
+    """The most frequent tag comes first and has the longest bar; names of any width are aligned."""
     examples = [*_examples(1, "日本"), *_examples(1000, "shell"), *_examples(500, "x\ty")]
     assert _bars(examples) == [
         "Tags:",
@@ -218,7 +216,7 @@ def test_tags_are_bars() -> None:
 
 
 def test_answers_are_bars_where_they_are_classes() -> None:
-    """A few answers among many records are counted like tags; long ones are shown in part."""
+    """A few answers among many records are counted like tags; long ones are shortened."""
     examples = [*_examples(40, answer="y" * 50), *_examples(20, answer="no")]
     assert _bars(examples) == [
         "Answers:",
@@ -228,7 +226,7 @@ def test_answers_are_bars_where_they_are_classes() -> None:
 
 
 def test_twelve_bars_are_shown() -> None:
-    """Of many tags the twelve most frequent are shown, and what the others come to."""
+    """The twelve most frequent tags are shown, with the total of the others."""
     examples = [it for n in range(14) for it in _examples(20 - n, f"t{n:02}")]
     lines = _bars(examples)
     assert len(lines) == 1 + 12 + 1
@@ -299,7 +297,7 @@ def test_json_has_everything() -> None:
 
 
 def test_a_finding_in_json() -> None:
-    """Kind and severity by name; what has no line or column has null there."""
+    """Kind and severity by name; a missing line or column is null."""
     assert finding_to_json(Finding(Kind.NOT_JSON, "why\x1b", "d", 7, 2)) == {
         "kind": "not_json",
         "severity": "error",
@@ -314,7 +312,7 @@ def test_a_finding_in_json() -> None:
 
 
 def test_json_without_an_outlook() -> None:
-    """Where no record can be used there is no outlook."""
+    """If no record is usable there is no outlook."""
     value = to_json(_checked([]), [], None)
     assert isinstance(value, dict)
     assert (value["outlook"], value["n_records"]) == (None, 0)

@@ -1,4 +1,4 @@
-"""Specification of how a record is shown as the model will see it."""
+"""Specification of showing an example as the model sees it."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def _shown(encoder: Encoder, example: Example, limit: int = 999) -> tuple[str, l
 
 
 def test_each_line_is_marked_as_given_or_trained(encoders: dict[Template, Encoder]) -> None:
-    """What is only read has a thin mark, what is trained a thick one, the end token too; nothing
-    of the row is left out.
+    """Given text has a thin mark, trained text a thick one, including the end token; nothing of the
+    row is omitted.
     """
     heading, lines = _shown(encoders["plain"], ROW)
     row = encoders["plain"].encode(ROW)
@@ -47,7 +47,7 @@ def test_each_line_is_marked_as_given_or_trained(encoders: dict[Template, Encode
 
 
 def test_a_conversation_in_its_chat_template(models: Models) -> None:
-    """Every answer that is trained is marked, with the token that ends it, and no question is."""
+    """Every trained answer is marked, with its end token, and no question is."""
     loss_on: LossOn = "answers"
     encoder = make_encoder(load_tokenizer(models.folder(text="chat")), "chat", loss_on=loss_on)
     example = Example("And b?", "B.", 1, "d", earlier=(Turn("user", "a?"), Turn("assistant", "A.")))
@@ -73,7 +73,7 @@ def test_with_everything_trained_the_prompt_is_marked_too(models: Models) -> Non
 
 
 def test_hostile_text_is_shown_escaped(encoders: dict[Template, Encoder]) -> None:
-    """Characters that would act on the terminal are shown as code points, in text and path."""
+    """Characters that would control the terminal are shown as code points, in text and path."""
     example = Example("\x1b[2J\u202eq\r", "a\x9b", 1, "d\x07")
     heading, lines = _shown(encoders["plain"], example)
     assert heading.startswith("d‹U+0007›:1 · ")
@@ -81,8 +81,8 @@ def test_hostile_text_is_shown_escaped(encoders: dict[Template, Encoder]) -> Non
     assert lines[-1] == f"┃ a‹U+009B›{END}"
 
 
-def test_a_cut_prompt_is_shown_as_it_is_trained(encoders: dict[Template, Encoder]) -> None:
-    """What was cut is said before the row, which has no more tokens than it may have."""
+def test_a_truncated_prompt_is_shown_as_trained(encoders: dict[Template, Encoder]) -> None:
+    """The truncation is reported before the row, which has no more tokens than the limit."""
     example = Example("word " * 300, "yes", 1, "d")
     heading, lines = _shown(encoders["plain"], example, limit=64)
     assert heading.startswith("d:1 · 64 tokens, ")
@@ -90,7 +90,7 @@ def test_a_cut_prompt_is_shown_as_it_is_trained(encoders: dict[Template, Encoder
     assert lines[-1] == f"┃ yes{END}"
 
 
-def test_a_record_that_is_left_out_says_why(encoders: dict[Template, Encoder]) -> None:
+def test_an_example_that_is_left_out_has_a_reason(encoders: dict[Template, Encoder]) -> None:
     """A row that does not fit has no text, only its reason."""
     heading, lines = _shown(encoders["plain"], Example("q", "word " * 300, 1, "d"), limit=64)
     assert heading == "d:1"
@@ -100,7 +100,9 @@ def test_a_record_that_is_left_out_says_why(encoders: dict[Template, Encoder]) -
 
 
 def test_a_special_token_is_a_reason_too(encoders: dict[Template, Encoder]) -> None:
-    """A record that the chat template would obey is told, not shown; as plain text it is shown."""
+    """An example that the chat template would interpret is reported, not shown; in the plain
+    template it is shown.
+    """
     example = Example("q", f"a {END} b", 1, "d")
     assert _shown(encoders["chat"], example) == (
         "d:1",

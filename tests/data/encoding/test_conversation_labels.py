@@ -25,8 +25,10 @@ from finetuning_exam.data.encoding.template import render
 from finetuning_exam.data.records import Example, Turn
 
 
-def test_blanks_that_an_end_token_takes_in_stay_with_it(make_tokenizer: MakeTokenizer) -> None:
-    """A conversation has the ids of the template's text where a token swallows what follows."""
+def test_whitespace_that_an_end_token_includes_stays_with_it(make_tokenizer: MakeTokenizer) -> None:
+    """A conversation has the ids of the template's text even if a token includes the whitespace
+    after it.
+    """
     tokenizer = make_tokenizer(chat_template=END_BEHIND_END)
     tokenizer.add_tokens([AddedToken(TURN_END, special=True, rstrip=True)], special_tokens=True)
     encoder = make_encoder(tokenizer, "chat", loss_on="answers")
@@ -37,7 +39,7 @@ def test_blanks_that_an_end_token_takes_in_stay_with_it(make_tokenizer: MakeToke
 
 
 def test_a_chat_row_is_the_template_s_text(encoders: Encoders) -> None:
-    """A row's text is what the template renders, without what follows the end of the turn."""
+    """A row's text is the template's text, without what follows the end of the turn."""
     encoder = encoders["chat, start twice", "last_answer"]
     record = Example("Hi", "Ho", 1, "d.jsonl")
     rendered = render(record, "chat", encoder.tokenizer)
@@ -47,8 +49,8 @@ def test_a_chat_row_is_the_template_s_text(encoders: Encoders) -> None:
 
 
 def test_every_answer_of_a_conversation_is_trained_with_its_end(encoders: Encoders) -> None:
-    """With loss on answers each assistant turn is supervised with its end token, and nothing of
-    what stands between.
+    """With loss on answers each assistant turn is supervised with its end token, and nothing in
+    between is.
     """
     answers = ["It lists files.", "It is long.", "It shows hidden ones."]
     for name, end in (("plain", END), ("plain, start written", END), ("chat", TURN_END)):
@@ -69,7 +71,7 @@ def test_every_answer_of_a_conversation_is_trained_with_its_end(encoders: Encode
 def test_the_prompt_length_is_where_the_last_answer_starts(
     encoders: Encoders, kind: str, record: Example
 ) -> None:
-    """Whatever is supervised, `prompt_length` is the start of the last answer."""
+    """`prompt_length` is the start of the last answer, whichever part is supervised."""
     lengths = {encoders[kind, loss_on].encode(record).prompt_length for loss_on in LOSSES}
     row = encoders[kind, "last_answer"].encode(record)
     assert lengths == {next(i for i, label in enumerate(row.labels) if label != IGNORED)}
@@ -85,8 +87,8 @@ def test_a_chat_conversation_is_the_template_s_text(encoders: Encoders) -> None:
 
 
 def test_an_earlier_answer_without_an_end_of_turn_is_trained_whole(encoders: Encoders) -> None:
-    """Where no special token ends a turn the template's text stays as it is; only the last answer
-    gets the end token.
+    """If no special token ends a turn the template's text is unchanged; only the last answer gets
+    the end token.
     """
     encoder = encoders["chat without an end", "answers"]
     row = encoder.encode(

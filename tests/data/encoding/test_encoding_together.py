@@ -1,4 +1,4 @@
-"""Specification of how rows are tokenized together: as each would be alone."""
+"""Specification of batch tokenization: the same rows as one by one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_rows_together_are_the_rows_alone(
 def test_rows_are_encoded_in_order_over_several_batches(
     encoders: Encoders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many rows are tokenized together, each stands with its own example."""
+    """Each row belongs to its own example, however many are tokenized together."""
     monkeypatch.setattr("finetuning_exam.data.encoding.encode._CHUNK", 3)
     encoder = encoders["plain", "answers"]
     records = [Example(f"q{i}", f"a{i}", i, "d.jsonl") for i in range(10)]
@@ -42,7 +42,7 @@ def test_rows_are_encoded_in_order_over_several_batches(
 
 
 def test_a_saved_truncation_cuts_nothing(make_tokenizer: MakeTokenizer) -> None:
-    """A tokenizer whose file asks for truncation and padding gives whole texts, unpadded."""
+    """A tokenizer whose file configures truncation and padding gives whole texts, unpadded."""
     tokenizer = make_tokenizer()
     tokenizer.backend_tokenizer.enable_truncation(4)
     tokenizer.backend_tokenizer.enable_padding(length=50)
@@ -53,10 +53,10 @@ def test_a_saved_truncation_cuts_nothing(make_tokenizer: MakeTokenizer) -> None:
     assert decode_ids(encoder, row.ids[row.prompt_length : -1]) == "one two three four five"
 
 
-def test_a_tokenizer_that_thinks_for_itself_is_asked_text_by_text(
+def test_a_tokenizer_that_differs_from_its_backend_is_used_text_by_text(
     make_tokenizer: MakeTokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the Rust half alone gives other ids than the tokenizer, the tokenizer is asked."""
+    """If the Rust backend gives other ids than the tokenizer, the tokenizer is used."""
     tokenizer = make_tokenizer()
     own = type(tokenizer).encode
 
@@ -71,7 +71,7 @@ def test_a_tokenizer_that_thinks_for_itself_is_asked_text_by_text(
 
 
 def test_ids_are_shared_between_rows(encoders: Encoders) -> None:
-    """One number object stands for an id wherever it occurs, so that many rows take little."""
+    """One int object represents all occurrences of an id, so that many rows take little memory."""
     rows = encoders["plain", "answers"].encode_batch([Example("Ähm", "Öhm Öhm", 1, "d.jsonl")] * 2)
     objects = {id(token) for row in rows for token in (*row.ids, *row.labels)}
     assert len(objects) == len({token for row in rows for token in (*row.ids, *row.labels)})

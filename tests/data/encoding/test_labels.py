@@ -1,4 +1,4 @@
-"""Specification of ids and labels: what is supervised, and what ends an answer."""
+"""Specification of ids and labels: the supervised tokens, and the end of an answer."""
 
 from __future__ import annotations
 
@@ -46,8 +46,10 @@ def test_every_position_has_a_label(
     assert row.labels[0] == IGNORED
     assert all(label in (IGNORED, token) for label, token in zip(row.labels, row.ids, strict=True))
     assert row.n_supervised == len(supervised_ids(row.labels)) > 0
-    said = [it.text for it in record.earlier if it.role == "assistant" and loss_on != "last_answer"]
-    assert row.answer_bytes == len("".join((*said, record.answer)).encode("utf-8"))
+    texts = [
+        it.text for it in record.earlier if it.role == "assistant" and loss_on != "last_answer"
+    ]
+    assert row.answer_bytes == len("".join((*texts, record.answer)).encode("utf-8"))
 
 
 @few
@@ -55,7 +57,7 @@ def test_every_position_has_a_label(
 def test_the_prompt_at_inference_is_the_masked_prefix_in_training(
     encoders: Encoders, kind: str, record: Example
 ) -> None:
-    """`prompt_ids` gives the first ids of the training row, with or without the answer known."""
+    """`prompt_ids` returns the first ids of the training row, with a known answer or without."""
     encoder = encoders[kind, "last_answer"]
     row = encoder.encode(record)
     asked = replace(record, answer="", path="argument")
@@ -69,7 +71,7 @@ def test_the_prompt_at_inference_is_the_masked_prefix_in_training(
 def test_nothing_but_the_answer_is_supervised(
     encoders: Encoders, kind: str, record: Example
 ) -> None:
-    """With loss on the last answer all before it is ignored, earlier answers too, and it is not."""
+    """With loss on the last answer everything before it is ignored, earlier answers included."""
     row = encoders[kind, "last_answer"].encode(record)
     assert set(row.labels[: row.prompt_length]) == {IGNORED}
     assert row.labels[row.prompt_length :] == row.ids[row.prompt_length :]
@@ -89,7 +91,7 @@ def test_the_prompt_is_supervised_when_asked_for(
 @few
 @given(record=EXAMPLES)
 def test_the_last_label_ends_the_answer(encoders: Encoders, kind: str, record: Example) -> None:
-    """The last label of every row is a stop id, and generation knows it."""
+    """The last label of every row is a stop id."""
     encoder = encoders[kind, "last_answer"]
     assert encoder.encode(record).labels[-1] in encoder.stop_ids()
 
@@ -110,7 +112,7 @@ def test_plain_supervised_tokens_are_exactly_the_answer(
 @few
 @given(record=EXAMPLES)
 def test_chat_supervised_tokens_are_exactly_the_answer(encoders: Encoders, record: Example) -> None:
-    """In a chat template they are the answer's text and the end of the turn, and no more."""
+    """In a chat template they are the answer's text and the end of the turn."""
     encoder = encoders["chat", "last_answer"]
     supervised = supervised_ids(encoder.encode(record).labels)
     assert decode_ids(encoder, supervised) == f"{record.answer}{TURN_END}"
@@ -125,15 +127,15 @@ def test_chat_supervised_tokens_are_exactly_the_answer(encoders: Encoders, recor
 def test_each_answer_is_supervised_with_exactly_one_end(
     encoders: Encoders, kind: str, record: Example
 ) -> None:
-    """Whatever a template writes around them, the supervised ids of each answer hold its text and
-    one special token, the last; only before the last answer may a template leave the end out.
+    """In any template the supervised ids of each answer are its text and one special token, the
+    last; only before the last answer may a template omit the end.
     """
     encoder = encoders[kind, "answers"]
     row = encoder.encode(record)
     stretches = groupby(row.labels, key=lambda label: label != IGNORED)
     trained = [tuple(stretch) for is_trained, stretch in stretches if is_trained]
-    said = [*(it.text for it in record.earlier if it.role == "assistant"), record.answer]
-    for ids, answer in zip(trained, said, strict=True):
+    texts = [*(it.text for it in record.earlier if it.role == "assistant"), record.answer]
+    for ids, answer in zip(trained, texts, strict=True):
         n_ends = int(ids is trained[-1] or kind not in ENDLESS_KINDS)
         text, ends = ids[: len(ids) - n_ends], ids[len(ids) - n_ends :]
         assert decode_ids(encoder, text).strip() == answer.strip()
@@ -143,8 +145,10 @@ def test_each_answer_is_supervised_with_exactly_one_end(
     assert len(encoder.stop_ids()) == len({trained[-1][-1], encoder.eos_token_id})
 
 
-def test_a_header_that_the_generation_prompt_lacks_is_prompt(encoders: Encoders) -> None:
-    """Where a template ignores the generation prompt, the marker of the answer's role is given."""
+def test_a_header_missing_from_the_generation_prompt_is_prompt(encoders: Encoders) -> None:
+    """If a template ignores the generation prompt, the marker of the answer's role is part of the
+    prompt.
+    """
     encoder = encoders["chat, marks only", "last_answer"]
     asked = Example("Hi", "", 1, "argument")
     assert decode_ids(encoder, encoder.prompt_ids(asked)) == f"{TURN}user\nHi\n{TURN}assistant\n"
@@ -152,8 +156,8 @@ def test_a_header_that_the_generation_prompt_lacks_is_prompt(encoders: Encoders)
     assert supervised_spans(encoder, row.labels) == [f"assistant\n{END}"]
 
 
-def test_what_stands_behind_the_end_of_a_turn_is_not_trained(encoders: Encoders) -> None:
-    """The next turn's header, or the end of the text, behind the end of a turn is not learned."""
+def test_text_after_the_end_of_a_turn_is_not_trained(encoders: Encoders) -> None:
+    """The next turn's header, or the end of the text, is not learned."""
     for kind in ("chat, header always", "chat, end behind the end"):
         encoder = encoders[kind, "answers"]
         assert [token_of(encoder, it) for it in encoder.stop_ids()] == [END, TURN_END]
@@ -170,7 +174,7 @@ def test_what_stands_behind_the_end_of_a_turn_is_not_trained(encoders: Encoders)
 def test_plain_prompt_tokens_are_exactly_the_prompt(
     encoders: Encoders, plain_kind: str, record: Example
 ) -> None:
-    """The masked tokens are the text of `prompt_func`, after what the tokenizer puts first; each
+    """The masked tokens are the text of `prompt_func`, after the tokenizer's start token; each
     earlier answer is followed by the end token.
     """
     encoder = encoders[plain_kind, "last_answer"]
@@ -188,7 +192,7 @@ def test_plain_prompt_tokens_are_exactly_the_prompt(
 def test_a_plain_text_is_supervised_but_for_its_first_token(
     encoders: Encoders, plain_kind: str, text: str
 ) -> None:
-    """`encode_text` adds the tokenizer's start, and neither a template nor an end token."""
+    """`encode_text` adds the tokenizer's start token, and neither a template nor an end token."""
     encoder = encoders[plain_kind, "last_answer"]
     row = encoder.encode_text(text)
     assert decode_ids(encoder, row.ids[len(encoder.start_ids) :]) == text
@@ -197,7 +201,7 @@ def test_a_plain_text_is_supervised_but_for_its_first_token(
 
 
 def test_the_first_supervised_token_starts_at_the_answer(encoders: Encoders) -> None:
-    """No token spans the border, even where the whole text would be tokenized across it."""
+    """No token spans the boundary, even if the whole text would be tokenized across it."""
     encoder = encoders["plain", "last_answer"]
     record = Example("What does ls do?", "\n\n\nIt lists the files.", 1, "d.jsonl")
     row = encoder.encode(record)
@@ -207,14 +211,16 @@ def test_the_first_supervised_token_starts_at_the_answer(encoders: Encoders) -> 
 
 
 def test_stop_ids_hold_the_end_of_text_and_the_end_of_a_turn(encoders: Encoders) -> None:
-    """A chat model stops at the end of its turn and at the end of text; a plain one at the end."""
+    """A chat model stops at the end of its turn and at the end of text; a plain one at the end of
+    text.
+    """
     chat, plain = encoders["chat", "last_answer"], encoders["plain", "last_answer"]
     assert [token_of(chat, identifier) for identifier in chat.stop_ids()] == [END, TURN_END]
     assert [token_of(plain, identifier) for identifier in plain.stop_ids()] == [END]
 
 
 def test_a_chat_template_without_an_end_gets_the_end_token(encoders: Encoders) -> None:
-    """Where no special token ends a turn, the end-of-text token is appended and trained."""
+    """If no special token ends a turn, the end-of-text token is appended and trained."""
     encoder = encoders["chat without an end", "last_answer"]
     row = encoder.encode(Example("Hi", "Ho", 1, "d.jsonl"))
     assert decode_ids(encoder, row.ids) == f"user: Hi\nassistant: Ho\n{END}"
@@ -222,7 +228,7 @@ def test_a_chat_template_without_an_end_gets_the_end_token(encoders: Encoders) -
 
 
 def test_a_tokenizer_without_an_end_token_is_refused(make_tokenizer: MakeTokenizer) -> None:
-    """Without an end-of-text token answers could not end: an error that says what to set."""
+    """Without an end-of-text token answers could not end; the error names the missing setting."""
     with pytest.raises(ModelError) as caught:
         make_encoder(make_tokenizer(end=None), "plain")
     assert str(caught.value) == (
@@ -233,11 +239,9 @@ def test_a_tokenizer_without_an_end_token_is_refused(make_tokenizer: MakeTokeniz
 
 @few
 @given(text=SAID)
-def test_a_record_of_plain_text_is_supervised_with_its_end(
-    encoders: Encoders, kind: str, text: str
-) -> None:
-    """A record without a question is its text and the end token, without a template; all but the
-    first token is supervised, or all of the text where a start token stands before it.
+def test_a_plain_text_is_supervised_with_its_end(encoders: Encoders, kind: str, text: str) -> None:
+    """A plain text is encoded with the end token and without a template; all but its first token is
+    supervised, or all of it after a start token.
     """
     record = Example("", text, 1, "d.jsonl")
     for loss_on in LOSSES:

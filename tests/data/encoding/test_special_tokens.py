@@ -1,4 +1,4 @@
-"""Specification of special tokens: those a row is given, and those that stand in the data."""
+"""Specification of special tokens: those that encoding adds, and those in the data."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_special_tokens_in_the_data_stay_text_in_the_plain_template(
     encoders: Encoders, plain_kind: str, record: Example
 ) -> None:
     """The only special tokens of a plain row are its start and the ends of its answers, whatever
-    the data says.
+    the data contains.
     """
     encoder = encoders[plain_kind, "last_answer"]
     ids = encoder.encode(record).ids
@@ -61,7 +61,7 @@ def test_special_tokens_in_the_data_stay_text_in_the_plain_template(
 def test_special_tokens_in_the_data_do_not_act_in_a_chat_template(
     encoders: Encoders, record: Example
 ) -> None:
-    """A record cannot open or end a turn: it is encoded as text, or refused by its line."""
+    """An example cannot open or end a turn: it is encoded as text, or refused with its line."""
     encoder = encoders["chat", "last_answer"]
     expected = encoder.encode(Example("a", "b", 1, "d.jsonl")).ids
     turns = [sum(token_of(encoder, i) == token for i in expected) for token in (TURN, TURN_END)]
@@ -75,7 +75,7 @@ def test_special_tokens_in_the_data_do_not_act_in_a_chat_template(
 def test_splitting_special_tokens_leaves_no_trace_in_the_tokenizer(
     make_tokenizer: MakeTokenizer,
 ) -> None:
-    """A plain encoder and a chat encoder may share a tokenizer, in any order."""
+    """A plain encoder and a chat encoder can share a tokenizer, in any order."""
     tokenizer = make_tokenizer(chat_template=CHATML)
     chat, plain = make_encoder(tokenizer, "chat"), make_encoder(tokenizer, "plain")
     record = Example("Say it", "a", 1, "d.jsonl")
@@ -90,7 +90,7 @@ def test_splitting_special_tokens_leaves_no_trace_in_the_tokenizer(
 def test_a_row_never_begins_with_two_start_tokens(
     encoders: Encoders, kind: str, record: Example
 ) -> None:
-    """Where a start token is written it is written once, in training and at inference."""
+    """A start token is written once, in training and at inference."""
     encoder = encoders[kind, "last_answer"]
     start = encoder.tokenizer.bos_token_id
     writes_it = kind in ("plain, start written", "plain, start is end", "chat, start twice")
@@ -108,8 +108,8 @@ def test_a_row_never_begins_with_two_start_tokens(
 def test_special_tokens_are_those_added_as_special(
     make_tokenizer: MakeTokenizer, special: bool, is_special: bool
 ) -> None:
-    """A token counts as special if the tokenizer added it as such, whether it has a name or not;
-    a word that was merely added does not.
+    """A token is special if it was added to the tokenizer as special, named or not; a word that was
+    merely added is not.
     """
     tokenizer = make_tokenizer(chat_template=CHATML, names_turns=False)
     tokenizer.add_tokens([AddedToken("<tool>", special=special)])
@@ -122,7 +122,7 @@ def test_special_tokens_are_those_added_as_special(
 
 def test_texts_with_special_tokens_are_all_named(encoders: Encoders) -> None:
     """In a chat template a special token in instruction, input, answer or an earlier turn is
-    refused by its line.
+    refused with its line.
     """
     records = [
         Example("a", "b", 1, "d.jsonl"),
@@ -145,8 +145,8 @@ def test_texts_with_special_tokens_are_all_named(encoders: Encoders) -> None:
 
 
 def test_special_tokens_are_findings_of_both_templates(encoders: Encoders) -> None:
-    """One finding for each record that holds one: an error where it would be obeyed, else a
-    warning; the first in the text is named.
+    """Each example with one has a finding: an error if the template would interpret it, else a
+    warning; the first token in the text is named.
     """
     records = [
         Example("a", "b", 1, "d.jsonl"),
@@ -167,7 +167,7 @@ def test_special_tokens_are_findings_of_both_templates(encoders: Encoders) -> No
 
 
 def test_the_longest_special_token_is_named(make_tokenizer: MakeTokenizer) -> None:
-    """Where one special token begins another, the text's own is the longer one."""
+    """If one special token is a prefix of another, the longer one in the text is named."""
     tokenizer = make_tokenizer()
     tokenizer.add_tokens(["<s>", "<s>2"], special_tokens=True)
     encoder = make_encoder(tokenizer, "plain")

@@ -63,7 +63,7 @@ def test_the_plain_template_word_for_word() -> None:
 
 
 def test_a_plain_conversation_word_for_word(make_tokenizer: MakeTokenizer) -> None:
-    """A system turn stands first under `### System:`; a blank line parts the exchanges."""
+    """A system turn comes first under `### System:`; a blank line separates the exchanges."""
     rendered = render(TALK, "plain", make_tokenizer())
     assert rendered == (
         Segment(
@@ -81,7 +81,7 @@ def test_a_plain_conversation_word_for_word(make_tokenizer: MakeTokenizer) -> No
 
 
 def test_a_system_turn_alone_stands_before_the_question() -> None:
-    """A record with a system turn and no earlier exchange is one exchange after it."""
+    """An example with a system turn and no earlier exchange is one exchange after it."""
     example = Example("Hi", "Ho", 1, "d.jsonl", earlier=(SYSTEM,))
     assert formatting_func(example) == (
         "### System:\nBe brief.\n\n### Instruction:\nHi\n\n### Response:\nHo"
@@ -89,7 +89,9 @@ def test_a_system_turn_alone_stands_before_the_question() -> None:
 
 
 def test_a_plain_text_has_no_template(make_tokenizer: MakeTokenizer) -> None:
-    """A record without question and earlier turns is its text alone, whatever the template."""
+    """An example without a question and earlier turns is rendered as its text alone in any
+    template.
+    """
     text = Example("", "Once upon a time.", 1, "d.jsonl")
     for template in ("plain", "chat"):
         rendered = render(text, template, make_tokenizer(chat_template=CHATML))
@@ -99,7 +101,7 @@ def test_a_plain_text_has_no_template(make_tokenizer: MakeTokenizer) -> None:
 
 @settings(deadline=None)
 @given(instruction=st.text(min_size=1), given_input=st.text(), answer=st.text())
-def test_a_record_is_its_prompt_half_and_its_answer(
+def test_an_example_is_its_prompt_half_and_its_answer(
     instruction: str, given_input: str, answer: str
 ) -> None:
     """The whole text is the prompt half followed by the answer, with no character changed."""
@@ -110,7 +112,7 @@ def test_a_record_is_its_prompt_half_and_its_answer(
 
 
 def test_the_plain_prompt_is_rendered_from_the_same_source(make_tokenizer: MakeTokenizer) -> None:
-    """`render` in the plain template gives exactly `prompt_func` and the answer."""
+    """`render` in the plain template returns exactly `prompt_func` and the answer."""
     rendered = render(WITH_INPUT, "plain", make_tokenizer(chat_template=CHATML))
     assert rendered == _rendered(prompt_func(WITH_INPUT), "It is long.")
 
@@ -124,7 +126,7 @@ def test_auto_takes_the_chat_template_if_there_is_one(make_tokenizer: MakeTokeni
 
 
 def test_chat_without_a_chat_template_is_an_error(make_tokenizer: MakeTokenizer) -> None:
-    """Who asks for a chat template that is not there is told so."""
+    """Asking for a missing chat template is an error."""
     with pytest.raises(ModelError) as caught:
         choose_template("chat", make_tokenizer())
     assert str(caught.value) == "The tokenizer has no chat template. Use --template plain."
@@ -149,7 +151,7 @@ def test_a_question_without_an_answer_has_the_same_prompt(make_tokenizer: MakeTo
 
 
 def test_a_template_that_wants_a_full_answer_gets_one(make_tokenizer: MakeTokenizer) -> None:
-    """For a question without an answer the template is still shown one, which is then left out."""
+    """For a question without an answer the template is still given one, which is then removed."""
     picky = "{% if not messages[-1].content %}{{ raise_exception('empty turn') }}{% endif %}"
     asked = Example(EXAMPLE.instruction, "", 1, "argument")
     prompt, answer = render(asked, "chat", make_tokenizer(chat_template=picky + CHATML))
@@ -174,15 +176,15 @@ def test_a_template_that_wants_a_full_answer_gets_one(make_tokenizer: MakeTokeni
 def test_a_template_that_raises_is_one_line(
     make_tokenizer: MakeTokenizer, template: str, reason: str
 ) -> None:
-    """Whatever a chat template raises becomes one sentence with the first line of its reason."""
+    """Any exception of a chat template becomes one sentence with the first line of its reason."""
     with pytest.raises(ModelError) as caught:
         render(EXAMPLE, "chat", make_tokenizer(chat_template=template))
-    told = reason.rstrip(".")
-    assert str(caught.value) == f"The chat template failed: {told}. Use --template plain."
+    expected = reason.rstrip(".")
+    assert str(caught.value) == f"The chat template failed: {expected}. Use --template plain."
 
 
 def test_a_thinking_template_is_refused(make_tokenizer: MakeTokenizer) -> None:
-    """A template that opens a thought only in the generation prompt is a hard error."""
+    """A template that opens a thought only in the generation prompt is an error."""
     with pytest.raises(ModelError) as caught:
         render(EXAMPLE, "chat", make_tokenizer(chat_template=THINKING))
     assert str(caught.value) == (
@@ -211,7 +213,7 @@ def test_a_thinking_template_is_refused_at_inference_too(make_tokenizer: MakeTok
 def test_a_template_that_leaves_the_answer_out_is_refused(
     make_tokenizer: MakeTokenizer, template: str
 ) -> None:
-    """A template that shows no assistant turn would train on nothing: a hard error."""
+    """A template without the assistant turn would train on nothing, and is an error."""
     with pytest.raises(ModelError):
         render(EXAMPLE, "chat", make_tokenizer(chat_template=template))
 
@@ -220,7 +222,7 @@ def test_a_template_that_leaves_the_answer_out_is_refused(
 
 
 def test_a_chat_conversation_word_for_word(make_tokenizer: MakeTokenizer) -> None:
-    """Each assistant turn is a segment of its own; all together are what the template writes."""
+    """Each assistant turn is a segment; all segments together are the template's text."""
     tokenizer = make_tokenizer(chat_template=CHATML)
     rendered = render(TALK, "chat", tokenizer)
     assert [segment.is_answer for segment in rendered] == [False, True, False, True]
@@ -252,7 +254,7 @@ def test_a_template_that_rewrites_earlier_turns_is_refused(make_tokenizer: MakeT
 
 
 def test_a_template_that_refuses_system_turns_is_named(make_tokenizer: MakeTokenizer) -> None:
-    """A template that raises because of the system turn is told apart from one that fails."""
+    """A template that rejects the system turn is distinguished from one that fails."""
     strict = (
         "{% if messages[0].role == 'system' %}{{ raise_exception('No system role') }}{% endif %}"
     )
@@ -275,7 +277,7 @@ def test_a_template_that_refuses_system_turns_is_named(make_tokenizer: MakeToken
 def test_a_template_that_drops_a_turn_is_refused(
     make_tokenizer: MakeTokenizer, role: str, name: str
 ) -> None:
-    """A turn that the template leaves out would be lost in silence: a hard error names it."""
+    """A turn that the template drops would be lost silently; the error names it."""
     template = CHATML.replace(
         "{{ message.content }}",
         "{% if message.role != '" + role + "' %}{{ message.content }}{% endif %}",
@@ -287,11 +289,11 @@ def test_a_template_that_drops_a_turn_is_refused(
     )
 
 
-def test_a_dropped_system_turn_is_seen_whatever_the_question_says(
+def test_a_dropped_system_turn_is_detected(
     make_tokenizer: MakeTokenizer,
 ) -> None:
-    """A template that drops system turns is refused for data with one, even where its text also
-    stands in the question, and stays usable for data without.
+    """A template that drops system turns is refused for data with one, even if its text is also in
+    the question, and is accepted for data without.
     """
     template = CHATML.replace("in messages", "in messages if message.role != 'system'")
     encoder = make_encoder(make_tokenizer(chat_template=template), "chat")
@@ -304,10 +306,10 @@ def test_a_dropped_system_turn_is_seen_whatever_the_question_says(
     )
 
 
-def test_an_answer_that_changes_what_stands_before_it_is_refused(
+def test_a_prompt_that_depends_on_the_answer_is_refused(
     make_tokenizer: MakeTokenizer,
 ) -> None:
-    """What a template writes before an answer must not depend on it: inference has none yet."""
+    """The text before an answer must not depend on it: at inference there is none yet."""
     template = CHATML.replace(
         "{{ message.content }}",
         "{% if 'lists' in message.content %}[list] {% endif %}{{ message.content }}",
@@ -324,7 +326,7 @@ def test_an_answer_that_changes_what_stands_before_it_is_refused(
 def test_a_template_that_loops_is_stopped(
     make_tokenizer: MakeTokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A template that comes to no end is an error within its time, and leaves no timer behind."""
+    """An endless template is an error within its time limit, and leaves no timer behind."""
     monkeypatch.setattr("finetuning_exam.data.encoding.chat.TEMPLATE_SECONDS", 0.2)
     loop = "{% for i in range(90000) %}{% for j in range(90000) %}{% endfor %}{% endfor %}"
     before = signal.getsignal(signal.SIGVTALRM)
@@ -359,15 +361,15 @@ class _Patient:
         )
 
 
-def test_the_work_of_other_threads_is_not_a_template_s(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the time of the thread that renders counts, however much the others work."""
+def test_the_work_of_other_threads_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the CPU time of the rendering thread counts."""
     monkeypatch.setattr("finetuning_exam.data.encoding.chat.TEMPLATE_SECONDS", 0.1)
     assert len(render(EXAMPLE, "chat", _Patient())) == 2
     assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0.0, 0.0)
 
 
 def test_a_template_works_in_another_thread(make_tokenizer: MakeTokenizer) -> None:
-    """Outside the main thread there is no time limit, and rendering works all the same."""
+    """Outside the main thread there is no time limit, and rendering works."""
     tokenizer = make_tokenizer(chat_template=CHATML)
     with ThreadPoolExecutor() as pool:
         found = pool.submit(render, EXAMPLE, "chat", tokenizer).result()
@@ -378,7 +380,7 @@ def test_a_template_works_in_another_thread(make_tokenizer: MakeTokenizer) -> No
 def test_a_template_that_renders_too_much_is_refused(
     make_tokenizer: MakeTokenizer, role: str
 ) -> None:
-    """Fifty million characters from a short question are an error that says so."""
+    """Fifty million characters from a short question are an error."""
     template = (
         CHATML + "{% if messages[-1].role == '" + role + "' %}{{ 'x' * 50000000 }}{% endif %}"
     )
@@ -392,7 +394,7 @@ def test_a_template_that_renders_too_much_is_refused(
 
 
 def test_a_long_conversation_of_short_turns_is_not_too_much(make_tokenizer: MakeTokenizer) -> None:
-    """The marks of very many turns are no reason to refuse a template."""
+    """The marks of many turns do not count as excess."""
     pairs = (Turn("user", "a"), Turn("assistant", "b")) * 150
     example = Example("a", "b", 1, "d.jsonl", earlier=pairs)
     tokenizer = make_tokenizer(chat_template=CHATML.replace("<|im_end|>", "-" * 800 + "<|im_end|>"))

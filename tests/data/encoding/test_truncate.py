@@ -1,4 +1,4 @@
-"""Specification of rows that are too long: what is cut, what is left out, and what is said."""
+"""Specification of truncation: rows that are cut or left out, and their findings."""
 
 from __future__ import annotations
 
@@ -95,8 +95,8 @@ def _answer(encoder: Encoder, example: Example) -> tuple[int, ...]:
 def test_cutting_never_touches_the_answer(
     encoders: Encoders, name: str, example: Example, limit: int, loss_on: LossOn
 ) -> None:
-    """A row within the limit is untouched; a longer one fits afterwards, its answer's ids the
-    same, all of them supervised, the last one a stop id; or it is left out. Each has one finding.
+    """A row within the limit is unchanged; a longer one is cut to fit, with its answer's ids
+    unchanged and supervised up to a stop id, or it is left out. Each has one finding.
     """
     encoder = encoders[name, loss_on]
     whole = encoder.encode(example)
@@ -141,7 +141,7 @@ def test_a_row_is_left_out_only_if_too_little_of_its_prompt_would_stay(
 
 
 def test_head_and_marker_of_a_prompt_stay(encoders: Encoders) -> None:
-    """Of a prompt that is too long the first and the last half stay, the row fills the limit, and
+    """Of a prompt that is too long the first and the last half remain, the row fills the limit, and
     the finding says so.
     """
     for name in ("plain", "started"):
@@ -161,7 +161,7 @@ def test_head_and_marker_of_a_prompt_stay(encoders: Encoders) -> None:
 
 
 def test_a_cut_keeps_the_turns_of_a_chat_template(encoders: Encoders) -> None:
-    """The cut moves off the middle where that would take a mark between turns away."""
+    """The cut moves off the middle if it would remove a mark between turns."""
     encoder = encoders["chat", "last_answer"]
     short = Example("Why?", "So.", 3, "d.jsonl", earlier=(Turn("system", "word " * 100),))
     long = Example("word " * 100, "So.", 3, "d.jsonl", earlier=(SYSTEM,))
@@ -174,7 +174,7 @@ def test_a_cut_keeps_the_turns_of_a_chat_template(encoders: Encoders) -> None:
 
 
 def test_the_token_after_a_gap_is_not_trained(encoders: Encoders) -> None:
-    """With loss on everything the first token behind a cut is ignored: nothing foretells it."""
+    """With loss on everything the first token after a cut is ignored: it is unpredictable."""
     encoder = encoders["plain", "everything"]
     (row,) = encode_all(encoder, [Example("word " * 200, "So.", 3, "d.jsonl")], 60).rows
     n_answer = len(_answer(encoder, Example("word", "So.", 3, "d.jsonl")))
@@ -183,8 +183,8 @@ def test_the_token_after_a_gap_is_not_trained(encoders: Encoders) -> None:
 
 
 def test_whole_oldest_exchanges_go_first(encoders: Encoders, name: str) -> None:
-    """Of a conversation as few of the oldest exchanges as possible are left out, whole; the system
-    turn stays, and nothing else is cut.
+    """As few of the oldest exchanges as possible are dropped, whole; the system turn stays, and
+    nothing else is cut.
     """
     encoder = encoders[name, "answers"]
     example = _talk(6)
@@ -207,8 +207,8 @@ def test_whole_oldest_exchanges_go_first(encoders: Encoders, name: str) -> None:
 def test_a_conversation_may_lose_exchanges_and_the_middle_of_its_question(
     encoders: Encoders,
 ) -> None:
-    """Where the last question alone is too long all exchanges go, then its middle; one finding
-    says both.
+    """If the last question alone is too long all exchanges are dropped, then its middle is cut; one
+    finding reports both.
     """
     encoder = encoders["plain", "answers"]
     example = _talk(2, question="word " * 100)
@@ -222,7 +222,7 @@ def test_a_conversation_may_lose_exchanges_and_the_middle_of_its_question(
     )
 
 
-def test_too_long_an_answer_is_left_out_by_name(encoders: Encoders) -> None:
+def test_an_answer_that_is_too_long_is_left_out(encoders: Encoders) -> None:
     """A row whose answer leaves no room for a prompt is left out; the others keep their order."""
     encoder = encoders["plain", "answers"]
     first, last = Example("a", "b", 1, "d.jsonl"), Example("c", "d", 9, "e.jsonl")
@@ -240,7 +240,7 @@ def test_too_long_an_answer_is_left_out_by_name(encoders: Encoders) -> None:
 
 
 def test_a_short_prompt_needs_no_more_than_its_own_room(encoders: Encoders) -> None:
-    """A prompt of fewer than sixteen tokens stays whole, when what was said before it is gone."""
+    """A prompt of fewer than sixteen tokens is kept whole when earlier exchanges are dropped."""
     encoder = encoders["plain", "answers"]
     alone = Example("a", "b", 1, "d.jsonl")
     row = encoder.encode(alone)
@@ -250,8 +250,10 @@ def test_a_short_prompt_needs_no_more_than_its_own_room(encoders: Encoders) -> N
     assert encode_all(encoder, [talk], len(row.ids) - 1).rows == ()
 
 
-def test_a_long_plain_text_is_left_out_by_name(encoders: Encoders, name: str) -> None:
-    """A plain text is never cut: it is left out, and the finding says how long a piece may be."""
+def test_a_plain_text_that_is_too_long_is_left_out(encoders: Encoders, name: str) -> None:
+    """A plain text is never cut but left out, and the finding gives the length of a piece that
+    fits.
+    """
     encoder = encoders[name, "answers"]
     text = Example("", "xyz " * 50, 4, "d.jsonl")
     n = len(encoder.encode(text).ids)
@@ -274,8 +276,8 @@ def test_a_long_plain_text_is_left_out_by_name(encoders: Encoders, name: str) ->
 def test_a_prompt_for_an_answer_is_cut_like_a_row(
     encoders: Encoders, name: str, example: Example, limit: int
 ) -> None:
-    """`fit_prompt` gives the prompt of the row that is cut to the same room, and says how much of
-    the whole is missing.
+    """`fit_prompt` returns the prompt of the row cut to the same room, and the number of tokens
+    cut.
     """
     encoder = encoders[name, "last_answer"]
     n_answer = len(_answer(encoder, example))
@@ -292,8 +294,8 @@ def test_a_prompt_for_an_answer_is_cut_like_a_row(
 @given(
     ids=st.lists(st.integers(0, 9), min_size=2, max_size=60).map(tuple), share=st.floats(0.01, 0.99)
 )
-def test_half_of_what_stays_is_head(ids: tuple[int, ...], share: float) -> None:
-    """Without special tokens the cut leaves as much of the head as of the tail, or one more."""
+def test_half_of_the_rest_is_head(ids: tuple[int, ...], share: float) -> None:
+    """Without special tokens the cut keeps as much of the head as of the tail, or one more."""
     room = max(1, int(len(ids) * share))
     start, end = middle(ids, room, frozenset())
     assert start + len(ids) - end == room
@@ -303,7 +305,7 @@ def test_half_of_what_stays_is_head(ids: tuple[int, ...], share: float) -> None:
 @given(
     ids=st.lists(st.integers(0, 3), min_size=2, max_size=60).map(tuple), share=st.floats(0.01, 0.99)
 )
-def test_no_special_token_is_cut_where_that_can_be(ids: tuple[int, ...], share: float) -> None:
+def test_special_tokens_are_kept_if_possible(ids: tuple[int, ...], share: float) -> None:
     """Special tokens (here 0) are cut only if no stretch between them is as long as the cut."""
     room = max(1, int(len(ids) * share))
     start, end = middle(ids, room, frozenset({0}))
@@ -315,8 +317,8 @@ def test_no_special_token_is_cut_where_that_can_be(ids: tuple[int, ...], share: 
 
 
 @given(n=st.integers(1, 9), needed=st.integers(1, 12))
-def test_no_more_exchanges_go_than_must(n: int, needed: int) -> None:
-    """As many exchanges are left out as are needed, or all where even that is too few."""
+def test_no_more_exchanges_are_dropped_than_needed(n: int, needed: int) -> None:
+    """As many exchanges are dropped as needed, or all if even that is not enough."""
     example = _talk(n)
     full = len(example.earlier)
     found = fewest_left_out(example, lambda it: full - len(it.earlier) >= 2 * needed)

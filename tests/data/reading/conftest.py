@@ -9,6 +9,6 @@ import pytest
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Every test works in an empty folder, so that a path in a message is a bare name."""
+    """Run every test in an empty folder, so that a path in a message is a bare name."""
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -24,7 +24,9 @@ same_folder = settings(deadline=None, suppress_health_check=[HealthCheck.functio
 
 
 def _check_laws(content: bytes, name: str) -> None:
-    """Only errors for users; of JSON lines every line is accounted for and read truly."""
+    """Check that only user errors are raised, and that every line of JSON lines is accounted for
+    and read correctly.
+    """
     Path(name).write_bytes(content)
     try:
         read = read_file(name)
@@ -62,7 +64,7 @@ PIECES = [*b'{}[]",:\n\r\t \\\0\xff', 0xC3, 0x1F, 0x28]
 
 @st.composite
 def mutated(draw: st.DrawFn) -> bytes:
-    """A valid file in which bytes are replaced, put in, taken out, repeated, or cut off."""
+    """Return a valid file with bytes replaced, inserted, removed, repeated, or cut off."""
     content = bytearray(draw(st.sampled_from(VALID)))
     byte = st.sampled_from(PIECES) | st.integers(0, 255)
     for _ in range(draw(st.integers(1, 4))):
@@ -78,7 +80,7 @@ def mutated(draw: st.DrawFn) -> bytes:
 @example(b"[[[[", "d.jsonl")
 @example(b'{"data": [{}, ', "d.jsonl")
 def test_no_file_can_break_the_reader(content: bytes, name: str) -> None:
-    """Whatever the bytes are, there are records and findings that are true, or one error."""
+    """Any bytes give records and findings that are true, or one error."""
     _check_laws(content, name)
 
 
@@ -95,7 +97,7 @@ OBJECTS = st.lists(st.dictionaries(st.text(max_size=3), JSON, max_size=3), min_s
 def test_every_array_that_python_writes_is_read(
     values: list[dict[str, object]], indent: int | None, is_ascii: bool
 ) -> None:
-    """An array's records come back, at ascending places that start with an object's bracket."""
+    """An array's records are read back, at ascending places that start with an object's bracket."""
     text = json.dumps(values, indent=indent, ensure_ascii=is_ascii)
     read = read_raw(text.encode())
     assert read.container == "JSON array"
@@ -109,8 +111,8 @@ def test_every_array_that_python_writes_is_read(
     assert places == sorted(set(places))
 
 
-def test_recursion_is_no_matter_of_the_callers_stack() -> None:
-    """A deeply nested file is a finding with a low recursion limit as well."""
+def test_the_callers_stack_does_not_limit_the_nesting() -> None:
+    """A deeply nested file is a finding even with a low recursion limit."""
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(400)
     try:

@@ -1,4 +1,4 @@
-"""Specification of how the turns of a conversation become a question, an answer and what was."""
+"""Specification of reading conversations as a question, an answer and earlier turns."""
 
 from __future__ import annotations
 
@@ -31,8 +31,10 @@ def test_one_question_and_its_answer() -> None:
     assert _read([ASK, SAY]) == Exchange((), "What is a tree?", "A plant.")
 
 
-def test_the_last_question_and_answer_stand_apart_from_what_was_before() -> None:
-    """The last user turn is the question, the last assistant turn the answer, the rest before."""
+def test_the_last_question_and_answer_are_separate_from_earlier_turns() -> None:
+    """The last user turn is the question, the last assistant turn the answer, the rest are earlier
+    turns.
+    """
     turns = [SYSTEM, ASK, SAY, {"role": "user", "content": "A big one?"}, SAY]
     assert _read(turns) == Exchange(
         (
@@ -49,15 +51,15 @@ def test_the_last_question_and_answer_stand_apart_from_what_was_before() -> None
 @pytest.mark.parametrize("system", ["system", "developer"])
 @pytest.mark.parametrize("user", ["user", "human"])
 @pytest.mark.parametrize("assistant", ["assistant", "gpt", "chatgpt", "bing", "bard"])
-def test_names_of_speakers(keys: tuple[str, str], system: str, user: str, assistant: str) -> None:
-    """Each speaker may have any of its usual names, with the keys of OpenAI or of ShareGPT."""
-    said = [(system, "s"), (user, "q"), (assistant, "a")]
-    turns = [dict(zip(keys, it, strict=True)) for it in said]
+def test_names_of_roles(keys: tuple[str, str], system: str, user: str, assistant: str) -> None:
+    """Each role may have any of its usual names, with the keys of OpenAI or of ShareGPT."""
+    pairs = [(system, "s"), (user, "q"), (assistant, "a")]
+    turns = [dict(zip(keys, it, strict=True)) for it in pairs]
     assert _read(turns) == Exchange((Turn("system", "s"),), "q", "a")
 
 
 def test_questions_and_answers_in_one_object() -> None:
-    """ms-swift's `{human, assistant}` objects hold two turns each, the last perhaps one."""
+    """ms-swift's `{human, assistant}` objects hold two turns each; the last may hold one."""
     first = {"human": "q1", "assistant": "a1"}
     assert _read([first, {"human": "q2", "assistant": "a2"}]) == Exchange(
         (Turn("user", "q1"), Turn("assistant", "a1")), "q2", "a2"
@@ -66,8 +68,8 @@ def test_questions_and_answers_in_one_object() -> None:
     assert _read(open_end, answer_required=False).answer == ""
 
 
-def test_parts_of_text_are_put_together() -> None:
-    """Content in parts is the texts of its parts, one after the other, with nothing between."""
+def test_parts_of_text_are_joined() -> None:
+    """Content in parts is the concatenation of their texts."""
     parts = [{"type": "text", "text": "What "}, {"type": "text", "text": "is it?", "image": None}]
     assert _read([{"role": "user", "content": parts}, SAY]).instruction == "What is it?"
 
@@ -78,8 +80,8 @@ def test_a_system_text_outside_the_turns_comes_first() -> None:
 
 
 @pytest.mark.parametrize("empty", ["", " \n"])
-def test_an_empty_system_text_is_none(empty: str) -> None:
-    """A system text of white space only counts as absent, wherever it stands."""
+def test_an_empty_system_text_is_absent(empty: str) -> None:
+    """A system text of only whitespace counts as absent, in any place."""
     assert _read([ASK, SAY], empty).earlier == ()
     assert _read([{"role": "system", "content": empty}, ASK, SAY]).earlier == ()
     assert _read([{"role": "system", "content": empty}, ASK, SAY], "S").earlier == (
@@ -96,7 +98,7 @@ def test_the_same_system_text_twice_is_one() -> None:
     )
 
 
-def test_without_need_of_an_answer_the_question_may_come_last() -> None:
+def test_the_question_may_come_last_if_no_answer_is_required() -> None:
     """A question at the end has no answer; an answer at the end is the reference."""
     assert _read([SYSTEM, ASK], answer_required=False) == Exchange(
         (Turn("system", "Be brief."),), "What is a tree?", ""
@@ -127,12 +129,12 @@ OUT_OF_ORDER = {
 
 @pytest.mark.parametrize(("what", "turns"), OUT_OF_ORDER.items(), ids=OUT_OF_ORDER)
 def test_turns_out_of_order_are_named(what: str, turns: object) -> None:
-    """Each turn that does not belong where it stands is told with its number and the reason."""
+    """Each turn that is out of order is reported with its number and the reason."""
     assert _complaint(turns) == (Kind.BAD_TURNS, what.strip())
 
 
-def test_the_end_is_looked_at_after_the_order() -> None:
-    """Without need of an answer two questions in a row are still a fault."""
+def test_the_end_is_checked_after_the_order() -> None:
+    """If no answer is required two questions in a row are still a fault."""
     with pytest.raises(
         Fault, match="turn 2 of 'messages' is a user turn; expected an assistant turn"
     ):
@@ -197,7 +199,7 @@ OTHER_FAULTS = {
 
 @pytest.mark.parametrize(("what", "case"), OTHER_FAULTS.items(), ids=OTHER_FAULTS)
 def test_a_turn_without_text_is_named(what: str, case: tuple[Kind, object]) -> None:
-    """A turn whose text is missing, empty or something else is told with its number."""
+    """A turn whose text is missing, empty or not a string is reported with its number."""
     assert _complaint(case[1]) == (case[0], what)
 
 
@@ -206,7 +208,7 @@ def test_a_turn_without_text_is_named(what: str, case: tuple[Kind, object]) -> N
     ["tool", "tool_call", "tool_response", "function", "function_call", "observation", "ipython"],
 )
 def test_the_roles_of_tools_are_refused(role: str) -> None:
-    """A turn in which a tool is called or answers is no part of what can be trained here."""
+    """A turn with the role of a tool cannot be trained."""
     assert _complaint([ASK, {"from": role, "value": "x"}, SAY]) == (
         Kind.TOOL_TURN,
         f"turn 2 of 'messages' has the role {role!r}",
@@ -217,7 +219,9 @@ def test_the_roles_of_tools_are_refused(role: str) -> None:
     ("key", "call"), [("tool_calls", [{"id": "1"}]), ("function_call", {"name": "f"})]
 )
 def test_calls_of_tools_are_refused(key: str, call: object) -> None:
-    """A turn that calls a tool is refused, with text or without; an empty list calls nothing."""
+    """A turn that calls a tool is refused, with text or without; an empty list of calls is
+    accepted.
+    """
     detail = f"turn 2 of 'messages' contains {key!r}"
     assert _complaint([ASK, _with(SAY, **{key: call})]) == (Kind.TOOL_TURN, detail)
     silent = {"role": "assistant", "content": None, key: call}
@@ -237,7 +241,7 @@ def test_calls_of_tools_are_refused(key: str, call: object) -> None:
     ],
 )
 def test_an_answer_that_is_not_to_be_trained_is_refused(key: str, mask: object, shown: str) -> None:
-    """A mask that takes an answer out of training is never ignored in silence."""
+    """A mask that excludes an answer from training is never ignored silently."""
     assert _complaint([ASK, _with(SAY, **{key: mask}), ASK, SAY]) == (
         Kind.UNSUPPORTED,
         f"turn 2 of 'messages' has {key!r}: {shown}; "
@@ -246,21 +250,21 @@ def test_an_answer_that_is_not_to_be_trained_is_refused(key: str, mask: object, 
 
 
 def test_a_question_that_is_to_be_trained_is_refused() -> None:
-    """A mask that puts a question into training is never ignored in silence."""
+    """A mask that includes a question in training is never ignored silently."""
     assert _complaint([_with(ASK, train=True), SAY]) == (
         Kind.UNSUPPORTED,
         "turn 1 of 'messages' has 'train': true; choosing which turns are trained is not supported",
     )
 
 
-def test_a_mask_that_says_what_holds_anyway_is_accepted() -> None:
-    """Answers are trained and questions are not; a mask may say so, or say nothing."""
+def test_a_mask_that_agrees_with_the_default_is_accepted() -> None:
+    """Answers are trained and questions are not; a mask may state that, or be null."""
     turns = [_with(ASK, train=False, weight=None), _with(SAY, train=True, weight=1, loss=True)]
     assert _read(turns) == Exchange((), "What is a tree?", "A plant.")
 
 
 def test_masks_of_parts_and_thoughts_are_refused() -> None:
-    """What a turn says beside its text and would change training is named."""
+    """Content of a turn besides its text that would change training is reported."""
     detail = [{"begin_offset": 0, "end_offset": 8, "train": False}]
     assert _complaint([ASK, _with(SAY, train_detail=detail)]) == (
         Kind.UNSUPPORTED,
@@ -273,16 +277,16 @@ def test_masks_of_parts_and_thoughts_are_refused() -> None:
     )
 
 
-def test_a_long_role_is_shown_cut() -> None:
-    """A message shows no more than forty characters of what stands where a role belongs."""
+def test_a_long_role_is_shortened() -> None:
+    """A message shows at most forty characters of a role."""
     _, detail = _complaint([{"role": "x" * 1000, "content": "q"}])
     roles = "expected system, user or assistant"
     assert detail == f"turn 1 of 'messages' has the unknown role '{'x' * 40}…'; {roles}"
 
 
 @given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=4), st.none() | TEXT)
-def test_every_text_comes_back(pairs: list[tuple[str, str]], system: str | None) -> None:
-    """The texts of a conversation are all there afterwards, unchanged and in their order."""
+def test_every_text_is_kept(pairs: list[tuple[str, str]], system: str | None) -> None:
+    """All texts of a conversation are kept, unchanged and in order."""
     turns = [{"role": "system", "content": system}] if system is not None else []
     for question, answer in pairs:
         turns += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]

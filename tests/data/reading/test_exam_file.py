@@ -1,4 +1,4 @@
-"""Specification of how the exam's file is found."""
+"""Specification of finding the exam file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("folder")
     ],
 )
 def test_the_exam_file_is_known_by_its_name(train: str, exam: str | None) -> None:
-    """An exam file beside the training file has its name with exam in place of the word train."""
+    """An exam file next to the training file has its name with the word train replaced by exam."""
     for name in (
         "exam.jsonl",
         "permits_exam.csv",
@@ -40,14 +40,14 @@ def test_the_exam_file_is_known_by_its_name(train: str, exam: str | None) -> Non
 
 
 def test_the_exam_file_asked_for_wins() -> None:
-    """What `--eval_file` names is taken, whether it is there or not."""
+    """`--eval_file` takes precedence, whether that file exists or not."""
     write_content(ALPACA, "exam.jsonl")
     assert exam_file_of(["train.jsonl"], "other.jsonl") == "other.jsonl"
     assert exam_file_of(["train.jsonl", "b"], "other.jsonl") == "other.jsonl"
 
 
 def test_several_files_and_hub_datasets_have_no_exam_file_by_name() -> None:
-    """Beside several files nothing is looked for; nor is a folder an exam file."""
+    """No exam file is looked for next to several files, and a folder is not an exam file."""
     write_content(ALPACA, "exam.jsonl")
     Path("exam").mkdir()
     assert exam_file_of(["train.jsonl", "more.jsonl"], None) is None

@@ -1,4 +1,4 @@
-"""Specification of the one form that the records of a file share, and of its fields' names."""
+"""Specification of the common format of a file's records, and of the names of its fields."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def _refusal(content: bytes, fields: FieldSettings = AUTO) -> str:
     return str(caught.value)
 
 
-def test_a_named_field_that_is_nowhere_ends_the_reading() -> None:
-    """A field named by a flag must be there; it is told once, with the nearest that is."""
+def test_a_given_field_that_no_record_has_is_refused() -> None:
+    """A field given by a flag must exist; the error is raised once, with the nearest name."""
     there = "no record in d.jsonl has this field (fields: 'frage', 'antwort'). "
     content = b'{"frage": "a", "antwort": "b"}\n' * 3
     assert _refusal(content, FieldSettings(prompt_field="farge", answer_field="antwort")) == (
@@ -79,9 +79,9 @@ def test_a_named_field_that_is_nowhere_ends_the_reading() -> None:
         ),
     ],
 )
-def test_an_unknown_form_is_told_once(content: bytes, what: str) -> None:
-    """Where no record has a field that each needs, the file is refused with the fields that are
-    there and flags that can be given as they stand.
+def test_an_unknown_format_is_reported_once(content: bytes, what: str) -> None:
+    """If no record has a required field, the file is refused with the fields it has and flags that
+    work.
     """
     assert _refusal((content + b"\n") * 3) == f"d.jsonl: {what}"
 
@@ -95,8 +95,8 @@ def test_a_single_record_without_one_field_is_a_fault_of_that_record() -> None:
     )
 
 
-def test_case_and_space_in_the_names_of_fields_make_no_difference() -> None:
-    """A name like a known one is read as it, and a note says so once a file."""
+def test_case_and_whitespace_in_field_names_are_ignored() -> None:
+    """A name similar to a known one is read as that one, with one note per file."""
     content = b'{"Instruction ": "a", "OUTPUT": "b", "Tag": "t"}\n'
     records = read_content(content * 2)
     assert [(it.instruction, it.answer, it.tag) for it in records.examples] == [("a", "b", "t")] * 2
@@ -108,8 +108,8 @@ def test_case_and_space_in_the_names_of_fields_make_no_difference() -> None:
     assert {it.kind for it in records.findings} == {Kind.FIELD_NAME}
 
 
-def test_a_doubtful_name_of_a_field_is_left_as_it_is() -> None:
-    """Beside the known name, beside another like it, and where a flag names it, it is itself."""
+def test_an_ambiguous_field_name_is_not_changed() -> None:
+    """A name is kept if the known name or another similar one is present, or a flag names it."""
     (found,) = read_content(b'{"instruction": "a", "output": "b", "Output": "c"}').examples
     assert found.answer == "b"
     two = b'{"instruction": "a", "output": "b", "Tag": "c", "TAG": "d"}'
@@ -121,8 +121,8 @@ def test_a_doubtful_name_of_a_field_is_left_as_it_is() -> None:
     assert (found.instruction, found.answer) == ("a", "b")
 
 
-def test_case_and_space_in_roles_make_no_difference() -> None:
-    """`User` and `Assistant` are the roles that they name."""
+def test_case_and_whitespace_in_roles_are_ignored() -> None:
+    """`User ` and `ASSISTANT` are read as the roles they name."""
     content = CHAT.replace(b'"user"', b'"User "').replace(b'"assistant"', b'"ASSISTANT"')
     (found,) = read_content(content).examples
     assert (found.instruction, found.answer) == ("e", "f")
@@ -139,7 +139,7 @@ def test_case_and_space_in_roles_make_no_difference() -> None:
     ],
 )
 def test_named_fields_and_formats_win(fields: FieldSettings, row: tuple[str, str]) -> None:
-    """`--format`, `--prompt_field` and `--answer_field` win over what is found."""
+    """`--format`, `--prompt_field` and `--answer_field` win over detection."""
     values = {"instruction": "i", "output": "o", "ask": "p", "say": "s"}
     values |= {"question": "q", "answer": "a"}
     (found,) = read_content(json.dumps(values).encode(), fields).examples

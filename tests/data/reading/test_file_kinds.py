@@ -1,4 +1,4 @@
-"""Specification of how the kind of a whole file is known, and which kinds are refused."""
+"""Specification of detecting the kind of a file, and of the kinds that are refused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("name", "content"), REFUSED.items(), ids=REFUSED)
 def test_utf16_is_one_error(name: str, content: bytes) -> None:
-    """A file in UTF-16 is refused with the command that converts it, by its real name."""
+    """A file in UTF-16 is refused with the command that converts it."""
     encoding = name.split()[0]
     assert refusal_of(content, "d x.csv") == (
         "d x.csv is UTF-16, not UTF-8. "
@@ -78,7 +78,7 @@ def test_another_encoding_is_one_error(name: str, content: bytes, what: str) -> 
 
 
 def test_few_lines_that_are_not_utf8_are_findings() -> None:
-    """In an otherwise fine file they are faults of their lines, as is a single line."""
+    """In an otherwise valid file they are faults of their lines, and so is a single line."""
     good = b'{"a": "b"}\n'
     assert texts_of(read_raw(CAFES[:14] * 2 + good * 2)) == [
         f"d.jsonl:{number}: not valid UTF-8 (0xe9 at byte 11)." for number in (1, 2)
@@ -86,7 +86,7 @@ def test_few_lines_that_are_not_utf8_are_findings() -> None:
     assert len(texts_of(read_raw(CAFES[:14]))) == 1
 
 
-def test_what_is_no_records_is_refused_with_the_way_out() -> None:
+def test_other_content_is_refused_with_a_hint() -> None:
     """Plain text, prose under any name, and binary formats are each one error."""
     assert refusal_of(b"Once upon a time\n", "d.txt") == (
         f"d.txt is plain text, not records. {RECORDS}"
@@ -125,21 +125,21 @@ OTHERS = {
 
 
 @pytest.mark.parametrize(("content", "what"), OTHERS.values(), ids=OTHERS)
-def test_archives_and_spreadsheets_are_known_whatever_their_name(content: bytes, what: str) -> None:
-    """Each is one error with the command or the step that makes records of it."""
+def test_archives_and_spreadsheets_are_detected_under_any_name(content: bytes, what: str) -> None:
+    """Each is one error with the command or the step that converts it to records."""
     assert refusal_of(content, "d x.csv") == f"d x.csv {what}"
 
 
 @pytest.mark.parametrize("name", ["d.csv", "d.tsv", "d.csv.gz"])
 def test_json_lines_under_the_name_of_a_table_are_read(name: str) -> None:
-    """A .csv file whose first line is a JSON object holds JSON lines; a brace alone is a table."""
+    """A .csv file that starts with a JSON object contains JSON lines; a brace alone is a table."""
     read = read_raw(b"\n " + GOOD + b"\n" + GOOD, name)
     assert (read.container, len(read.records)) == ("JSON lines", 2)
     assert read_raw(b"{a},b\n1,2\n", name).records[0].value == {"{a}": "1", "b": "2"}
 
 
-def test_a_list_of_turns_is_told_how_to_be_a_record() -> None:
-    """Turns alone on a line, without a field that holds them, are told what is missing."""
+def test_a_list_of_turns_has_a_hint() -> None:
+    """A line with turns that are not in a field is reported with the missing object."""
     turns = b'[{"role": "user", "content": "a"}]\n'
     assert texts_of(read_raw(turns * 2)) == [
         f'd.jsonl:{number}: expected an object such as {{"messages": [ … ]}}, got a list of turns.'
@@ -148,7 +148,7 @@ def test_a_list_of_turns_is_told_how_to_be_a_record() -> None:
 
 
 def test_records_under_any_name_are_read() -> None:
-    """The content decides: JSON lines in a .txt file, compressed without an ending, are read."""
+    """The content decides: JSON lines in a .txt file, compressed without an extension, are read."""
     assert places_of(read_raw(gzip.compress(GOOD), "d.txt")) == [(1, 0, {"a": "b"})]
     assert read_raw(gzip.compress(b"a,b\n1,2\n"), "d.csv.gz").container == "CSV"
 
@@ -157,13 +157,13 @@ def test_records_under_any_name_are_read() -> None:
     "name", ["a b", "[1].jsonl", "a::b", "*", "?", "é\U0001f600", "hub", "-x", "a\nb", "#"]
 )
 def test_a_name_is_only_a_name(name: str) -> None:
-    """Characters that mean something to shells, globs or libraries mean nothing here."""
+    """Characters that are special to shells, globs or libraries are not special here."""
     Path("other").write_bytes(GOOD + GOOD)
     assert places_of(read_raw(GOOD, name)) == [(1, 0, {"a": "b"})]
 
 
-def test_an_address_is_refused() -> None:
-    """What is to be downloaded is said to be downloaded first."""
+def test_a_url_is_refused() -> None:
+    """The hint is to download the file first."""
     with pytest.raises(UsageError) as caught:
         read_file("HTTPS://example.org/d.jsonl")
     assert str(caught.value) == (
@@ -177,7 +177,7 @@ EMPTY = [b"", b"\n \r\n", b"\xef\xbb\xbf", b"[]", b" [ ] \n", gzip.compress(b"")
 
 @pytest.mark.parametrize("content", EMPTY, ids=range(len(EMPTY)))
 def test_a_file_without_records_is_refused(content: bytes) -> None:
-    """Nothing, blank lines and an empty array are no records."""
+    """An empty file, blank lines and an empty array have no records."""
     with pytest.raises(DataError) as caught:
         read_raw(content)
     assert str(caught.value) == (

@@ -1,4 +1,4 @@
-"""Specification of how a file's bytes are opened, decompressed, hashed and cut into lines."""
+"""Specification of opening, decompressing, hashing and splitting a file into lines."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HINT = "Give the path of a data file: JSON lines, JSON, CSV, TSV or Parquet."
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Every test works in an empty folder, so that a path in a message is a bare name."""
+    """Run every test in an empty folder, so that a path in a message is a bare name."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -46,7 +46,7 @@ def _lines(data: bytes, max_bytes: int | None = None) -> list[tuple[int, bytes |
 
 @pytest.mark.parametrize("pack", PACK.values(), ids=PACK)
 def test_a_file_is_decompressed_by_its_content_and_hashed_as_stored(pack: object) -> None:
-    """Plain, gzip and zstd files give the same bytes; the hash is that of the stored ones."""
+    """Plain, gzip and zstd files give the same bytes; the hash is that of the stored bytes."""
     assert callable(pack)
     stored = pack(NOISE)
     Path("any name").write_bytes(stored)
@@ -58,7 +58,7 @@ def test_a_file_is_decompressed_by_its_content_and_hashed_as_stored(pack: object
 
 @pytest.mark.parametrize("pack", PACK.values(), ids=PACK)
 def test_the_hash_does_not_depend_on_how_much_was_read(pack: object) -> None:
-    """A file of which only the head was looked at has the hash of the whole file."""
+    """A file of which only the beginning was read has the hash of the whole file."""
     assert callable(pack)
     stored = pack(NOISE)
     Path("d").write_bytes(stored)
@@ -69,14 +69,16 @@ def test_the_hash_does_not_depend_on_how_much_was_read(pack: object) -> None:
 
 @pytest.mark.parametrize("pack", [gzip.compress, _zstd])
 def test_joined_compressed_files_are_one(pack: object) -> None:
-    """Compressed files put one after the other are read as one, as gzip and zstd do."""
+    """Concatenated compressed files are read as one, as gzip and zstd do."""
     assert callable(pack)
     assert _lines(pack(b"a\n") + pack(b"b\nc")) == [(1, b"a"), (2, b"b"), (3, b"c")]
 
 
 @pytest.mark.parametrize(("name", "pack"), [("gzip", gzip.compress), ("zstd", _zstd)])
-def test_what_stands_before_a_cut_is_kept(name: str, pack: object) -> None:
-    """Of a cut stream every whole line is given; `damage` says why it ended and `line` where."""
+def test_lines_before_a_truncation_are_kept(name: str, pack: object) -> None:
+    """Every complete line of a truncated stream is returned; `damage` says why it ended and `line`
+    where.
+    """
     assert callable(pack)
     second = pack(b"c\n" + NOISE)
     Path("d").write_bytes(pack(b"a\nb\n") + second[: len(second) // 2])
@@ -103,7 +105,7 @@ def test_a_damaged_stream_says_why() -> None:
 
 
 def test_only_a_line_feed_ends_a_line() -> None:
-    """U+2028, a form feed and a carriage return stand within a line; blank lines only count."""
+    """U+2028, a form feed and a carriage return do not end a line; blank lines are counted."""
     text = "\ufeff a\u2028b\x0c\r\n\n \t\r\nc\rd".encode()
     assert _lines(text) == [(1, " a\u2028b\x0c\r".encode()), (4, b"c\rd")]
 
@@ -111,7 +113,7 @@ def test_only_a_line_feed_ends_a_line() -> None:
 @same_folder
 @given(st.lists(st.sampled_from([b"a", b"\n", b" ", b"bc", b"\r"])), st.integers(1, 8))
 def test_lines_are_those_of_the_whole_text(parts: list[bytes], limit: int) -> None:
-    """Lines are what splitting the whole gives, with the long ones as None."""
+    """The lines are those of splitting the whole, with long ones as None."""
     data = b"".join(parts)
     expected = [
         (number, line if len(line) <= limit else None)
@@ -138,7 +140,9 @@ def test_a_long_line_is_never_held(pack: object) -> None:
 
 
 def test_a_whole_file_has_a_limit() -> None:
-    """What must be held whole is refused beyond the limit, before it is decompressed further."""
+    """A file that must be held as a whole is refused beyond the limit, before it is decompressed
+    further.
+    """
     Path("d").write_bytes(gzip.compress(b"x" * 5_000_000))
     with Stream("d") as stream:
         with pytest.raises(UsageError) as caught:
@@ -151,7 +155,7 @@ def test_a_whole_file_has_a_limit() -> None:
 
 
 @pytest.mark.timeout(10)
-def test_what_is_no_regular_file_is_never_opened() -> None:
+def test_only_regular_files_are_opened() -> None:
     """A missing file, a folder, a pipe, a device and a name with a zero byte are refused."""
     os.mkfifo("pipe")
     Path("folder").mkdir()
@@ -173,8 +177,8 @@ def test_what_is_no_regular_file_is_never_opened() -> None:
 @pytest.mark.parametrize(
     ("there", "asked"), [("train.jsonl", "trian.jsonl"), ("train.csv", "train.jsonl")]
 )
-def test_a_missing_file_is_told_with_its_neighbour(there: str, asked: str) -> None:
-    """A file of nearly that name, or of that name with another ending, is asked about."""
+def test_a_missing_file_is_reported_with_a_suggestion(there: str, asked: str) -> None:
+    """A file of nearly the same name, or of the same name with another extension, is suggested."""
     Path("data").mkdir()
     Path("data", there).touch()
     Path("data", "other.jsonl").touch()
@@ -185,14 +189,14 @@ def test_a_missing_file_is_told_with_its_neighbour(there: str, asked: str) -> No
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
 def test_a_file_without_permission_is_named() -> None:
-    """A file that may not be read is refused with the system's reason."""
+    """A file that may not be read is refused with the reason of the operating system."""
     Path("d").touch(mode=0)
     with pytest.raises(UsageError, match=r"^d cannot be read \(Permission denied\)"):
         open_regular("d")
 
 
-def test_a_fault_of_the_disk_is_no_damage(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An input error while reading is told as what it is, not as a cut file."""
+def test_a_disk_fault_is_not_damaged_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An input error while reading is reported as such, not as a truncated file."""
     Path("d").write_bytes(gzip.compress(NOISE))
     monkeypatch.setattr("finetuning_exam.data.reading.files._Hashed.read", _fail)
     with pytest.raises(UsageError) as caught, Stream("d"):

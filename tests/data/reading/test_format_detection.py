@@ -1,4 +1,4 @@
-"""Specification of how the layout of a file is found."""
+"""Specification of detecting the layout of a file."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ from finetuning_exam.settings import Format
         ({}, ALPACA),
     ],
 )
-def test_the_layout_is_found_from_the_fields(row: Row, layout: Layout) -> None:
-    """Turns go before a pair, a whole pair before a part of one, any pair before `text`."""
+def test_the_layout_is_detected_from_the_fields(row: Row, layout: Layout) -> None:
+    """Turns take precedence over pairs, complete pairs over partial ones, pairs over `text`."""
     assert found_layout(row) == layout
 
 
 def test_most_records_decide() -> None:
-    """The layout is that of most records, wherever the others stand; whole records go first."""
+    """The layout is that of most records, in any order; complete records take precedence."""
     one, other = {"text": "t"}, {"question": "q", "answer": "a"}
     assert found_layout(one, other, other) == GSM8K
     assert found_layout(other, one, one) == TEXT
@@ -75,7 +75,7 @@ def test_most_records_decide() -> None:
 
 
 def test_a_thousand_records_decide() -> None:
-    """No more than the first thousand records are looked at."""
+    """Only the first thousand records are considered."""
     rows = iter([{"text": "t"}] * 1000 + [{"question": "q", "answer": "a"}] * 5000)
     assert find_layout(rows, "auto", None, None) == TEXT
     assert len(list(rows)) == 5000
@@ -99,7 +99,7 @@ OTHER_QUESTION = Layout("question_answer", "question", "response")
     ],
 )
 def test_the_format_asked_for_wins(row: Row, wanted: Format, layout: Layout) -> None:
-    """A format asked for is taken, with whichever of its fields the records have."""
+    """A given format is used, with whichever of its fields the records have."""
     assert found_layout(row, wanted=wanted) == layout
 
 
@@ -123,12 +123,12 @@ def test_the_format_asked_for_wins(row: Row, wanted: Format, layout: Layout) -> 
     ],
 )
 def test_named_fields_win(row: Row, prompt: str | None, answer: str | None, layout: Layout) -> None:
-    """A field named by a flag is taken; the other one is found from the records."""
+    """A field given by a flag is used; the other one is detected from the records."""
     assert found_layout(row, prompt=prompt, answer=answer) == layout
 
 
 def test_a_prompt_field_names_the_turns_or_the_text() -> None:
-    """For a format of one field `--prompt_field` names that field, and there is no other."""
+    """For a format with one field `--prompt_field` names that field, and no other may be named."""
     assert found_layout(wanted="text", prompt="body") == Layout("text", "body", "")
     assert found_layout(wanted="messages", prompt="chat") == Layout("messages", "chat", "")
     with pytest.raises(UsageError) as caught:
@@ -140,7 +140,7 @@ def test_a_prompt_field_names_the_turns_or_the_text() -> None:
 
 
 def test_a_format_and_fields_go_together() -> None:
-    """A format keeps its name when its fields are named by flags."""
+    """A format keeps its name if its fields are given by flags."""
     named = found_layout(wanted="question_answer", prompt="ask", answer="say")
     assert named == Layout("question_answer", "ask", "say")
 
@@ -163,7 +163,7 @@ def test_a_format_and_fields_go_together() -> None:
     ],
 )
 def test_one_field_cannot_be_both(prompt: str | None, answer: str | None, what: str) -> None:
-    """A prompt that is its own answer is refused before any record is read."""
+    """A prompt that is also the answer is refused before any record is read."""
     with pytest.raises(UsageError) as caught:
         found_layout({"instruction": "q", "output": "a"}, prompt=prompt, answer=answer)
     assert str(caught.value) == what
@@ -181,7 +181,7 @@ def test_one_field_cannot_be_both(prompt: str | None, answer: str | None, what: 
     ],
 )
 def test_a_layout_in_words(layout: Layout, words: str) -> None:
-    """A user is told the layout in one line."""
+    """A layout is described in one line."""
     assert layout.words == words
 
 
@@ -198,5 +198,5 @@ def test_a_layout_in_words(layout: Layout, words: str) -> None:
     ],
 )
 def test_the_fields_that_are_read(layout: Layout, fields: str) -> None:
-    """`used_fields` are all fields that may say something in a layout; `category` never does."""
+    """`used_fields` are all fields that a layout reads; `category` is never one of them."""
     assert layout.used_fields == set(fields.split())

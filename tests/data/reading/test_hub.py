@@ -1,4 +1,4 @@
-"""Specification of how a dataset of the hub becomes raw records; no network is used."""
+"""Specification of reading a Hub dataset as raw records; no network is used."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FORM = "Write hub:owner/name or hub:owner/name:split."
 
 @pytest.fixture
 def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
-    """What the library was asked for; it answers with two rows."""
+    """The arguments the library was called with; it returns two records."""
     monkeypatch.chdir(tmp_path)
     calls: list[tuple[object, ...]] = []
 
@@ -40,8 +40,8 @@ def _fail_with(monkeypatch: pytest.MonkeyPatch, error: Exception) -> str:
     return str(caught.value)
 
 
-def test_rows_are_numbered_and_hashed(asked: list[tuple[object, ...]]) -> None:
-    """The train split is read unless another is named; no code of the dataset is trusted."""
+def test_records_are_numbered_and_hashed(asked: list[tuple[object, ...]]) -> None:
+    """The train split is read unless another is given; no code of the dataset is trusted."""
     read = read_file("hub:o/n")
     assert asked == [("o/n", {"split": "train"})]
     assert read.container == "hub dataset"
@@ -58,8 +58,8 @@ def test_rows_are_numbered_and_hashed(asked: list[tuple[object, ...]]) -> None:
 @pytest.mark.parametrize(
     "spec", ["hub:", "hub:n", "hub:o/n:", "hub:o/n/m", "hub:../n", "hub:/n", "hub:o/n:a b"]
 )
-def test_a_wrong_form_is_shown_the_right_one(spec: str, asked: list[tuple[object, ...]]) -> None:
-    """What does not name an owner, a dataset and at most a split never reaches the library."""
+def test_a_malformed_name_is_refused(spec: str, asked: list[tuple[object, ...]]) -> None:
+    """Only an owner, a dataset and at most a split are passed to the library."""
     with pytest.raises(UsageError) as caught:
         read_file(spec)
     assert str(caught.value) == f"{spec} is not a valid name of a Hub dataset. {FORM}"
@@ -67,7 +67,7 @@ def test_a_wrong_form_is_shown_the_right_one(spec: str, asked: list[tuple[object
 
 
 def test_a_folder_of_the_same_name_is_never_read(asked: list[tuple[object, ...]]) -> None:
-    """Datasets would read a folder o/n in place of the hub's o/n; that is refused."""
+    """Datasets would read a local folder o/n instead of o/n on the Hub; that is refused."""
     Path("o/n").mkdir(parents=True)
     with pytest.raises(
         UsageError, match=r"^hub:o/n: a local file or folder named o/n shadows the Hub dataset"
@@ -76,7 +76,7 @@ def test_a_folder_of_the_same_name_is_never_read(asked: list[tuple[object, ...]]
     assert asked == []
 
 
-def test_offline_is_said_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_has_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
     """Offline, the error says so and how to get the dataset."""
     hint = (
         "Load it once while online (without HF_HUB_OFFLINE), or download its file and give "
@@ -92,7 +92,7 @@ def test_offline_is_said_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_any_failure_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the library raises becomes one line."""
+    """Any exception of the library becomes one line."""
     monkeypatch.delenv("HF_HUB_OFFLINE")
     assert _fail_with(monkeypatch, KeyError("gone")) == (
         "hub:o/n cannot be loaded (KeyError: 'gone'). "
@@ -100,7 +100,7 @@ def test_any_failure_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def test_a_split_without_rows_holds_no_records(
+def test_an_empty_split_has_no_records(
     asked: list[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An empty split is an empty file."""

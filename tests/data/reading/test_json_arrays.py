@@ -1,4 +1,4 @@
-"""Specification of how JSON arrays and other whole texts become raw records."""
+"""Specification of reading JSON arrays and other whole texts as raw records."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.usefixtures("folder")
 
 
 def test_an_array_is_read_with_the_line_of_every_element() -> None:
-    """Elements have the line where they start, and a column only where they share it."""
+    """Elements have the line on which they start, and a column only if they share it."""
     read = read_raw(b'[\n {"a": 1},\n\n {"a":\n 2}, {"a": 3},\n {}, {"\xc3\xa9": 4}]\n')
     assert read.container == "JSON array"
     assert places_of(read) == [
@@ -24,7 +24,7 @@ def test_an_array_is_read_with_the_line_of_every_element() -> None:
 
 
 def test_a_faulty_element_is_a_finding_and_the_others_are_read() -> None:
-    """Each fault of one element has its line, and its column where several share the line."""
+    """Each fault has its line, and its column if several elements share the line."""
     deep = b"[" * 10_000 + b'"]"' + b"]" * 10_000
     elements = [b'{"a":1,"a":2}', GOOD, b"NaN", b"7", deep, b'{"a":"\xff"}', b"9" * 9999, GOOD]
     read = read_raw(b"[" + b",\n".join(elements) + b',{"a":Infinity}]')
@@ -42,7 +42,7 @@ def test_a_faulty_element_is_a_finding_and_the_others_are_read() -> None:
 
 @pytest.mark.timeout(60)
 def test_many_faults_on_one_line_take_linear_time() -> None:
-    """Each of fifty thousand bad bytes on one line has its true number, in seconds."""
+    """Each of fifty thousand invalid bytes on one line has its position, in seconds."""
     count = 50_000
     read = read_raw(b"[" + b",".join([b'"\xff \xc3\xa9"'] * count) + b"]")
     assert [it.detail for it in read.findings] == [
@@ -63,14 +63,14 @@ BROKEN = {
 
 @pytest.mark.parametrize("content", BROKEN, ids=range(len(BROKEN)))
 def test_a_syntax_error_ends_an_array(content: bytes) -> None:
-    """What stands before the error is read; the finding says that the rest was not."""
+    """The records before the error are read; the finding says that the rest was not."""
     read = read_raw(content)
     assert places_of(read) == [(1, 0, {"a": 1})]
     assert texts_of(read) == [f"d.jsonl:{BROKEN[content]}; the rest of the file was not read."]
 
 
-def test_a_cut_array_is_one_finding() -> None:
-    """An array in a cut compressed file is read up to there, with one finding for the cut."""
+def test_a_truncated_array_is_one_finding() -> None:
+    """An array in a truncated compressed file is read up to there, with one finding."""
     packed = gzip.compress(b'[{"a": 1},\n{"a": 2},\n{"a": "' + b"x" * 99)
     read = read_raw(packed[:-4])
     assert [line for line, _, _ in places_of(read)] == [1, 2]
@@ -80,7 +80,7 @@ def test_a_cut_array_is_one_finding() -> None:
 
 
 def test_arrays_one_a_line_are_json_lines() -> None:
-    """Where the first line is a whole array and others follow, each line is judged by itself."""
+    """If the first line is a complete array and others follow, each line is judged separately."""
     read = read_raw(b"[1,2]\n" + GOOD + b"\n[3]")
     assert read.container == "JSON lines"
     assert places_of(read) == [(2, 0, {"a": "b"})]
@@ -91,7 +91,7 @@ def test_arrays_one_a_line_are_json_lines() -> None:
 
 
 def test_pretty_printed_objects_are_read() -> None:
-    """Objects over several lines, one after the other, are records with their first line."""
+    """Objects over several lines, one after the other, are records at their first line."""
     read = read_raw(b'{\n "a": 1\n}\n{\n "a": [\n  2\n ]\n}\n')
     assert places_of(read) == [(1, 0, {"a": 1}), (4, 0, {"a": [2]})]
 
@@ -100,8 +100,8 @@ WRAPPERS = [b'{"version": 1, "data": [{"a": 1}, 7]}', b'{\n"version": 1, "data":
 
 
 @pytest.mark.parametrize("content", WRAPPERS)
-def test_an_object_that_holds_the_records_is_opened(content: bytes) -> None:
-    """`{"data": […]}` is read as its list, and what stands beside it is said."""
+def test_an_object_that_contains_the_records_is_unwrapped(content: bytes) -> None:
+    """`{"data": […]}` is read as its list, and the other fields are reported."""
     read = read_raw(content)
     line = content.count(b"\n") + 1
     assert read.container == "JSON array"
@@ -120,8 +120,8 @@ def test_one_conversation_is_one_record(content: bytes) -> None:
 
 
 @pytest.mark.parametrize("space", [b" ", b"\n"])
-def test_several_lists_are_not_guessed_among(space: bytes) -> None:
-    """`{"train": […], "test": […]}` is refused with a command that takes one out."""
+def test_several_lists_are_ambiguous(space: bytes) -> None:
+    """`{"train": […], "test": […]}` is refused with a command that extracts one."""
     content = b'{"train":%s[{"a": 1}], "test": [{"a": 2}]}' % space
     assert refusal_of(content) == (
         "d.jsonl is one object with several lists of records: train, test. "
@@ -139,7 +139,7 @@ def test_a_broken_pretty_printed_object_is_one_finding() -> None:
 
 
 def test_a_first_line_cut_off_is_a_fault_of_that_line() -> None:
-    """JSON lines whose first line breaks off, even after a comma, stay JSON lines."""
+    """JSON lines whose first line is cut off, even after a comma, stay JSON lines."""
     for cut in (b'{"a": 1,', b'{"a": 1', b"{", b'{"a": "'):
         read = read_raw(cut + b"\n" + GOOD)
         assert places_of(read) == [(2, 0, {"a": "b"})]

@@ -1,4 +1,4 @@
-"""Specification of how JSON lines become raw records, every fault of one a finding."""
+"""Specification of reading JSON lines as raw records, with a finding for each fault."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ACCEPTED = {
 
 @pytest.mark.parametrize("content", ACCEPTED.values(), ids=ACCEPTED)
 def test_json_lines_are_read(content: bytes) -> None:
-    """However lines end and whatever white space there is, the records are the same."""
+    """Line endings and whitespace do not change the records."""
     read = read_raw(content)
     assert read.container == "JSON lines"
     assert read.sha256 == hashlib.sha256(content).hexdigest()
@@ -35,7 +35,7 @@ def test_json_lines_are_read(content: bytes) -> None:
 
 
 def test_blank_lines_are_counted_and_text_may_hold_line_separators() -> None:
-    """A record has its true line, and U+2028 or U+0085 in text ends none."""
+    """A record has its true line number, and U+2028 or U+0085 in text does not end a line."""
     read = read_raw('\n \n{"a": "x\u2028y\u0085"}\n\r\n{}'.encode())
     assert places_of(read) == [(3, 0, {"a": "x\u2028y\u0085"}), (5, 0, {})]
 
@@ -78,7 +78,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("line", FAULTS, ids=range(len(FAULTS)))
 def test_a_faulty_line_is_a_finding_and_the_others_are_read(line: bytes) -> None:
-    """The finding names the kind, the place and what is wrong; the lines around it are records."""
+    """The finding has the kind, the place and the fault; the lines around it are records."""
     read = read_raw(GOOD + b"\n" + line + b"\n" + GOOD)
     assert places_of(read) == [(1, 0, {"a": "b"}), (3, 0, {"a": "b"})]
     kind, detail = FAULTS[line]
@@ -87,7 +87,7 @@ def test_a_faulty_line_is_a_finding_and_the_others_are_read(line: bytes) -> None
 
 
 @pytest.mark.parametrize("line", FAULTS, ids=range(len(FAULTS)))
-def test_a_faulty_first_line_is_no_other_kind_of_file(line: bytes) -> None:
+def test_a_faulty_first_line_does_not_change_the_kind_of_file(line: bytes) -> None:
     """A fault in the first line does not make JSON lines anything else."""
     read = read_raw(line + b"\n" + GOOD)
     if not line.startswith(b"[["):  # such an array might go on in the next line
@@ -96,13 +96,13 @@ def test_a_faulty_first_line_is_no_other_kind_of_file(line: bytes) -> None:
 
 
 def test_nesting_is_limited_by_depth_not_by_size() -> None:
-    """A hundred objects in each other are read, and so is a flat list of a thousand."""
+    """A hundred nested objects are read, and so is a flat list of a thousand."""
     wide = json.dumps({"a": [[]] * 1000}).encode()
     assert len(read_raw(DEEP + b"\n" + wide).records) == 2
 
 
 def test_a_long_line_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line beyond the limit is named and passed over; at the limit it is read."""
+    """A line beyond the limit is reported and skipped; at the limit it is read."""
     monkeypatch.setattr("finetuning_exam.data.reading.files.MAX_LINE_BYTES", len(GOOD))
     read = read_raw(GOOD + b"\n" + GOOD + b" \n" + GOOD)
     assert [line for line, _, _ in places_of(read)] == [1, 3]
@@ -111,7 +111,7 @@ def test_a_long_line_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_lines_that_end_in_carriage_returns_are_named_once() -> None:
-    """A file with the line ends of the old Macintosh is one finding that says so."""
+    """A file with classic Mac OS line endings is one finding that says so."""
     read = read_raw(b"\r".join([GOOD] * 50))
     assert texts_of(read) == [
         "d.jsonl:1: several objects on one line (the second starts at column 12); "
@@ -120,8 +120,8 @@ def test_lines_that_end_in_carriage_returns_are_named_once() -> None:
 
 
 @pytest.mark.parametrize(("name", "pack"), [("gzip", gzip.compress), ("zstd", None)])
-def test_a_cut_file_keeps_its_records(name: str, pack: object) -> None:
-    """Of a compressed file that is cut off, what came before is read and the line is named."""
+def test_a_truncated_file_keeps_its_records(name: str, pack: object) -> None:
+    """The records before a truncation of compressed data are read; its line is reported."""
     zstd = pyarrow.Codec("zstd")
     content = GOOD + b"\n" + GOOD + b"\n" + b'{"a": "' + b"x" * 100
     packed = pack(content) if callable(pack) else zstd.compress(content, asbytes=True)

@@ -1,4 +1,4 @@
-"""Specification of the refusal of records that are meant for another training."""
+"""Specification of refusing records for another training method."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_records_for_another_training_are_refused(row: Row, what: str) -> None:
 
 
 def test_images_are_refused() -> None:
-    """A record with images is not read without them."""
+    """A record with images is never read without them."""
     row: Row = {"instruction": "q", "output": "a", "images": ["x.png"]}
     what = f"field 'images' is for multimodal training; {NEEDED}"
     assert complaint_about(row, found_layout(row)) == (Kind.UNSUPPORTED, what)
@@ -81,7 +81,7 @@ def test_a_prompt_alone_is_refused(prompt: object) -> None:
 
 
 def test_named_fields_of_preferences_are_read() -> None:
-    """Who names `chosen` as the answer wants it read."""
+    """If `chosen` is named as the answer, it is read."""
     row: Row = {"prompt": "q", "chosen": "a", "rejected": "b"}
     assert one_example(row, found_layout(row, answer="chosen")).answer == "a"
     turns: Row = {"chosen": [ASK, SAY], "rejected": [ASK, SAY]}
@@ -89,7 +89,7 @@ def test_named_fields_of_preferences_are_read() -> None:
 
 
 def test_labels_that_are_named_are_answers() -> None:
-    """Classification data are read with the label as the answer; true and false are no text."""
+    """Classification data are read with the label as the answer; booleans are not text."""
     row: Row = {"text": "t", "label": "good"}
     example = one_example(row, found_layout(row, answer="label"))
     assert (example.instruction, example.answer) == ("t", "good")
@@ -102,7 +102,7 @@ def test_labels_that_are_named_are_answers() -> None:
 
 @pytest.mark.parametrize("name", ["tools", "functions"])
 def test_definitions_of_tools_are_refused(name: str) -> None:
-    """Tools that a conversation defines would stand in its prompt, so it is refused."""
+    """Tools defined by a conversation would be part of its prompt, so it is refused."""
     row: Row = {"messages": [ASK, SAY], name: [{"type": "function"}]}
     assert complaint_about(row, CHAT) == (Kind.TOOL_TURN, f"field {name!r} defines tools")
     for nothing in ([], "", "[]", None):

@@ -1,4 +1,4 @@
-"""Specification of which files made for other tools are read without any flag.
+"""Specification of the files for other tools that are read without any flag.
 
 The records follow the documentation of TRL (dataset_formats), Axolotl (docs/dataset-formats),
 LlamaFactory (data/README.md), mlx-lm (mlx_lm/LORA.md) and ms-swift (Custom-dataset).
@@ -190,7 +190,7 @@ READ: dict[str, tuple[Row, str, Example]] = {
 
 @pytest.mark.parametrize(("row", "words", "example"), READ.values(), ids=READ)
 def test_files_of_other_tools_are_read(row: Row, words: str, example: Example) -> None:
-    """A record in a documented form of another tool is found out and read whole, without a flag."""
+    """A record in a documented format of another tool is detected and read completely."""
     layout = find_layout([row] * 3, "auto", None, None)
     assert layout.words == words
     assert to_examples(row, layout, PLACE) == (example,)
@@ -317,8 +317,10 @@ REFUSED: dict[str, tuple[Row, Kind, str]] = {
 
 
 @pytest.mark.parametrize(("row", "kind", "what"), REFUSED.values(), ids=REFUSED)
-def test_what_cannot_be_trained_here_is_refused(row: Row, kind: Kind, what: str) -> None:
-    """A record of another tool that cannot be read whole is refused by name, not read in part."""
+def test_records_that_cannot_be_read_completely_are_refused(
+    row: Row, kind: Kind, what: str
+) -> None:
+    """They are refused by name, never read in part."""
     layout = find_layout([row] * 3, "auto", None, None)
     with pytest.raises(Fault) as caught:
         to_examples(row, layout, PLACE)

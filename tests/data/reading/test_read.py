@@ -1,4 +1,4 @@
-"""Specification of how files become examples, and of what is told of them with its place."""
+"""Specification of reading files as examples, with the place of every finding."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ same_folder = settings(deadline=None, suppress_health_check=[HealthCheck.functio
 
 
 def test_faults_are_collected_and_the_rest_is_read() -> None:
-    """Faults of the file's syntax and of its records are findings in the order of their lines;
-    every other record is an example with its true line.
+    """Faults of syntax and of records are findings in the order of their lines; every other record
+    is an example with its line.
     """
     records = read_content(b'{"instruction": 1, "output": "b"}\n' + ALPACA + b"x\n[]\n\n" + ALPACA)
     assert texts_of(records.findings) == [
@@ -38,7 +38,7 @@ def test_faults_are_collected_and_the_rest_is_read() -> None:
 
 
 def test_records_of_one_line_have_their_columns() -> None:
-    """In an array on one line an example, a fault and a field that is not used have columns."""
+    """In an array on one line an example, a fault and an unused field have columns."""
     records = read_content(
         b'[{"instruction": "a", "output": "b", "x": 1}, {"instruction": "a"}, '
         b'{"instruction": "c", "output": "d"}]'
@@ -48,7 +48,7 @@ def test_records_of_one_line_have_their_columns() -> None:
 
 
 def test_the_layout_is_the_same_for_all_records() -> None:
-    """A later record with other names is a fault, not a second dialect."""
+    """A later record with other names is a fault."""
     assert texts_of(read_content(ALPACA * 2 + QA).findings) == [
         "d.jsonl:3: missing field 'instruction' (fields: 'question', 'answer')."
     ]
@@ -69,8 +69,10 @@ TWO = b'{"instruction": "a", "output": "b"}\n{"instruction": "c", "output": "d"}
         pytest.param(b"\n \r\n" + TWO.replace(b"\n", b"\n\n"), [3, 5], id="blank lines"),
     ],
 )
-def test_the_form_of_a_file_changes_no_row(content: bytes, lines: list[int]) -> None:
-    """A byte-order mark, CRLF, blank lines or no last newline give the same rows; lines count."""
+def test_byte_order_mark_and_line_endings_change_no_example(
+    content: bytes, lines: list[int]
+) -> None:
+    """A byte-order mark, CRLF, blank lines or no last newline give the same examples."""
     found = read_content(content).examples
     assert [(row.instruction, row.answer) for row in found] == [("a", "b"), ("c", "d")]
     assert [row.line for row in found] == lines
@@ -130,9 +132,9 @@ NEARLY_A_ROW = st.dictionaries(
 @example(content=ALPACA[:-2] + b', "\\ud800": "\\ud800"}')
 @example(content=ALPACA[:-2] + b', "x": ' + b"1" * 5000 + b"}")
 @same_folder
-def test_whatever_a_file_holds_it_is_read_or_refused(content: bytes) -> None:
-    """Each record is an example that says something or a finding; a file that is refused is told
-    in one line that starts with its name.
+def test_any_file_is_read_or_refused(content: bytes) -> None:
+    """Each record is a filled example or a finding; a refused file is one line that starts with its
+    name.
     """
     try:
         records = read_content(content)

@@ -1,4 +1,4 @@
-"""Specification of the faults of a record, and of misspelt fields."""
+"""Specification of the faults of a record, and of misspelled fields."""
 
 from __future__ import annotations
 
@@ -167,13 +167,13 @@ FAULTS: dict[str, tuple[Kind, Row, Layout]] = {
 
 @pytest.mark.parametrize(("what", "case"), FAULTS.items(), ids=FAULTS)
 def test_a_faulty_record_is_named(what: str, case: tuple[Kind, Row, Layout]) -> None:
-    """A record that lacks something is told by its field and what stands there."""
+    """A faulty record is reported with its field and the value found there."""
     kind, row, layout = case
     assert complaint_about(row, layout) == (kind, what)
 
 
 def test_many_fields_are_not_all_listed() -> None:
-    """A missing field is told with no more than thirty of those that are there."""
+    """A missing field is reported with at most thirty of those present."""
     row: Row = {f"f{number}": 1 for number in range(32)} | {"x" * 50: 1}
     _, detail = complaint_about(row, ALPACA)
     assert detail.endswith("'f28', 'f29', and 3 more)")
@@ -199,7 +199,7 @@ def test_many_fields_are_not_all_listed() -> None:
     ],
 )
 def test_a_misspelt_field_is_named(row: Row, layout: Layout, wrong: str, right: str) -> None:
-    """A field whose name is almost that of an absent one is a fault, never left out in silence."""
+    """A field whose name is nearly that of an absent one is a fault, and never ignored silently."""
     assert complaint_about(row, layout) == (
         Kind.MISSPELT_FIELD,
         f"unknown field {wrong!r}; did you mean {right!r}?",
@@ -227,13 +227,13 @@ def test_a_misspelt_field_is_named(row: Row, layout: Layout, wrong: str, right: 
     ],
     ids=lambda more: str(more)[:30],
 )
-def test_other_fields_are_no_fault(more: Row) -> None:
-    """A field that cannot be a misspelling, or is a note about a whole record, is let be."""
+def test_other_fields_are_accepted(more: Row) -> None:
+    """A field that cannot be a misspelling, or is a note about a complete record, is ignored."""
     assert one_example({"instruction": "q", "output": "a", **more}, ALPACA).answer == "a"
 
 
-def test_a_missing_field_is_told_before_a_doubtful_optional_one() -> None:
-    """Where the record is of another form, its names are not taken for misspelt optional ones."""
+def test_a_missing_field_is_reported_before_a_misspelled_optional_one() -> None:
+    """In a record of another format, names are not taken for misspelled optional ones."""
     assert complaint_about({"inputs": "q", "targets": "a"}, ALPACA) == (
         Kind.MISSING_FIELD,
         "missing field 'instruction' (fields: 'inputs', 'targets')",

@@ -1,4 +1,4 @@
-"""Specification of how the fields of a record become examples."""
+"""Specification of reading the fields of a record as examples."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from finetuning_exam.data.reading.layouts import Layout
 from finetuning_exam.data.records import Example, Turn
 
 
-def test_all_that_a_record_may_say() -> None:
-    """Every field of an instruction stands in its place in the example."""
+def test_all_fields_of_a_record() -> None:
+    """Every field of an instruction has its place in the example."""
     row: Row = {
         "instruction": "q",
         "input": "i",
@@ -54,7 +54,7 @@ def test_all_that_a_record_may_say() -> None:
 
 @pytest.mark.parametrize("layout", [ALPACA, TRL, GSM8K, DOLLY], ids=lambda it: it.words)
 def test_null_is_absent_in_optional_fields(layout: Layout) -> None:
-    """null, as tables write what a row does not have, is the same as no field."""
+    """null, which tables have for missing values, is the same as no field."""
     bare: Row = {layout.prompt: "q", layout.answer: "a"}
     nulls = dict.fromkeys(layout.used_fields, None)
     assert (
@@ -65,20 +65,20 @@ def test_null_is_absent_in_optional_fields(layout: Layout) -> None:
 
 
 def test_an_empty_cell_of_a_table_is_absent() -> None:
-    """A table writes "" where a record has no input, system text or history."""
+    """A table has "" for a missing input, system text or history."""
     row = {"instruction": "q", "output": "a", **dict.fromkeys(("input", "system", "history"), "")}
     assert one_example(row, ALPACA) == Example("q", "a", 7, "d.jsonl")
 
 
 def test_tags_and_groups_may_be_whole_numbers() -> None:
-    """A whole number names a tag or a group as its text does."""
+    """An integer names a tag or a group like its text."""
     example = one_example({"instruction": "q", "output": "a", "tag": 0, "group": -12}, ALPACA)
     assert (example.tag, example.group) == ("0", "-12")
 
 
 @pytest.mark.parametrize("layout", [CHAT, TEXT, TASKS], ids=lambda it: it.words)
 def test_every_layout_has_tags_and_groups(layout: Layout) -> None:
-    """`tag` and `group` are read beside turns, texts and instances too."""
+    """`tag` and `group` are also read next to turns, texts and instances."""
     row: Row = {
         "messages": [ASK, SAY],
         "text": "t",
@@ -92,7 +92,7 @@ def test_every_layout_has_tags_and_groups(layout: Layout) -> None:
 
 
 def test_context_is_the_input_of_a_response() -> None:
-    """Dolly's `context` is the input; beside an `input` that says something it is a fault."""
+    """Dolly's `context` is the input; next to a filled `input` it is a fault."""
     row: Row = {"instruction": "q", "context": "c", "response": "a"}
     assert one_example(row, DOLLY).input == "c"
     assert one_example({**row, "input": ""}, DOLLY).input == "c"
@@ -104,7 +104,7 @@ def test_context_is_the_input_of_a_response() -> None:
 
 
 def test_a_named_field_is_not_read_twice() -> None:
-    """A field named as prompt or answer is not taken a second time as an input or a tag."""
+    """A field named as prompt or answer is not also read as an input or a tag."""
     example = one_example({"input": "q", "output": "a"}, own_fields("input", "output"))
     assert (example.instruction, example.input) == ("q", "")
     example = one_example({"instruction": "q", "input": "a"}, own_fields("instruction", "input"))
@@ -132,7 +132,7 @@ def test_each_instance_is_an_example() -> None:
 
 
 def test_a_plain_text_is_all_answer() -> None:
-    """A plain text has no question; its white space is kept."""
+    """A plain text has no question; its whitespace is kept."""
     example = one_example({"text": " Once upon.\n"}, TEXT)
     assert example == Example("", " Once upon.\n", 7, "d.jsonl")
     assert example.is_plain_text
@@ -158,7 +158,7 @@ def test_prompt_and_completion_as_turns() -> None:
 
 
 def test_an_answer_may_be_absent_where_none_is_required() -> None:
-    """Without need of an answer it may be missing or null, but what is there must be text."""
+    """If no answer is required it may be missing or null, but a present one must be text."""
     for row in ({"instruction": "q"}, {"instruction": "q", "output": None}):
         assert one_example(row, ALPACA, answer_required=False) == Example("q", "", 7, "d.jsonl")
     wrong = {"instruction": "q", "output": 5}

@@ -1,4 +1,4 @@
-"""Laws of reading records: any record is read truly or refused with a reason."""
+"""Laws of reading records: any record is read correctly or refused with a reason."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ LAYOUTS = [ALPACA, DOLLY, QUERY, TRL, GSM8K, TASKS, CHAT, SHAREGPT, TEXT, own_fi
 
 
 def _texts(value: object) -> set[str]:
-    """Every string in a JSON value, and every whole number as text."""
+    """Return every string in a JSON value, and every integer as text."""
     if isinstance(value, dict):
         return set().union(*(_texts(it) for it in value.values()))
     if isinstance(value, list):
@@ -67,7 +67,7 @@ def _is_text(value: object) -> bool:
 
 @given(RECORD, st.sampled_from(LAYOUTS), st.booleans())
 def test_no_record_raises_anything_but_a_fault(row: Row, layout: Layout, required: bool) -> None:
-    """Whatever a record holds, it is refused with a reason, or read without inventing a text."""
+    """Any record is refused with a reason, or read without inventing a text."""
     for form in (layout, found_layout(row)):
         try:
             examples = to_examples(row, form, PLACE, answer_required=required)
@@ -100,7 +100,7 @@ def test_accepted_records_round_trip(
     example = one_example({**row, "history": history} if history else row, layout)
     before = list(example.earlier)
     system = {"system": before.pop(0).text} if "system" in more else {}
-    said = [turn.text for turn in before]
+    turns = [turn.text for turn in before]
     optional = {"input": example.input, "tag": example.tag, "group": example.group}
     written = {
         layout.prompt: example.instruction,
@@ -109,4 +109,4 @@ def test_accepted_records_round_trip(
         **system,
     }
     assert written == row
-    assert [said[at : at + 2] for at in range(0, len(said), 2)] == history
+    assert [turns[at : at + 2] for at in range(0, len(turns), 2)] == history

@@ -1,4 +1,4 @@
-"""Specification of how faulty records end a command that needs sound ones."""
+"""Specification of refusing faulty records in a command that needs valid ones."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ pytestmark = pytest.mark.usefixtures("folder")
 
 
 def _complaint(content: bytes, name: str = "d.jsonl") -> str:
-    """The whole message about a faulty file."""
+    """Return the whole message about a faulty file."""
     with pytest.raises(DataError) as caught:
         read_sound_records([write_content(content, name)], AUTO)
     assert caught.value.exit_code == 2
     return str(caught.value)
 
 
-def test_sound_records_are_read_with_their_notes() -> None:
-    """Notes keep nobody from reading."""
+def test_valid_records_are_read_with_their_notes() -> None:
+    """Notes do not keep a file from being read."""
     records = read_sound_records([write_content(ALPACA[:-2] + b', "id": 1}')], AUTO)
     assert len(records.examples) == len(records.findings) == 1
 
 
-def test_faults_of_one_kind_are_told_with_its_mend() -> None:
-    """Where all faults are of one kind, its hint follows them."""
+def test_faults_of_one_kind_are_reported_with_its_hint() -> None:
+    """If all faults are of one kind, its hint follows them."""
     assert _complaint(ALPACA + b"x\ny\n") == (
         "d.jsonl:2: not valid JSON (expected a value at column 1).\n"
         "d.jsonl:3: not valid JSON (expected a value at column 1).\n"
@@ -35,9 +35,9 @@ def test_faults_of_one_kind_are_told_with_its_mend() -> None:
     )
 
 
-def test_faults_of_several_kinds_are_told_with_the_check() -> None:
-    """Where faults are of several kinds, `fte check` on their files is the hint, quoted for a
-    shell; files without a fault are not named.
+def test_faults_of_several_kinds_are_reported_with_the_check() -> None:
+    """If faults are of several kinds, the hint is `fte check` on their files, quoted for a shell;
+    files without a fault are not listed.
     """
     paths = [
         write_content(b"x\n" + ALPACA, "my file"),
@@ -52,8 +52,8 @@ def test_faults_of_several_kinds_are_told_with_the_check() -> None:
     )
 
 
-def test_another_way_on_follows_the_mend() -> None:
-    """`way_on` is said last; what is no error ends nothing."""
+def test_an_alternative_follows_the_hint() -> None:
+    """`alternative` comes last; findings that are not errors are accepted."""
     fault = Finding(Kind.NOT_JSON, "what", "p", 1)
     with pytest.raises(DataError) as caught:
         refuse_errors([Finding(Kind.RARE_TAG, "rare", "p"), fault], "Or go on.")
@@ -78,8 +78,8 @@ def test_twenty_faults_are_shown_and_the_rest_counted(n: int, last: str) -> None
 
 
 @pytest.mark.parametrize("name", ["a:b.jsonl", "a:1:b.jsonl", "my: data.jsonl", "a:7: b.jsonl"])
-def test_a_file_name_with_colons_is_told_whole(name: str) -> None:
-    """Faults of a file whose name holds colons are told in order, with the whole name."""
+def test_a_file_name_with_colons_is_reported_in_full(name: str) -> None:
+    """Faults of a file whose name contains colons are reported in order, with the full name."""
     content = ALPACA.replace(b'"b"', b"1") * 10 + b"[]"
     starts = [f"{name}:{number}: " for number in range(1, 12)]
     *shown, _ = _complaint(content, name).splitlines()

@@ -1,4 +1,4 @@
-"""Specification of how several files are read as one."""
+"""Specification of reading several files as one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("folder")
 
 
 def test_several_files_are_read_as_one() -> None:
-    """Files of different containers and layouts come one after the other in the order given."""
+    """Files of different containers and layouts follow one another in the order given."""
     paths = [
         write_content(gzip.compress(CHAT), "c.gz"),
         write_content(b"question,answer\nc,d\n", "b.csv"),
@@ -46,7 +46,7 @@ def test_the_hash_of_files_is_of_their_bytes_and_order() -> None:
 
 
 def test_a_file_named_twice_is_read_once() -> None:
-    """The same path twice, however it is written, gives each record once, and a note says so."""
+    """The same path twice, in any spelling, gives each record once, and a note says so."""
     records = read_records([write_content(ALPACA), "./d.jsonl", "d.jsonl"], AUTO)
     assert (len(records.examples), len(records.sources)) == (1, 1)
     assert texts_of(records.findings) == [
@@ -56,26 +56,26 @@ def test_a_file_named_twice_is_read_once() -> None:
 
 
 def test_faults_of_several_files_come_in_their_order() -> None:
-    """Findings are told file by file, each in order of its lines."""
+    """Findings are reported file by file, each in order of its lines."""
     paths = [write_content(b"x\n" + ALPACA, "z"), write_content(ALPACA + b"x\ny\n", "a")]
     found = [it.where for it in read_records(paths, AUTO).findings]
     assert found == ["z:1", "a:2", "a:3"]
 
 
 def test_one_unreadable_file_ends_the_reading() -> None:
-    """A file that cannot be read at all is an error, whichever it is."""
+    """Any file that cannot be read at all is an error."""
     with pytest.raises(UsageError, match=r"^gone: no such file\. "):
         read_records([write_content(ALPACA), "gone"], AUTO)
 
 
 def test_no_file_is_an_error() -> None:
-    """No file at all, as an empty list in YAML gives, is an error and not an empty result."""
+    """No file, as from an empty list in YAML, is an error and not an empty result."""
     with pytest.raises(UsageError, match=r"^No data file given\. "):
         read_records([], AUTO)
 
 
 def test_a_hub_dataset_is_read_like_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name of the hub stands beside files; its records are numbered."""
+    """A Hub name can be given next to files; its records are numbered."""
     rows: list[dict[str, object]] = [{"question": "c", "answer": "d"}, {"question": "c"}]
     monkeypatch.setattr(hub, "_load", lambda name, split: rows)
     records = read_records(["hub:me/data:test", write_content(ALPACA)], AUTO)

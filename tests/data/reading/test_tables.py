@@ -1,4 +1,4 @@
-"""Specification of how CSV, TSV and Parquet files become raw records."""
+"""Specification of reading CSV, TSV and Parquet files as raw records."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ same_folder = settings(deadline=None, suppress_health_check=[HealthCheck.functio
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Every test works in an empty folder, so that a path in a message is a bare name."""
+    """Run every test in an empty folder, so that a path in a message is a bare name."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -47,7 +47,7 @@ def _faults(content: bytes, name: str = "d.csv") -> tuple[list[int], list[tuple[
 
 
 def test_a_record_has_the_line_where_it_starts() -> None:
-    """A cell may hold separators, quotation marks and line feeds; a byte-order mark, CRLF, blank
+    """A cell may contain separators, quotation marks and line feeds; a byte-order mark, CRLF, blank
     lines and a missing last newline are accepted.
     """
     content = b'\xef\xbb\xbfa,b\r\n1,"x, ""y""\nz"\r\n\r\n2,\r\n"3","4"'
@@ -65,13 +65,13 @@ def test_tabs_separate_tsv() -> None:
 
 
 def test_an_empty_cell_that_is_quoted_is_a_record() -> None:
-    """In a table of one column a blank line is nothing, but "" is an empty cell."""
+    """In a table with one column a blank line is ignored, but "" is an empty cell."""
     assert _rows(b'a\n""\n\nx\n') == [(2, {"a": ""}), (4, {"a": "x"})]
 
 
 def test_a_faulty_record_is_named_and_the_next_line_read() -> None:
-    """Wrong numbers of cells, quotation marks that do not match and bytes that are not UTF-8 are
-    findings at their line; the others are read.
+    """Wrong numbers of cells, unbalanced quotation marks and bytes that are not UTF-8 are findings
+    at their line; the others are read.
     """
     content = b'a,b\n1\n1,2\n1,2,3\n"1"x,2\n3,4\n5,\xe9\n6,"x\n\xff"\n7,8\n9,"open\n1,0\n'
     assert _faults(content) == (
@@ -88,7 +88,7 @@ def test_a_faulty_record_is_named_and_the_next_line_read() -> None:
 
 
 def test_a_stray_carriage_return_is_a_fault_of_its_line() -> None:
-    """A carriage return outside quotation marks that ends no line is named."""
+    """A carriage return outside quotation marks that does not end a line is reported."""
     assert _faults(b"a,b\n1,2\r3,4\n5,6\n") == (
         [3],
         [
@@ -101,8 +101,10 @@ def test_a_stray_carriage_return_is_a_fault_of_its_line() -> None:
 
 
 @pytest.mark.timeout(60)
-def test_quotation_marks_that_never_match_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file in which every line opens a quotation to its end takes no quadratic time."""
+def test_unbalanced_quotation_marks_take_linear_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file in which every line opens a quotation to the end of the file is not read in quadratic
+    time.
+    """
     monkeypatch.setattr("finetuning_exam.data.reading.tables._REREAD_CHARACTERS", 0)
     lines, faults = _faults(b"a,b\n" + b'",x","\n' * 20_000)
     assert lines == []
@@ -119,7 +121,7 @@ HEADERS = {
 
 @pytest.mark.parametrize("content", HEADERS, ids=range(len(HEADERS)))
 def test_a_header_that_cannot_be_used_stops_the_reading(content: bytes) -> None:
-    """Column names are there, once each, and readable."""
+    """Column names must be present, distinct and readable."""
     with pytest.raises(UsageError) as caught:
         _read(content)
     hint = "Name every column once in the first line, for example: instruction,output."
@@ -127,7 +129,7 @@ def test_a_header_that_cannot_be_used_stops_the_reading(content: bytes) -> None:
 
 
 def test_a_header_that_is_not_utf8_is_named() -> None:
-    """The header's own hint would be no help there."""
+    """It has the hint of its kind and not that of a header."""
     with pytest.raises(UsageError, match=r"^d\.csv:1: not valid UTF-8 \(0xff at byte 2\)\. Save "):
         _read(b"a\xff,c\n")
 
@@ -147,8 +149,8 @@ def test_a_header_that_is_not_utf8_is_named() -> None:
     ],
 )
 def test_the_header_shows_the_separator(content: bytes, name: str, container: str) -> None:
-    """Semicolons, tabs and vertical bars are read where they, and not the usual separator, split
-    the header; Excel's line `sep=;` is no header. The form of the file says which it was.
+    """Semicolons, tabs and vertical bars are used if they, and not the usual separator, split the
+    header; Excel's line `sep=;` is not a header. The container names the separator.
     """
     read = _read(content, name)
     assert (read.container, read.findings) == (container, ())
@@ -156,8 +158,8 @@ def test_the_header_shows_the_separator(content: bytes, name: str, container: st
     assert read.records[0].line == content.count(b"\n") or name.endswith(".gz")
 
 
-def test_a_doubtful_separator_is_named() -> None:
-    """Where two separators would do, or names occur twice, the file is refused."""
+def test_an_ambiguous_separator_is_refused() -> None:
+    """If two separators would work, or names occur twice, the file is refused."""
     for header in (b"a;b|c", b"a;a"):
         with pytest.raises(UsageError) as caught:
             _read(header + b"\n1;2\n")
@@ -167,8 +169,8 @@ def test_a_doubtful_separator_is_named() -> None:
         )
 
 
-def test_rows_of_nothing_but_separators_are_blank() -> None:
-    """Spreadsheets write them below a table; the lines of the others stay true."""
+def test_lines_with_only_separators_are_blank() -> None:
+    """Spreadsheet programs write them below a table; the other records keep their lines."""
     assert _rows(b"a,b\n1,2\n,\r\n , \n3,4\n,,,\n") == [
         (2, {"a": "1", "b": "2"}),
         (5, {"a": "3", "b": "4"}),
@@ -176,7 +178,7 @@ def test_rows_of_nothing_but_separators_are_blank() -> None:
 
 
 def test_an_empty_last_column_needs_no_name() -> None:
-    """Columns at the end without a name are left out where every row has nothing in them."""
+    """Unnamed columns at the end are ignored if they are empty in every record."""
     assert _rows(b"a,b,,\n1,2,,\n3,4,\n5,6\n") == [
         (2, {"a": "1", "b": "2"}),
         (3, {"a": "3", "b": "4"}),
@@ -186,8 +188,8 @@ def test_an_empty_last_column_needs_no_name() -> None:
         _read(b"a,b,\n1,2,\n3,4,x\n")
 
 
-def test_carriage_returns_alone_are_named() -> None:
-    """A table whose lines end in the old way of the Macintosh is refused."""
+def test_bare_carriage_returns_are_refused() -> None:
+    """A table with classic Mac OS line endings is refused."""
     with pytest.raises(UsageError) as caught:
         _read(b"a,b\r1,2\r")
     assert str(caught.value) == (
@@ -196,14 +198,14 @@ def test_carriage_returns_alone_are_named() -> None:
     )
 
 
-def test_a_table_of_nothing_but_a_header_holds_no_records() -> None:
+def test_a_table_with_only_a_header_has_no_records() -> None:
     """A header alone is an empty file."""
     with pytest.raises(DataError, match=r"^d.csv: no records found\."):
         _read(b"a,b\n")
 
 
 def test_a_long_cell_is_read_and_pythons_limit_left_alone() -> None:
-    """A cell of a million characters is read; csv's limit for the process is as it was."""
+    """A cell of a million characters is read; csv's limit for the process is unchanged."""
     before = csv.field_size_limit()
     assert len(str(_rows(b"a\n" + b"x" * 1_000_000)[0][1]["a"])) == 1_000_000
     assert csv.field_size_limit() == before
@@ -216,7 +218,7 @@ CELL = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
 @given(st.lists(st.tuples(CELL, CELL), min_size=1), st.sampled_from(["\n", "\r\n"]))
 @example([("", ""), ("\r", "\n"), ('"', "\x00"), ("\u2028", "\x85")], "\r\n")
 def test_every_table_that_python_writes_is_read(cells: list[tuple[str, str]], end: str) -> None:
-    """What Python's csv writes comes back, cell by cell, at ascending lines."""
+    """Tables written by Python's csv are read back, cell by cell, at ascending lines."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator=end, quoting=csv.QUOTE_ALL)
     writer.writerows([("a", "b"), *cells])
@@ -231,8 +233,8 @@ def _parquet(table: pyarrow.Table, name: str = "d") -> bytes:
     return Path(name).read_bytes()
 
 
-def test_parquet_rows_are_python_objects() -> None:
-    """Rows are numbered from 1; lists, null and dates are what Python makes of them."""
+def test_parquet_records_are_python_objects() -> None:
+    """Records are numbered from 1; lists, null and dates become Python objects."""
     day = datetime.date(2024, 1, 2)
     table = pyarrow.table({"a": ["x", None], "b": [[{"c": 1}], []], "d": [day, day]})
     stored = _parquet(table)
@@ -245,8 +247,8 @@ def test_parquet_rows_are_python_objects() -> None:
     ]
 
 
-def test_text_in_parquet_that_is_not_utf8_is_a_fault_of_its_row() -> None:
-    """A row whose text is not UTF-8 is a finding; the others are read."""
+def test_text_in_parquet_that_is_not_utf8_is_a_fault_of_its_record() -> None:
+    """A record whose text is not UTF-8 is a finding; the others are read."""
     bad = pyarrow.array([b"x", b"a\xff", b"y"]).view(pyarrow.string())
     _parquet(pyarrow.table({"a": bad}))
     read = read_file("d")
@@ -255,7 +257,7 @@ def test_text_in_parquet_that_is_not_utf8_is_a_fault_of_its_row() -> None:
 
 
 def test_a_damaged_parquet_file_is_refused() -> None:
-    """A Parquet file that is cut off is one error."""
+    """A truncated Parquet file is one error."""
     stored = _parquet(pyarrow.table({"a": ["x"]}))
     Path("d").write_bytes(stored[:-9])
     with pytest.raises(
@@ -265,7 +267,7 @@ def test_a_damaged_parquet_file_is_refused() -> None:
 
 
 def test_an_empty_or_ambiguous_parquet_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No rows, two columns of one name, and more than may be held are each named."""
+    """No records, two columns of one name, and a file over the limit are each refused."""
     _parquet(pyarrow.table({"a": pyarrow.array([], pyarrow.string())}))
     with pytest.raises(DataError, match=r"^d: no records found\."):
         read_file("d")

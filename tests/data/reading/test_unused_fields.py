@@ -1,4 +1,4 @@
-"""Specification of what is told of fields that nothing reads."""
+"""Specification of the notes about unused fields."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from finetuning_exam.data.reading.read import read_records
 pytestmark = pytest.mark.usefixtures("folder")
 
 
-def test_a_field_nobody_reads_is_told_once() -> None:
-    """It stands at the first sound record that has it, with how many have it; a faulty record's
+def test_an_unused_field_is_reported_once() -> None:
+    """It is reported at the first valid record that has it, with their number; a faulty record's
     fields do not count.
     """
     content = (
@@ -27,8 +27,8 @@ def test_a_field_nobody_reads_is_told_once() -> None:
     assert texts_of(tuple(notes)) == ["d.jsonl:3: field 'id' is not used (in 2 of 3 records)."]
 
 
-def test_a_field_of_a_turn_that_nobody_reads_is_told_once() -> None:
-    """Nothing that stands beside a turn's text is lost in silence; null says nothing."""
+def test_an_unused_field_of_a_turn_is_reported_once() -> None:
+    """Nothing in a turn besides its text is lost silently; null is ignored."""
     odd = CHAT.replace(b'"f"', b'"f", "name": "bob", "weight": 1, "x": null')
     instances = b'{"instruction": "a", "instances": [{"input": "", "output": "b", "note": 1}]}\n'
     assert texts_of(read_content(CHAT + odd * 2).findings) == [
@@ -40,7 +40,7 @@ def test_a_field_of_a_turn_that_nobody_reads_is_told_once() -> None:
 
 
 def test_each_file_has_its_own_unused_fields() -> None:
-    """What is not used is said of each file, since each has a layout of its own."""
+    """Unused fields are reported for each file, since each has its own layout."""
     paths = [
         write_content(b'{"instruction": "a", "output": "b", "answer": "c"}\n', "one"),
         write_content(b'{"question": "a", "answer": "b", "output": "c"}\n', "two"),
@@ -51,8 +51,8 @@ def test_each_file_has_its_own_unused_fields() -> None:
     ]
 
 
-def test_the_name_of_an_unused_field_is_shown_in_part() -> None:
-    """A name of a million characters is no line of a million characters."""
+def test_the_name_of_an_unused_field_is_shortened() -> None:
+    """A name of a million characters does not make a line of a million characters."""
     content = json.dumps({"instruction": "a", "output": "b", "x" * 1_000_000: 1}).encode()
-    (said,) = texts_of(read_content(content).findings)
-    assert len(said) < 200
+    (message,) = texts_of(read_content(content).findings)
+    assert len(message) < 200
