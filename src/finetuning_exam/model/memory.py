@@ -38,7 +38,7 @@ def peak_memory(device: torch.device, proc: Path = _PROC) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     # On Linux, getrusage starts with the peak of the parent process.
-    for name, value in _pairs(proc / "status"):
+    for name, value in _counters(proc / "status"):
         if name == "VmHWM:":
             return value * 1024
     if sys.platform == "win32":
@@ -73,7 +73,7 @@ def process_rooms(proc: Path = _PROC) -> tuple[int, ...]:
         return ()
     from resource import RLIM_INFINITY, RLIMIT_AS, RLIMIT_DATA, getrlimit
 
-    used = dict(_pairs(proc / "status"))
+    used = dict(_counters(proc / "status"))
     limits = {"VmSize:": getrlimit(RLIMIT_AS)[0], "VmData:": getrlimit(RLIMIT_DATA)[0]}
     return tuple(
         max(0, limit - used[name] * 1024)
@@ -108,13 +108,13 @@ def _room(group: Path, limit_name: str, used_name: str, prefix: str) -> int | No
         used = int((group / used_name).read_text(encoding="ascii"))
     except (OSError, ValueError):  # "max" is not a number
         return None
-    found = dict(_pairs(group / "memory.stat"))
+    found = dict(_counters(group / "memory.stat"))
     cached = sum(found.get(f"{prefix}{name}", 0) for name in ("inactive_file", "active_file"))
     mapped = found.get(f"{prefix}mapped_file", found.get("file_mapped", 0))
     return max(0, limit - used + max(0, cached - mapped))
 
 
-def _pairs(path: Path) -> Iterator[tuple[str, int]]:
+def _counters(path: Path) -> Iterator[tuple[str, int]]:
     """Yield the lines of a file that are a name and an integer; nothing if it is unreadable."""
     try:
         lines = path.read_text(encoding="ascii", errors="replace").splitlines()

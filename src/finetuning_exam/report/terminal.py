@@ -109,12 +109,12 @@ def _figures(exam: Exam) -> Table:
     table.add_column("base → tuned")
     for name, results in columns[:6]:
         table.add_column(f"{visible(name)} ({results.n_examples})", justify="right")
-    for label, cells in _lines([results for _, results in columns[:6]]):
+    for label, cells in _figure_rows([results for _, results in columns[:6]]):
         table.add_row(label, *cells)
     return table
 
 
-def _lines(columns: Sequence[Results]) -> list[tuple[str, list[str]]]:
+def _figure_rows(columns: Sequence[Results]) -> list[tuple[str, list[str]]]:
     """The name of each figure and its text in each column."""
     chance = columns[0].choice_accuracy.chance
     return [
@@ -122,18 +122,21 @@ def _lines(columns: Sequence[Results]) -> list[tuple[str, list[str]]]:
             NLL_PER_TOKEN,
             [f"{r.nll_per_token.base:.3f} → {r.nll_per_token.tuned:.3f}" for r in columns],
         ),
-        (BITS_PER_BYTE, [_pair(r.bits_per_byte, ".3f") for r in columns]),
+        (BITS_PER_BYTE, [_base_to_tuned(r.bits_per_byte, ".3f") for r in columns]),
         (
             f"{MULTIPLE_CHOICE} (chance {chance:.0%})",
-            [_pair(Pair(r.choice_accuracy.base, r.choice_accuracy.tuned), ".0%") for r in columns],
+            [
+                _base_to_tuned(Pair(r.choice_accuracy.base, r.choice_accuracy.tuned), ".0%")
+                for r in columns
+            ],
         ),
-        (EXACT_MATCH, [_pair(r.exact_match, ".0%") for r in columns]),
-        (CHRF, [_pair(Pair(r.chrf.base, r.chrf.tuned), ".1f") for r in columns]),
-        (STOPPED, [_pair(r.stopped, ".0%") for r in columns]),
+        (EXACT_MATCH, [_base_to_tuned(r.exact_match, ".0%") for r in columns]),
+        (CHRF, [_base_to_tuned(Pair(r.chrf.base, r.chrf.tuned), ".1f") for r in columns]),
+        (STOPPED, [_base_to_tuned(r.stopped, ".0%") for r in columns]),
     ]
 
 
-def _pair(pair: Pair, form: str) -> str:
+def _base_to_tuned(pair: Pair, form: str) -> str:
     return " → ".join(
         "–" if math.isnan(value) else format(value, form) for value in (pair.base, pair.tuned)
     )

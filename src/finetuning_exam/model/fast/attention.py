@@ -102,9 +102,9 @@ class CausalAttention(Function):
         out = torch.empty_like(q)
         kept: list[list[Tensor]] = []
         for group in rows:
-            part = _take(q, group), _take(k, group), _take(v, group)
+            part = _gather(q, group), _gather(k, group), _gather(v, group)
             answer, probabilities = _attend(*part, window)
-            _put(out, answer, group)
+            _scatter(out, answer, group)
             kept.append(probabilities)
         ctx.save_for_backward(q, k, v, *(p for group_p in kept for p in group_p))
         ctx.rows, ctx.window = rows, window
@@ -117,19 +117,19 @@ class CausalAttention(Function):
         used = 0
         for group in ctx.rows:
             n_blocks = len(_blocks(group.length))
-            part = _take(q, group), _take(k, group), _take(v, group)
-            d_part = _take(d_out.contiguous(), group)
+            part = _gather(q, group), _gather(k, group), _gather(v, group)
+            d_part = _gather(d_out.contiguous(), group)
             if group.filling is not None:  # no gradient flows into empty positions
                 positions = d_part.view(len(q), -1, q.shape[2] * q.shape[3])
                 positions.index_fill_(1, group.filling.empty, 0.0)
             found = _attend_backward(*part, d_part, kept[used : used + n_blocks], ctx.window)
             used += n_blocks
             for grad, value in zip(grads, found, strict=True):
-                _put(grad, value, group)
+                _scatter(grad, value, group)
         return *grads, None, None
 
 
-def _take(x: Tensor, group: Group) -> Tensor:
+def _gather(x: Tensor, group: Group) -> Tensor:
     """Gather a group: (heads, tokens, per key, width) → (heads · rows, length · per key, width)."""
     heads, _, per_key, width = x.shape
     if group.filling is None:
@@ -139,8 +139,8 @@ def _take(x: Tensor, group: Group) -> Tensor:
     return part.reshape(heads * group.rows, group.length * per_key, width)
 
 
-def _put(x: Tensor, part: Tensor, group: Group) -> None:
-    """Scatter a group back, the inverse of `_take`; empty positions are dropped."""
+def _scatter(x: Tensor, part: Tensor, group: Group) -> None:
+    """Scatter a group back, the inverse of `_gather`; empty positions are dropped."""
     heads, _, per_key, width = x.shape
     part = part.view(heads, group.rows * group.length, per_key, width)
     if group.filling is not None:

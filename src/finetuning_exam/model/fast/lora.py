@@ -38,7 +38,8 @@ class JointProjections(Function):
     def forward(
         ctx: Any, x: Tensor, projections: Sequence[Projection], *adapters: Tensor
     ) -> tuple[Tensor, ...]:
-        down = _down(projections, x.dtype)
+        matrices = [it.a for it in projections if it.a is not None]
+        down = torch.cat(matrices).to(x.dtype) if matrices else None  # (sum of ranks, in)
         inner = None if down is None else linear(x, down)  # (tokens, sum of ranks)
         outputs: list[Tensor] = []
         ups: list[Tensor] = []
@@ -79,12 +80,6 @@ class JointProjections(Function):
             for index, part in enumerate(d_down.split(ranks)):
                 adapter_grads[2 * index] = part.to(adapters[2 * index].dtype)
         return _input_gradient(ctx, projections, grads, d_inner, ctx.down), None, *adapter_grads
-
-
-def _down(projections: Sequence[Projection], dtype: torch.dtype) -> Tensor | None:
-    """Stack all A matrices: (sum of ranks, in)."""
-    found = [it.a for it in projections if it.a is not None]
-    return torch.cat(found).to(dtype) if found else None
 
 
 def _input_gradient(
