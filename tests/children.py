@@ -1,6 +1,6 @@
-"""Trainings in processes of their own, which a test can stop and kill.
+"""Trainings in child processes, which a test can pause and kill.
 
-They are forked from a server that has torch loaded, so that one starts in a tenth of a second.
+They are forked from a server that has torch loaded, so each starts in a tenth of a second.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ CONTEXT.set_forkserver_preload(["children", "tiny", "finetuning_exam.training.ru
 WAIT_S = 240
 
 STRACE = shutil.which("strace")
-needs_strace = pytest.mark.skipif(STRACE is None, reason="needs strace (a package of Debian's)")
+needs_strace = pytest.mark.skipif(STRACE is None, reason="needs strace")
 
 
 def command(model: Path, data: Path, out: Path, *more: str) -> list[str]:
-    """A small run of twelve steps with everything that a resume has to get right: dropout,
-    accumulation, micro-batches by tokens, logging off the rhythm of saving, validation.
+    """Return a small run of twelve steps with everything that a resume must get right: dropout,
+    accumulation, micro-batches by tokens, logging out of step with saving, validation.
     """
     flags = {
         "--model": model,
@@ -52,8 +52,8 @@ def command(model: Path, data: Path, out: Path, *more: str) -> list[str]:
         "--answered_examples": 4,
         "--max_new_tokens": 4,
     }
-    named = [str(word) for pair in flags.items() for word in pair]
-    return ["train", str(data), *named, *more]
+    words = [str(word) for pair in flags.items() for word in pair]
+    return ["train", str(data), *words, *more]
 
 
 def start(
@@ -63,8 +63,9 @@ def start(
     pause_at_validation: int | None = None,
     threads: int = 1,
 ) -> BaseProcess:
-    """Run a command in a child; its words go to `log`. It stops itself (SIGSTOP) right before it
-    writes the checkpoint of one step, or validates it.
+    """Start a command in a child process that writes its output to `log`.
+
+    The child stops itself (SIGSTOP) right before it saves or validates the given step.
     """
     pauses = {"_save_checkpoint": pause_at_save, "evaluate": pause_at_validation}
     child = CONTEXT.Process(target=_run, args=(list(arguments), str(log), pauses, threads))
@@ -73,13 +74,13 @@ def start(
 
 
 def run(arguments: Sequence[str], log: Path) -> int:
-    """Run a command in a child to its end; its exit code, negative for a signal."""
+    """Run a command in a child process; return its exit code, negative for a signal."""
     child = start(arguments, log)
     return ended(child)
 
 
 def ended(child: BaseProcess) -> int:
-    """Wait for a child; its exit code."""
+    """Wait for a child and return its exit code."""
     child.join(WAIT_S)
     if child.exitcode is None:
         child.kill()
@@ -108,31 +109,31 @@ def _run(arguments: list[str], log: str, pauses: dict[str, int | None], threads:
 
 
 def _pause(method: str, step: int) -> None:
-    """Stop this process before a method of the trainer is called at a step."""
+    """Stop this process (SIGSTOP) before the trainer calls a method at a step."""
     from finetuning_exam.training.trl import ObjectiveTrainer
 
-    do = getattr(ObjectiveTrainer, method)
+    original = getattr(ObjectiveTrainer, method)
 
-    def pausing(self: ObjectiveTrainer, *args: object, **named: object) -> object:
+    def pausing(self: ObjectiveTrainer, *args: object, **kwargs: object) -> object:
         if self.state.global_step == step:
             os.kill(os.getpid(), signal.SIGSTOP)
-        return do(self, *args, **named)
+        return original(self, *args, **kwargs)
 
     setattr(ObjectiveTrainer, method, pausing)
 
 
-def wait_until(is_so: Callable[[], bool], child: BaseProcess, seconds: float = WAIT_S) -> bool:
-    """Wait until something is so, the child has ended, or time is up; whether it is so."""
+def wait_until(is_met: Callable[[], bool], child: BaseProcess, seconds: float = WAIT_S) -> bool:
+    """Wait for a condition, until the child ends or time is up; return whether it is met."""
     until = time.monotonic() + seconds
     while time.monotonic() < until and child.is_alive():
-        if is_so():
+        if is_met():
             return True
         time.sleep(0.005)
-    return is_so()
+    return is_met()
 
 
 def wait_until_stopped(child: BaseProcess) -> None:
-    """Wait until a child has stopped itself."""
+    """Wait until a child has stopped itself (SIGSTOP)."""
     status = Path(f"/proc/{child.pid}/stat")
 
     def is_stopped() -> bool:
@@ -141,8 +142,8 @@ def wait_until_stopped(child: BaseProcess) -> None:
     assert wait_until(is_stopped, child), "the child did not stop"
 
 
-def go_on_traced(child: BaseProcess, inject: str, log: Path) -> None:
-    """Let a stopped child go on under strace, which injects a fault into its system calls."""
+def continue_under_strace(child: BaseProcess, inject: str, log: Path) -> None:
+    """Continue a stopped child under strace, which injects a fault into its system calls."""
     assert STRACE is not None
     tracer = subprocess.Popen(
         [STRACE, "-f", "-qq", "-o", str(log), "-e", f"inject={inject}", "-p", str(child.pid)],
@@ -161,7 +162,7 @@ def go_on_traced(child: BaseProcess, inject: str, log: Path) -> None:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run has come to, as far as it must not depend on interruptions."""
+    """The results of a run that must not depend on interruptions."""
 
     adapter_sha256: str
     metrics: tuple[dict[str, float], ...]
@@ -169,7 +170,7 @@ class Outcome:
 
 
 def outcome(out: Path) -> Outcome:
-    """Adapter, metrics without their speeds, and exam of a finished run."""
+    """Return adapter, metrics without speeds, and exam of a finished run."""
     lines = (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
     return Outcome(
@@ -181,7 +182,7 @@ def outcome(out: Path) -> Outcome:
 
 @dataclass(frozen=True)
 class Project:
-    """A folder with a data file, and what a run that nobody disturbs comes to."""
+    """A folder with a data file, and the outcome of an undisturbed run."""
 
     folder: Path
     model: Path
@@ -190,18 +191,18 @@ class Project:
     seconds: float
 
     def command(self, out: Path, *more: str) -> list[str]:
-        """The same run into another folder."""
+        """Return the command of the same run with another output folder."""
         return command(self.model, self.data, out, *more)
 
     def resume(self, out: Path, *more: str) -> int:
-        """Resume a run from its latest checkpoint, or begin it where it has none."""
+        """Resume a run from its latest checkpoint, or start it if it has none."""
         has_one = any(out.glob("checkpoint-*"))
         flags = ("--resume_from_checkpoint", "latest") if has_one else ("--overwrite_output_dir",)
         return run(self.command(out, *flags, *more), out.with_suffix(".log"))
 
 
 def make_project(folder: Path, model: Path, data: Path, *more: str) -> Project:
-    """Make the undisturbed run."""
+    """Run the command undisturbed and record its outcome."""
     whole = folder / "whole"
     blank = Project(folder, model, data, Outcome("", (), ""), 0.0)
     started = time.monotonic()
@@ -211,9 +212,7 @@ def make_project(folder: Path, model: Path, data: Path, *more: str) -> Project:
 
 
 def kill_at_random(project: Project, out: Path, draw: random.Random, *more: str) -> None:
-    """Begin or resume a run, once, and send it SIGKILL at a random time while it trains: between
-    the moment its folder is locked and the moment its adapter is there.
-    """
+    """Start or resume a run and send it SIGKILL at a random time before its adapter is saved."""
     weights = out / "adapter_model.safetensors"
     before = out.with_suffix(".before")
     if out.exists():
@@ -231,10 +230,10 @@ def kill_at_random(project: Project, out: Path, draw: random.Random, *more: str)
             assert child.exitcode == -signal.SIGKILL
             shutil.rmtree(before, ignore_errors=True)
             return
-        seconds = time.monotonic() - started  # it was faster than thought: once more
+        seconds = time.monotonic() - started  # it was faster than expected: try again
         child.kill()
         child.join()
         shutil.rmtree(out)
         if before.exists():
             shutil.copytree(before, out)
-    raise AssertionError("the run was always faster than the kill")
+    raise AssertionError("the run always finished before the kill")

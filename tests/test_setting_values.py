@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finetuning_exam.cli.arguments import parse
-from finetuning_exam.setting_values import Flag, expected, flags_of, full_name
 from finetuning_exam.cli.registry import COMMANDS, Command
 from finetuning_exam.errors import UsageError
+from finetuning_exam.setting_values import Flag, expected, flags_of, full_name
 from finetuning_exam.settings import CommonSettings, TrainSettings
 
 each_command = pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)

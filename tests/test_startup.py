@@ -1,4 +1,4 @@
-"""Specification of start-up: a command imports what it needs, when it needs it."""
+"""Start-up: a command imports only what it needs, and only when it needs it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MODELS = ("torch", "transformers", "peft")
 
 
 def _loaded(code: str, folder: Path) -> frozenset[str]:
-    """Every module that a fresh Python holds after running some code in a folder."""
+    """Run code in a fresh Python in a folder, and return the modules it has loaded."""
     done = subprocess.run(
         [sys.executable, "-c", f"{code}\nimport json, sys\nprint(json.dumps(list(sys.modules)))"],
         cwd=folder,
@@ -44,14 +44,14 @@ def _loaded(code: str, folder: Path) -> frozenset[str]:
 
 
 def _after(folder: Path, *arguments: str) -> frozenset[str]:
-    """Every module that is loaded after a command has ended well."""
+    """Run a command successfully, and return the modules it has loaded."""
     code = f"from finetuning_exam.cli import main\nassert main({list(arguments)!r}) == 0"
     return _loaded(code, folder)
 
 
 @pytest.fixture(scope="module")
 def adapter(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an untrained adapter for a tiny model, and a file of records beside it."""
+    """Return a folder with an untrained adapter for a tiny model, next to a file of records."""
     from finetuning_exam.model.adapter import add_adapter, lora_config, save_adapter
     from finetuning_exam.model.device import choose_compute
     from finetuning_exam.model.load import load_base
@@ -86,7 +86,7 @@ def test_help_needs_only_the_settings(command: str, tmp_path: Path) -> None:
 
 
 def test_a_check_loads_no_torch(tmp_path: Path) -> None:
-    """`fte check` of JSON lines needs Transformers for its tokenizers, and no torch with them."""
+    """`fte check` of JSON lines needs the tokenizers of Transformers, but not torch."""
     (tmp_path / "rows.jsonl").write_text(RECORD, encoding="utf-8")
     loaded = _after(tmp_path, "check", "rows.jsonl")
     assert "transformers" in loaded
@@ -94,7 +94,7 @@ def test_a_check_loads_no_torch(tmp_path: Path) -> None:
 
 
 def test_comparing_loads_no_training(adapter: Path) -> None:
-    """`fte compare` answers without TRL, Datasets, statistics and plots."""
+    """`fte compare` does not load TRL, Datasets, statistics or plots."""
     flags = ("--adapter", str(adapter), "--max_new_tokens", "2", "--device", "cpu")
     loaded = _after(adapter.parent, "compare", *flags, "Why?")
     assert loaded >= {*MODELS}
@@ -102,7 +102,7 @@ def test_comparing_loads_no_training(adapter: Path) -> None:
 
 
 def test_an_exam_loads_no_training(adapter: Path) -> None:
-    """`fte exam` is taken without TRL, Datasets and plots."""
+    """`fte exam` does not load TRL, Datasets or plots."""
     flags = ("--adapter", str(adapter), "--max_new_tokens", "2", "--device", "cpu")
     loaded = _after(adapter.parent, "exam", "rows.jsonl", *flags)
     assert loaded >= {*MODELS, "sacrebleu"}
@@ -110,22 +110,22 @@ def test_an_exam_loads_no_training(adapter: Path) -> None:
 
 
 def test_statistics_and_plots_wait_until_after_the_training(tmp_path: Path) -> None:
-    """What `fte train` loads before its first step holds TRL, and nothing of exam and report."""
+    """Before its first step, `fte train` loads TRL, but nothing for the exam or the report."""
     loaded = _loaded("import finetuning_exam.cli.train, finetuning_exam.training.run", tmp_path)
     assert loaded >= {*MODELS, "trl", "datasets"}
     assert not loaded & {*STATISTICS, *REPORTS}
 
 
-def test_the_collector_passes_rarely_while_libraries_are_loaded() -> None:
-    """Only while it is open are there 10,000 new objects between two collections."""
+def test_garbage_collection_is_rare_during_imports() -> None:
+    """Within the context, 10,000 new objects are created between two collections."""
     before = gc.get_threshold()
     with rare_collections():
         assert gc.get_threshold() == (10_000, *before[1:])
     assert gc.get_threshold() == before
 
 
-def test_the_collector_is_as_before_after_an_import_that_failed() -> None:
-    """The thresholds come back when loading ends with an error."""
+def test_garbage_collection_is_restored_after_a_failed_import() -> None:
+    """The thresholds are restored if an import fails."""
     before = gc.get_threshold()
     with pytest.raises(ImportError), rare_collections():
         raise ImportError
@@ -133,8 +133,8 @@ def test_the_collector_is_as_before_after_an_import_that_failed() -> None:
 
 
 @pytest.mark.parametrize("threshold", [0, 50_000])
-def test_a_collector_that_is_rarer_stays_so(threshold: int) -> None:
-    """A collector that is off (0), or set to pass more rarely still, is left as it is."""
+def test_rarer_garbage_collection_is_kept(threshold: int) -> None:
+    """A collector that is off (0), or that already runs more rarely, is left unchanged."""
     before = gc.get_threshold()
     try:
         gc.set_threshold(threshold)
@@ -146,7 +146,7 @@ def test_a_collector_that_is_rarer_stays_so(threshold: int) -> None:
 
 @pytest.fixture(scope="module")
 def bench() -> ModuleType:
-    """bench/startup.py as a module."""
+    """Return bench/startup.py as a module."""
     spec = spec_from_file_location("startup_bench", BENCH)
     assert spec is not None
     assert spec.loader is not None
@@ -157,12 +157,12 @@ def bench() -> ModuleType:
 
 
 def _child(bench: ModuleType, code: str, until: object) -> float:
-    took: float = bench.seconds(bench.Case("child", (sys.executable, "-c", code), until))
-    return took
+    elapsed: float = bench.seconds(bench.Case("child", (sys.executable, "-c", code), until))
+    return elapsed
 
 
 def test_a_case_is_timed_to_its_line(bench: ModuleType) -> None:
-    """The clock stops at the expected line, without waiting for the process to exit."""
+    """The clock stops at the expected line, without waiting for the process to end."""
     code = (
         "import time\nprint('first', flush=True)\ntime.sleep(0.5)\n"
         "print('the answer', flush=True)\ntime.sleep(100)"
@@ -171,12 +171,12 @@ def test_a_case_is_timed_to_its_line(bench: ModuleType) -> None:
 
 
 def test_a_case_is_timed_to_its_end(bench: ModuleType) -> None:
-    """Without an expected line, the clock stops when the process exits."""
+    """Without an expected line, the clock stops when the process ends."""
     assert _child(bench, "import time; print('x'); time.sleep(0.5)", bench.ended) > 0.5
 
 
 def test_a_case_is_timed_to_its_first_step(bench: ModuleType, tmp_path: Path) -> None:
-    """The first row with a loss counts as the first step; validation before training does not."""
+    """The clock stops at the first metrics row with a loss, not at the validation before it."""
     metrics = tmp_path / "metrics.jsonl"
     code = (
         f"import time\nfile = open({str(metrics)!r}, 'w')\n"
@@ -190,7 +190,7 @@ def test_a_case_is_timed_to_its_first_step(bench: ModuleType, tmp_path: Path) ->
 def test_a_case_that_fails_ends_the_measurement(
     bench: ModuleType, tmp_path: Path, until: str
 ) -> None:
-    """A process that fails too early ends the benchmark, which shows its errors."""
+    """A process that fails too early is not a measurement, and its output is shown."""
     wait = {
         "ended": bench.ended,
         "printed": bench.printed("answer"),

@@ -1,6 +1,6 @@
 """Tiny tokenizers, tiny random models of many architectures, and rows to train them on.
 
-All are saved as folders, so that tests load them the way a user's folder is loaded.
+Models are saved as folders, so that tests load them like a user's folder.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ from finetuning_exam.training.run import Prepared, prepare, train
 
 VOCABULARY = 512
 TOKENS = 500
-"""Entries of the tokenizer: fewer, since some model types bring a special token of their own."""
+"""Size of the tokenizer: smaller, since some model types add their own special token."""
 CONTEXT = 1024
 LICENSE = Path(__file__).parents[1] / "LICENSE"
-"""English that never changes, for the tokenizers to learn their entries from."""
+"""English text that never changes, on which the tokenizers are trained."""
 END = "<|end|>"
 START = "<|start|>"
 PAD = "<|pad|>"
@@ -71,7 +71,7 @@ CHAT_TEMPLATE = (
 
 @dataclass(frozen=True)
 class Architecture:
-    """A model class by its config, and how many modules `all-linear` adapts in two layers."""
+    """A model class by its config, and the number of modules `all-linear` adapts in two layers."""
 
     config: Callable[..., PreTrainedConfig]
     n_modules: int
@@ -162,7 +162,7 @@ ARCHITECTURES = {
 
 
 class Models:
-    """Model folders by what they hold, each made when it is first asked for."""
+    """Model folders, each created on first use."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -170,7 +170,7 @@ class Models:
     def folder(
         self, architecture: str = "llama", *, seed: int = 0, text: str = "plain", **options: object
     ) -> Path:
-        """A folder with config, safetensors and tokenizer. `text`: see `save_tokenizer`."""
+        """Return a folder with config, safetensors and tokenizer (`text`: see `save_tokenizer`)."""
         details = "-".join(f"{key}={value}" for key, value in sorted(options.items()))
         folder = self._root / f"{architecture}-{seed}-{text}-{details}"
         if not folder.exists():
@@ -216,9 +216,9 @@ def adapted(
     targets: Sequence[str] = (ALL_LINEAR,),
     **options: object,
 ) -> PeftModel:
-    """A random model in training mode, with an adapter; nothing of it is zero or one by default.
+    """Return a random model with an adapter, in training mode, without weights of zero or one.
 
-    Norms and biases are drawn too, and so are the B matrices, without which A has no gradient.
+    Norms and biases are random too, and so are the B matrices, without which A has no gradient.
     """
     torch.manual_seed(0)
     whole = AutoModelForCausalLM.from_config(ARCHITECTURES[architecture].config(**options))
@@ -244,7 +244,7 @@ def save_noisy_adapter(base_folder: Path, folder: Path) -> None:
 
 
 def encoded_rows(lengths: Sequence[int], seed: int = 0) -> tuple[Encoded, ...]:
-    """Rows of random ids, one of each length, supervised from a random place to the end."""
+    """Return rows of random ids, one per length, supervised from a random position to the end."""
     draw = random.Random(seed)
     found: list[Encoded] = []
     for length in lengths:
@@ -256,14 +256,14 @@ def encoded_rows(lengths: Sequence[int], seed: int = 0) -> tuple[Encoded, ...]:
 
 @dataclass(frozen=True)
 class Result:
-    """Rows' losses, (rows,), and what the gradient of their weighted sum is, by parameter."""
+    """Losses of rows, (rows,), and the gradient of their weighted sum for each parameter."""
 
     nll: torch.Tensor
     gradients: dict[str, torch.Tensor]
 
 
 def result_of(model: torch.nn.Module, nll: Callable[[], torch.Tensor]) -> Result:
-    """Losses of rows and the gradients of their sum, each row with a weight of its own."""
+    """Return the losses of rows and the gradients of their sum, with a different weight per row."""
     model.zero_grad()
     found = nll()
     weights = torch.linspace(0.5, 1.5, len(found))
@@ -273,12 +273,12 @@ def result_of(model: torch.nn.Module, nll: Callable[[], torch.Tensor]) -> Result
 
 
 def stock_result(model: torch.nn.Module, batch: Sequence[Encoded]) -> Result:
-    """Losses and gradients by the model's own forward pass."""
+    """Return losses and gradients of the model's own forward pass."""
     return result_of(model, lambda: supervised_nll(model, collate(batch, 0)))
 
 
 def assert_same_result(found: Result, expected: Result) -> None:
-    """The same losses to 1e-5, and every gradient to 1e-4 of its tensor's largest entry."""
+    """Assert equal losses to 1e-5, and equal gradients to 1e-4 of each tensor's largest entry."""
     torch.testing.assert_close(found.nll, expected.nll, rtol=1e-5, atol=0)
     assert found.gradients.keys() == expected.gradients.keys()
     assert_gradients_close(found.gradients, expected.gradients)
@@ -287,11 +287,11 @@ def assert_same_result(found: Result, expected: Result) -> None:
 def assert_gradients_close(
     found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]
 ) -> None:
-    """Every tensor differs from the expected one by at most 1e-4 of its largest entry."""
+    """Assert that each tensor is within 1e-4 of the largest entry of the expected one."""
     assert expected
     for name, tensor in expected.items():
         largest = tensor.abs().max().item()
-        assert largest > 0, f"the gradient of {name} is zero: it proves nothing"
+        assert largest > 0, f"the gradient of {name} is zero, so the test proves nothing"
         torch.testing.assert_close(found[name], tensor, rtol=0, atol=1e-4 * largest, msg=name)
 
 
@@ -300,7 +300,7 @@ _VERBS = ("sleeps in the warm barn", "eats", "runs", "sings at night", "hides un
 
 
 def rows(n: int, tag: str = "") -> tuple[Example, ...]:
-    """`n` examples with different questions and answers of unequal lengths."""
+    """Return `n` examples with different questions and answers of unequal lengths."""
     return tuple(
         Example(
             instruction=f"What does the {_ANIMALS[i % 10]} do on day {i}?",
@@ -337,17 +337,17 @@ BRISK = TrainSettings(
     max_steps=4,
     logging_steps=1,
 )
-"""Settings of a training of seconds that changes the model visibly."""
+"""Settings for a training that takes seconds and changes the model visibly."""
 
 
 def brisk(model: Path, **changes: object) -> TrainSettings:
-    """`BRISK` on a model folder, with some settings changed."""
+    """Return `BRISK` for a model folder, with some settings changed."""
     return replace(BRISK, model_name_or_path=str(model), **changes)
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished training and the folder of its adapter."""
+    """A finished training and the folder with its adapter."""
 
     prepared: Prepared
     result: TrainingResult
@@ -355,7 +355,7 @@ class Run:
 
 
 def ignore(progress: Progress) -> None:
-    """Watch a training without doing anything."""
+    """Ignore the progress of a training."""
 
 
 def run_training(
@@ -368,7 +368,7 @@ def run_training(
     checkpoint: Path | None = None,
     interrupts: Interrupts | None = None,
 ) -> Run:
-    """Prepare and train as `fte train` does, in this process."""
+    """Prepare and train like `fte train`, in this process."""
     folder.mkdir(parents=True, exist_ok=True)
     settings = replace(settings, output_dir=str(folder))
     prepared = prepare(settings, Split(tuple(train_rows), tuple(validation), ()))
@@ -378,12 +378,12 @@ def run_training(
 
 
 def checkpoints_in(folder: Path, **changes: object) -> CheckpointConfig:
-    """Two checkpoints are kept in a folder, with its metrics."""
+    """Return a config that keeps two checkpoints in a folder."""
     return replace(CheckpointConfig(folder, keep=2), **changes)
 
 
 def logits_of(model: torch.nn.Module, ids: Sequence[int]) -> torch.Tensor:
-    """Logits of one row alone, without padding: (length, vocabulary)."""
+    """Return the logits of a single row, without padding: (length, vocabulary)."""
     with torch.inference_mode():
         logits: torch.Tensor = model(input_ids=torch.tensor([list(ids)])).logits[0]
     return logits

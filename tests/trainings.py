@@ -1,4 +1,4 @@
-"""Shared by the tests of training: its two ways, and the plan of a small training."""
+"""Helpers for tests of training: an objective, plans, workloads and jobs."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from finetuning_exam.training.job import TrainingJob
 from finetuning_exam.training.plan import TrainingPlan, make_plan
 
 OBJECTIVE = SupervisedFineTuning(cast(Encoder, None), cast(Encoder, None))
-"""The objective of rows that come encoded."""
+"""Objective for rows that are already encoded."""
 BY_BOTH = pytest.mark.parametrize("fast_path", [("all",), ("none",)], ids=["fast", "stock"])
-"""By every piece of the fast path, and by none."""
+"""Run a test with the full fast path and without it."""
 
 
 def plan_of(settings: TrainSettings, n_rows: int) -> TrainingPlan:
-    """The plan of a small model without validation rows."""
+    """Return the plan for a small model without validation rows."""
     return make_plan(settings, n_rows, n_validation_rows=0, n_parameters=7_000_000)
 
 
 def workload(fast: FastPath, settings: TrainSettings) -> Workload[Encoded]:
-    """What a training of encoded rows computes."""
+    """Return the workload of training on encoded rows."""
     return Workload(OBJECTIVE, fast, settings)
 
 
@@ -43,7 +43,7 @@ def job_of(
     settings: TrainSettings,
     folder: Path,
 ) -> TrainingJob[Encoded]:
-    """A training of encoded rows on the CPU, without validation."""
+    """Return a job that trains on encoded rows on the CPU, without validation."""
     return TrainingJob(
         OBJECTIVE,
         fast,

@@ -9,9 +9,9 @@ from typing import get_args
 import pytest
 
 from finetuning_exam.cli import main, run_command
-from finetuning_exam.setting_values import Flag, flags_of
 from finetuning_exam.cli.help import MAX_WIDTH, command_help, help_texts, overview
 from finetuning_exam.cli.registry import COMMANDS, Command
+from finetuning_exam.setting_values import Flag, flags_of
 from finetuning_exam.settings import Group, TrainSettings
 
 each_command = pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from finetuning_exam.cli import names
-from finetuning_exam.setting_values import flags_of
 from finetuning_exam.cli.names import answer_for, guess_for, name_elsewhere
 from finetuning_exam.cli.registry import COMMANDS
+from finetuning_exam.setting_values import flags_of
 
 KNOWN = {
     name

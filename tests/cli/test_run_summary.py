@@ -1,4 +1,4 @@
-"""What is said before the first step of time, memory, and what was changed where it is short."""
+"""The summary before the first step: time, memory, and what was changed to save memory."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from finetuning_exam.training.run_folder import read_run
 
 FOOTPRINT = Footprint(Activations(1.0, 1.0, 1.0), None, 2, 0, 0, is_cpu=True)
 COST = Cost(train_seconds=110.2, exam_seconds=9.7, peak_bytes=1_913_000_000)
-WANTED = MicroBatches(2048, checkpointing=False)
+DEFAULT = MicroBatches(2048, checkpointing=False)
 
 
-def _as_user_error(
-    chosen: MicroBatches = WANTED,
+def _summary(
+    chosen: MicroBatches = DEFAULT,
     *,
-    returns_freed: bool = False,
+    returns_freed_memory: bool = False,
     fits: bool = True,
     can_stop: bool = False,
 ) -> list[str]:
     console = Console(file=io.StringIO(), width=60)
-    plan = MemoryPlan(WANTED, chosen, FOOTPRINT, 2_400_000_000, returns_freed, fits)
+    plan = MemoryPlan(DEFAULT, chosen, FOOTPRINT, 2_400_000_000, returns_freed_memory, fits)
     print_memory(console, plan)
     print_cost(console, COST, can_stop=can_stop)
     assert isinstance(console.file, io.StringIO)
@@ -40,14 +40,14 @@ def _as_user_error(
 
 
 def test_time_and_memory_are_one_line() -> None:
-    """Where memory is enough, one line tells what the run takes."""
-    assert _as_user_error() == ["About 1 min 50 s of training and 10 s of exam, 1.9 GB of memory"]
+    """With enough memory, the prediction is a single line."""
+    assert _summary() == ["Estimated: 1 min 50 s of training, 10 s of exam, 1.9 GB of memory"]
 
 
-def test_a_run_that_may_stop_says_so() -> None:
-    """With early stopping the time is that of all steps."""
-    assert _as_user_error(can_stop=True) == [
-        "About 1 min 50 s of training and 10 s of exam (without early stopping), 1.9 GB of memory"
+def test_an_estimate_mentions_early_stopping() -> None:
+    """If the run may stop early, the estimate says that it is for all steps."""
+    assert _summary(can_stop=True) == [
+        "Estimated: 1 min 50 s of training, 10 s of exam, 1.9 GB of memory (without early stopping)"
     ]
 
 
@@ -55,35 +55,35 @@ def test_a_run_that_may_stop_says_so() -> None:
     ("chosen", "words"),
     [
         (MicroBatches(512, checkpointing=False), "512 tokens"),
-        (MicroBatches(512, checkpointing=True), "512 tokens and gradient checkpointing"),
-        (MicroBatches(2048, checkpointing=True), "2,048 tokens and gradient checkpointing"),
+        (MicroBatches(512, checkpointing=True), "512 tokens, gradient checkpointing"),
+        (MicroBatches(2048, checkpointing=True), "2,048 tokens, gradient checkpointing"),
     ],
 )
-def test_what_short_memory_changed_is_said(chosen: MicroBatches, words: str) -> None:
-    """What departs from the default is told with the memory that is free."""
-    told = f"2.4 GB of memory are free: micro-batches of at most {words}"
-    slower = "what is freed goes back to the system at once, which takes longer"
-    assert _as_user_error(chosen)[0] == told
-    assert _as_user_error(chosen, returns_freed=True)[0] == f"{told}; {slower}"
-    assert _as_user_error(returns_freed=True)[0] == f"2.4 GB of memory are free: {slower}"
+def test_changes_to_save_memory_are_reported(chosen: MicroBatches, words: str) -> None:
+    """Every departure from the defaults is reported with the free memory."""
+    line = f"Limited memory (2.4 GB free): micro-batches of at most {words}"
+    slower = "freed memory is returned to the system at once (slower)"
+    assert _summary(chosen)[0] == line
+    assert _summary(chosen, returns_freed_memory=True)[0] == f"{line}, {slower}"
+    assert _summary(returns_freed_memory=True)[0] == f"Limited memory (2.4 GB free): {slower}"
 
 
-def test_what_does_not_fit_is_a_warning() -> None:
-    """Where nothing fits, the run begins with a warning and the way out."""
-    assert _as_user_error(MicroBatches(512, checkpointing=True), fits=False)[1] == (
-        "Warning: the longest rows may need more memory than the 2.4 GB that are free. "
+def test_rows_that_may_not_fit_are_a_warning() -> None:
+    """If nothing fits, the run starts with a warning and a hint."""
+    assert _summary(MicroBatches(512, checkpointing=True), fits=False)[1] == (
+        "Warning: the longest rows may need more than the 2.4 GB of free memory. "
         "Lower --max_length, --eval_batch_size or --per_device_train_batch_size."
     )
 
 
-def test_a_resumed_run_keeps_the_micro_batches_it_began_with(
+def test_a_resumed_run_keeps_its_micro_batches(
     models: Models,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A run that began where memory was short goes on as it began where memory is plenty, with an
-    estimate of the rest; a run of its own there takes the default.
+    """A run that started with little memory keeps its micro-batches when it is resumed with plenty,
+    and the rest is estimated; a new run with plenty of memory uses the default.
     """
     data = write_rows(tmp_path / "rows.jsonl", rows(24))
     out = tmp_path / "out"
@@ -98,24 +98,24 @@ def test_a_resumed_run_keeps_the_micro_batches_it_began_with(
         "--answered_examples",
         "2",
     ]
-    begun: list[dict[str, Json]] = []
+    records: list[dict[str, Json]] = []
 
     def train(free: int, *more: str) -> str:
         monkeypatch.setattr(run, "free_memory", lambda device: free)
         assert main([*flags, *more]) == 0
-        begun.append(read_run(out))
+        records.append(read_run(out))
         return capsys.readouterr().out
 
-    assert "Warning: the longest rows may need more memory than the 0 MB" in train(9)
+    assert "Warning: the longest rows may need more than the 0 MB of free memory" in train(9)
     shutil.rmtree(out / "checkpoint-4")
     resumed = train(10**12, "--resume_from_checkpoint", "latest")
     assert "resuming from" in resumed
     assert "Warning: the longest" not in resumed
     train(10**12)
-    found = [earlier_choices(it).micro_batches for it in begun]
+    found = [earlier_choices(it).micro_batches for it in records]
     assert found[0] == found[1]
     assert found[0] is not None
     assert found[0].checkpointing
-    assert found[2] == WANTED
-    predicted = [it["predicted"] for it in begun]
+    assert found[2] == DEFAULT
+    predicted = [it["predicted"] for it in records]
     assert all(isinstance(it, dict) and float(str(it["peak_bytes"])) > 0 for it in predicted)

@@ -1,4 +1,4 @@
-"""One small project that all tests of crashes disturb, and commands in an empty folder."""
+"""A small project that the crash tests disturb, and commands in an empty folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tiny import Models, rows, write_rows
 
 @pytest.fixture(scope="session")
 def project(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """Sixty rows, and the run of twelve steps that nobody disturbs."""
+    """Return sixty rows and an undisturbed run of twelve steps."""
     folder = tmp_path_factory.mktemp("faults")
     data = write_rows(folder / "rows.jsonl", rows(60))
     return make_project(folder, models.folder(), data)
@@ -20,12 +20,12 @@ def project(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Project
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Every test works in an empty folder, so that a path in a message is a bare name."""
+    """Run every test in an empty folder, so that paths in messages are bare names."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.fixture
 def said(capsys: pytest.CaptureFixture[str]) -> Said:
-    """Runs commands and keeps what they say."""
+    """Return an object that runs commands and captures their output."""
     return Said(capsys)

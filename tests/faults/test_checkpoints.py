@@ -1,4 +1,4 @@
-"""Faults 6 to 11: damaged and mismatched checkpoints."""
+"""Damaged and mismatched checkpoints, and checkpoints that contain pickles."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ CPU = choose_compute("cpu", "float32")
 
 @pytest.fixture(scope="module")
 def finished(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The undisturbed run's folder, to be copied."""
+    """Return the folder of the undisturbed run."""
     return project.folder / "whole"
 
 
 @pytest.fixture
 def out(finished: Path, tmp_path: Path) -> Path:
-    """A copy of the finished run, to be damaged."""
+    """Return a copy of the finished run to damage."""
     return Path(shutil.copytree(finished, tmp_path / "out"))
 
 
 def _damages(path: Path, draw: random.Random, n_flips: int) -> Iterator[bytes | None]:
-    """The file gone, emptied, cut at each eighth, and with single bits flipped."""
+    """Yield a file's damaged contents: missing, empty, cut at each eighth, single bits flipped."""
     content = path.read_bytes()
     yield None
     yield b""
@@ -55,13 +55,13 @@ def _damage(path: Path, content: bytes | None) -> None:
         path.write_bytes(content)
 
 
-# 6 The newest checkpoint is damaged
+# The newest checkpoint is damaged
 
 
 @pytest.mark.parametrize("n_flips", [40, pytest.param(300, marks=pytest.mark.slow)])
-def test_6_every_damage_is_noticed_named_and_passed_over(out: Path, n_flips: int) -> None:
-    """Every file of the newest checkpoint, each damage: the one before is used, and the reason
-    names the file.
+def test_any_damage_to_the_newest_checkpoint_is_detected(out: Path, n_flips: int) -> None:
+    """If any file of the newest checkpoint is damaged in any way, the one before is used, and the
+    reason names the file.
     """
     draw = random.Random(6)
     newest = out / "checkpoint-12"
@@ -83,8 +83,8 @@ def test_6_every_damage_is_noticed_named_and_passed_over(out: Path, n_flips: int
     assert n_damages >= n_flips + 8 * len(files)
 
 
-def test_6_a_resume_says_what_it_passes_over(project: Project, out: Path) -> None:
-    """From the checkpoint before the damaged one the run ends the same, and says so."""
+def test_a_resume_reports_a_damaged_checkpoint(project: Project, out: Path) -> None:
+    """Resuming from the checkpoint before the damaged one prints a warning and ends the same."""
     (out / "checkpoint-12" / "state.json").write_text("{}", encoding="utf-8")
     assert project.resume(out) == 0
     said = out.with_suffix(".log").read_text(encoding="utf-8")
@@ -94,10 +94,10 @@ def test_6_a_resume_says_what_it_passes_over(project: Project, out: Path) -> Non
 
 
 @pytest.mark.parametrize("n_flips", [30, pytest.param(300, marks=pytest.mark.slow)])
-def test_6_every_damage_of_a_finished_adapter_is_noticed(
+def test_any_damage_to_a_finished_adapter_is_detected(
     models: Models, out: Path, n_flips: int
 ) -> None:
-    """Every file that the manifest of a finished run names, and the manifest: none is loaded."""
+    """Damage to the manifest of a finished run or to any file it lists prevents loading."""
     base = load_base(str(models.folder()), CPU)
     load_adapter(base, out)
     names = [*json.loads((out / MANIFEST).read_text(encoding="utf-8"))["files"], MANIFEST]
@@ -108,18 +108,18 @@ def test_6_every_damage_of_a_finished_adapter_is_noticed(
         whole = path.read_bytes()
         for content in _damages(path, draw, n_flips // len(names) + 1):
             if content == whole or (content is None and name.startswith("adapter_")):
-                continue  # a folder without an adapter is told before
+                continue  # a missing adapter is reported earlier
             _damage(path, content)
             with pytest.raises(AdapterError, match=name):
                 load_adapter(base, out)
         path.write_bytes(whole)
 
 
-# 7 All are bad
+# All checkpoints are damaged
 
 
-def test_7_no_whole_checkpoint_ends_with_code_3(project: Project, out: Path) -> None:
-    """Every one is named with its reason, in one line."""
+def test_without_an_intact_checkpoint_the_exit_code_is_3(project: Project, out: Path) -> None:
+    """Every damaged checkpoint is listed with its reason, on one line."""
     for path in out.glob("checkpoint-*"):
         (path / "adapter_model.safetensors").write_bytes(b"")
     assert project.resume(out) == 3
@@ -129,11 +129,11 @@ def test_7_no_whole_checkpoint_ends_with_code_3(project: Project, out: Path) -> 
         assert f"checkpoint-{step}: adapter_model.safetensors has 0 bytes" in said
 
 
-# 8 Half an adapter
+# An incomplete adapter
 
 
-def test_8_half_an_adapter_is_refused(models: Models, out: Path) -> None:
-    """A foreign adapter that lacks half of its tensors, without a manifest to tell."""
+def test_an_incomplete_adapter_is_refused(models: Models, out: Path) -> None:
+    """An adapter that lacks half of its tensors is refused even without a manifest."""
     from safetensors.torch import load_file, save_file
 
     for name in (MANIFEST, "run.json"):
@@ -145,7 +145,7 @@ def test_8_half_an_adapter_is_refused(models: Models, out: Path) -> None:
         load_adapter(load_base(str(models.folder()), CPU), out)
 
 
-# 9 Something else than before
+# Other settings, data or base
 
 
 @pytest.mark.parametrize(
@@ -157,10 +157,10 @@ def test_8_half_an_adapter_is_refused(models: Models, out: Path) -> None:
         (("--template", "chat"), "template 'auto' → 'chat'"),
     ],
 )
-def test_9_other_settings_are_refused(
+def test_other_settings_are_refused(
     project: Project, out: Path, flags: tuple[str, str], words: str
 ) -> None:
-    """The difference is shown, the code is 2, and nothing in the folder is changed."""
+    """The difference is shown, the exit code is 2, and nothing in the folder is changed."""
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     assert project.resume(out, *flags) == 2
     said = out.with_suffix(".log").read_text(encoding="utf-8").strip()
@@ -170,10 +170,10 @@ def test_9_other_settings_are_refused(
     assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
-def test_9_other_data_and_another_base_are_refused(
+def test_other_data_and_another_base_are_refused(
     models: Models, project: Project, out: Path, tmp_path: Path
 ) -> None:
-    """Other rows under the same name, and other weights in the same folder."""
+    """Other rows under the same file name, and a base with other weights, are detected."""
     other = write_rows(tmp_path / "rows.jsonl", rows(59))
     log = tmp_path / "log"
     resume = ("--resume_from_checkpoint", "latest")
@@ -185,8 +185,8 @@ def test_9_other_data_and_another_base_are_refused(
     assert "model_name_or_path" in log.read_text(encoding="utf-8")
 
 
-def test_9_a_checkpoint_without_its_run_json_is_refused(project: Project, out: Path) -> None:
-    """Nothing would tell what it was made with."""
+def test_a_checkpoint_without_its_run_json_is_refused(project: Project, out: Path) -> None:
+    """Without run.json, the settings of the checkpoint are unknown."""
     (out / "run.json").write_text("{", encoding="utf-8")
     for path in out.iterdir():
         if path.is_file() and path.name != "run.json":
@@ -195,9 +195,9 @@ def test_9_a_checkpoint_without_its_run_json_is_refused(project: Project, out: P
     assert "Traceback" not in out.with_suffix(".log").read_text(encoding="utf-8")
 
 
-def test_9_a_fork_starts_from_the_weights(project: Project, out: Path, tmp_path: Path) -> None:
-    """A new run with other settings begins with the checkpoint's adapter, at step 0, and leaves
-    the folder it came from as it is.
+def test_a_fork_starts_from_the_weights(project: Project, out: Path, tmp_path: Path) -> None:
+    """A fork with other settings starts from the checkpoint's adapter at step 0, and leaves the
+    original folder unchanged.
     """
     forked = tmp_path / "forked"
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
@@ -210,27 +210,27 @@ def test_9_a_fork_starts_from_the_weights(project: Project, out: Path, tmp_path:
     assert (first["step"], first["eval_loss"]) == (0, pytest.approx(at_eight["eval_loss"]))
 
 
-def test_9_a_fork_into_its_own_folder_is_refused(project: Project, out: Path) -> None:
-    """The new run would remove what it starts from."""
+def test_a_fork_into_its_own_folder_is_refused(project: Project, out: Path) -> None:
+    """A new run would delete the checkpoint it starts from."""
     log = out.with_suffix(".log")
     assert run(project.command(out, "--fork", str(out / "checkpoint-8")), log) == 2
     assert "lies in the output folder" in log.read_text(encoding="utf-8")
     assert (out / "checkpoint-8").exists()
 
 
-def test_9_a_fork_of_another_rank_is_refused(project: Project, out: Path, tmp_path: Path) -> None:
-    """Weights that do not fit the adapter are named, with code 3."""
+def test_a_fork_of_another_rank_is_refused(project: Project, out: Path, tmp_path: Path) -> None:
+    """Weights that do not fit the adapter are an error with exit code 3."""
     log = tmp_path / "log"
     flags = ("--fork", str(out), "--lora_r", "8")
     assert run(project.command(tmp_path / "forked", *flags), log) == 3
     assert "tensors do not fit the adapter" in log.read_text(encoding="utf-8")
 
 
-# 10 Another machine
+# Another machine
 
 
-def test_10_another_library_or_thread_count_is_told(project: Project, out: Path) -> None:
-    """The run goes on, with a warning that it may not be the same bit for bit."""
+def test_another_library_or_thread_count_is_reported(project: Project, out: Path) -> None:
+    """The run continues, with a warning that the result may not be the same bit for bit."""
     (out / "exam.json").unlink()
     record = json.loads((out / "run.json").read_text(encoding="utf-8"))
     record |= {"machine": {"torch": "2.0.0", "threads": "64"}}
@@ -241,11 +241,11 @@ def test_10_another_library_or_thread_count_is_told(project: Project, out: Path)
     assert ", threads 64 → " in said
 
 
-# 11 Pickles
+# Pickles
 
 
 class _Bomb:
-    """Tells by a file that it was unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -254,8 +254,8 @@ class _Bomb:
         return Path.touch, (self._path,)
 
 
-def test_11_planted_pickles_are_never_opened(project: Project, out: Path, tmp_path: Path) -> None:
-    """Under every name that Transformers and PEFT would load."""
+def test_planted_pickles_are_never_opened(project: Project, out: Path, tmp_path: Path) -> None:
+    """Pickles under any name that Transformers or PEFT would load are ignored."""
     alarm = tmp_path / "alarm"
     for folder in (out, out / "checkpoint-8", out / "checkpoint-12"):
         for name in (
@@ -275,18 +275,18 @@ def test_11_planted_pickles_are_never_opened(project: Project, out: Path, tmp_pa
     assert not alarm.exists()
 
 
-def test_11_a_run_writes_no_pickles(finished: Path) -> None:
-    """Everything in a run's folder is safetensors, JSON or text."""
+def test_a_run_writes_no_pickles(finished: Path) -> None:
+    """A run's folder contains only safetensors, JSON and text files."""
     files = [path for path in finished.rglob("*") if path.is_file() and path.name != ".lock"]
     suffixes = {path.suffix for path in files}
     assert suffixes <= {".safetensors", ".json", ".jsonl", ".md", ".html", ".jinja"}
 
 
-def test_9_a_checkpoint_from_elsewhere_mixes_nothing(
+def test_a_checkpoint_from_another_folder_does_not_mix_runs(
     project: Project, out: Path, tmp_path: Path
 ) -> None:
-    """Going on from another folder's checkpoint, an unfinished run in the output folder is
-    refused, and a finished one is removed first.
+    """When resuming from another folder's checkpoint, an unfinished run in the output folder is an
+    error, and a finished one is removed first.
     """
     other = Path(shutil.copytree(out, tmp_path / "other"))
     log = tmp_path / "log"

@@ -1,6 +1,6 @@
-"""Faults 1 to 5, 12 and 13: crashes.
+"""Crashes and signals: a resumed run gives the result of an undisturbed one.
 
-The quick part runs by default; every point and fifty kills: `uv run pytest -m slow tests/faults`.
+Kills at every system call and fifty random kills are slow: `uv run pytest -m slow tests/faults`.
 """
 
 from __future__ import annotations
@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 import random
 import signal
+import threading
 from pathlib import Path
 
 import pytest
 from children import (
     Project,
+    continue_under_strace,
     ended,
-    go_on_traced,
     kill_at_random,
     make_project,
     needs_strace,
@@ -26,10 +27,10 @@ from children import (
 )
 
 from finetuning_exam.durable import leftovers, manifest_faults
-from finetuning_exam.training.checkpoint.find import NEEDED, checkpoints, find_checkpoint
+from finetuning_exam.training.checkpoint.find import REQUIRED_FILES, checkpoints, find_checkpoint
 
 SAVED_STEP = 12
-"""The save that is disturbed: the third, so that it is followed by a rotation."""
+"""The save that is disturbed: the third, so that it is followed by a deletion."""
 CALLS = ("write", "fsync", "rename", "unlink", "unlinkat", "rmdir", "mkdir")
 
 
@@ -37,12 +38,12 @@ def _log(out: Path) -> str:
     return out.with_suffix(".log").read_text(encoding="utf-8")
 
 
-# 1 SIGKILL at a random time
+# SIGKILL at a random time
 
 
-def test_1_killed_three_times_at_random_and_resumed(project: Project, tmp_path: Path) -> None:
-    """Three kills in one run, resumed after each: adapter, metrics and exam are the undisturbed
-    run's.
+def test_three_random_kills(project: Project, tmp_path: Path) -> None:
+    """A run that is killed three times and resumed has the adapter, metrics and exam of an
+    undisturbed one.
     """
     draw = random.Random(7)
     out = tmp_path / "out"
@@ -54,9 +55,9 @@ def test_1_killed_three_times_at_random_and_resumed(project: Project, tmp_path: 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_1_fifty_kills(project: Project, tmp_path: Path) -> None:
-    """Fifty runs of 200 steps with saves every ten, each killed once at a random time; and ten
-    that are killed three times.
+def test_fifty_random_kills(project: Project, tmp_path: Path) -> None:
+    """Fifty runs of 200 steps that save every ten steps are each killed once at a random time, and
+    ten more are killed three times.
     """
     more = ("--max_steps", "200", "--save_steps", "10")
     long = make_project(tmp_path, project.model, project.data, *more)
@@ -70,25 +71,25 @@ def test_1_fifty_kills(project: Project, tmp_path: Path) -> None:
             killed_after.append(max(steps, default=0))
         assert long.resume(out, *more) == 0, _log(out)
         assert outcome(out) == long.expected, number
-    print(f"killed after the checkpoints {sorted(killed_after)}")
+    print(f"killed after checkpoints {sorted(killed_after)}")
 
 
-# 2 and 3 SIGKILL at every system call of a save and of a rotation
+# SIGKILL at every system call of a save and of the deletion of old checkpoints
 
 
 def _killed_at(project: Project, out: Path, call: str, count: int) -> bool:
-    """Kill a run at the n-th call of a kind in its last save; whether it came to that."""
+    """Kill a run at the n-th call of a kind from its last save on; return whether it got there."""
     child = start(project.command(out), out.with_suffix(".log"), pause_at_save=SAVED_STEP)
     wait_until_stopped(child)
-    go_on_traced(child, f"{call}:signal=KILL:when={count}", out.with_suffix(".strace"))
+    continue_under_strace(child, f"{call}:signal=KILL:when={count}", out.with_suffix(".strace"))
     return ended(child) == -signal.SIGKILL
 
 
 def _assert_resumes(project: Project, out: Path) -> None:
-    """A whole checkpoint is there, nothing half under its name, and a resume ends the same."""
+    """Assert that every checkpoint is intact, and that a resume ends the same."""
     assert find_checkpoint(out, "latest").step in (8, SAVED_STEP)
     for _, path in checkpoints(out):
-        assert manifest_faults(path, NEEDED) == ()
+        assert manifest_faults(path, REQUIRED_FILES) == ()
     assert project.resume(out) == 0, _log(out)
     assert outcome(out) == project.expected
     assert leftovers(out) == ()
@@ -96,11 +97,11 @@ def _assert_resumes(project: Project, out: Path) -> None:
 
 @needs_strace
 @pytest.mark.parametrize(("call", "count"), [("write", 9), ("fsync", 3), ("rename", 6)])
-def test_2_killed_at_a_call_of_a_save(
+def test_killed_at_a_call_of_a_save(
     project: Project, tmp_path: Path, call: str, count: int
 ) -> None:
-    """Killed while a checkpoint is written, flushed or renamed: the one before or the new one is
-    whole.
+    """If a run is killed while it writes, flushes or renames a checkpoint, the new one or the one
+    before is intact.
     """
     assert _killed_at(project, tmp_path / "out", call, count)
     _assert_resumes(project, tmp_path / "out")
@@ -110,11 +111,11 @@ def test_2_killed_at_a_call_of_a_save(
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("call", CALLS)
-def test_2_killed_at_every_call_of_a_save(
+def test_killed_at_every_call_of_a_save(
     project: Project, tmp_path: Path, call: str, record_property: pytest.RecordProperty
 ) -> None:
-    """The same at the first, second, … call of each kind until the run comes to its end: saving,
-    rotation, the final adapter, the exam's files and the manifest.
+    """The same holds for the first, second, … call of each kind until the run ends: saving,
+    deleting, the final adapter, the exam's files and the manifest.
     """
     count = 1
     while _killed_at(project, tmp_path / f"out{count}", call, count):
@@ -125,7 +126,7 @@ def test_2_killed_at_every_call_of_a_save(
     print(f"{call}: {count - 1} points")
 
 
-# 4 and 5 Signals
+# Signals
 
 
 def _signalled(project: Project, out: Path, number: int) -> int:
@@ -137,15 +138,14 @@ def _signalled(project: Project, out: Path, number: int) -> int:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_4_a_signal_ends_a_run_after_its_step(
+def test_a_signal_stops_a_run_after_its_step(
     project: Project, tmp_path: Path, number: int, code: int
 ) -> None:
-    """SIGTERM and Ctrl-C: the step is finished and saved, the code is the signal's, the command
-    that goes on is told, and it ends the same.
+    """On SIGTERM and Ctrl-C, the step is finished and saved, the exit code is the signal's, the
+    command that resumes is printed, and it ends the same.
     """
     out = tmp_path / "out"
-    found = _signalled(project, out, number)
-    assert found == code, _log(out)
+    assert _signalled(project, out, number) == code, _log(out)
     last = _log(out).strip().splitlines()[-1]
     step = find_checkpoint(out, "latest").step
     assert f"stopped after step {step} of 12 (checkpoint saved). Go on with: " in last
@@ -156,10 +156,10 @@ def test_4_a_signal_ends_a_run_after_its_step(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_4_a_signal_before_the_first_step(
+def test_a_signal_before_the_first_step(
     project: Project, tmp_path: Path, number: int, code: int
 ) -> None:
-    """While rows are encoded and time is estimated there is nothing to save: it ends at once."""
+    """A signal during encoding or estimation stops at once, since there is nothing to save."""
     out = tmp_path / "out"
     child = start(project.command(out), out.with_suffix(".log"))
     assert wait_until(lambda: (out / ".lock").exists(), child)
@@ -173,7 +173,7 @@ def test_4_a_signal_before_the_first_step(
 
 
 def _terminated_at_pause(project: Project, out: Path, **pause: int) -> int:
-    """SIGTERM where a run has stopped itself; its exit code."""
+    """Send SIGTERM to a run that has paused itself; return its exit code."""
     child = start(project.command(out), out.with_suffix(".log"), **pause)
     wait_until_stopped(child)
     assert child.pid is not None
@@ -182,8 +182,8 @@ def _terminated_at_pause(project: Project, out: Path, **pause: int) -> int:
     return ended(child)
 
 
-def test_4_a_signal_while_saving(project: Project, tmp_path: Path) -> None:
-    """SIGTERM when a save begins: the save is finished, and the run ends with it."""
+def test_a_signal_while_saving(project: Project, tmp_path: Path) -> None:
+    """On SIGTERM at the start of a save, the save is finished, and then the run ends."""
     out = tmp_path / "out"
     assert _terminated_at_pause(project, out, pause_at_save=8) == 143, _log(out)
     assert find_checkpoint(out, "latest").step == 8
@@ -192,8 +192,8 @@ def test_4_a_signal_while_saving(project: Project, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("step", [0, 4, 12])
-def test_4_a_signal_while_validating(project: Project, tmp_path: Path, step: int) -> None:
-    """SIGTERM while the untrained model, a step, or the last step is validated: nothing is lost."""
+def test_a_signal_while_validating(project: Project, tmp_path: Path, step: int) -> None:
+    """On SIGTERM during the first, a later or the last validation, nothing is lost."""
     out = tmp_path / "out"
     assert _terminated_at_pause(project, out, pause_at_validation=step) == 143, _log(out)
     assert f"stopped after step {max(1, step)} of 12 (checkpoint saved)." in _log(out)
@@ -202,8 +202,8 @@ def test_4_a_signal_while_validating(project: Project, tmp_path: Path, step: int
     assert outcome(out) == project.expected
 
 
-def test_4_a_signal_in_the_last_save(project: Project, tmp_path: Path) -> None:
-    """SIGTERM when everything is trained: the exam is left to the resume, which trains no more."""
+def test_a_signal_in_the_last_save(project: Project, tmp_path: Path) -> None:
+    """On SIGTERM in the last save, the exam is left to the resumed run, which trains no further."""
     out = tmp_path / "out"
     assert _terminated_at_pause(project, out, pause_at_save=12) == 143, _log(out)
     assert not (out / "exam.json").exists()
@@ -212,20 +212,18 @@ def test_4_a_signal_in_the_last_save(project: Project, tmp_path: Path) -> None:
 
 
 @needs_strace
-def test_5_a_second_ctrl_c_leaves_at_once(project: Project, tmp_path: Path) -> None:
-    """Two Ctrl-C in the middle of a save: the save is given up and nothing of it stays."""
+def test_a_second_ctrl_c_stops_immediately(project: Project, tmp_path: Path) -> None:
+    """A second Ctrl-C during a save aborts it and leaves no partial files."""
     out = tmp_path / "out"
     child = start(project.command(out), out.with_suffix(".log"), pause_at_save=8)
     wait_until_stopped(child)
     assert child.pid is not None
     os.kill(child.pid, signal.SIGINT)
-    # The first flush of the save takes as long as it takes to press Ctrl-C again.
+    # The first flush of the save takes long enough to press Ctrl-C again.
     trace = out.with_suffix(".strace")
-    delayed = f"fsync:delay_enter={10**6}:when=1"
-    pid = child.pid
-    go_on = CtrlC(pid, trace)
-    go_on_traced(child, delayed, trace)
-    assert go_on.sent
+    second = CtrlC(child.pid)
+    continue_under_strace(child, f"fsync:delay_enter={10**6}:when=1", trace)
+    assert second.sent
     assert ended(child) == 130
     assert leftovers(out) == ()
     assert [step for step, _ in checkpoints(out)] == [4]
@@ -234,11 +232,9 @@ def test_5_a_second_ctrl_c_leaves_at_once(project: Project, tmp_path: Path) -> N
 
 
 class CtrlC:
-    """Sends SIGINT half a second after it was made, from another thread."""
+    """Sends SIGINT from another thread, 0.7 seconds after its creation."""
 
-    def __init__(self, pid: int, trace: Path) -> None:
-        import threading
-
+    def __init__(self, pid: int) -> None:
         self.sent = False
         self._pid = pid
         threading.Timer(0.7, self._send).start()
@@ -248,15 +244,15 @@ class CtrlC:
         self.sent = True
 
 
-# 12 Two runs in one folder
+# Two runs in one folder
 
 
 @pytest.mark.parametrize(
     "n", [3, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])]
 )
-def test_12_two_runs_in_one_folder(project: Project, tmp_path: Path, n: int) -> None:
-    """Of two that start together one works and the other ends with code 6; the result is that of
-    one run.
+def test_two_runs_in_one_folder(project: Project, tmp_path: Path, n: int) -> None:
+    """If two runs start together, one succeeds and the other ends with exit code 6; the result is
+    that of a single run.
     """
     for number in range(n):
         out = tmp_path / f"out{number}"
@@ -268,8 +264,8 @@ def test_12_two_runs_in_one_folder(project: Project, tmp_path: Path, n: int) -> 
         assert outcome(out) == project.expected
 
 
-def test_12_a_dead_owner_s_lock_is_released(project: Project, tmp_path: Path) -> None:
-    """A run that was killed leaves its lock file; the next run takes it over."""
+def test_the_lock_of_a_killed_run_is_released(project: Project, tmp_path: Path) -> None:
+    """A killed run leaves its lock file behind, and the next run takes it over."""
     out = tmp_path / "out"
     child = start(project.command(out), out.with_suffix(".log"))
     assert wait_until(lambda: (out / "checkpoint-4").exists(), child)
@@ -279,13 +275,11 @@ def test_12_a_dead_owner_s_lock_is_released(project: Project, tmp_path: Path) ->
     assert project.resume(out) == 0, _log(out)
 
 
-# 13 The clock is set back
+# The clock is set back
 
 
-def test_13_order_is_by_step_not_by_time(project: Project, tmp_path: Path) -> None:
-    """With times that run backwards, `latest` is still the highest step, and rotation removes the
-    lowest.
-    """
+def test_checkpoints_are_ordered_by_step_not_time(project: Project, tmp_path: Path) -> None:
+    """If file times run backwards, `latest` is the highest step, and the lowest is deleted."""
     out = tmp_path / "out"
     child = start(project.command(out), out.with_suffix(".log"), pause_at_save=12)
     wait_until_stopped(child)
@@ -299,9 +293,9 @@ def test_13_order_is_by_step_not_by_time(project: Project, tmp_path: Path) -> No
     assert find_checkpoint(out, "latest").step == 12
 
 
-def test_an_unfinished_run_is_not_begun_anew(project: Project, tmp_path: Path) -> None:
-    """The same command where a run was killed: code 2, what was found, how to go on, how to start
-    again; `--overwrite_output_dir` starts again.
+def test_an_unfinished_run_is_not_overwritten(project: Project, tmp_path: Path) -> None:
+    """Repeating the command of a killed run ends with exit code 2 and prints how to resume or start
+    over; `--overwrite_output_dir` starts over.
     """
     out = tmp_path / "out"
     assert _signalled(project, out, signal.SIGTERM) == 143

@@ -1,4 +1,4 @@
-"""Faults of tokenizers, chat templates and bases, each through the command line."""
+"""Faulty tokenizers, chat templates and bases, each through the command line."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tiny import END, Models, rows, write_rows
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("folder")]
 
-# 29: tokenizers and chat templates
+# Tokenizers and chat templates
 
 
 def _model(models: Models, template: str | None = None, **tokenizer: object) -> str:
-    """A copy of the tiny chat model with another chat template and tokenizer_config."""
+    """Copy the tiny chat model with another chat template and tokenizer_config."""
     folder = Path(shutil.copytree(models.folder(text="chat"), "model"))
     config = folder / "tokenizer_config.json"
     value = json.loads(config.read_text(encoding="utf-8"))
@@ -39,11 +39,11 @@ LOOP = "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfo
     ids=["no pad token", "pad is the end token", "no beginning token"],
 )
 @pytest.mark.parametrize("template", [None, TURNS + ASKS], ids=["plain", "chat"])
-def test_29_tokenizers_without_some_tokens_are_handled(
+def test_tokenizers_without_some_tokens_are_handled(
     said: Said, models: Models, tokenizer: dict[str, object], template: str | None
 ) -> None:
-    """No pad token, pad = end, no beginning token, no chat template: checked, trained, examined;
-    the end of the answer is trained once.
+    """Without a pad token, with pad equal to end, and without a beginning token, a model is
+    checked, trained and examined, and the end of the answer is trained once.
     """
     model = _model(models, template, **tokenizer)
     path = str(write_rows(Path("d.jsonl"), rows(4)))
@@ -75,11 +75,11 @@ def test_29_tokenizers_without_some_tokens_are_handled(
     ids=["refuses", "no filter", "no syntax", "loops", "50 MB", "drops", "no prefix", "breaks out"],
 )
 @pytest.mark.parametrize("command", ["check", "train"])
-def test_29_a_chat_template_that_cannot_be_used_is_told(
+def test_an_unusable_chat_template_is_reported(
     said: Said, models: Models, command: str, template: str, message: str
 ) -> None:
-    """One that fails, loops, renders 50 MB or drops the answer is one line with the way on, within
-    seconds; without the template the same data are read.
+    """A template that fails, loops, renders 50 MB or drops the answer is reported on one line with
+    a hint, within seconds; without the template, the same data are read.
     """
     model = _model(models, template)
     path = str(write_rows(Path("d.jsonl"), rows(4)))
@@ -90,8 +90,8 @@ def test_29_a_chat_template_that_cannot_be_used_is_told(
     assert said.fte("check", path, "--model", model, "--template", "plain") == 0
 
 
-def test_29_a_tokenizer_that_cannot_end_is_told(said: Said, models: Models) -> None:
-    """Without an end-of-text token no answer could end."""
+def test_a_tokenizer_without_an_end_token_is_reported(said: Said, models: Models) -> None:
+    """Without an end-of-text token, no answer could end."""
     model = _model(models, eos_token=None)
     path = str(write_rows(Path("d.jsonl"), rows(4)))
     assert said.fte("check", path, "--model", model) == 2
@@ -101,8 +101,8 @@ def test_29_a_tokenizer_that_cannot_end_is_told(said: Said, models: Models) -> N
     )
 
 
-def test_29_system_turns_that_a_template_refuses_are_told(said: Said, models: Models) -> None:
-    """A template that has no system turns says so, and what to do."""
+def test_system_turns_that_a_template_refuses_are_reported(said: Said, models: Models) -> None:
+    """The error explains that the template refuses system turns, and how to proceed."""
     refusal = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
     model = _model(models, refusal + TURNS + ASKS)
     record = b'{"system": "Be brief.", "instruction": "Who?", "output": "I."}\n'
@@ -114,11 +114,11 @@ def test_29_system_turns_that_a_template_refuses_are_told(said: Said, models: Mo
     assert said.check(GOOD, "--model", model) == 0
 
 
-# 30: the wrong base
+# The wrong base
 
 
-def test_30_an_adapter_of_another_base_is_refused(said: Said, models: Models) -> None:
-    """An adapter on a base of the same shape but other weights: code 3, both named."""
+def test_an_adapter_of_another_base_is_refused(said: Said, models: Models) -> None:
+    """A base with the same shape but other weights ends with exit code 3 and names both bases."""
     path = str(write_rows(Path("d.jsonl"), rows(4)))
     own, other = str(models.folder()), str(models.folder(seed=1))
     quick = ("--max_steps", "1", "--answered_examples", "0", "--device", "cpu")

@@ -1,4 +1,4 @@
-"""Faults 14 to 20: disk, memory and numbers."""
+"""Full and failing disks, too little memory, non-finite numbers, and no network."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import pytest
 from children import (
     WAIT_S,
     Project,
+    continue_under_strace,
     ended,
-    go_on_traced,
     needs_strace,
     outcome,
     run,
@@ -28,7 +28,7 @@ from tiny import Models, brisk, rows, run_training
 from finetuning_exam.durable import leftovers, manifest_faults
 from finetuning_exam.errors import DiskError, DivergedError
 from finetuning_exam.training import run_folder
-from finetuning_exam.training.checkpoint.find import NEEDED, checkpoints, find_checkpoint
+from finetuning_exam.training.checkpoint.find import REQUIRED_FILES, checkpoints, find_checkpoint
 from finetuning_exam.training.progress import read_metrics
 from finetuning_exam.training.run_folder import METRICS
 
@@ -38,33 +38,33 @@ def _log(out: Path) -> str:
 
 
 def _with_a_fault(project: Project, out: Path, inject: str, step: int = 12) -> int:
-    """The code of a run whose system calls fail from the save of a step on."""
+    """Return the exit code of a run whose system calls fail from the save of a step on."""
     child = start(project.command(out), out.with_suffix(".log"), pause_at_save=step)
     wait_until_stopped(child)
-    go_on_traced(child, inject, out.with_suffix(".strace"))
+    continue_under_strace(child, inject, out.with_suffix(".strace"))
     return ended(child)
 
 
 def _assert_kept(project: Project, out: Path) -> None:
-    """The checkpoints before are whole, nothing half is left, and a resume ends the same."""
+    """Assert intact checkpoints, no partial files, and a resume that ends the same."""
     assert leftovers(out) == ()
     for _, path in checkpoints(out):
-        assert manifest_faults(path, NEEDED) == ()
+        assert manifest_faults(path, REQUIRED_FILES) == ()
     assert "Traceback" not in _log(out)
     assert project.resume(out) == 0, _log(out)
     assert outcome(out) == project.expected
 
 
-# 14 No space left
+# No space left
 
 
 @needs_strace
-def test_14_no_space_in_a_save(project: Project, tmp_path: Path) -> None:
-    """A save that fails for space ends the run with code 4; the checkpoint before stays, and what
-    was half written goes.
+def test_no_space_in_a_save(project: Project, tmp_path: Path) -> None:
+    """A save without enough space ends the run with exit code 4; the checkpoint before is kept, and
+    partial files are removed.
     """
     out = tmp_path / "out"
-    # The file calls of the save; what Python writes to the log is a write, too, and fails silently.
+    # Faults in fsync rather than write, since writes to the log would fail too, silently.
     assert _with_a_fault(project, out, "fsync:error=ENOSPC:when=1+") == 4
     last = _log(out).strip().splitlines()[-1]
     assert last.endswith("checkpoint-12: no space left on the disk. Free some space.")
@@ -74,7 +74,7 @@ def test_14_no_space_in_a_save(project: Project, tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of eight megabytes."""
+    """Mount a disk of eight megabytes."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "none", str(disk)]
@@ -85,15 +85,15 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def _fill(path: Path) -> None:
-    """Write until nothing more fits."""
+    """Write until the disk is full."""
     with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
             file.write(b"x" * 4096)
 
 
-def test_14_a_disk_that_is_really_full(project: Project, small_disk: Path) -> None:
-    """A disk that fills up in the middle of a run: code 4, one line, no half files; with room
-    again the run goes on from its last checkpoint to the same end.
+def test_a_disk_that_is_really_full(project: Project, small_disk: Path) -> None:
+    """If the disk fills up during a run, it ends with exit code 4 and leaves no partial files; once
+    there is space, it resumes from its last checkpoint and ends the same.
     """
     out = small_disk / "out"
     log = project.folder / "full.log"
@@ -111,8 +111,8 @@ def test_14_a_disk_that_is_really_full(project: Project, small_disk: Path) -> No
     assert outcome(out) == project.expected
 
 
-def test_14_a_full_disk_while_logging(project: Project, small_disk: Path) -> None:
-    """Where a line of the metrics no longer fits, the run ends the same way."""
+def test_a_full_disk_while_logging(project: Project, small_disk: Path) -> None:
+    """If a line of the metrics no longer fits, the run ends in the same way."""
     out = small_disk / "out"
     log = project.folder / "logging.log"
     child = start(project.command(out, "--logging_steps", "1"), log, pause_at_save=4)
@@ -125,11 +125,11 @@ def test_14_a_full_disk_while_logging(project: Project, small_disk: Path) -> Non
     assert "Traceback" not in log.read_text(encoding="utf-8")
 
 
-# 15 Too little disk, told before the first step
+# Too little disk space, reported before the first step
 
 
-def test_15_a_disk_too_small_is_told_before_the_first_step(tmp_path: Path) -> None:
-    """With less free than the run needs: code 4 with both figures, and nothing is begun."""
+def test_too_little_space_is_reported_before_the_first_step(tmp_path: Path) -> None:
+    """With less free space than needed, the run ends with exit code 4 and shows both figures."""
     with pytest.raises(DiskError) as caught:
         run_folder.check_space(tmp_path, 10**18)
     assert str(caught.value).startswith(f"{tmp_path}: ")
@@ -138,12 +138,12 @@ def test_15_a_disk_too_small_is_told_before_the_first_step(tmp_path: Path) -> No
     run_folder.check_space(tmp_path, 1000)
 
 
-# 16 The disk fails
+# The disk fails
 
 
 @needs_strace
-def test_16_a_flush_that_fails(project: Project, tmp_path: Path) -> None:
-    """EIO from fsync: that save has failed and is not renamed; the one before stays."""
+def test_a_flush_that_fails(project: Project, tmp_path: Path) -> None:
+    """If fsync fails with EIO, that save is discarded, and the one before is kept."""
     out = tmp_path / "out"
     assert _with_a_fault(project, out, "fsync:error=EIO:when=2") == 4
     assert "checkpoint-12: the disk reported an error (Input/output error)." in _log(out)
@@ -152,26 +152,26 @@ def test_16_a_flush_that_fails(project: Project, tmp_path: Path) -> None:
 
 
 @needs_strace
-def test_16_a_rename_that_fails(project: Project, tmp_path: Path) -> None:
-    """A checkpoint that cannot get its name is not there, and the one before is."""
+def test_a_rename_that_fails(project: Project, tmp_path: Path) -> None:
+    """If a checkpoint cannot be renamed, it is discarded, and the one before is kept."""
     out = tmp_path / "out"
     assert _with_a_fault(project, out, "rename:error=EIO:when=5") == 4
     _assert_kept(project, out)
 
 
-# 17 A place that cannot be written to
+# An output folder that cannot be written to
 
 
 @pytest.mark.parametrize("kind", ["file", "dangling", "read-only"])
-def test_17_an_output_that_cannot_be(project: Project, tmp_path: Path, kind: str) -> None:
-    """Code 2 in a moment, before the model is loaded."""
+def test_an_unusable_output_folder(project: Project, tmp_path: Path, kind: str) -> None:
+    """An unusable output folder ends the run with exit code 2, before the model is loaded."""
     out = tmp_path / "out"
     if kind == "file":
         out.touch()
     elif kind == "dangling":
         out.symlink_to(tmp_path / "gone")
     else:
-        out = Path("/proc/out")  # nobody, not even root, makes a folder there
+        out = Path("/proc/out")  # not even root can create a folder there
     log = tmp_path / "log"
     assert run(project.command(out, "--model", str(project.model)), log) == 2
     said = log.read_text(encoding="utf-8").strip()
@@ -180,16 +180,16 @@ def test_17_an_output_that_cannot_be(project: Project, tmp_path: Path, kind: str
     assert len(said.splitlines()) == 1
 
 
-# 18 Memory
+# Memory
 
 
-def test_18_memory_that_runs_out_is_told(
+def test_running_out_of_memory_in_training_is_reported(
     project: Project,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """An allocation that fails in a step: one line with what was expected and what helps."""
+    """A failed allocation in a step is one line with the expected memory and a hint."""
     import torch
 
     from finetuning_exam.cli import main
@@ -210,14 +210,14 @@ def test_18_memory_that_runs_out_is_told(
 @pytest.mark.parametrize(
     "error", [MemoryError(), RuntimeError("std::bad_alloc"), RuntimeError("can't allocate memory")]
 )
-def test_18_memory_that_runs_out_elsewhere_is_told(
+def test_running_out_of_memory_elsewhere_is_reported(
     project: Project,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     error: Exception,
 ) -> None:
-    """While a model is loaded, or time is estimated: one line, and no traceback."""
+    """A failed allocation while loading or estimating is one line without a traceback."""
     from finetuning_exam.cli import main
 
     def fail(*_: object) -> None:
@@ -230,13 +230,13 @@ def test_18_memory_that_runs_out_elsewhere_is_told(
     assert len(said.splitlines()) == 1
 
 
-def test_18_memory_that_runs_out_in_the_exam_is_told(
+def test_running_out_of_memory_in_the_exam_is_reported(
     project: Project,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The training is not lost: the hint is that of the exam, with the command that goes on."""
+    """The training is not lost: the hint is for the exam, with the command that resumes."""
     from finetuning_exam.cli import main
 
     def fail(*_: object) -> None:
@@ -257,7 +257,7 @@ def test_18_memory_that_runs_out_in_the_exam_is_told(
 
 @pytest.fixture
 def memory_group() -> Iterator[Path]:
-    """A cgroup whose memory can be limited, of either version."""
+    """Create a cgroup, of either version, whose memory can be limited."""
     lines = Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines()
     own = next((line.split(":")[2] for line in lines if ":memory:" in line), None)
     root = Path("/sys/fs/cgroup", "" if own is None else f"memory{own}")
@@ -280,7 +280,7 @@ def _limit(group: Path, limit: int) -> None:
 
 
 def _in_group(group: Path, arguments: list[str]) -> str:
-    """What a command says that runs to its end in a cgroup."""
+    """Run a command in a cgroup and return its output."""
     done = subprocess.run(
         [sys.executable, "-m", "finetuning_exam", *arguments],
         preexec_fn=lambda: (group / "cgroup.procs").write_text(f"{os.getpid()}", encoding="ascii"),
@@ -294,9 +294,9 @@ def _in_group(group: Path, arguments: list[str]) -> str:
 
 
 @pytest.mark.slow
-def test_18_a_run_keeps_to_the_memory_of_its_cgroup(tmp_path: Path, memory_group: Path) -> None:
-    """With half of what it takes by itself a run says what it changes, ends well, and its
-    losses are the same but for rounding.
+def test_a_run_keeps_to_the_memory_of_its_cgroup(tmp_path: Path, memory_group: Path) -> None:
+    """With half of the memory it would use, a run reports what it changes, succeeds, and has the
+    same losses up to rounding.
     """
     words = ("river", "lamp", "quiet", "seven", "copper", "moss", "under", "seldom")
     answers = [" ".join(words[(i * j) % 8] for j in range(220)) for i in range(1, 31)]
@@ -309,11 +309,11 @@ def test_18_a_run_keeps_to_the_memory_of_its_cgroup(tmp_path: Path, memory_group
         return ["train", str(data), "--output_dir", str(tmp_path / name), *flags.split()]
 
     free = _in_group(memory_group, command("free"))
-    assert "memory are free" not in free
+    assert "Limited memory" not in free
     peak = json.loads((tmp_path / "free" / "run.json").read_text())["measured"]["peak_bytes"]
     _limit(memory_group, peak // 2)
     limited = _in_group(memory_group, command("limited"))
-    assert "of memory are free: " in limited
+    assert "Limited memory (" in limited
     free_losses, limited_losses = (
         [it["loss"] for it in read_metrics(tmp_path / name / METRICS) if "loss" in it]
         for name in ("free", "limited")
@@ -322,30 +322,30 @@ def test_18_a_run_keeps_to_the_memory_of_its_cgroup(tmp_path: Path, memory_group
     assert limited_losses == pytest.approx(free_losses, rel=1e-4)
 
 
-# 19 Numbers that are none
+# Non-finite numbers
 
 
 @pytest.mark.parametrize("fast_path", [("all",), ("none",)])
 @pytest.mark.parametrize("what", ["loss", "gradient"])
-def test_19_numbers_that_are_none_end_the_run_before_the_step(
+def test_a_non_finite_number_ends_the_run_before_the_step(
     models: Models,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     what: str,
     fast_path: tuple[str, ...],
 ) -> None:
-    """A loss or a gradient that is not finite: code 5, the rows are named, the optimizer has not
-    taken its step, and the checkpoint before is whole.
+    """A non-finite loss or gradient ends the run with exit code 5 and lists the rows; the optimizer
+    does not take the step, and the checkpoint before is intact.
     """
     import torch
 
     from finetuning_exam.training.trl import ObjectiveTrainer
 
-    broken = ObjectiveTrainer.compute_loss
+    original = ObjectiveTrainer.compute_loss
     n_steps = 0
 
     def compute(self: ObjectiveTrainer, *args: object, **named: object) -> torch.Tensor:
-        loss = broken(self, *args, **named)
+        loss = original(self, *args, **named)
         if self.state.global_step < 2:
             return loss
         if what == "gradient":
@@ -378,16 +378,16 @@ def test_19_numbers_that_are_none_end_the_run_before_the_step(
         run_training(settings, tmp_path, rows(12))
     assert caught.value.exit_code == 5
     assert "at step 3 is " in str(caught.value)
-    assert "Its rows: rows.jsonl:" in str(caught.value)
+    assert "Rows in this step: rows.jsonl:" in str(caught.value)
     assert n_steps == 2
     assert find_checkpoint(tmp_path, "latest").step == 2
 
 
-# 20 No network
+# No network
 
 
-def test_20_a_base_of_the_hub_without_network(project: Project, tmp_path: Path) -> None:
-    """A clear error, and soon; a base in a folder needs no network (every test here)."""
+def test_a_base_on_the_hub_without_network(project: Project, tmp_path: Path) -> None:
+    """A base that cannot be downloaded is a clear error; one in a folder needs no network."""
     log = tmp_path / "log"
     command = project.command(tmp_path / "out", "--model", "nobody/nothing")
     assert run(command, log) == 2
@@ -396,8 +396,8 @@ def test_20_a_base_of_the_hub_without_network(project: Project, tmp_path: Path) 
     assert "Check the name and the network, or use a local folder." in said
 
 
-def test_the_run_json_of_a_resumed_run_is_a_finished_one(project: Project) -> None:
-    """A run that ended says so by its result, not by a state."""
+def test_the_run_json_of_a_finished_run_has_a_result(project: Project) -> None:
+    """A finished run is marked by its result; only an unfinished one has a state."""
     record = json.loads((project.folder / "whole" / "run.json").read_text(encoding="utf-8"))
     assert "state" not in record
     assert record["result"]["steps"] == 12

@@ -1,4 +1,4 @@
-"""A hostile model folder, a hostile adapter, a hostile data file: nothing of theirs is run."""
+"""Hostile model folders, adapters and data files cannot execute code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from finetuning_exam.model.preflight import code_in_adapter, code_in_model
 
 @pytest.fixture
 def model(models: Models, tmp_path: Path) -> Path:
-    """A copy of a sound model's folder, to be made hostile."""
+    """Return a copy of a valid model folder to make hostile."""
     return Path(shutil.copytree(models.folder(), tmp_path / "model"))
 
 
@@ -43,10 +43,10 @@ def _change(path: Path, change: dict[str, object]) -> None:
         ("processor_config.json", {"auto_map": {"AutoProcessor": "evil.P"}}),
     ],
 )
-def test_a_model_that_brings_code_is_refused(
+def test_a_model_with_code_is_refused(
     model: Path, name: str, change: dict[str, object], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each way is named with its file, with code 2, before anything of the folder is loaded."""
+    """Each way of including code is reported with its file before anything is loaded."""
     check_model_folder(model, "m")
     _change(model / name, change)
     found = code_in_model(model)
@@ -65,7 +65,7 @@ def test_a_model_that_brings_code_is_refused(
 
 @pytest.mark.parametrize("place", ["modeling_evil.py", "custom_generate/generate.py"])
 def test_a_python_file_is_refused(model: Path, place: str) -> None:
-    """Code lying in a model's folder, whether or not a config names it."""
+    """A Python file in a model folder is refused, whether or not a config refers to it."""
     (model / place).parent.mkdir(exist_ok=True)
     (model / place).write_text("raise SystemExit('code ran')", encoding="utf-8")
     with pytest.raises(ModelError, match=f"a Python file, {place}"):
@@ -75,8 +75,8 @@ def test_a_python_file_is_refused(model: Path, place: str) -> None:
 @pytest.mark.parametrize(
     "change", [{"use_kernels": False}, {"kernel_config": None}, {"_attn_implementation": "sdpa"}]
 )
-def test_a_setting_that_brings_none_is_taken(model: Path, change: dict[str, object]) -> None:
-    """The same keys with a harmless value refuse no model."""
+def test_a_harmless_setting_is_accepted(model: Path, change: dict[str, object]) -> None:
+    """The same keys with a harmless value are accepted."""
     _change(model / "config.json", change)
     check_model_folder(model, "m")
 
@@ -90,10 +90,10 @@ def test_a_setting_that_brings_none_is_taken(model: Path, change: dict[str, obje
         {"auto_map": {"AutoModel": "evil.M"}},
     ],
 )
-def test_an_adapter_that_brings_code_is_refused(
+def test_an_adapter_with_code_is_refused(
     project: Project, tmp_path: Path, change: dict[str, object], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Settings whose value PEFT would import are named, with code 3, before anything is loaded."""
+    """Settings whose value PEFT would import are an error before anything is loaded."""
     adapter = Path(shutil.copytree(project.folder / "whole", tmp_path / "adapter"))
     for name in ("run.json", "manifest.json"):
         (adapter / name).unlink()  # a foreign adapter
@@ -107,23 +107,25 @@ def test_an_adapter_that_brings_code_is_refused(
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_a_path_never_becomes_a_name_on_the_hub(
+def test_a_path_is_never_looked_up_on_the_hub(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What looks like a path and is none ends with a word, and asks no server."""
-    asked: list[str] = []
-    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: asked.append(name))
+    """A missing path is reported as such, without a request to any server."""
+    requests: list[str] = []
+    monkeypatch.setattr(
+        "huggingface_hub.snapshot_download", lambda name, **_: requests.append(name)
+    )
     data = write_rows(tmp_path / "rows.jsonl", rows(4))
     for name in ("./gone", "/gone/model", "~/gone", "a/b/c", str(tmp_path / "gone")):
         assert main(["check", str(data), "--model", name]) == 2
         assert "no such model folder" in capsys.readouterr().err
-    assert asked == []
+    assert requests == []
 
 
-def test_a_hostile_data_file_is_text_and_nothing_else(
+def test_a_hostile_data_file_is_only_text(
     project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Scripts, terminal escapes and templates in the data reach report and terminal as text."""
+    """Scripts, terminal escapes and templates in the data appear as text in report and terminal."""
     hostile = (
         "<script>alert(1)</script>",
         "\x1b]0;title\x07\x1b[2J",

@@ -1,4 +1,4 @@
-"""The fast path changes how a run is computed, and nothing that comes out of it."""
+"""The fast path changes how a run is computed, but not its results."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch.testing import assert_close
 from finetuning_exam.training.progress import read_metrics
 
 NAMES = ("loss", "eval_loss", "grad_norm", "learning_rate", "tokens")
-"""What is logged of a step and must not depend on how it was computed."""
+"""Logged values of a step that must not depend on how it was computed."""
 
 
 def _run(models: Models, folder: Path, architecture: str, changes: Mapping[str, object]) -> Run:
-    """Five steps of eight rows over two epochs, validated twice on rows of their own."""
+    """Train five steps of eight rows over two epochs, with validation on separate rows."""
     settings = brisk(
         models.folder(architecture),
         max_steps=5,
@@ -59,11 +59,11 @@ def _assert_same_run(found: Run, expected: Run) -> None:
         ),
     ],
 )
-def test_a_run_does_not_depend_on_how_it_is_computed(
+def test_a_run_does_not_depend_on_the_computation(
     models: Models, tmp_path: Path, changes: dict[str, object]
 ) -> None:
-    """With the fast path or parts of it, in parts of any size, and with activations computed
-    again, a run logs the same numbers, keeps the same step and saves the same adapter.
+    """With all or some pieces of the fast path, in parts of any size, and with gradient
+    checkpointing, a run logs the same numbers, keeps the same step and saves the same adapter.
     """
     expected = _run(models, tmp_path / "stock", "llama", {"fast_path": ("none",)})
     found = _run(models, tmp_path / "found", "llama", changes)
@@ -71,10 +71,10 @@ def test_a_run_does_not_depend_on_how_it_is_computed(
 
 
 @pytest.mark.parametrize("architecture", ["qwen3", "gemma3", "granite", "smollm3", "phi", "bloom"])
-def test_runs_of_other_architectures_do_not_either(
+def test_other_architectures_do_not_depend_on_it_either(
     models: Models, tmp_path: Path, architecture: str
 ) -> None:
-    """The same holds of architectures that have the whole path, its loss alone, or its rows."""
+    """The same holds for architectures with the full fast path, only its loss, or only its rows."""
     expected = _run(models, tmp_path / "stock", architecture, {"fast_path": ("none",)})
     found = _run(models, tmp_path / "fast", architecture, {"micro_batch_tokens": 90})
     assert found.prepared.fast.pieces > expected.prepared.fast.pieces == frozenset()

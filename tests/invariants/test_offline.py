@@ -1,4 +1,4 @@
-"""Everything works without a network, and nothing tries to reach one."""
+"""Everything works without a network, and nothing tries to access one."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ codes = [
           "--max_new_tokens", "4"]),
 ]
 import threading
-for thread in threading.enumerate():  # what telemetry would send, it would send from a thread
+for thread in threading.enumerate():  # telemetry would be sent from a thread
     if thread is not threading.main_thread() and not thread.daemon:
         thread.join(10)
 print("RESULT " + json.dumps({"codes": codes, "attempts": attempts}))
@@ -46,8 +46,8 @@ print("RESULT " + json.dumps({"codes": codes, "attempts": attempts}))
 
 
 def test_no_command_needs_a_network(models: Models, tmp_path: Path) -> None:
-    """With every socket refused, every command succeeds, and none of them (nor telemetry) so much
-    as tries to open one, though no offline mode was asked for.
+    """With every socket refused, every command succeeds, and neither the command nor telemetry
+    tries to open one, even though no offline mode is set.
     """
     data = write_rows(tmp_path / "rows.jsonl", rows(24))
     prompts = write_rows(tmp_path / "held_out.jsonl", rows(8))

@@ -1,4 +1,4 @@
-"""Specification of supervised fine-tuning as an objective: rows, loss, weights and sizes."""
+"""Supervised fine-tuning as an objective: rows, loss, weights and sizes."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from finetuning_exam.objectives.sft import SupervisedFineTuning
 
 @pytest.fixture(scope="module")
 def path() -> FastPath:
-    """A tiny model with a fresh adapter."""
+    """Return the fast path of a tiny model with an adapter."""
     return choose_fast_path(adapted(), 0, wanted_pieces(["all"]))
 
 
 @pytest.fixture(scope="module")
 def objective(models: Models) -> SupervisedFineTuning:
-    """Prompts are trained too, and validation looks at answers only."""
+    """Return an objective that also trains on prompts, and validates on answers only."""
     tokenizer = load_base(str(models.folder()), choose_compute("cpu", "float32")).tokenizer
     return SupervisedFineTuning(
         make_encoder(tokenizer, "plain", loss_on="everything"), make_encoder(tokenizer, "plain")
     )
 
 
-def test_training_and_validation_rows_differ_by_what_is_supervised(
+def test_training_and_validation_rows_differ_in_their_labels(
     objective: SupervisedFineTuning,
 ) -> None:
-    """Both have the same ids; validation supervises the answer alone, whatever training does."""
+    """Both have the same ids; validation supervises only the answer, whatever training does."""
     training = objective.training_rows(rows(3), 1024).rows
     validation = objective.validation_rows(rows(3), 1024).rows
     assert [row.ids for row in training] == [row.ids for row in validation]
@@ -48,7 +48,7 @@ def test_training_and_validation_rows_differ_by_what_is_supervised(
 
 
 def test_rows_longer_than_the_limit_have_findings(objective: SupervisedFineTuning) -> None:
-    """An objective cuts nothing in silence."""
+    """An objective reports every row that it cuts or leaves out."""
     found = objective.training_rows(rows(2), 8)
     assert len(found.rows) + len(found.findings) >= 2
     assert found.findings
@@ -57,7 +57,7 @@ def test_rows_longer_than_the_limit_have_findings(objective: SupervisedFineTunin
 def test_the_loss_of_a_row_is_its_likelihood(
     objective: SupervisedFineTuning, path: FastPath
 ) -> None:
-    """Losses are the fast path's likelihoods, with gradients to the adapter."""
+    """Losses are the negative log-likelihoods of the fast path, with gradients."""
     batch = encoded_rows((9, 5, 12))
     losses = objective.losses(path, batch)
     assert losses.shape == (3,)
@@ -66,17 +66,17 @@ def test_the_loss_of_a_row_is_its_likelihood(
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 7])
-def test_the_mean_loss_does_not_depend_on_the_batches(
+def test_the_mean_loss_does_not_depend_on_the_batch_size(
     objective: SupervisedFineTuning, path: FastPath, batch_size: int
 ) -> None:
-    """It is all losses over all weights, without a mean of means."""
+    """The mean loss is the sum of losses over the sum of weights, not a mean of means."""
     batch = encoded_rows((9, 5, 12, 30, 7))
     expected = math.fsum(path.row_nll(batch).tolist()) / sum(it.n_supervised for it in batch)
     assert mean_loss(objective, path, batch, batch_size) == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_row_is_one_sequence(objective: SupervisedFineTuning) -> None:
-    """Sizes and hashes go by the row itself; its tail keeps the labels of the answer."""
+    """The only sequence of a row is the row itself; its tail keeps the labels of the answer."""
     batch = encoded_rows((9, 5))
     assert sequences_of(objective, batch) == batch
     assert n_tokens(objective, batch) == 14
@@ -84,8 +84,8 @@ def test_a_row_is_one_sequence(objective: SupervisedFineTuning) -> None:
     assert (tail.ids, tail.labels) == (batch[0].ids[-4:], batch[0].labels[-4:])
 
 
-def test_the_hash_of_rows_sees_ids_labels_and_borders() -> None:
-    """Another id, another label and another border between rows each give another hash."""
+def test_the_hash_of_rows_covers_ids_labels_and_boundaries() -> None:
+    """Changing an id, a label or a boundary between rows changes the hash."""
     row = Encoded((1, 2), (-100, 2), 1, 1)
     rows = [
         [row],

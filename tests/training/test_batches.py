@@ -1,4 +1,4 @@
-"""Specification of the batches of a training: their rows, their order and their passes."""
+"""The optimizer batches of a run: their rows, their order and their passes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _settings(rows: int, accumulation: int = 1) -> TrainSettings:
 
 
 def test_the_passes_of_a_batch() -> None:
-    """By tokens with the fast path's rows, else by the rows of a batch on the device."""
+    """The fast path splits by tokens, the stock path by `per_device_train_batch_size`."""
     batch = encoded_rows((10, 40, 20, 30, 50, 60))
     found = split_into_passes(OBJECTIVE, batch, _settings(2, 3), MicroBatches(tokens=70), FAST)
     assert all(sum(len(row.ids) for row in part) <= 70 for part in found)
@@ -40,8 +40,8 @@ def test_the_passes_of_a_batch() -> None:
 
 @settings(deadline=None)
 @given(n_rows=st.integers(1, 40), batch=st.integers(1, 9), n=st.integers(1, 20))
-def test_batches_are_drawn_as_a_training_draws_them(n_rows: int, batch: int, n: int) -> None:
-    """Every epoch has every row once, in batches of an optimizer step's rows."""
+def test_an_epoch_uses_every_row_once(n_rows: int, batch: int, n: int) -> None:
+    """Every epoch contains each row once, in batches of one optimizer step."""
     rows = encoded_rows(range(2, 2 + n_rows))
     chosen = _settings(batch, 2)
     found = draw_batches(rows, chosen, n)
@@ -55,14 +55,14 @@ def test_batches_are_drawn_as_a_training_draws_them(n_rows: int, batch: int, n: 
 
 
 @pytest.mark.parametrize(("rows_a_pass", "accumulation"), [(4, 1), (2, 3)])
-def test_the_batches_are_those_of_the_training(
+def test_the_batches_are_those_of_the_trainer(
     models: Models,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     rows_a_pass: int,
     accumulation: int,
 ) -> None:
-    """What is drawn here is what the trainer draws, epoch after epoch."""
+    """The predicted batches are those that the trainer draws, epoch after epoch."""
     seen: list[set[tuple[int, ...]]] = []
     step = ObjectiveTrainer.training_step
 
@@ -86,7 +86,7 @@ def test_the_batches_are_those_of_the_training(
 
 
 def test_another_seed_draws_other_batches() -> None:
-    """The draw is the seed's."""
+    """The batches depend on the seed."""
     rows = encoded_rows(range(2, 40))
     one, other = (draw_batches(rows, replace(BRISK, seed=seed), 1) for seed in (1, 2))
     assert one != other

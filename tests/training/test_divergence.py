@@ -1,4 +1,4 @@
-"""Specification of how a training ends whose loss or weights are no longer finite."""
+"""A training ends with an error when its loss or weights are no longer finite."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def test_a_loss_that_is_not_a_number_ends_the_run(
     assert caught.value.exit_code == 5
     assert str(caught.value) == (
         "The training loss at step 1 is nan. "
-        "Rows of this step: rows.jsonl:1, rows.jsonl:4, rows.jsonl:7, rows.jsonl:8. "
-        "Lower --learning_rate, or look for broken rows."
+        "Rows in this step: rows.jsonl:1, rows.jsonl:4, rows.jsonl:7, rows.jsonl:8. "
+        "Lower --learning_rate, or check the data."
     )
     assert not (tmp_path / WEIGHTS).exists()
 
 
 @BY_BOTH
-def test_a_learning_rate_out_of_all_reason_diverges(
+def test_an_excessive_learning_rate_diverges(
     models: Models, tmp_path: Path, fast_path: tuple[str, ...]
 ) -> None:
-    """Weights that overflow in a step are noticed in the next one."""
+    """Weights that overflow in one step are detected in the next."""
     settings = brisk(models.folder(), learning_rate=1e30, max_steps=4, fast_path=fast_path)
     with pytest.raises(DivergedError, match=r"at step 2 is nan"):
         run_training(settings, tmp_path, rows(16))
@@ -49,10 +49,10 @@ def test_a_learning_rate_out_of_all_reason_diverges(
 
 @BY_BOTH
 @pytest.mark.parametrize("n_validation", [0, 4])
-def test_divergence_in_the_last_step_is_noticed(
+def test_divergence_in_the_last_step_is_detected(
     models: Models, tmp_path: Path, n_validation: int, fast_path: tuple[str, ...]
 ) -> None:
-    """Weights that overflow in the last step, after which no loss is taken, raise too."""
+    """Weights that overflow in the last step raise too, although no training loss follows."""
     settings = brisk(models.folder(), learning_rate=1e30, max_steps=1, fast_path=fast_path)
     with pytest.raises(DivergedError):
         run_training(settings, tmp_path, rows(8), rows(12)[8 : 8 + n_validation])

@@ -1,4 +1,4 @@
-"""Specification of signals: the first is taken note of, the second ends at once."""
+"""The first signal is recorded; the second stops the process immediately."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from finetuning_exam.training.interrupt import Interrupts, Terminated, terminati
 @pytest.mark.parametrize(
     ("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)]
 )
-def test_the_first_is_noted_and_the_second_raises(
+def test_the_first_is_recorded_and_the_second_raises(
     number: signal.Signals, error: type[BaseException]
 ) -> None:
-    """What came first is kept and told once; afterwards the handlers are those of before."""
+    """The first signal is kept and reported once; afterwards the old handlers are restored."""
     before = signal.getsignal(number)
-    told: list[str] = []
-    with Interrupts(lambda: told.append("stopping")) as interrupts:
+    reports: list[str] = []
+    with Interrupts(lambda: reports.append("stopping")) as interrupts:
         assert interrupts.received is None
         os.kill(os.getpid(), number)
-        assert (interrupts.received, told) == (number, ["stopping"])
+        assert (interrupts.received, reports) == (number, ["stopping"])
         with pytest.raises(error):
             os.kill(os.getpid(), number)
-        assert told == ["stopping"]
+        assert reports == ["stopping"]
     assert signal.getsignal(number) is before
 
 
-def test_termination_raises_and_is_then_as_before() -> None:
-    """SIGTERM becomes an exception that is handled like Ctrl-C."""
+def test_sigterm_raises_and_its_handler_is_restored() -> None:
+    """SIGTERM raises an exception that is handled like Ctrl-C."""
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt), termination_raised():
         os.kill(os.getpid(), signal.SIGTERM)
@@ -39,7 +39,7 @@ def test_termination_raises_and_is_then_as_before() -> None:
 
 
 def test_another_thread_leaves_the_handlers_alone() -> None:
-    """Only the main thread may set them; elsewhere nothing is set and nothing fails."""
+    """Only the main thread may set handlers; other threads set none and do not fail."""
     before = signal.getsignal(signal.SIGTERM)
     seen: list[object] = []
 

@@ -1,4 +1,4 @@
-"""Specification of validation, of early stopping, and of the step whose adapter is kept."""
+"""Validation, early stopping, and the step whose adapter is kept."""
 
 from __future__ import annotations
 
@@ -17,13 +17,11 @@ from finetuning_exam.model.score import score_rows
 from finetuning_exam.training.progress import read_metrics
 
 CPU = choose_compute("cpu", "float32")
-
-
 WEIGHTS = "adapter_model.safetensors"
 
 
 def test_the_best_step_is_kept(models: Models, tmp_path: Path) -> None:
-    """The saved adapter reproduces the lowest validation loss of the run, not the last one."""
+    """The saved adapter has the lowest validation loss of the run, not the last one."""
     settings = brisk(
         models.folder(),
         learning_rate=5e-2,
@@ -41,7 +39,7 @@ def test_the_best_step_is_kept(models: Models, tmp_path: Path) -> None:
     assert sorted(losses) == list(range(13))
     trained_losses = {step: loss for step, loss in losses.items() if step > 0}
     best = min(trained_losses, key=lambda step: trained_losses[step])
-    assert best < 12, "the training must overshoot for this test to mean something"
+    assert best < 12, "the training must overshoot for this test to be meaningful"
     assert (run.result.best_step, run.result.best_validation_loss) == (best, losses[best])
     assert run.result.first_validation_loss == losses[0]
     reloaded = load_adapter(load_base(str(models.folder()), CPU), tmp_path)
@@ -52,7 +50,7 @@ def test_the_best_step_is_kept(models: Models, tmp_path: Path) -> None:
 
 
 def test_the_last_step_can_be_kept(models: Models, tmp_path: Path) -> None:
-    """`--load_best_model_at_end False` keeps the last step, and says so."""
+    """`--load_best_model_at_end False` keeps the last step, and the result records it."""
     settings = brisk(
         models.folder(),
         learning_rate=5e-2,
@@ -70,7 +68,7 @@ def test_the_last_step_can_be_kept(models: Models, tmp_path: Path) -> None:
 
 
 def test_the_last_step_is_validated_too(models: Models, tmp_path: Path) -> None:
-    """The last step competes for the best one even off the rhythm of validation, once."""
+    """The last step is validated once, even if `save_steps` does not divide it."""
     settings = brisk(models.folder(), max_steps=5, save_steps=2, early_stopping_patience=None)
     run_training(settings, tmp_path, rows(8), rows(20)[12:])
     rows_ = read_metrics(tmp_path / "metrics.jsonl")
@@ -78,7 +76,7 @@ def test_the_last_step_is_validated_too(models: Models, tmp_path: Path) -> None:
 
 
 def test_training_stops_early(models: Models, tmp_path: Path) -> None:
-    """After `early_stopping_patience` validations without a better one the training ends."""
+    """Training ends after `early_stopping_patience` validations without improvement."""
     settings = brisk(
         models.folder(), learning_rate=0.2, max_steps=40, save_steps=1, early_stopping_patience=2
     )
@@ -88,7 +86,7 @@ def test_training_stops_early(models: Models, tmp_path: Path) -> None:
 
 
 def test_validation_loss_does_not_depend_on_its_batch_size(models: Models, tmp_path: Path) -> None:
-    """Validation is nats over tokens of all rows, not a mean of batch means."""
+    """The validation loss is nats over tokens of all rows, not a mean of batch means."""
     losses = []
     for size in (1, 3, 8):
         settings = brisk(models.folder(), max_steps=1, eval_batch_size=size)

@@ -1,4 +1,4 @@
-"""Specification of the loss and its gradients: what is trained, and that it equals the stock."""
+"""The training loss and its gradients equal those of the stock trainer."""
 
 from __future__ import annotations
 
@@ -28,13 +28,11 @@ from finetuning_exam.training.loop import train_adapter
 from finetuning_exam.training.trl import ObjectiveTrainer, training_arguments
 
 CPU = choose_compute("cpu", "float32")
-
-
 WEIGHTS = "adapter_model.safetensors"
 
 
 def _adapted(models: Models) -> PeftModel:
-    """A llama with a fresh adapter whose B is not zero, so that A has a gradient too."""
+    """Return a llama with a fresh adapter whose B is nonzero, so that A has a gradient too."""
     base = load_base(str(models.folder()), CPU)
     model = add_adapter(base, lora_config(4, 8, 0.0, ("all-linear",)), seed=0)
     torch.manual_seed(3)
@@ -60,7 +58,7 @@ def _trainer(
     folder: Path,
     model: PeftModel | None = None,
 ) -> ObjectiveTrainer[Encoded]:
-    """Our trainer; without a model of its own for `_adapted`."""
+    """Return our trainer, by default for the model of `_adapted`."""
     base = load_base(str(models.folder()), CPU)
     settings = replace(settings, output_dir=str(folder))
     fast = _path(model or _adapted(models), settings)
@@ -70,7 +68,7 @@ def _trainer(
 def _stock_trainer(
     models: Models, settings: TrainSettings, train_rows: Sequence[Encoded], folder: Path
 ) -> SFTTrainer:
-    """TRL's own trainer, unchanged, on the same rows with the same arguments."""
+    """Return TRL's unmodified trainer for the same rows and arguments."""
     settings = replace(settings, output_dir=str(folder))
     plan = plan_of(settings, len(train_rows))
     lines = [{"input_ids": list(row.ids), "labels": list(row.labels)} for row in train_rows]
@@ -105,10 +103,10 @@ def _assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tenso
 
 
 @BY_BOTH
-def test_loss_and_gradients_are_the_stock_ones(
+def test_loss_and_gradients_equal_the_stock_ones(
     models: Models, tmp_path: Path, fast_path: tuple[str, ...]
 ) -> None:
-    """On the same rows our loss and its gradients equal Transformers' own `model(labels=…)`."""
+    """On the same rows, the loss and its gradients equal those of `model(labels=…)`."""
     encoded = _encoded(models, 5)
     trainer = _trainer(models, replace(BRISK, fast_path=fast_path), encoded, tmp_path)
     ours = trainer.compute_loss(trainer.model, {"rows": encoded})
@@ -131,7 +129,7 @@ def _features(encoded: Sequence[Encoded]) -> list[dict[str, list[int]]]:
 def test_the_divisor_is_the_number_of_items_given(
     models: Models, tmp_path: Path, fast_path: tuple[str, ...]
 ) -> None:
-    """With `num_items_in_batch` the loss is the summed NLL over that number, as in Transformers."""
+    """`num_items_in_batch` is the divisor of the summed NLL, as in Transformers."""
     encoded = _encoded(models, 4)
     trainer = _trainer(models, replace(BRISK, fast_path=fast_path), encoded, tmp_path)
     number = torch.tensor(123)
@@ -143,12 +141,12 @@ def test_the_divisor_is_the_number_of_items_given(
 ACCUMULATED = replace(
     BRISK, max_steps=3, per_device_train_batch_size=4, gradient_accumulation_steps=2
 )
-"""Three steps: with twelve rows the second is the incomplete last one of an epoch."""
+"""Three steps; with twelve rows, the second is the incomplete last step of an epoch."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """Adapter and counted tokens after a training, and the gradient of its last step."""
+    """Adapter and token count after a training, and the gradient of its last step."""
 
     adapter: dict[str, torch.Tensor]
     tokens: int
@@ -162,11 +160,11 @@ def _trained(trainer: SFTTrainer) -> Trained:
 
 
 def _watch_gradients(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """A dict that will hold the gradient of each parameter after the last micro-batch."""
+    """Return a dict that will hold the gradient of each parameter after the last micro-batch."""
     last: dict[str, torch.Tensor] = {}
 
     def keep(name: str, parameter: torch.nn.Parameter) -> None:
-        # Called after each micro-batch; what is there after the last one is the step's gradient.
+        # Called after each micro-batch; the value after the last one is the step's gradient.
         parameter.register_post_accumulate_grad_hook(
             lambda p: last.__setitem__(name, p.grad.clone())
         )
@@ -179,7 +177,7 @@ def _watch_gradients(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def stock(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """What the unchanged SFTTrainer makes of twelve rows."""
+    """Train on twelve rows with the unmodified SFTTrainer."""
     folder = tmp_path_factory.mktemp("stock")
     return _trained(_stock_trainer(models, ACCUMULATED, _encoded(models, 12), folder))
 
@@ -209,8 +207,8 @@ def stock(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Trained:
 def test_training_equals_the_stock_trainer(
     models: Models, tmp_path: Path, stock: Trained, changes: dict[str, object]
 ) -> None:
-    """Three steps of eight rows, one of them incomplete, end in the adapter, the gradient and the
-    number of tokens that the unchanged SFTTrainer ends in, however the rows are put together.
+    """Three steps of eight rows, one of them incomplete, give the same adapter, gradient and token
+    count as the unmodified SFTTrainer, however the rows are batched.
     """
     settings = replace(ACCUMULATED, **changes)
     found = _trained(_trainer(models, settings, _encoded(models, 12), tmp_path))
@@ -221,9 +219,9 @@ def test_training_equals_the_stock_trainer(
     assert not any(torch.equal(stock.adapter[name], before[name]) for name in before)
 
 
-def test_a_model_that_is_not_what_it_says_trains_as_it_is(models: Models, tmp_path: Path) -> None:
-    """A llama whose layers compute something else trains by its own forward pass, with whatever
-    of the fast path still holds, to the adapter that it has without the fast path.
+def test_a_modified_model_trains_with_its_own_layers(models: Models, tmp_path: Path) -> None:
+    """A llama whose layers were modified uses only the pieces of the fast path that still apply,
+    and ends in the same adapter as without the fast path.
     """
     results: list[dict[str, torch.Tensor]] = []
     for fast_path in (("all",), ("none",)):
@@ -241,9 +239,8 @@ def test_a_model_that_is_not_what_it_says_trains_as_it_is(models: Models, tmp_pa
 
 
 def test_an_optimizer_batch_is_split_by_tokens(models: Models, tmp_path: Path) -> None:
-    """With `rows` on, the rows of an optimizer batch come to the loss in parts within the budget,
-    all of them once in an epoch, and divided by the same number; with it off they come as they
-    are.
+    """With `rows`, an optimizer batch is computed in parts within the token budget, which use every
+    row once per epoch and share one divisor; without it, batches are not split.
     """
     encoded = _encoded(models, 12)
     budget = 100
@@ -271,7 +268,7 @@ def test_an_optimizer_batch_is_split_by_tokens(models: Models, tmp_path: Path) -
         for part, divisor in seen:
             n_supervised = sum(row.n_supervised for row in part)
             by_divisor[divisor] = by_divisor.get(divisor, 0) + n_supervised
-        assert len(by_divisor) == 2, "two optimizer steps, each with a divisor of its own"
+        assert len(by_divisor) == 2, "two optimizer steps, each with its own divisor"
         assert all(divisor == total for divisor, total in by_divisor.items())
         if sizes is None:
             assert max(sum(len(row.ids) for row in part) for part, _ in seen) <= budget
@@ -288,7 +285,7 @@ def _trained_in(
     steps: int,
     fast_path: tuple[str, ...],
 ) -> Trained:
-    """A training without clipping, in batches of rows × accumulation."""
+    """Train without clipping, in batches of rows × accumulation."""
     batch_size, accumulation = batches
     settings = replace(
         BRISK,
@@ -318,8 +315,8 @@ def _trained_in(
 def test_accumulation_changes_nothing(
     models: Models, tmp_path: Path, n_rows: int, steps: int, fast_path: tuple[str, ...]
 ) -> None:
-    """Batch 4 × accumulation 1, 2 × 2 and 1 × 4 have the same gradient and the same adapter, with
-    rows of unequal lengths, and in the incomplete last window of an epoch.
+    """Batch 4 × accumulation 1, 2 × 2 and 1 × 4 give the same gradient and adapter, for rows of
+    unequal lengths and in the incomplete last window of an epoch.
     """
     one, *others = (
         _trained_in(models, tmp_path / str(n), n_rows, (n, 4 // n), steps, fast_path)
@@ -330,8 +327,8 @@ def test_accumulation_changes_nothing(
         _assert_same(other.adapter, one.adapter)
 
 
-def test_prompts_are_trained_when_they_are_asked_for(models: Models, tmp_path: Path) -> None:
-    """`--completion_only_loss False` trains every token but the first."""
+def test_prompts_are_trained_on_request(models: Models, tmp_path: Path) -> None:
+    """`--completion_only_loss False` trains on every token but the first."""
     settings = brisk(models.folder(), completion_only_loss=False, max_steps=1)
     run = run_training(settings, tmp_path, rows(4))
     assert [r.n_supervised for r in run.prepared.rows.train] == [
@@ -340,7 +337,7 @@ def test_prompts_are_trained_when_they_are_asked_for(models: Models, tmp_path: P
 
 
 def test_a_run_of_one_step_trains(models: Models, tmp_path: Path) -> None:
-    """However few the steps, warming up never takes all of them: one step changes the adapter."""
+    """Warm-up never takes all steps, so even a run of one step changes the adapter."""
     usual = TrainSettings()
     settings = brisk(
         models.folder(),
@@ -357,7 +354,7 @@ def test_a_run_of_one_step_trains(models: Models, tmp_path: Path) -> None:
 def test_rows_without_a_label_are_an_error(
     models: Models, tmp_path: Path, fast_path: tuple[str, ...]
 ) -> None:
-    """Training on rows that supervise nothing raises, it does not report a loss of 0.0."""
+    """Training on rows without supervised tokens raises instead of reporting a loss of 0.0."""
     base = load_base(str(models.folder()), CPU)
     silent = [replace(row, labels=(IGNORED,) * len(row.ids)) for row in _encoded(models, 4)]
     settings = replace(BRISK, output_dir=str(tmp_path), fast_path=fast_path)
@@ -369,8 +366,8 @@ def test_rows_without_a_label_are_an_error(
 
 
 @pytest.mark.parametrize("template", ["plain", "chat"])
-def test_every_row_supervises_its_end(models: Models, template: str) -> None:
-    """The last label of every encoded row is a stop id, even of the shortest answer."""
+def test_every_row_supervises_its_end_token(models: Models, template: str) -> None:
+    """The last label of every encoded row is a stop id, even for the shortest answer."""
     folder = models.folder(text="chat" if template == "chat" else "plain")
     encoder = make_encoder(load_base(str(folder), CPU).tokenizer, template)
     for answer in ("x", "Yes.", "two\nlines", "<|end|>"):

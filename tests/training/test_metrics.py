@@ -1,4 +1,4 @@
-"""Specification of what is logged of a step: its loss, its tokens, and the columns."""
+"""The metrics of a step: loss, tokens, and columns."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CPU = choose_compute("cpu", "float32")
 def test_logged_loss_is_that_of_the_step(
     models: Models, tmp_path: Path, fast_path: tuple[str, ...]
 ) -> None:
-    """The logged and the shown loss of a step are nats per supervised token over all its rows."""
+    """The logged and the reported loss are nats per supervised token over all rows of the step."""
     shown: list[float | None] = []
     settings = brisk(
         models.folder(),
@@ -48,13 +48,13 @@ def test_logged_loss_is_that_of_the_step(
 def test_tokens_are_counted_without_padding(
     models: Models, tmp_path: Path, fast_path: tuple[str, ...]
 ) -> None:
-    """The tokens of a run are those of its rows, not of the padded batches."""
+    """The tokens of a run are those of its rows, without padding."""
     settings = brisk(models.folder(), max_steps=3, fast_path=fast_path, micro_batch_tokens=80)
     run = run_training(settings, tmp_path, rows(12))
     assert run.result.tokens == sum(len(row.ids) for row in run.prepared.rows.train)
 
 
-def test_metrics_have_the_promised_columns(models: Models, tmp_path: Path) -> None:
+def test_metrics_have_the_documented_columns(models: Models, tmp_path: Path) -> None:
     """Every logged step is one line with step, epoch, loss, rate, norm, tokens and speed."""
     run_training(brisk(models.folder(), max_steps=3), tmp_path, rows(12))
     lines = (tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()

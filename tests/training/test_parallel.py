@@ -1,4 +1,4 @@
-"""Specification of the rule of several processes: only the main one touches the outside world."""
+"""Only the main process of several has side effects."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from tiny import Models, brisk, checkpoints_in, ignore, rows
 
 from finetuning_exam.data.split import Split
 from finetuning_exam.errors import UsageError
-from finetuning_exam.training.parallel import ALONE, Process, this_process
+from finetuning_exam.training.parallel import SINGLE_PROCESS, Process, this_process
 from finetuning_exam.training.run import prepare, train
 
 
 def test_one_process_is_the_main_one() -> None:
-    """Alone, every effect happens, its result comes back, and nobody is waited for."""
-    assert this_process({}) == this_process({"WORLD_SIZE": "1"}) == ALONE
-    assert ALONE.is_main
-    assert ALONE.on_main(lambda: 7) == 7
+    """A single process runs every effect, returns its result, and waits for no other."""
+    assert this_process({}) == this_process({"WORLD_SIZE": "1"}) == SINGLE_PROCESS
+    assert SINGLE_PROCESS.is_main
+    assert SINGLE_PROCESS.on_main(lambda: 7) == 7
 
 
 def test_the_others_wait_until_the_main_process_is_done() -> None:
-    """An effect happens in the main process alone, and every process then meets the others."""
+    """An effect runs only in the main process, and every process then waits at the barrier."""
     seen: list[str] = []
     for rank in (0, 1):
         process = Process(rank, 2, lambda rank=rank: seen.append(f"{rank} waits"))
@@ -31,14 +31,14 @@ def test_the_others_wait_until_the_main_process_is_done() -> None:
 
 
 def test_several_processes_are_refused() -> None:
-    """A launcher that starts several is told that a run trains in one."""
+    """Starting several processes is an error that names the launcher."""
     with pytest.raises(UsageError, match="one of 4 processes") as caught:
         this_process({"WORLD_SIZE": "4", "RANK": "2"})
     assert "torchrun" in caught.value.hint
 
 
 def test_another_process_writes_nothing(models: Models, tmp_path: Path) -> None:
-    """A whole training in a process that is not the main one leaves no file behind: no metrics,
+    """A complete training in a process other than the main one leaves no file behind: no metrics,
     no checkpoint, no adapter.
     """
     settings = brisk(models.folder(), output_dir=str(tmp_path), save_steps=2)

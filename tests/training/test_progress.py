@@ -1,4 +1,4 @@
-"""Specification of the meter and of metrics.jsonl."""
+"""The throughput meter and metrics.jsonl."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from finetuning_exam.training.progress import Meter, MetricsFile, read_metrics
 
 
 class Clock:
-    """A clock that stands still until it is told otherwise."""
+    """A clock that is advanced by hand."""
 
     def __init__(self) -> None:
         self.now = 100.0
 
     def __call__(self) -> float:
-        """Seconds."""
+        """Return the current time in seconds."""
         return self.now
 
 
 def test_a_meter_counts_tokens_per_second_of_training() -> None:
-    """Time before the start and pauses do not count; tokens over the rest is the speed."""
+    """The speed is tokens over time, without the time before the start and during pauses."""
     clock = Clock()
     meter = Meter(clock)
     meter.tokens = 999
@@ -36,8 +36,8 @@ def test_a_meter_counts_tokens_per_second_of_training() -> None:
     assert meter.tokens_per_second == pytest.approx(50)
 
 
-def test_a_new_start_forgets_pauses() -> None:
-    """`start` begins again from nothing."""
+def test_a_new_start_discards_pauses() -> None:
+    """`start` resets everything."""
     clock = Clock()
     meter = Meter(clock)
     meter.pause(3)
@@ -47,15 +47,15 @@ def test_a_new_start_forgets_pauses() -> None:
 
 
 def test_a_meter_never_divides_by_zero() -> None:
-    """With no time passed, or more paused than passed, the seconds are tiny and positive."""
+    """If no time has passed, or less than was paused, the seconds are tiny and positive."""
     meter = Meter(Clock())
     meter.pause(10)
     assert 0 < meter.seconds < 1e-6
     assert meter.tokens_per_second == 0
 
 
-def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
-    """metrics.jsonl holds one JSON object a line, in order, readable after every line."""
+def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
+    """metrics.jsonl holds one JSON object per line, in order, and is readable after every line."""
     path = tmp_path / "metrics.jsonl"
     rows: list[dict[str, float | int]] = [{"step": 1, "loss": 2.5}, {"step": 2, "eval_loss": 1e-9}]
     for count, row in enumerate(rows, start=1):
@@ -66,12 +66,12 @@ def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
 
 
 def test_no_file_is_no_rows(tmp_path: Path) -> None:
-    """A run that logged nothing has no metrics."""
+    """A missing file is read as no rows."""
     assert read_metrics(tmp_path / "metrics.jsonl") == ()
 
 
-def test_a_line_that_was_cut_by_a_kill_does_not_end_a_resumed_run(tmp_path: Path) -> None:
-    """After a kill in the middle of a line, a resumed run appends and its metrics can be read."""
+def test_a_partial_line_is_replaced(tmp_path: Path) -> None:
+    """After a kill in the middle of a line, a resumed run appends, and its metrics are readable."""
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1, "loss": 2.5}\n{"step": 2, "lo', encoding="utf-8")
     MetricsFile(path).append({"step": 2, "loss": 2.0})

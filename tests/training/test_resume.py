@@ -1,4 +1,4 @@
-"""Specification of repeated and resumed trainings: the same bytes come out."""
+"""Repeated and resumed trainings give the same bytes."""
 
 from __future__ import annotations
 
@@ -11,29 +11,23 @@ from tiny import Models, brisk, rows, run_training
 from trainings import BY_BOTH
 
 from finetuning_exam.settings import TrainSettings
-from finetuning_exam.training.progress import Progress, read_metrics
+from finetuning_exam.training.progress import OnProgress, Progress, read_metrics
 
 WEIGHTS = "adapter_model.safetensors"
 
 
 class _Killed(Exception):
-    """Stands for whatever ends a process in the middle of a training."""
+    """Simulates whatever ends a process in the middle of a training."""
 
 
-def _kill_at(step: int) -> ProgressWatcher:
-    return ProgressWatcher(step)
+def _kill_at(step: int) -> OnProgress:
+    """Return a progress callback that ends the training at a step."""
 
-
-class ProgressWatcher:
-    """Ends a training after a step, as a signal would."""
-
-    def __init__(self, last_step: int) -> None:
-        self._last_step = last_step
-
-    def __call__(self, progress: Progress) -> None:
-        """Take in a step."""
-        if progress.step >= self._last_step:
+    def on_progress(progress: Progress) -> None:
+        if progress.step >= step:
             raise _Killed
+
+    return on_progress
 
 
 def _sha256(folder: Path) -> str:
@@ -45,7 +39,7 @@ def _sha256(folder: Path) -> str:
 def test_the_same_seed_gives_the_same_bytes(
     models: Models, tmp_path: Path, dropout: float, fast_path: tuple[str, ...]
 ) -> None:
-    """Two runs with one seed write the same adapter file, byte for byte; another seed another."""
+    """Runs with the same seed write the same adapter, byte for byte; another seed does not."""
     hashes = []
     for number, seed in enumerate((7, 7, 8)):
         settings = brisk(
@@ -58,17 +52,17 @@ def test_the_same_seed_gives_the_same_bytes(
         )
         folder = tmp_path / str(number)
         run_training(settings, folder, rows(12))
-        torch.rand(number + 1)  # the state of the global generator must not matter
+        torch.rand(number + 1)  # the global generator must have no influence
         hashes.append(_sha256(folder))
     assert hashes[0] == hashes[1]
     assert hashes[2] != hashes[0]
 
 
 @BY_BOTH
-def test_dropout_takes_part_in_training(
+def test_dropout_affects_training(
     models: Models, tmp_path: Path, fast_path: tuple[str, ...]
 ) -> None:
-    """`--lora_dropout` changes the adapter that comes out."""
+    """`--lora_dropout` changes the trained adapter."""
     for dropout in (0.0, 0.5):
         settings = brisk(models.folder(), lora_dropout=dropout, max_steps=2, fast_path=fast_path)
         run_training(settings, tmp_path / str(dropout), rows(8))
@@ -77,11 +71,11 @@ def test_dropout_takes_part_in_training(
 
 @BY_BOTH
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
-def test_a_resumed_training_ends_the_same(
+def test_a_resumed_training_gives_the_same_bytes(
     models: Models, tmp_path: Path, dropout: float, fast_path: tuple[str, ...]
 ) -> None:
-    """A training killed after its second checkpoint and resumed writes the bytes of one that was
-    not, across the border of an epoch, with accumulation and with dropout.
+    """A training that is killed after its second checkpoint and resumed writes the same bytes as
+    an unbroken one, across an epoch boundary, with accumulation and dropout.
     """
     settings = brisk(
         models.folder(),
@@ -108,7 +102,7 @@ def test_a_resumed_training_ends_the_same(
         on_progress=lambda progress: steps.append(progress.step),
         checkpoint=tmp_path / "cut" / "checkpoint-4",
     )
-    assert min(steps) == 4, "the resumed training must not begin again"
+    assert min(steps) == 4, "the resumed training must not start over"
     assert resumed.result.steps == 9
     assert _sha256(tmp_path / "cut") == _sha256(tmp_path / "whole")
     assert resumed.result.best_step == whole.result.best_step
@@ -118,7 +112,7 @@ def test_a_resumed_training_ends_the_same(
 def _killed_and_resumed(
     models: Models, folder: Path, settings: TrainSettings, killed_at: int, checkpoint: int
 ) -> tuple[int, tuple[dict[str, float], ...]]:
-    """Steps of the resumed training, and what its metrics file holds."""
+    """Kill and resume a training; return its steps and the rows of its metrics file."""
     with pytest.raises(_Killed):
         run_training(settings, folder, rows(8), rows(20)[12:], on_progress=_kill_at(killed_at))
     path = folder / f"checkpoint-{checkpoint}"
@@ -127,26 +121,26 @@ def _killed_and_resumed(
 
 
 def test_patience_survives_a_resume(models: Models, tmp_path: Path) -> None:
-    """A resumed training counts on: it stops early at the step where an unbroken one stops."""
+    """A resumed training stops early at the same step as an unbroken one."""
     settings = brisk(
         models.folder(), learning_rate=0.2, max_steps=40, save_steps=1, early_stopping_patience=3
     )
     whole = run_training(settings, tmp_path / "whole", rows(8), rows(20)[12:]).result
-    kept = whole.steps - 1  # two validations without a better one are in this checkpoint
+    kept = whole.steps - 1  # this checkpoint has seen two validations without improvement
     steps, _ = _killed_and_resumed(models, tmp_path / "cut", settings, whole.steps, kept)
     assert steps == whole.steps
 
 
 def test_a_resumed_training_logs_each_step_once(models: Models, tmp_path: Path) -> None:
-    """After a resume metrics.jsonl still has one row for each logged step and each validation."""
+    """After a resume, metrics.jsonl has exactly one row per logged step and per validation."""
     settings = brisk(models.folder(), max_steps=6, save_steps=2, early_stopping_patience=None)
     _, metrics = _killed_and_resumed(models, tmp_path, settings, 6, 4)
     assert [row["step"] for row in metrics if "loss" in row] == [1, 2, 3, 4, 5, 6]
     assert [row["step"] for row in metrics if "eval_loss" in row] == [0, 2, 4, 6]
 
 
-def test_a_resumed_training_counts_its_tokens_on(models: Models, tmp_path: Path) -> None:
-    """The tokens in metrics.jsonl never fall, not even over a resume."""
+def test_a_resumed_training_continues_the_token_count(models: Models, tmp_path: Path) -> None:
+    """The token count in metrics.jsonl never decreases, not even across a resume."""
     settings = brisk(models.folder(), max_steps=6, save_steps=2, early_stopping_patience=None)
     _, metrics = _killed_and_resumed(models, tmp_path, settings, 6, 4)
     tokens = [row["tokens"] for row in metrics if "tokens" in row]

@@ -1,4 +1,4 @@
-"""One run in parts: what is prepared of the rows, and a run of every kind of record."""
+"""A run in parts: preparing its rows, and training on every kind of record."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _texts(n: int) -> tuple[Example, ...]:
     )
 
 
-def _talks(n: int) -> tuple[Example, ...]:
+def _conversations(n: int) -> tuple[Example, ...]:
     return tuple(
         replace(
             example,
@@ -51,15 +51,15 @@ def _talks(n: int) -> tuple[Example, ...]:
     )
 
 
-@pytest.mark.parametrize("kind", ["texts", "talks"])
+@pytest.mark.parametrize("kind", ["texts", "conversations"])
 @pytest.mark.parametrize("text", ["plain", "chat", "started"])
 def test_other_records_run_from_training_to_report(
     models: Models, tmp_path: Path, text: str, kind: str
 ) -> None:
-    """Plain texts and conversations are trained on, chosen by, examined and reported, in both
-    templates; every answer of a conversation is trained, and only its last is examined.
+    """Plain texts and conversations go through training, validation, exam and report in both
+    templates; all answers of a conversation are trained, but only the last is examined.
     """
-    examples = _talks(12) if kind == "talks" else _texts(12)
+    examples = _conversations(12) if kind == "conversations" else _texts(12)
     settings = brisk(
         models.folder(text=text), max_steps=8, answered_examples=2, output_dir=str(tmp_path)
     )
@@ -69,24 +69,24 @@ def test_other_records_run_from_training_to_report(
     assert result.best_validation_loss is not None
     exam = examine(prepared, lambda stage: None)
     assert exam.overall.nll_per_token.difference < 0
-    assert exam.overall.n_answered == (2 if kind == "talks" else 0)
+    assert exam.overall.n_answered == (2 if kind == "conversations" else 0)
     n_answers = {
         sum(before == IGNORED != label for before, label in pairwise(row.labels))
         for row in prepared.rows.train
     }
-    assert n_answers == {2 if kind == "talks" else 1}
+    assert n_answers == {2 if kind == "conversations" else 1}
     stop_ids = prepared.rows.encoder.stop_ids()
     assert {row.labels[-1] for row in prepared.rows.train} <= set(stop_ids)
     assert json.dumps(exam_to_json(exam), allow_nan=False)
-    record = make_record(prepared, DATA, result, tmp_path, "fte train", {})
+    record = make_record(prepared, DATA, result, "fte train", {})
     console = Console(file=io.StringIO(), width=100)
     console.print(exam_summary(exam))
     assert "nan" not in model_card(exam, record)
     assert render_report(exam, record, ()).startswith("<!")
 
 
-def test_rows_that_do_not_fit_are_told_and_kept_out(models: Models) -> None:
-    """What is prepared are the rows that fit; each other one has a finding, told once."""
+def test_rows_that_are_too_long_are_reported(models: Models) -> None:
+    """Rows that do not fit are cut or left out, each with one finding."""
     long = replace(rows(1)[0], answer="y " * 200, line=77)
     cut = replace(rows(1)[0], instruction="What? " * 100, line=78)
     settings = brisk(models.folder(), max_length=100)
@@ -101,26 +101,26 @@ def test_rows_that_do_not_fit_are_told_and_kept_out(models: Models) -> None:
 
 
 def test_no_row_left_is_an_error(models: Models) -> None:
-    """Where all training rows, or all exam rows, are left out, the error names them."""
+    """If all training rows or all exam rows are left out, the error lists them."""
     long = replace(rows(1)[0], answer="y " * 200, line=77)
     settings = brisk(models.folder(), max_length=100)
     for split, use in (
-        (Split((long,), (), ()), "train on"),
-        (Split(rows(4), (), (long,)), "examine"),
+        (Split((long,), (), ()), "training"),
+        (Split(rows(4), (), (long,)), "the exam"),
     ):
         with pytest.raises(DataError) as caught:
             prepare(settings, split)
-        assert str(caught.value).startswith(f"No row is left to {use}.\nrows.jsonl:77: the answer")
+        assert str(caught.value).startswith(f"No rows left for {use}.\nrows.jsonl:77: the answer")
         assert str(caught.value).endswith(Kind.ANSWER_TOO_LONG.hint)
 
 
 @pytest.mark.parametrize(("only", "spans"), [(True, 2), (False, 1)])
-def test_what_a_conversation_is_trained_on(models: Models, only: bool, spans: int) -> None:
-    """Training supervises all answers, or with `completion_only_loss` off everything; validation
-    and exam look at the last answer alone, whatever training does.
+def test_the_supervised_parts_of_a_conversation(models: Models, only: bool, spans: int) -> None:
+    """Training supervises all answers, or everything with `completion_only_loss` off; validation
+    and exam supervise only the last answer in either case.
     """
     settings = brisk(models.folder(), completion_only_loss=only)
-    prepared = prepare(settings, Split(_talks(2), _talks(1), _talks(1)))
+    prepared = prepare(settings, Split(_conversations(2), _conversations(1), _conversations(1)))
     labels = prepared.rows.train[0].labels
     assert sum(a == IGNORED != b for a, b in pairwise(labels)) == spans
     for row in (*prepared.rows.validation, *prepared.rows.exam.rows):
@@ -144,33 +144,33 @@ def test_what_a_conversation_is_trained_on(models: Models, only: bool, spans: in
     ],
     ids=["default", "some", "none", "dropout"],
 )
-def test_a_run_has_the_pieces_that_were_asked_for(
+def test_a_run_uses_the_requested_pieces(
     models: Models, changes: dict[str, object], pieces: set[str], notes: tuple[str, ...]
 ) -> None:
-    """`--fast_path` decides what a run has of the fast path, and what it lacks is noted."""
+    """`--fast_path` selects the pieces of the fast path; pieces that do not apply are noted."""
     prepared = prepare(brisk(models.folder(), **changes), Split(rows(4), (), ()))
     assert (prepared.fast.pieces, prepared.fast.notes) == (pieces, notes)
     assert prepared.model is prepared.fast.model
 
 
 def test_an_unknown_architecture_is_noted(models: Models) -> None:
-    """A base whose layers are not known is named in a note of the run."""
+    """A note names a base whose layers are unknown."""
     prepared = prepare(brisk(models.folder("bloom")), Split(rows(4), (), ()))
     assert prepared.fast.notes == (
         "without attention, lora, elementwise: unsupported architecture bloom",
     )
 
 
-def test_a_wrong_fast_path_is_told_before_the_base_is_loaded(tmp_path: Path) -> None:
-    """`--fast_path all rows` is an error even where there is no base to load."""
+def test_an_invalid_fast_path_is_rejected_before_the_base_is_loaded(tmp_path: Path) -> None:
+    """`--fast_path all rows` is an error even if there is no base to load."""
     settings = brisk(tmp_path / "nothing", fast_path=("all", "rows"))
     with pytest.raises(UsageError, match=r"^--fast_path all rows: all and none cannot be combined"):
         prepare(settings, Split(rows(4), (), ()))
 
 
 def test_choosing_the_fast_path_does_not_change_the_run(models: Models, tmp_path: Path) -> None:
-    """The fresh adapter and its training do not depend on the probe: the pieces that a run has
-    leave the random numbers of dropout as they are.
+    """The fresh adapter and its training do not depend on the choice of pieces: probing the model
+    does not consume random numbers.
     """
     adapters = []
     for fast_path in (("none",), ("loss",)):
@@ -181,8 +181,10 @@ def test_choosing_the_fast_path_does_not_change_the_run(models: Models, tmp_path
         torch.testing.assert_close(adapters[1][name], parameter, rtol=1e-4, atol=1e-5, msg=name)
 
 
-def test_the_exam_of_a_run_is_by_its_path(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The exam's scores are those of the run's own path, as training's are."""
+def test_the_exam_uses_the_fast_path_of_the_run(
+    models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exam computes its scores with the same fast path as training."""
     prepared = prepare(
         brisk(models.folder(), answered_examples=0), Split(rows(4), (), rows(10)[4:])
     )
@@ -203,11 +205,11 @@ def test_the_exam_of_a_run_is_by_its_path(models: Models, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("architecture", ["llama", "phi"])
-def test_checkpointing_reaches_whatever_computes_the_layers(
+def test_gradient_checkpointing_recomputes_every_layer(
     models: Models, tmp_path: Path, architecture: str
 ) -> None:
-    """`--gradient_checkpointing True` computes each layer's activations again in the backward
-    pass, by the fast path and by the model's own layers; off, each layer is computed once.
+    """`--gradient_checkpointing True` recomputes each layer's activations in the backward pass,
+    with the fast path and with the model's own layers; otherwise each layer is computed once.
     """
     passes: dict[bool, int] = {}
     for is_on in (False, True):
@@ -219,7 +221,7 @@ def test_checkpointing_reaches_whatever_computes_the_layers(
         norm.register_forward_pre_hook(
             lambda module, inputs, seen=seen: seen.append(torch.is_grad_enabled())
         )
-        if prepared.fast.decoder:  # norms are computed without their modules where all is fast
+        if prepared.fast.decoder:  # the full fast path bypasses the norm modules
             prepared.fast.decoder.pieces -= {"elementwise"}
         train(prepared, checkpoints_in(tmp_path), ignore)
         passes[is_on] = sum(seen)

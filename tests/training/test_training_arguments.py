@@ -1,4 +1,4 @@
-"""Specification of the settings that TRL gets, and of the recipes in configs/."""
+"""The settings passed to TRL, and the recipes in configs/."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from finetuning_exam.settings import CompareSettings, TrainSettings
 from finetuning_exam.training.trl import training_arguments
 
 CPU = choose_compute("cpu", "float32")
-
-
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 
@@ -26,8 +24,8 @@ def _arguments(settings: TrainSettings, compute: Compute = CPU) -> SFTConfig:
     return training_arguments(settings, plan, compute, has_validation=True)
 
 
-def test_every_default_that_would_bite_is_set(tmp_path: Path) -> None:
-    """TRL's defaults that change numbers, cut rows, hide NaN or call home are all set by name."""
+def test_every_harmful_default_is_overridden(tmp_path: Path) -> None:
+    """TRL defaults that change results, cut rows, hide NaN or phone home are set explicitly."""
     arguments = _arguments(TrainSettings(output_dir=str(tmp_path)))
     found = {
         "bf16": arguments.bf16,
@@ -90,15 +88,15 @@ def test_every_default_that_would_bite_is_set(tmp_path: Path) -> None:
 def test_every_setting_reaches_the_trainer(
     tmp_path: Path, change: dict[str, object], name: str, value: object
 ) -> None:
-    """A setting of ours arrives in TRL's config with the value it was given."""
+    """Every setting reaches TRL's config with its value."""
     without = getattr(_arguments(TrainSettings(output_dir=str(tmp_path))), name)
     found = getattr(_arguments(TrainSettings(output_dir=str(tmp_path), **change)), name)
     assert found == value
     assert without != value
 
 
-def test_where_rows_are_split_by_tokens_the_trainer_gets_them_at_once(tmp_path: Path) -> None:
-    """With `splits_by_tokens` TRL's batch is the whole optimizer batch, without accumulation, and
+def test_a_split_by_tokens_passes_whole_optimizer_batches(tmp_path: Path) -> None:
+    """With `splits_by_tokens`, TRL's batch is the whole optimizer batch, without accumulation;
     nothing else changes.
     """
     settings = replace(
@@ -107,13 +105,15 @@ def test_where_rows_are_split_by_tokens_the_trainer_gets_them_at_once(tmp_path: 
         gradient_accumulation_steps=5,
     )
     plan = plan_of(settings, 100)
-    apart, at_once = (
+    separate, whole = (
         training_arguments(
             settings, plan, CPU, has_validation=True, splits_by_tokens=is_on
         ).to_dict()
         for is_on in (False, True)
     )
-    changed = {name: (apart[name], at_once[name]) for name in apart if apart[name] != at_once[name]}
+    changed = {
+        name: (value, whole[name]) for name, value in separate.items() if value != whole[name]
+    }
     assert changed == {
         "per_device_train_batch_size": (3, 15),
         "gradient_accumulation_steps": (5, 1),
@@ -121,7 +121,7 @@ def test_where_rows_are_split_by_tokens_the_trainer_gets_them_at_once(tmp_path: 
 
 
 def test_without_validation_the_last_step_is_kept(tmp_path: Path) -> None:
-    """Without validation rows TRL neither evaluates nor looks for a best step."""
+    """Without validation rows, TRL neither evaluates nor tracks a best step."""
     settings = TrainSettings(output_dir=str(tmp_path))
     plan = plan_of(settings, 100)
     arguments = training_arguments(settings, plan, CPU, has_validation=False)
@@ -130,8 +130,8 @@ def test_without_validation_the_last_step_is_kept(tmp_path: Path) -> None:
     assert not arguments.eval_on_start
 
 
-def test_the_classic_recipe_is_exactly_what_it_says(tmp_path: Path) -> None:
-    """configs/classic.yaml gives TRL and PEFT the plain recipe, number for number."""
+def test_the_classic_recipe_is_passed_on_exactly(tmp_path: Path) -> None:
+    """configs/classic.yaml reaches TRL and PEFT number for number."""
     argv = ["--config", str(CONFIGS / "classic.yaml"), "--output_dir", str(tmp_path)]
     settings = parse(TrainSettings, "train", argv).settings
     compute = choose_compute(settings.device, settings.dtype)
@@ -176,7 +176,7 @@ def test_the_classic_recipe_samples_its_comparisons() -> None:
 
 
 def test_the_default_recipe_states_the_defaults() -> None:
-    """configs/default.yaml changes nothing: it spells out the defaults of the settings."""
+    """configs/default.yaml spells out the defaults and changes nothing."""
     argv = ["--config", str(CONFIGS / "default.yaml")]
     found = parse(TrainSettings, "train", argv).settings
     assert replace(found, config=None) == TrainSettings()

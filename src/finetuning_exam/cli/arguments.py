@@ -10,10 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar, cast
 
-from finetuning_exam.setting_values import Flag, alternatives, expected, flags_of, full_name, value_of
 from finetuning_exam.cli.names import answer_for, guess_for, name_elsewhere
 from finetuning_exam.cli.registry import COMMANDS
 from finetuning_exam.errors import UsageError
+from finetuning_exam.setting_values import (
+    Flag,
+    alternatives,
+    expected,
+    flags_of,
+    full_name,
+    value_of,
+)
 from finetuning_exam.settings import CommonSettings
 
 Settings = TypeVar("Settings", bound=CommonSettings)

@@ -1,4 +1,4 @@
-"""What `fte train` says of a run before its first step: model, steps, time and memory."""
+"""Print the summary of a run before its first step: model, steps, time and memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def print_plan(console: Console, prepared: Prepared) -> None:
-    """Say what will be trained, on what, and for how many steps."""
+    """Print the base model, the adapter, and the steps to train."""
     from finetuning_exam.model.adapter import adapted_modules
 
     base, compute, plan = prepared.base, prepared.compute, prepared.plan
@@ -25,12 +25,13 @@ def print_plan(console: Console, prepared: Prepared) -> None:
     print_line(
         console,
         f"{base.name}: {base.n_parameters / 1e6:.1f} M parameters on {compute.device.type} "
-        f"({compute.dtype_name}, {compute.threads} threads), {prepared.rows.template} template",
+        f"({compute.dtype_name}, {counted(compute.threads, 'thread')}), "
+        f"{prepared.rows.template} template",
     )
     print_line(
         console,
-        f"LoRA r {settings.lora_r} on {adapted_modules(prepared.model)} modules, "
-        f"{prepared.n_adapter_parameters / 1e6:.2f} M parameters to train",
+        f"LoRA of rank {settings.lora_r} on {adapted_modules(prepared.model)} modules, "
+        f"{prepared.n_adapter_parameters / 1e6:.2f} M trainable parameters",
     )
     print_line(
         console,
@@ -42,30 +43,30 @@ def print_plan(console: Console, prepared: Prepared) -> None:
 
 
 def print_memory(console: Console, memory: MemoryPlan) -> None:
-    """Say what was changed where memory is short, and whether it is enough then."""
-    chosen = memory.micro_batches
+    """Print what was changed to save memory, and warn if the longest rows may not fit anyway."""
+    chosen, free = memory.micro_batches, size(memory.free_bytes)
     changes: list[str] = []
-    if chosen != memory.wanted:
-        again = " and gradient checkpointing" if chosen.checkpointing else ""
-        changes.append(f"micro-batches of at most {counted(chosen.tokens, 'token')}{again}")
-    if memory.returns_freed:
-        changes.append("what is freed goes back to the system at once, which takes longer")
+    if chosen != memory.unconstrained:
+        changes.append(f"micro-batches of at most {counted(chosen.tokens, 'token')}")
+        if chosen.checkpointing:
+            changes.append("gradient checkpointing")
+    if memory.returns_freed_memory:
+        changes.append("freed memory is returned to the system at once (slower)")
     if changes:
-        print_line(console, f"{size(memory.free)} of memory are free: {'; '.join(changes)}")
-    if not memory.fits:
+        print_line(console, f"Limited memory ({free} free): {', '.join(changes)}")
+    if not memory.fits_in_memory:
         print_line(
             console,
-            f"Warning: the longest rows may need more memory than the {size(memory.free)} that "
-            "are free. Lower --max_length, --eval_batch_size or --per_device_train_batch_size.",
+            f"Warning: the longest rows may need more than the {free} of free memory. "
+            "Lower --max_length, --eval_batch_size or --per_device_train_batch_size.",
         )
 
 
 def print_cost(console: Console, predicted: Cost, *, can_stop: bool) -> None:
-    """Say what the run will take; `can_stop` is whether it may end before its last step."""
+    """Print the predicted cost; `can_stop` says that early stopping may shorten the run."""
     print_line(
         console,
-        f"About {duration(predicted.train_seconds)} of training and "
-        f"{duration(predicted.exam_seconds)} of exam"
-        f"{' (without early stopping)' if can_stop else ''}, "
-        f"{size(predicted.peak_bytes)} of memory",
+        f"Estimated: {duration(predicted.train_seconds)} of training, "
+        f"{duration(predicted.exam_seconds)} of exam, {size(predicted.peak_bytes)} of memory"
+        f"{' (without early stopping)' if can_stop else ''}",
     )

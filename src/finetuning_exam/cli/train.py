@@ -221,7 +221,6 @@ def _train_and_examine(
         prepared,
         _data_record(data.check, prepared),
         result,
-        folder,
         command_without_resume(parsed.command_line),
         watch.seconds,
         predicted,

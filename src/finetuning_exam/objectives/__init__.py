@@ -1,1 +1,1 @@
-"""Training methods: what each trains on, and what it minimises."""
+"""Training methods: the rows each one trains on and the loss it minimises."""

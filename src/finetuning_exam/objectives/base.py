@@ -1,7 +1,7 @@
-"""The seam between a training method and the code that trains, estimates costs and resumes.
+"""The interface between a training method and the code that trains, estimates costs and resumes.
 
-An objective turns records into rows, gives the loss of some rows, and tells the size of a row.
-Everything in training/ asks it and knows nothing else of the method.
+An objective turns records into rows, computes the loss of a set of rows, and reports a row's size.
+training/ uses nothing but this interface and knows nothing else about the method.
 """
 
 from __future__ import annotations
@@ -20,58 +20,58 @@ from finetuning_exam.model.fast.path import FastPath
 from finetuning_exam.model.score import values_in_batches
 
 Row = TypeVar("Row")
-"""One record as an objective trains on it."""
+"""One record in the form that an objective trains on."""
 
 
 class Objective(Protocol[Row]):
     """A training method.
 
     The loss of an optimizer batch is the sum of its rows' losses divided by the sum of their
-    weights, however the batch is split into passes.
+    weights, regardless of how the batch is split into passes.
     """
 
     def training_rows(self, examples: Sequence[Example], max_length: int) -> EncodedRows[Row]:
-        """Encode the examples to train on, each in at most `max_length` tokens."""
+        """Encode the training examples, each into at most `max_length` tokens."""
         ...
 
     def validation_rows(self, examples: Sequence[Example], max_length: int) -> EncodedRows[Row]:
-        """Encode the examples that choose the best step."""
+        """Encode the validation examples, which decide the best step."""
         ...
 
     def losses(self, path: FastPath, rows: Sequence[Row]) -> Tensor:
-        """Return the summed loss of each row: (rows,) float32, with gradients to the adapter."""
+        """Return the summed loss of each row: (rows,) float32, differentiable by the adapter."""
         ...
 
     def weight(self, row: Row) -> int:
-        """Return a row's share in the divisor of the loss, such as its supervised tokens."""
+        """Return what a row adds to the divisor of the loss, such as its supervised tokens."""
         ...
 
     def sequences(self, row: Row) -> tuple[Encoded, ...]:
         """Return the token sequences that a pass over the row computes with gradients.
 
-        Memory, time and micro-batches go by them, and so does the hash of the rows.
+        They determine memory, time and micro-batches, and the hash of the rows.
         """
         ...
 
     def tail(self, row: Row, n_tokens: int) -> Row:
-        """Return the end of a row, about `n_tokens` long, for a timing trial."""
+        """Return the end of a row, about `n_tokens` long, for a timed trial."""
         ...
 
 
 def n_tokens(objective: Objective[Row], rows: Iterable[Row]) -> int:
-    """Count the tokens of rows, without padding."""
+    """Return the number of tokens in rows, without padding."""
     return sum(len(it.ids) for row in rows for it in objective.sequences(row))
 
 
 def sequences_of(objective: Objective[Row], rows: Iterable[Row]) -> tuple[Encoded, ...]:
-    """Return the token sequences of all rows, in their order."""
+    """Return the token sequences of all rows, in order."""
     return tuple(sequence for row in rows for sequence in objective.sequences(row))
 
 
 def mean_loss(
     objective: Objective[Row], path: FastPath, rows: Sequence[Row], batch_size: int
 ) -> float:
-    """Return the loss over rows without dropout or gradients; it does not depend on the batches."""
+    """Return the loss over rows, without dropout or gradients, whatever the batch size."""
     lengths = [n_tokens(objective, [row]) for row in rows]
     losses = values_in_batches(
         path.model,
@@ -85,7 +85,7 @@ def mean_loss(
 def hash_of_sequences(sequences: Iterable[Encoded]) -> str:
     """Return the SHA-256 of ids and labels.
 
-    It changes with every change of tokenizer, template, data and limits.
+    It changes whenever the tokenizer, the template, the data or a length limit changes.
     """
     digest = hashlib.sha256()
     for it in sequences:

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: the likelihood of the answers, given their prompts."""
+"""Supervised fine-tuning: the likelihood of answers given their prompts."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from finetuning_exam.model.fast.path import FastPath
 class SupervisedFineTuning:
     """Cross-entropy of the supervised tokens, in nats; a row's weight is their number.
 
-    Validation scores the last answer only, as the exam does, whatever training supervises.
+    Validation scores only the last answer, as the exam does, whatever training supervises.
     """
 
     training_encoder: Encoder
     validation_encoder: Encoder
 
     def training_rows(self, examples: Sequence[Example], max_length: int) -> EncodedRows[Encoded]:
-        """Encode the examples to train on."""
+        """Encode the training examples."""
         return encode_all(self.training_encoder, examples, max_length)
 
     def validation_rows(self, examples: Sequence[Example], max_length: int) -> EncodedRows[Encoded]:
-        """Encode the examples that choose the best step."""
+        """Encode the validation examples, which decide the best step."""
         return encode_all(self.validation_encoder, examples, max_length)
 
     def losses(self, path: FastPath, rows: Sequence[Encoded]) -> Tensor:

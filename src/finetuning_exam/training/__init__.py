@@ -1,1 +1,1 @@
-"""Training with TRL's SFTTrainer on rows that are already encoded."""
+"""Training with TRL's SFTTrainer on rows that are encoded in advance."""

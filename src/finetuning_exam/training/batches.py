@@ -1,4 +1,4 @@
-"""Optimizer batches of a training: which rows, in which order, and in which passes."""
+"""Optimizer batches of a run: their rows, their order, and the passes they are split into."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def split_into_passes(
     micro: MicroBatches,
     pieces: frozenset[FastPiece],
 ) -> list[tuple[Row, ...]]:
-    """Split an optimizer batch into the passes it is computed in.
+    """Split an optimizer batch into forward and backward passes.
 
-    They go by tokens with the fast path's rows, otherwise by `per_device_train_batch_size`.
+    The fast path's `rows` piece splits by tokens, the stock path by `per_device_train_batch_size`.
     """
     if "rows" in pieces:
         lengths = [n_tokens(objective, [row]) for row in batch]
@@ -41,17 +41,17 @@ def split_into_passes(
 
 
 def draw_batches(rows: Sequence[Row], settings: TrainSettings, n: int) -> list[tuple[Row, ...]]:
-    """Return the first `n` optimizer batches of a training: every row once before any again.
+    """Return the first `n` optimizer batches of a run; each epoch uses every row once.
 
-    They are those that the trainer's sampler draws (Accelerate's, seeded anew in each epoch).
+    The order is that of the trainer's sampler: Accelerate's, reseeded for each epoch.
     """
     batch_rows = rows_per_step(settings)
     batches: list[tuple[Row, ...]] = []
     for epoch in itertools.count():
         if len(batches) >= n:
             break
-        drawn = torch.Generator().manual_seed(settings.seed + epoch)
-        order = [rows[index] for index in torch.randperm(len(rows), generator=drawn).tolist()]
+        generator = torch.Generator().manual_seed(settings.seed + epoch)
+        order = [rows[index] for index in torch.randperm(len(rows), generator=generator).tolist()]
         batches += [
             tuple(order[start : start + batch_rows]) for start in range(0, len(order), batch_rows)
         ]

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first ends a training after its step, the second ends it at once."""
+"""Handle Ctrl-C and SIGTERM: the first stops a run after its step, the second immediately."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, raised like Ctrl-C so that whatever is half done is taken away."""
+    """SIGTERM, raised like Ctrl-C so that half-written files are cleaned up."""
 
 
 @contextmanager
 def termination_raised() -> Iterator[None]:
-    """SIGTERM raises `Terminated` instead of ending the process without a word."""
+    """Make SIGTERM raise `Terminated` instead of ending the process silently."""
 
     def handle(number: int, frame: FrameType | None) -> None:
         raise Terminated
@@ -33,9 +33,9 @@ def termination_raised() -> Iterator[None]:
 
 
 class Interrupts:
-    """Takes note of the first signal; the second raises at once.
+    """Context manager that records the first signal and raises at the second.
 
-    A context: within it the training's loop looks at `received` when it can stop without loss.
+    The training loop checks `received` at points where it can stop without losing work.
     """
 
     def __init__(self, on_first: Callable[[], None] = lambda: None) -> None:

@@ -1,4 +1,4 @@
-"""One training, as the loop and the trainer get it: a single typed object."""
+"""Everything that the training loop and the trainer need, in one typed object."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True, slots=True)
 class TrainingJob(Generic[Row]):
-    """An adapter to train in place: on which rows, by which objective, and with which plan.
+    """An adapter to train in place, with its rows, objective and plan.
 
-    `row_names` say where the training rows come from (`data.jsonl:3`), for error messages.
+    `row_names` give the origin of each training row (`data.jsonl:3`) for error messages.
     """
 
     objective: Objective[Row]

@@ -1,4 +1,4 @@
-"""One training from rows to the step that is kept."""
+"""The training loop: train an adapter and keep its best step."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class TrainingResult:
 
 
 def train_adapter(job: TrainingJob[Row], on_progress: OnProgress) -> TrainingResult:
-    """Train the adapter in place; afterwards the model holds the step that is kept.
+    """Train the adapter in place, and leave the kept step in the model.
 
     Raises:
         DivergedError: the loss or a gradient is no longer finite.
-        StoppedError: a signal ended it after a step, which is saved.
+        StoppedError: a signal stopped it; the last step is saved.
         DiskError, UsageError: a checkpoint could not be written.
     """
     checkpoints = job.checkpoints
@@ -55,7 +55,7 @@ def train_adapter(job: TrainingJob[Row], on_progress: OnProgress) -> TrainingRes
         trainer.add_callback(EarlyStoppingCallback(patience))
     trainer.run()
     job.fast.model.eval()
-    # The last step may have broken the adapter, and no loss was taken after it.
+    # The last step may have broken the adapter, and no loss has been computed since.
     probe = mean_loss(job.objective, job.fast, job.train_rows[:1], batch_size=1)
     check_finite(probe, "loss of the trained adapter")
     return _result(trainer, reporter)

@@ -1,7 +1,7 @@
-"""The processes that train together: one today.
+"""The processes of a training; only a single one is supported so far.
 
-The rule of who touches the outside world is here and nowhere else: files, locks and the terminal
-belong to the main process (`Process.on_main`), and the others wait until it is done.
+One rule decides which process may have side effects, and it is defined only here: files, locks
+and the terminal belong to the main process (`Process.on_main`), and the others wait for it.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from finetuning_exam.errors import UsageError
 T = TypeVar("T")
 
 
-def _wait_for_nobody() -> None:
-    """Return at once: a single process has nobody to wait for."""
+def _no_barrier() -> None:
+    """Return immediately: a single process has no others to wait for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One of `size` processes that train together; `barrier` returns once all have called it."""
+    """One of `size` training processes; `barrier` returns once all of them have called it."""
 
     rank: int = 0
     size: int = 1
-    barrier: Callable[[], None] = _wait_for_nobody
+    barrier: Callable[[], None] = _no_barrier
 
     @property
     def is_main(self) -> bool:
@@ -35,7 +35,7 @@ class Process:
         return self.rank == 0
 
     def on_main(self, effect: Callable[[], T]) -> T | None:
-        """Run an effect in the main process and wait for it in the others, where it gives None."""
+        """Run `effect` in the main process and return its result; others wait, and return None."""
         result = effect() if self.is_main else None
         self.barrier()
         return result
@@ -45,19 +45,19 @@ class Process:
         return held if self.is_main else nullcontext()
 
 
-ALONE = Process()
+SINGLE_PROCESS = Process()
 
 
 def this_process(environment: Mapping[str, str] = os.environ) -> Process:
-    """Return the process that a launcher such as torchrun describes in the environment.
+    """Return this process as described by a launcher such as torchrun in the environment.
 
     Raises:
-        UsageError: it describes several, which `fte train` does not support yet.
+        UsageError: there are several processes, which `fte train` does not support yet.
     """
     size = environment.get("WORLD_SIZE", "1")
     if size not in ("", "1"):
         raise UsageError(
-            f"started as one of {size} processes (WORLD_SIZE={size}), but a run trains in one.",
+            f"started as one of {size} processes (WORLD_SIZE={size}), but only one is supported.",
             "Start fte train without torchrun or accelerate launch, or unset WORLD_SIZE.",
         )
-    return ALONE
+    return SINGLE_PROCESS

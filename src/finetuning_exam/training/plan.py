@@ -1,4 +1,4 @@
-"""What a run will do, settled before it starts: steps, learning rate, when to validate."""
+"""Plan a run before it starts: steps, learning rate, and when to validate."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from finetuning_exam.settings import DataSettings, TrainSettings
 from finetuning_exam.training.defaults import defaults_for
 
 MICRO_BATCH_TOKENS = 2048
-"""Tokens computed at once where memory allows it."""
+"""Tokens per pass if memory allows."""
 MAX_VALIDATIONS = 10
 VALIDATION_COST = 0.4
-"""Most validation rows per training row; scoring a row costs about half of training on it."""
+"""Validation rows per training row, at most; scoring costs about half as much as training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +52,16 @@ class TrainingPlan:
 def make_plan(
     settings: TrainSettings, n_rows: int, n_validation_rows: int, n_parameters: int
 ) -> TrainingPlan:
-    """Resolve `auto` by the base's size and count the steps for `n_rows` training rows.
+    """Resolve `auto` by the size of the base, and count the steps for `n_rows` training rows.
 
-    Micro-batches are those of a machine with memory enough.
+    Micro-batches are planned as if memory were unlimited.
     """
-    size = defaults_for(n_parameters)
-    learning_rate = (
-        size.learning_rate if settings.learning_rate == "auto" else settings.learning_rate
-    )
-    epochs = (
-        size.epochs(n_rows) if settings.num_train_epochs == "auto" else settings.num_train_epochs
-    )
+    defaults = defaults_for(n_parameters)
+    learning_rate, epochs = settings.learning_rate, settings.num_train_epochs
+    if learning_rate == "auto":
+        learning_rate = defaults.learning_rate
+    if epochs == "auto":
+        epochs = defaults.epochs(n_rows)
     per_epoch = steps_per_epoch(settings, n_rows)
     total = settings.max_steps or max(1, math.ceil(epochs * per_epoch))
     rows_seen = total * settings.per_device_train_batch_size * settings.gradient_accumulation_steps
@@ -88,13 +87,13 @@ def make_plan(
 
 
 def steps_per_epoch(settings: DataSettings, n_rows: int) -> int:
-    """Optimizer steps of one pass over `n_rows` training rows."""
+    """Return the optimizer steps of one epoch of `n_rows` training rows."""
     batches = math.ceil(n_rows / settings.per_device_train_batch_size)
     return math.ceil(batches / settings.gradient_accumulation_steps)
 
 
 def _warmup_steps(settings: TrainSettings, total: int) -> int:
-    """Steps of rising learning rate; never all of them, and none where the rate is constant."""
+    """Return the warm-up steps: fewer than all steps, and none if the rate is constant."""
     if settings.lr_scheduler_type == "constant":
         return 0
     return min(math.ceil(settings.warmup_ratio * total), total - 1)

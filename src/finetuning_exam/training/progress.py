@@ -1,4 +1,4 @@
-"""What a run tells while it goes: to whoever watches, and to metrics.jsonl."""
+"""Progress of a run: throughput, metrics.jsonl, and the `Progress` that callbacks receive."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetuning_exam.training.parallel import ALONE, Process
+from finetuning_exam.training.parallel import SINGLE_PROCESS, Process
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The state after an optimizer step. `loss` is nats per supervised token of that step."""
+    """The state after an optimizer step. `loss` is that step's, in nats per supervised token."""
 
     step: int
     total_steps: int
@@ -29,7 +29,7 @@ OnProgress = Callable[[Progress], None]
 
 
 class Meter:
-    """Counts real tokens (no padding), loss, and time; validation and saving are left out."""
+    """Measures tokens (without padding), loss, and time (without validation and saving)."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
@@ -39,24 +39,24 @@ class Meter:
         self.tokens = 0
 
     def start(self) -> None:
-        """Begin to count; what came before does not belong to the training."""
+        """Reset all counts, so that nothing before the training is included."""
         self._started = self._clock()
         self._paused_s = 0.0
         self._loss = 0.0
         self.tokens = 0
 
     def add(self, tokens: int, loss: float) -> None:
-        """Count a micro-batch and its part of the optimizer step's loss."""
+        """Count a micro-batch and its share of the optimizer step's loss."""
         self.tokens += tokens
         self._loss += loss
 
     def take_loss(self) -> float:
-        """The loss of the optimizer step that has just ended; the next one starts from zero."""
+        """Return the loss of the optimizer step that just ended, and reset it for the next."""
         loss, self._loss = self._loss, 0.0
         return loss
 
     def pause(self, seconds: float) -> None:
-        """Leave out seconds that were not spent training."""
+        """Exclude seconds that were not spent training."""
         self._paused_s += seconds
 
     @property
@@ -66,19 +66,19 @@ class Meter:
 
     @property
     def tokens_per_second(self) -> float:
-        """Real tokens trained on per second."""
+        """Tokens trained on per second, without padding."""
         return self.tokens / self.seconds
 
 
 class MetricsFile:
-    """metrics.jsonl: one object a logged step, written line by line so that nothing is lost."""
+    """metrics.jsonl: one JSON object per logged step, appended as soon as it is known."""
 
-    def __init__(self, path: Path, process: Process = ALONE) -> None:
+    def __init__(self, path: Path, process: Process = SINGLE_PROCESS) -> None:
         self._path = path
         self._process = process
 
     def append(self, row: dict[str, float | int]) -> None:
-        """Add one row, after cutting off a last line that a kill left half written."""
+        """Append one row, after removing a last line that a kill left half written."""
         self._process.on_main(lambda: self._append(row))
 
     def _append(self, row: dict[str, float | int]) -> None:
@@ -89,23 +89,23 @@ class MetricsFile:
             file.write(json.dumps(row).encode("utf-8") + b"\n")
 
     def rows(self) -> tuple[dict[str, float], ...]:
-        """The whole rows written so far."""
+        """Return the complete rows written so far."""
         return read_metrics(self._path)
 
     def copy_to(self, path: Path) -> None:
-        """A copy beside a checkpoint, which a resumed run starts from."""
+        """Copy the file into a checkpoint, from which a resumed run restores it."""
         if self._path.exists():
             shutil.copyfile(self._path, path)
         else:
             path.touch()
 
     def restore(self, path: Path) -> None:
-        """Go back to the copy that was taken at a checkpoint; later rows will be written again."""
+        """Restore the copy in a checkpoint; later rows will be written again."""
         self._process.on_main(lambda: shutil.copyfile(path, self._path))
 
 
 def read_metrics(path: Path) -> tuple[dict[str, float], ...]:
-    """The whole rows of a metrics file, in order; none where there is no file."""
+    """Return the complete rows of a metrics file in order, or none if there is no file."""
     if not path.exists():
         return ()
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)

@@ -1,4 +1,4 @@
-"""The trainer's events as metrics.jsonl rows and as `Progress` for whoever watches."""
+"""Report the trainer's events to metrics.jsonl and to a progress callback."""
 
 from __future__ import annotations
 
@@ -36,21 +36,19 @@ class Reporter(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
-        """Start the meter, and tell where the run begins; a resumed one goes on in its metrics."""
+        """Start the meter and report the first step; a resumed run continues its metrics."""
         self._first_step = state.global_step
         earlier = self._metrics.rows() if state.global_step else ()
         losses = [row[VALIDATION_LOSS] for row in earlier if VALIDATION_LOSS in row]
         if losses:
             self.first_validation_loss, self.validation_loss = losses[0], losses[-1]
         self._meter.start()
-        self._tell(state)
+        self._report(state)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
-        """Tell of a step; the last one is always logged and validated, and a signal ends the
-        training after a step by a checkpoint.
-        """
+        """Report a step, log and validate the last one, and save a checkpoint after a signal."""
         self._last_loss = self._meter.take_loss()
         self._log_window.append(self._last_loss)
         if self._interrupts.received is not None:
@@ -58,7 +56,7 @@ class Reporter(TrainerCallback):
         if state.global_step >= state.max_steps:
             control.should_log = True
             control.should_evaluate = args.eval_strategy != "no"  # the last step may be the best
-        self._tell(state)
+        self._report(state)
 
     def on_log(
         self,
@@ -68,32 +66,28 @@ class Reporter(TrainerCallback):
         logs: dict[str, float] | None = None,
         **_: object,
     ) -> None:
-        """Write a row of metrics.jsonl for a training or a validation log."""
+        """Append a row to metrics.jsonl for a training or validation log."""
         logs = logs or {}
-        at: dict[str, float | int] = {"step": state.global_step, "epoch": state.epoch or 0.0}
+        row: dict[str, float | int] = {"step": state.global_step, "epoch": state.epoch or 0.0}
         if VALIDATION_LOSS in logs:
             self.validation_loss = logs[VALIDATION_LOSS]
             if self.first_validation_loss is None:
                 self.first_validation_loss = self.validation_loss
-            self._metrics.append({**at, VALIDATION_LOSS: self.validation_loss})
-            self._tell(state)
+            self._metrics.append({**row, VALIDATION_LOSS: self.validation_loss})
+            self._report(state)
         elif "loss" in logs:
-            named: dict[str, float | int] = {
-                key: logs[key] for key in ("learning_rate", "grad_norm") if key in logs
-            }
-            # The trainer's own mean forgets, in a resume, the steps before the checkpoint.
-            loss = math.fsum(self._log_window) / len(self._log_window)
+            # After a resume, the trainer's own mean would omit the steps before the checkpoint.
+            row["loss"] = math.fsum(self._log_window) / len(self._log_window)
             self._log_window.clear()
-            tokens = state.num_input_tokens_seen
-            speed = round(self._meter.tokens_per_second, 1)
-            self._metrics.append(
-                {**at, "loss": loss, **named, "tokens": tokens, "tokens_per_second": speed}
-            )
+            row |= {key: logs[key] for key in ("learning_rate", "grad_norm") if key in logs}
+            row["tokens"] = state.num_input_tokens_seen
+            row["tokens_per_second"] = round(self._meter.tokens_per_second, 1)
+            self._metrics.append(row)
 
-    def _tell(self, state: TrainerState) -> None:
+    def _report(self, state: TrainerState) -> None:
         meter = self._meter
-        done = state.global_step - self._first_step
-        left = meter.seconds / done * (state.max_steps - state.global_step) if done else math.nan
+        done, remaining = state.global_step - self._first_step, state.max_steps - state.global_step
+        seconds_left = meter.seconds / done * remaining if done else math.nan
         self._on_progress(
             Progress(
                 state.global_step,
@@ -102,6 +96,6 @@ class Reporter(TrainerCallback):
                 self._last_loss,
                 self.validation_loss,
                 meter.tokens_per_second,
-                left,
+                seconds_left,
             )
         )

@@ -1,4 +1,4 @@
-"""One run from settings and examples to a trained adapter and its exam, without printing."""
+"""A run from settings and examples to a trained adapter and its exam, without printing."""
 
 from __future__ import annotations
 
@@ -50,20 +50,15 @@ from finetuning_exam.training.job import TrainingJob
 from finetuning_exam.training.loop import TrainingResult, train_adapter
 from finetuning_exam.training.plan import Cost, MicroBatches, TrainingPlan, make_plan
 from finetuning_exam.training.progress import OnProgress
-from finetuning_exam.training.record import (
-    AdapterRecord,
-    BaseRecord,
-    DataRecord,
-    RunRecord,
-)
+from finetuning_exam.training.record import AdapterRecord, BaseRecord, DataRecord, RunRecord
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedSplit:
-    """The rows of a run, and the examples they were made of.
+    """The encoded rows of a run and the examples they come from.
 
-    `split` holds the examples that were kept; `findings` say which rows were cut or left out.
-    `encoder` is the exam's, which looks at last answers only, whatever training supervises.
+    `split` holds the examples that were kept; `findings` report rows that were cut or left out.
+    `encoder` is that of the exam: it supervises only last answers, whatever training supervises.
     """
 
     split: Split
@@ -77,20 +72,20 @@ class EncodedSplit:
 
     @property
     def scored(self) -> tuple[Encoded, ...]:
-        """The sequences that are only scored: those of validation and of the exam."""
+        """Sequences that are scored but not trained on: those of validation and of the exam."""
         return (*sequences_of(self.objective, self.validation), *self.exam.rows)
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Everything loaded, encoded and settled: the next thing is the first step."""
+    """A run that is ready for its first step: model loaded, rows encoded, plan made."""
 
     settings: TrainSettings
     compute: Compute
     base: Base
     rows: EncodedSplit
     rows_sha256: str
-    """Of all rows that train or choose the best step."""
+    """Hash of the training and validation rows."""
     fast: FastPath
     plan: TrainingPlan
     memory: MemoryPlan
@@ -98,7 +93,7 @@ class Prepared:
 
     @property
     def model(self) -> PeftModel:
-        """The base with its adapter."""
+        """The base model with its adapter."""
         return self.fast.model
 
     @property
@@ -108,22 +103,24 @@ class Prepared:
 
     @property
     def n_adapter_parameters(self) -> int:
-        """How many parameters are trained."""
+        """Number of trained parameters."""
         return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
 
     @property
     def workload(self) -> Workload[Encoded]:
-        """What the training computes, for estimates of memory and time."""
+        """The work of the training, from which memory and time are estimated."""
         return Workload(self.rows.objective, self.fast, self.settings)
 
 
 def prepare(settings: TrainSettings, split: Split, pinned: PinnedChoices | None = None) -> Prepared:
-    """Load the base, encode the rows, add the adapter, and settle steps and memory.
+    """Load the base, encode the rows, add the adapter, and plan steps and memory.
 
-    A resumed run keeps the choices that are `pinned`.
+    A resumed run keeps its `pinned` choices.
 
     Raises:
-        ModelError, DataError, UsageError: as the parts do.
+        ModelError: the base cannot be used.
+        DataError: the rows cannot be used, see `encode_split`.
+        UsageError: settings contradict each other or the machine.
     """
     pinned = pinned or PinnedChoices()
     pieces = wanted_pieces(settings.fast_path)
@@ -157,8 +154,8 @@ def encode_split(settings: TrainSettings, split: Split, base: Base) -> EncodedSp
 
     Raises:
         ModelError: the tokenizer or its chat template cannot be used.
-        DataError: rows have errors that are not to be skipped, or no row is left to train on or
-            to examine.
+        DataError: rows have errors and `skip_bad_rows` is off, or no row is left for training or
+            for the exam.
     """
     template = choose_template(settings.template, base.tokenizer)
     encoder = make_encoder(base.tokenizer, template, base_stop_ids=base.stop_ids)
@@ -172,12 +169,12 @@ def encode_split(settings: TrainSettings, split: Split, base: Base) -> EncodedSp
     training = objective.training_rows(split.train, longest)
     validation = objective.validation_rows(split.validation, longest)
     exam = encode_all(encoder, split.exam, longest)
-    # Where the exam is of the training rows, the same is found twice.
+    # If the exam uses the training rows, each finding occurs twice.
     findings = tuple(dict.fromkeys((*training.findings, *validation.findings, *exam.findings)))
     if not settings.skip_bad_rows:
         refuse_errors(findings, SKIP_BAD_ROWS)
-    _check_any_left(split.train, training, "train on")
-    _check_any_left(split.exam, exam, "examine")
+    _check_any_left(split.train, training, "training")
+    _check_any_left(split.exam, exam, "the exam")
     kept = replace(
         split, train=training.examples, validation=validation.examples, exam=exam.examples
     )
@@ -187,18 +184,14 @@ def encode_split(settings: TrainSettings, split: Split, base: Base) -> EncodedSp
 
 
 def _check_any_left(examples: Sequence[Example], encoded: EncodedRows[Encoded], use: str) -> None:
-    """Refuse a part of which every row was left out; a part that had none stays empty.
-
-    Raises:
-        DataError: all were; each is named.
-    """
+    """Raise DataError, listing every row, if all rows of a part of the split were left out."""
     if examples and not encoded.rows:
         faults = [str(finding) for finding in encoded.findings]
-        raise DataError([f"No row is left to {use}.", *faults], Kind.ANSWER_TOO_LONG.hint)
+        raise DataError([f"No rows left for {use}.", *faults], Kind.ANSWER_TOO_LONG.hint)
 
 
 def _with_adapter(settings: TrainSettings, base: Base) -> PeftModel:
-    """Return the base with a fresh adapter, or with the weights that `--fork` names."""
+    """Return the base with a fresh adapter, or with the weights of `--fork`."""
     config = lora_config(
         settings.lora_r, settings.lora_alpha, settings.lora_dropout, settings.lora_target_modules
     )
@@ -211,12 +204,12 @@ def _with_adapter(settings: TrainSettings, base: Base) -> PeftModel:
 def _fit_into_memory(
     workload: Workload[Encoded], rows: EncodedSplit, pinned: MicroBatches | None
 ) -> MemoryPlan:
-    """Choose micro-batches that fit into the memory that is free, and set the process up so."""
+    """Choose micro-batches that fit into the free memory, and configure the process for them."""
     fast = workload.fast
-    trim_heap()  # what was freed is free
-    free = free_memory(fast.model.device)
-    memory = plan_memory(workload, rows.train, rows.scored, free, pinned)
-    if memory.returns_freed:
+    trim_heap()  # so that freed memory counts as free
+    free_bytes = free_memory(fast.model.device)
+    memory = plan_memory(workload, rows.train, rows.scored, free_bytes, pinned)
+    if memory.returns_freed_memory:
         return_freed_memory()
     if fast.decoder:
         fast.decoder.checkpointing = memory.micro_batches.checkpointing
@@ -226,7 +219,7 @@ def _fit_into_memory(
 def train(
     prepared: Prepared, checkpoints: CheckpointConfig, on_progress: OnProgress
 ) -> TrainingResult:
-    """Train, and put the kept adapter and the tokenizer into the run's folder.
+    """Train, and save the kept adapter and the tokenizer in the run's folder.
 
     Raises:
         DivergedError, StoppedError, DiskError: as `train_adapter`.
@@ -249,9 +242,9 @@ def train(
     result = train_adapter(job, on_progress)
 
     def save() -> None:
-        with staged(folder) as aside:
-            save_adapter(prepared.model, aside)
-            tokenizer.save_pretrained(aside)
+        with staged(folder) as temporary:
+            save_adapter(prepared.model, temporary)
+            tokenizer.save_pretrained(temporary)
 
     process.on_main(save)
     return result
@@ -266,12 +259,11 @@ def make_record(
     prepared: Prepared,
     data: DataRecord,
     result: TrainingResult,
-    folder: Path,
     command: str,
     seconds: dict[str, float],
     predicted: Cost | None = None,
 ) -> RunRecord:
-    """What run.json will say."""
+    """Return the content of run.json for a finished run."""
     base, compute = prepared.base, prepared.compute
     chat_template = base.tokenizer.chat_template if prepared.rows.template == "chat" else ""
     return RunRecord(
@@ -283,7 +275,7 @@ def make_record(
         adapter=AdapterRecord(
             adapted_modules(prepared.model),
             prepared.n_adapter_parameters,
-            file_sha256(folder / ADAPTER_WEIGHTS),
+            file_sha256(Path(prepared.settings.output_dir) / ADAPTER_WEIGHTS),
         ),
         template=prepared.rows.template,
         template_sha256=hashlib.sha256(str(chat_template).encode("utf-8")).hexdigest(),

@@ -1,4 +1,4 @@
-"""TRL's SFTTrainer on an objective's rows: the only file that knows TRL."""
+"""TRL's SFTTrainer on an objective's rows: the only file that uses TRL."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from finetuning_exam.model.device import Compute
 from finetuning_exam.objectives.base import mean_loss, n_tokens, sequences_of
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training.batches import split_into_passes
-from finetuning_exam.training.checkpoint.save import ExactCheckpoints
+from finetuning_exam.training.checkpoint.save import CheckpointingTrainer
 from finetuning_exam.training.job import TrainingJob
 from finetuning_exam.training.plan import TrainingPlan
 from finetuning_exam.training.progress import Meter
 from finetuning_exam.training.reporter import VALIDATION_LOSS
 
 N_NAMED = 8
-"""Rows that are named where something is wrong with a step."""
+"""Rows listed in the error message of a failing step, at most."""
 Row = TypeVar("Row")
 Inputs = Tensor | tuple[Row, ...]
-"""What the collator hands to the trainer."""
+"""What the collator passes to the trainer."""
 
 
 def training_arguments(
@@ -41,9 +41,9 @@ def training_arguments(
     is_resumed: bool = False,
     splits_by_tokens: bool = False,
 ) -> SFTConfig:
-    """Return our settings as TRL's, with every default of theirs that would bite set by name.
+    """Convert our settings to TRL's, and set every TRL default that would do harm explicitly.
 
-    Where micro-batches go by tokens, the trainer is given a whole optimizer batch.
+    If micro-batches are split by tokens, the trainer receives whole optimizer batches.
     """
     rows, passes = settings.per_device_train_batch_size, settings.gradient_accumulation_steps
     arguments = SFTConfig(
@@ -90,11 +90,11 @@ def training_arguments(
     return arguments
 
 
-class ObjectiveTrainer(ExactCheckpoints, SFTTrainer, Generic[Row]):
-    """SFTTrainer whose rows, loss and validation are an objective's.
+class ObjectiveTrainer(CheckpointingTrainer, SFTTrainer, Generic[Row]):
+    """SFTTrainer that takes its rows, loss and validation from an objective.
 
-    The loss of an optimizer step is the summed loss of its rows divided by the sum of their
-    weights, over all micro-batches, as `num_items_in_batch` has it.
+    The loss of an optimizer step is the sum of its rows' losses over all micro-batches, divided
+    by the sum of their weights (`num_items_in_batch`).
     """
 
     def __init__(self, job: TrainingJob[Row]) -> None:
@@ -124,7 +124,7 @@ class ObjectiveTrainer(ExactCheckpoints, SFTTrainer, Generic[Row]):
         inputs: dict[str, Inputs[Row]],
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
-        """Compute an optimizer batch, forward and backward, in passes of rows of like length."""
+        """Run the forward and backward passes of a batch, each over rows of similar length."""
         job, rows = self._job, inputs["rows"]
         assert isinstance(rows, tuple)
         self._step_rows += rows
@@ -147,7 +147,7 @@ class ObjectiveTrainer(ExactCheckpoints, SFTTrainer, Generic[Row]):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
-        """Return the rows' summed loss over the weights of the whole optimizer batch.
+        """Return the rows' summed loss divided by the weight of the whole optimizer batch.
 
         Raises:
             DivergedError: the loss is not finite.
@@ -160,10 +160,10 @@ class ObjectiveTrainer(ExactCheckpoints, SFTTrainer, Generic[Row]):
         loss = losses.sum() / num_items_in_batch
         value = float(loss.detach())
         if not math.isfinite(value):
-            each = zip(rows, losses.tolist(), strict=True)
-            odd = [row for row, x in each if not math.isfinite(x)]
+            pairs = zip(rows, losses.tolist(), strict=True)
+            non_finite = [row for row, row_loss in pairs if not math.isfinite(row_loss)]
             name = f"training loss at step {self.state.global_step + 1}"
-            check_finite(value, name, self._names_of(odd or rows))
+            check_finite(value, name, self._names_of(non_finite or rows))
         self.meter.add(n_tokens(objective, rows), value)
         return loss
 
@@ -173,13 +173,12 @@ class ObjectiveTrainer(ExactCheckpoints, SFTTrainer, Generic[Row]):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
-        """Validate by the objective: its loss over all validation rows."""
+        """Compute and log the objective's loss over all validation rows."""
         started = time.perf_counter()
         job = self._job
         loss = mean_loss(job.objective, job.fast, job.validation_rows, job.settings.eval_batch_size)
+        check_finite(loss, f"validation loss after step {self.state.global_step}")
         metrics = {VALIDATION_LOSS: loss}
-        name = f"validation loss after step {self.state.global_step}"
-        check_finite(metrics[VALIDATION_LOSS], name)
         self.meter.pause(time.perf_counter() - started)
         self.log(metrics)
         self.control: TrainerControl = self.callback_handler.on_evaluate(
@@ -188,30 +187,30 @@ class ObjectiveTrainer(ExactCheckpoints, SFTTrainer, Generic[Row]):
         return metrics
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Tensor | None = None) -> float:
-        """The norm of the gradients, looked at before the optimizer takes its step.
+        """Return the gradient norm, checked before the optimizer takes its step.
 
         Raises:
             DivergedError: it is not finite.
         """
         norm = float(super()._get_grad_norm(model, grad_norm=grad_norm))
-        name = f"norm of the gradients at step {self.state.global_step + 1}"
+        name = f"gradient norm at step {self.state.global_step + 1}"
         check_finite(norm, name, self._names_of(self._step_rows))
         self._step_rows = ()
         return norm
 
     def _names_of(self, rows: Sequence[Row]) -> str:
-        """Say where rows come from, in the order of the file, as far as that is known."""
+        """List the known origins of rows in file order, as a sentence for an error message."""
         wanted = {id(row) for row in rows}
         known = zip(self._job.train_rows, self._job.row_names, strict=False)
         found = [name for row, name in known if id(row) in wanted]
         more = f" and {len(found) - N_NAMED:,} more" if len(found) > N_NAMED else ""
-        return f" Rows of this step: {', '.join(found[:N_NAMED])}{more}." if found else ""
+        return f" Rows in this step: {', '.join(found[:N_NAMED])}{more}." if found else ""
 
     def _collate(self, features: list[dict[str, int]]) -> dict[str, Inputs[Row]]:
-        """Return the rows themselves, and tensors that Transformers counts by.
+        """Return the rows themselves, and the tensors that Transformers counts.
 
-        `attention_mask` has a one for each token, `labels` a label for each unit of weight; the
-        first label is not counted, since nothing predicts a first token.
+        `attention_mask` has a one per token, and `labels` a label per unit of weight. The first
+        label is ignored, as nothing predicts the first token.
         """
         objective = self._job.objective
         rows = tuple(self._job.train_rows[feature["row"]] for feature in features)
@@ -225,15 +224,15 @@ class ObjectiveTrainer(ExactCheckpoints, SFTTrainer, Generic[Row]):
 
 
 def check_finite(value: float, name: str, rows: str = "") -> None:
-    """Raise DivergedError, with what is known of the rows, for a figure that is not finite."""
+    """Raise DivergedError, including the description of the rows, if a value is not finite."""
     if not math.isfinite(value):
         raise DivergedError(
-            f"The {name} is {value}.{rows}", "Lower --learning_rate, or look for broken rows."
+            f"The {name} is {value}.{rows}", "Lower --learning_rate, or check the data."
         )
 
 
 def _dataset(job: TrainingJob[Row], rows: Sequence[Row]) -> Dataset:
-    """Return the rows by their number, with ids beside them because TRL looks at these."""
+    """Return a dataset of row numbers, with the ids that TRL expects next to them."""
     first = [job.objective.sequences(row)[0] for row in rows]
     return Dataset.from_dict(
         {"input_ids": [list(it.ids) for it in first], "row": list(range(len(rows)))}

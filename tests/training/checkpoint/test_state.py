@@ -1,4 +1,4 @@
-"""Specification of a training's state as tensors and JSON: it comes back to the last bit."""
+"""A training's state is restored from tensors and JSON to the last bit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from finetuning_exam.training.checkpoint.state import (
 
 
 def _trained(width: int = 3, steps: int = 3) -> tuple[nn.Linear, torch.optim.AdamW, LambdaLR]:
-    """A layer after some steps, with its optimizer and scheduler."""
+    """Return a layer after some steps, with its optimizer and scheduler."""
     torch.manual_seed(0)
     layer = nn.Linear(width, 2)
     optimizer = torch.optim.AdamW(layer.parameters(), lr=0.1, weight_decay=0.01)
@@ -38,13 +38,13 @@ def _trained(width: int = 3, steps: int = 3) -> tuple[nn.Linear, torch.optim.Ada
 
 
 def _stored(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """What comes back from a safetensors file."""
+    """Pass tensors through a safetensors file."""
     return cast("dict[str, torch.Tensor]", load(save(tensors)))
 
 
-def test_an_optimizer_goes_on_as_if_nothing_had_been() -> None:
-    """Its moments, steps, rates and the scheduler come back through safetensors and JSON, and the
-    next step is the same to the last bit.
+def test_a_restored_optimizer_continues_exactly() -> None:
+    """Moments, steps, rates and the scheduler survive safetensors and JSON, and the next step is
+    the same to the last bit.
     """
     layer, optimizer, scheduler = _trained()
     tensors, groups = pack_optimizer(optimizer)
@@ -66,18 +66,18 @@ def test_an_optimizer_goes_on_as_if_nothing_had_been() -> None:
 
 @pytest.mark.parametrize("width", [2, 4])
 def test_an_optimizer_of_other_shapes_is_refused(width: int) -> None:
-    """Moments that do not belong to these parameters are an error, not a start from zero."""
+    """Moments of other parameters are an error; they are not silently reset to zero."""
     tensors, groups = pack_optimizer(_trained()[1])
-    with pytest.raises(AdapterError, match="of another adapter"):
+    with pytest.raises(AdapterError, match="does not match the adapter"):
         unpack_optimizer(_trained(width)[1], tensors, groups)
 
 
 def test_missing_moments_are_refused() -> None:
-    """A state that lacks a parameter is an error."""
+    """An optimizer state that lacks a parameter is an error."""
     tensors, groups = pack_optimizer(_trained()[1])
-    few = {name: it for name, it in tensors.items() if not name.startswith("optimizer.1.")}
-    with pytest.raises(AdapterError, match="of another adapter"):
-        unpack_optimizer(_trained()[1], few, groups)
+    incomplete = {name: it for name, it in tensors.items() if not name.startswith("optimizer.1.")}
+    with pytest.raises(AdapterError, match="does not match the adapter"):
+        unpack_optimizer(_trained()[1], incomplete, groups)
 
 
 def _draw() -> tuple[object, ...]:
@@ -91,8 +91,8 @@ def _draw() -> tuple[object, ...]:
     )
 
 
-def test_random_generators_draw_the_same_again() -> None:
-    """Python's, NumPy's and torch's, also in the middle of a pair of Gaussians."""
+def test_restored_random_generators_repeat_their_draws() -> None:
+    """Python, NumPy and torch repeat their draws, even from the middle of a pair of Gaussians."""
     random.seed(1)
     np.random.seed(2)
     torch.manual_seed(3)

@@ -1,4 +1,4 @@
-"""Specification of the memory estimate, and of what is chosen where memory is short."""
+"""Memory is predicted accurately, and smaller passes are chosen if it is short."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from finetuning_exam.model.fast.path import FastPath, choose_fast_path, wanted_p
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training.cost import memory
 from finetuning_exam.training.cost.memory import (
-    USABLE,
+    USABLE_SHARE,
     WORST_HEAP_SPREAD,
     MemoryPlan,
     checkpointing_on,
@@ -38,7 +38,7 @@ def _fast(architecture: str = "llama", pieces: str = "all", **options: object) -
 
 
 def _kept(fast: FastPath, rows: Sequence[Encoded]) -> int:
-    """Bytes that a forward pass really keeps, parameters left out."""
+    """Return the bytes that a forward pass actually keeps, without parameters."""
     known = {p.untyped_storage().data_ptr() for p in fast.model.parameters()}
     found: dict[int, int] = {}
 
@@ -63,9 +63,9 @@ def _state(model: PeftModel) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("pieces", ["all", "none"])
 @pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
-def test_a_few_tokens_tell_what_many_keep(architecture: str, pieces: str) -> None:
-    """What autograd keeps of a large batch is known to 5% from probes of some tens of tokens, in
-    every architecture, with the fast path and without.
+def test_small_probes_predict_large_batches(architecture: str, pieces: str) -> None:
+    """Probes of a few dozen tokens predict what autograd keeps for a large batch to 5%, for every
+    architecture, with and without the fast path.
     """
     fast = _fast(architecture, pieces)
     rows = encoded_rows(LENGTHS)
@@ -77,7 +77,7 @@ def test_a_few_tokens_tell_what_many_keep(architecture: str, pieces: str) -> Non
 
 @pytest.mark.parametrize("pieces", ["all", "none"])
 def test_checkpoints_keep_less(pieces: str) -> None:
-    """With checkpointing what is kept is known as well, and it is far less."""
+    """Memory with gradient checkpointing is predicted as well, and it is far lower."""
     fast = _fast("llama", pieces, num_hidden_layers=6)
     rows = encoded_rows(LENGTHS)
     size = size_of(rows, fast.pieces)
@@ -91,8 +91,8 @@ def test_checkpoints_keep_less(pieces: str) -> None:
     assert footprint.scoring(size) < footprint.training(size)
 
 
-def test_logits_are_held_where_the_loss_needs_them_all() -> None:
-    """The stock loss holds logits and their gradient; the fast path's only a block of them."""
+def test_only_the_stock_loss_holds_all_logits() -> None:
+    """The stock loss holds all logits and their gradient; the fast path holds one block of them."""
     size = size_of(encoded_rows((100, 100)), frozenset())
     stock = measure_footprint(_fast("llama", "none"), checkpointing=False)
     fast = measure_footprint(_fast("llama"), checkpointing=False)
@@ -104,8 +104,8 @@ def test_logits_are_held_where_the_loss_needs_them_all() -> None:
 
 
 @pytest.mark.parametrize("pieces", ["all", "none"])
-def test_the_model_is_left_as_it_was(pieces: str) -> None:
-    """Estimating leaves no gradient, draws no random number (adapters with dropout would), and
+def test_the_model_is_left_unchanged(pieces: str) -> None:
+    """Measuring leaves no gradients and no trace in the random state (even with dropout), and
     changes neither weights nor mode.
     """
     fast = choose_fast_path(adapted(dropout=0.5), 0, wanted_pieces([pieces]))
@@ -120,8 +120,8 @@ def test_the_model_is_left_as_it_was(pieces: str) -> None:
     assert not any(getattr(it, "gradient_checkpointing", False) for it in fast.model.modules())
 
 
-def test_the_model_is_left_as_it_was_when_a_pass_fails() -> None:
-    """A failure in between gives mode and random state back too."""
+def test_the_model_is_left_unchanged_if_a_pass_fails() -> None:
+    """Mode and random state are restored after an exception too."""
     fast = _fast()
     fast.model.eval()
     before = torch.get_rng_state()
@@ -134,7 +134,7 @@ def test_the_model_is_left_as_it_was_when_a_pass_fails() -> None:
     assert not fast.model.training
 
 
-# What is chosen
+# The choice of micro-batches
 
 
 def _plan(fast: FastPath, free: float, **changes: object) -> MemoryPlan:
@@ -142,34 +142,32 @@ def _plan(fast: FastPath, free: float, **changes: object) -> MemoryPlan:
     return plan_memory(workload(fast, _settings(**changes)), rows, rows[:1], round(free))
 
 
-def test_with_memory_enough_nothing_is_changed() -> None:
-    """Micro-batches are of 2,048 tokens and nothing is computed again."""
+def test_with_enough_memory_the_defaults_are_used() -> None:
+    """Micro-batches have 2,048 tokens, without gradient checkpointing."""
     plan = _plan(_fast(), MUCH)
-    assert plan.micro_batches == plan.wanted == MicroBatches(2048, checkpointing=False)
-    assert plan.fits
+    assert plan.micro_batches == plan.unconstrained == MicroBatches(2048, checkpointing=False)
+    assert plan.fits_in_memory
 
 
-def test_what_departs_first_is_the_kept_heap_then_the_size_then_checkpointing_comes(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """With ever less memory freed memory goes back; then the tokens are halved down to the longest
-    row; then the same with checkpointing; then it does not fit, and the smallest stays.
+def test_memory_is_saved_in_a_fixed_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As memory shrinks, freed memory is returned; then tokens are halved down to the longest row;
+    then the same is done with checkpointing; finally the smallest choice is kept, as nothing fits.
     """
     monkeypatch.setattr(memory, "can_return_freed_memory", lambda: True)
     fast = _fast(num_hidden_layers=6)
     seen: list[tuple[MicroBatches, bool, bool]] = []
     for tenths in range(300, 180, -1):  # from 1 GB down to 1 MB
         plan = _plan(fast, 10 ** (tenths / 30 - 1), per_device_train_batch_size=9)
-        chosen = plan.micro_batches, plan.returns_freed, plan.fits
+        chosen = plan.micro_batches, plan.returns_freed_memory, plan.fits_in_memory
         if chosen not in seen:
             seen.append(chosen)
     sizes = (2048, 1024, 512)
-    wanted = (MicroBatches(2048, checkpointing=False), False, True)
+    unconstrained = (MicroBatches(2048, checkpointing=False), False, True)
     expected = [
-        wanted,
-        *((MicroBatches(size, again), True, True) for again in (False, True) for size in sizes),
+        unconstrained,
+        *((MicroBatches(size, is_on), True, True) for is_on in (False, True) for size in sizes),
     ]
-    # A step that another one saves nothing over is passed by.
+    # A choice that saves nothing over the previous one never appears.
     assert [it for it in expected if it in seen] == [it for it in seen if it[2]]
     assert seen[0] == expected[0]
     assert (MicroBatches(512, checkpointing=False), True, True) in seen
@@ -178,49 +176,47 @@ def test_what_departs_first_is_the_kept_heap_then_the_size_then_checkpointing_co
     assert len(seen) > 4
 
 
-def test_where_freed_memory_cannot_go_back_it_is_not_counted_on(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Other C libraries than glibc keep what they keep."""
+def test_without_glibc_freed_memory_is_not_returned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a C library that cannot return freed memory, the plan does not rely on it."""
     monkeypatch.setattr(memory, "can_return_freed_memory", lambda: False)
     plan = _plan(_fast(), 10)
-    assert not plan.returns_freed
-    assert not plan.fits
+    assert not plan.returns_freed_memory
+    assert not plan.fits_in_memory
 
 
-def test_rows_that_are_only_scored_have_to_fit_too() -> None:
-    """Long held-out rows are told of, though no training row is long."""
+def test_rows_that_are_only_scored_must_fit_too() -> None:
+    """Long held-out rows do not fit, even if all training rows are short."""
     fast = _fast(num_hidden_layers=1)
     short, long = encoded_rows((30,) * 4), encoded_rows((2000,) * 16)
     work = workload(fast, _settings())
     need = plan_memory(work, short, (), MUCH).largest_pass(work, [short], ())
     free = round(2.5 * need)
-    assert plan_memory(work, short, (), free).fits
-    assert not plan_memory(work, short, long, free).fits
+    assert plan_memory(work, short, (), free).fits_in_memory
+    assert not plan_memory(work, short, long, free).fits_in_memory
 
 
 def test_what_fits_is_within_the_usable_share() -> None:
-    """A choice fits when the longest rows take at most the usable share of what is free."""
+    """A choice fits if the longest rows need at most the usable share of the free memory."""
     fast = _fast()
     plan = _plan(fast, MUCH)
     rows = encoded_rows((300,) * 9)
     need = plan.largest_pass(workload(fast, _settings()), [rows[-4:]], rows[:1])
-    for spread, returns_freed in ((WORST_HEAP_SPREAD, False), (1, can_return_freed_memory())):
-        least = spread * need / USABLE
+    for spread, is_returned in ((WORST_HEAP_SPREAD, False), (1, can_return_freed_memory())):
+        least = spread * need / USABLE_SHARE
         assert _plan(fast, least + 2).micro_batches.tokens == MICRO_BATCH_TOKENS
-        assert _plan(fast, least + 2).returns_freed == returns_freed
+        assert _plan(fast, least + 2).returns_freed_memory == is_returned
         less = _plan(fast, least - 2)
-        assert (less.micro_batches, less.returns_freed) != (plan.micro_batches, returns_freed)
+        assert (less.micro_batches, less.returns_freed_memory) != (plan.micro_batches, is_returned)
 
 
-def test_what_was_asked_for_stands() -> None:
-    """Numbers that are given are taken, whether they fit or not."""
+def test_explicit_settings_are_kept() -> None:
+    """Explicit values are used whether they fit or not."""
     fast = _fast()
     asked = {"micro_batch_tokens": 700, "gradient_checkpointing": False}
     for free, fits in ((MUCH, True), (10, False)):
         plan = _plan(fast, free, **asked)
-        assert plan.micro_batches == plan.wanted == MicroBatches(700, checkpointing=False)
-        assert plan.fits == fits
+        assert plan.micro_batches == plan.unconstrained == MicroBatches(700, checkpointing=False)
+        assert plan.fits_in_memory == fits
     plan = _plan(fast, 10, micro_batch_tokens=700)
     assert plan.micro_batches == MicroBatches(700, checkpointing=True)
     plan = _plan(fast, MUCH, gradient_checkpointing=True)
@@ -228,27 +224,27 @@ def test_what_was_asked_for_stands() -> None:
     assert plan.footprint.checkpoints is not None
 
 
-def test_a_resumed_run_keeps_what_it_had() -> None:
-    """The earlier part's micro-batches are taken, however much memory is free now."""
+def test_a_resumed_run_keeps_its_micro_batches() -> None:
+    """The micro-batches of the interrupted run are used, however much memory is free now."""
     earlier = MicroBatches(512, checkpointing=True)
     for free in (MUCH, 10):
         work = workload(_fast(), _settings())
         plan = plan_memory(work, encoded_rows((30,) * 4), (), free, earlier)
-        assert plan.micro_batches == plan.wanted == earlier
-        assert plan.fits == (free == MUCH)
+        assert plan.micro_batches == plan.unconstrained == earlier
+        assert plan.fits_in_memory == (free == MUCH)
 
 
-def test_without_the_fast_path_s_rows_only_checkpointing_helps() -> None:
-    """A stock batch is not split by tokens, so fewer of them are not tried."""
+def test_without_the_fast_path_only_checkpointing_saves_memory() -> None:
+    """A stock batch is not split by tokens, so smaller micro-batches are not tried."""
     fast = _fast("llama", "none")
     assert _plan(fast, MUCH).micro_batches == MicroBatches(2048, checkpointing=False)
     plan = _plan(fast, 10)
     assert plan.micro_batches == MicroBatches(2048, checkpointing=True)
-    assert not plan.fits
+    assert not plan.fits_in_memory
 
 
-def test_a_model_that_cannot_checkpoint_is_not_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where neither the fast path nor the model can compute activations again, auto is off."""
+def test_a_model_without_checkpointing_does_not_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`auto` is off if neither the fast path nor the model can recompute activations."""
     fast = _fast("bloom", "none")
     monkeypatch.setattr(type(fast.model.get_base_model()), "supports_gradient_checkpointing", False)
     assert _plan(fast, 10).micro_batches == MicroBatches(2048, checkpointing=False)

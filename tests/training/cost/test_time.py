@@ -1,4 +1,4 @@
-"""Specification of the time estimate: what is timed, for how long, and what is counted."""
+"""The time estimate: what is timed, for how long, and what is counted."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from finetuning_exam.training.batches import draw_batches
 from finetuning_exam.training.cost import time as cost_time
 from finetuning_exam.training.cost.predict import predict
 from finetuning_exam.training.cost.time import (
-    COST,
-    FREE_S,
-    MOST_TIMED,
+    MAX_SAMPLES,
+    TIMING_S,
+    TIMING_SHARE,
     WARM_UP_TOKENS,
     cut_rows,
     exam_seconds,
@@ -43,12 +43,12 @@ from finetuning_exam.training.run import make_record, prepare, train
 
 NEVER = 10**12
 CUT = partial(cut_rows, length=lambda row: len(row.ids), tail=Encoded.last)
-"""A part of some rows, as far as tokens go."""
+"""Cut rows to a number of tokens."""
 DATA = DataRecord(("d.jsonl",), "0" * 64, None, None, 9, 0, 5, False, 0, "1" * 64)
 
 
 class Machine:
-    """A clock that goes on only while something is computed: a fixed time, and so much a token."""
+    """A clock that advances only with computation: a fixed time per pass plus a time per token."""
 
     def __init__(self, per_token: float, fixed: float = 0.0) -> None:
         self.now = 0.0
@@ -56,11 +56,11 @@ class Machine:
         self._per_token, self._fixed = per_token, fixed
 
     def __call__(self) -> float:
-        """Seconds since the start."""
+        """Return the seconds since the start."""
         return self.now
 
     def compute(self, batch: tuple[Encoded, ...]) -> None:
-        """Take the time that a batch takes."""
+        """Advance by the time that a batch takes."""
         self.computed.append(total_length(batch))
         self.now += self._fixed + self._per_token * total_length(batch)
 
@@ -69,40 +69,40 @@ def _batches(n: int, n_rows: int, length: int) -> list[tuple[Encoded, ...]]:
     return [encoded_rows((length,) * n_rows, seed) for seed in range(n)]
 
 
-def test_whole_samples_are_timed_where_they_are_cheap() -> None:
-    """On a fast machine a few whole samples are timed, after a small part of the first; the fixed
-    time of a pass is in the result.
+def test_whole_samples_are_timed_on_a_fast_machine() -> None:
+    """After a warm-up on part of the first sample, a few whole samples are timed; the fixed time
+    per pass is part of the result.
     """
     machine = Machine(1e-5, fixed=1e-3)
     found = seconds_per_token(
         machine.compute, total_length, CUT, _batches(9, 5, 40), NEVER, machine
     )
-    assert machine.computed == [40, *[200] * MOST_TIMED]
+    assert machine.computed == [40, *[200] * MAX_SAMPLES]
     assert found == pytest.approx(1e-5 + 1e-3 / 200)
 
 
-def test_a_slow_machine_times_less() -> None:
-    """Where a whole sample takes longer than may be spent, some of its rows are timed, once."""
-    machine = Machine(FREE_S / 100)
+def test_less_is_timed_on_a_slow_machine() -> None:
+    """If a whole sample takes longer than allowed, only some of its rows are timed, once."""
+    machine = Machine(TIMING_S / 100)
     assert seconds_per_token(
         machine.compute, total_length, CUT, _batches(9, 5, 40), 1000, machine
-    ) == pytest.approx(FREE_S / 100)
+    ) == pytest.approx(TIMING_S / 100)
     assert machine.computed == [40, 80]
 
 
 def test_a_long_run_may_be_timed_longer() -> None:
-    """A share of the whole run's time may be spent, where that is more."""
-    per_token = FREE_S / 100
+    """Timing may take a share of the whole run's duration, if that is longer."""
+    per_token = TIMING_S / 100
     machine = Machine(per_token)
-    total = round(3 * 200 / COST)
+    total = round(3 * 200 / TIMING_SHARE)
     seconds_per_token(machine.compute, total_length, CUT, _batches(9, 5, 40), total, machine)
     assert machine.computed == [40, 200, 200, 200]
-    assert machine.now - 40 * per_token <= COST * total * per_token + 1e-6
+    assert machine.now - 40 * per_token <= TIMING_SHARE * total * per_token + 1e-6
 
 
-def test_of_a_row_that_is_too_long_the_end_is_timed() -> None:
-    """A single row that costs too much is timed in part, by its end, where the labels are."""
-    machine = Machine(FREE_S / 100)
+def test_a_long_row_is_timed_by_its_end() -> None:
+    """If a single row takes too long, only its end is timed, where the labels are."""
+    machine = Machine(TIMING_S / 100)
     seconds_per_token(machine.compute, total_length, CUT, _batches(2, 2, 5000), 10_000, machine)
     assert machine.computed[0] == WARM_UP_TOKENS
     assert machine.computed[1] < 5000
@@ -113,8 +113,8 @@ def test_of_a_row_that_is_too_long_the_end_is_timed() -> None:
     assert parts[0][0].labels == sample[0].labels[-WARM_UP_TOKENS:]
 
 
-def test_little_work_is_not_timed_by_doing_it_first() -> None:
-    """Where the whole work is smaller than a sample, the small part alone has to do."""
+def test_little_work_is_estimated_from_the_warm_up() -> None:
+    """If the whole work is smaller than a sample, only the warm-up is timed."""
     machine = Machine(1e-5)
     assert seconds_per_token(
         machine.compute, total_length, CUT, _batches(3, 5, 40), 150, machine
@@ -122,8 +122,8 @@ def test_little_work_is_not_timed_by_doing_it_first() -> None:
     assert machine.computed == [40]
 
 
-def test_a_pass_that_was_held_up_does_not_count() -> None:
-    """The median of the samples is taken, so one pass in the shadow of another job is no matter."""
+def test_one_delayed_pass_does_not_matter() -> None:
+    """The result is the median of the samples, so a pass delayed by another job is ignored."""
     machine = Machine(1e-3)
 
     def compute(batch: tuple[Encoded, ...]) -> None:
@@ -143,17 +143,17 @@ def _plan(total: int, save: int, micro: MicroBatches | None = None) -> TrainingP
     ("total", "save", "done", "n"),
     [(10, 5, 0, 3), (11, 5, 0, 4), (3, 100, 0, 2), (10, 5, 5, 1), (11, 5, 5, 2), (10, 5, 10, 0)],
 )
-def test_validations_are_counted_as_the_trainer_takes_them(
+def test_validations_are_counted_as_the_trainer_runs_them(
     total: int, save: int, done: int, n: int
 ) -> None:
-    """One before the first step, one with each checkpoint, and one after the last step."""
+    """Validation runs before the first step, at each checkpoint, and after the last step."""
     assert n_validations(_plan(total, save), done) == n
 
 
 @settings(deadline=None)
 @given(total=st.integers(1, 200), save=st.integers(1, 60), done=st.integers(1, 200))
 def test_a_resumed_run_validates_the_rest(total: int, save: int, done: int) -> None:
-    """What was validated before and what is validated after a checkpoint is all of it."""
+    """The validations before and after a checkpoint add up to those of an unbroken run."""
     done = min(total, done // save * save)
     before = sum(step % save == 0 or step == total for step in range(1, done + 1))
     whole = n_validations(_plan(total, save), 0)
@@ -166,13 +166,13 @@ def _fast(dropout: float = 0.0) -> FastPath:
 
 
 def _ticking(seconds: float) -> Callable[[], float]:
-    """A clock on which everything takes so many seconds."""
+    """Return a clock on which everything takes the same number of seconds."""
     times = iter(range(10**6))
     return lambda: seconds * next(times)
 
 
-def test_training_is_tokens_times_their_time_and_a_step_s_own() -> None:
-    """All tokens of all steps are counted, each step with the optimizer's time on top."""
+def test_training_time_is_per_token_and_per_step() -> None:
+    """The time covers all tokens of all steps, plus the optimizer's time for each step."""
     chosen = replace(BRISK, per_device_train_batch_size=3)
     batch = encoded_rows((20, 30, 40, 50, 60, 70))
     few, many = (
@@ -187,11 +187,11 @@ def test_training_is_tokens_times_their_time_and_a_step_s_own() -> None:
     assert many == pytest.approx(10 * few, rel=1e-6)
     steps = 2000 * (1.0 + cost_time.STEP_OVERHEAD_S)
     per_token = (few - steps) / (total_length(batch) * 2000 / 2)
-    assert 1 / 200 < per_token < 1 / 100  # a second for each pass over about half of the rows
+    assert 1 / 200 < per_token < 1 / 100  # one second per pass over about half of the rows
 
 
-def test_timing_leaves_the_model_as_it_was() -> None:
-    """No gradient stays, no random number is drawn, no weight is changed."""
+def test_timing_leaves_the_model_unchanged() -> None:
+    """Timing leaves no gradients, and changes neither the random state nor any weight."""
     fast = _fast(dropout=0.5)
     fast.model.eval()
     state = {name: it.clone() for name, it in fast.model.state_dict().items()}
@@ -272,7 +272,7 @@ def test_the_forecast_knows_the_general_file(models: Models, tmp_path: Path) -> 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2"])
 @pytest.mark.parametrize("fast_path", ["all", "none"])
 def test_a_run_is_predicted(models: Models, architecture: str, fast_path: str) -> None:
-    """Time and memory of a run come out for any model, and the model is as before."""
+    """Time and memory of a run are predicted for any model, which is left unchanged."""
     settings = brisk(models.folder(architecture), fast_path=(fast_path,), max_steps=6)
     prepared = prepare(settings, Split(rows(9), rows(3), rows(5)))
     state = {name: it.clone() for name, it in prepared.model.state_dict().items()}
@@ -284,9 +284,9 @@ def test_a_run_is_predicted(models: Models, architecture: str, fast_path: str) -
     assert all(torch.equal(state[name], it) for name, it in prepared.model.state_dict().items())
 
 
-def test_a_prediction_changes_no_byte(models: Models, tmp_path: Path) -> None:
-    """A run that was predicted gives the adapter of one that was not, with dropout too."""
-    found = []
+def test_a_prediction_does_not_change_the_adapter(models: Models, tmp_path: Path) -> None:
+    """With or without a prediction, the adapter is the same byte for byte, even with dropout."""
+    adapters = []
     for name in ("with", "without"):
         (folder := tmp_path / name).mkdir()
         settings = brisk(models.folder(), lora_dropout=0.3, output_dir=str(folder))
@@ -294,18 +294,18 @@ def test_a_prediction_changes_no_byte(models: Models, tmp_path: Path) -> None:
         if name == "with":
             predict(prepared)
         train(prepared, checkpoints_in(folder), ignore)
-        found.append((folder / ADAPTER_WEIGHTS).read_bytes())
-    assert found[0] == found[1]
+        adapters.append((folder / ADAPTER_WEIGHTS).read_bytes())
+    assert adapters[0] == adapters[1]
 
 
-def test_predicted_and_measured_stand_side_by_side(models: Models, tmp_path: Path) -> None:
-    """run.json holds time and memory as predicted, and as measured with the same names."""
+def test_prediction_and_measurement_are_recorded(models: Models, tmp_path: Path) -> None:
+    """run.json holds predicted and measured time and memory under the same names."""
     settings = brisk(models.folder(), output_dir=str(tmp_path), micro_batch_tokens=99)
     prepared = prepare(settings, Split(rows(9), (), rows(5)))
     predicted = predict(prepared)
     result = train(prepared, checkpoints_in(tmp_path), ignore)
     seconds = {"train": 3.5, "exam": 1.5}
-    record = make_record(prepared, DATA, result, tmp_path, "fte train", seconds, predicted)
+    record = make_record(prepared, DATA, result, "fte train", seconds, predicted)
     written = record.to_json()
     assert isinstance(written, dict)
     assert written["predicted"] == asdict(predicted)

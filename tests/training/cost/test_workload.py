@@ -1,4 +1,4 @@
-"""Specification of what a training computes: its batches, its passes, and their sizes."""
+"""The size of a pass counts tokens, attention pairs and logits as they are computed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _row(length: int, n_supervised: int) -> Encoded:
 
 
 def test_a_stock_pass_is_padded() -> None:
-    """Rows are as long as the longest, and the head runs where any row is supervised."""
+    """Every row is padded to the longest, and the head runs wherever any row is supervised."""
     short = [_row(10, 2), _row(6, 3)]
     assert size_of(short, frozenset()) == Size(tokens=20, pairs=200, logits=2 * 5)
 
@@ -44,13 +44,13 @@ def test_a_stock_pass_is_padded() -> None:
     ],
 )
 def test_a_fast_pass_is_packed(lengths: tuple[int, ...], tokens: int, pairs: int) -> None:
-    """No token is filling; a row attends in blocks up to itself, like rows side by side."""
+    """There is no padding; rows attend in causal blocks, grouped with rows of similar length."""
     batch = [_row(length, 3) for length in lengths]
     assert size_of(batch, FAST) == Size(tokens, pairs, 3 * len(lengths))
 
 
 def test_the_longest_rows() -> None:
-    """They are those of most tokens, the longest last; all where there are fewer."""
+    """The rows with the most tokens are returned, longest last, or all if there are fewer."""
     rows = encoded_rows((5, 9, 2, 7))
     assert [len(row.ids) for row in longest_rows(rows, 2)] == [7, 9]
     assert [len(row.ids) for row in longest_rows(rows, 8)] == [2, 5, 7, 9]

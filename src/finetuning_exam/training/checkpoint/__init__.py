@@ -1,1 +1,1 @@
-"""Checkpoints of a run: found, written, kept and restored bit for bit."""
+"""Checkpoints of a run: find, save, and restore them bit for bit."""

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: written whole, found by step, checked before they are used, rotated."""
+"""Find a run's checkpoints by step, verify them before use, and delete the old ones."""
 
 from __future__ import annotations
 
@@ -11,49 +11,49 @@ from finetuning_exam.errors import AdapterError, UsageError
 from finetuning_exam.model.folder import ADAPTER_WEIGHTS
 
 TENSORS = "state.safetensors"
-"""Optimizer and random generators."""
+"""Tensors of the optimizer and the random generators."""
 STATE = "state.json"
-"""Their numbers, the scheduler, and what else the next step depends on."""
+"""Their plain numbers, the scheduler, and everything else the next step depends on."""
 TRAINER_STATE = "trainer_state.json"
-"""The trainer's own account, as Transformers writes it."""
+"""Transformers' own trainer state."""
 BEST_WEIGHTS = "best_adapter.safetensors"
-"""The adapter of the best step, where that is an earlier one."""
-NEEDED = (ADAPTER_WEIGHTS, TENSORS, STATE, TRAINER_STATE)
-FEWEST_KEPT = 2
-"""So that one is left when the newest turns out damaged."""
-_COPIES = 4
-"""Of the adapter's size in a checkpoint: itself, the best step's, and AdamW's two moments."""
-_SMALL_FILES = 5_000_000
-"""Bytes of everything else a run writes, generously."""
+"""The adapter of the best step, present if that step is an earlier one."""
+REQUIRED_FILES = (ADAPTER_WEIGHTS, TENSORS, STATE, TRAINER_STATE)
+MIN_KEPT = 2
+"""Two, so that one is left if the newest turns out to be damaged."""
+_ADAPTERS_PER_CHECKPOINT = 4
+"""Size of a checkpoint in adapters: its own, the best step's, and AdamW's two moments."""
+_OTHER_FILES_BYTES = 5_000_000
+"""Generous allowance for everything else a run writes."""
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointRef:
-    """A checkpoint whose every byte is as it was written, and why newer ones were passed over."""
+    """An intact checkpoint, and the reasons why newer ones were passed over."""
 
     path: Path
     passed_over: tuple[str, ...] = ()
 
     @property
     def step(self) -> int:
-        """The optimizer steps it has behind it."""
+        """The number of optimizer steps taken before it was saved."""
         return step_of(self.path)
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
-    """Where the checkpoint of a step is."""
+    """Return the folder of the checkpoint of a step."""
     return folder / f"checkpoint-{step}"
 
 
 def step_of(checkpoint: Path) -> int:
-    """The step in a checkpoint's name; 0 where it has none."""
+    """Return the step in a checkpoint's name, or 0 if there is none."""
     match = _NAME.fullmatch(checkpoint.name)
     return int(match[1]) if match else 0
 
 
 def checkpoints(folder: Path) -> tuple[tuple[int, Path], ...]:
-    """The checkpoints of a run as (step, folder), earliest step first, whole or not."""
+    """Return a run's checkpoints as (step, folder) in order of step, including damaged ones."""
     found = [
         (int(match[1]), path)
         for path in folder.iterdir()
@@ -63,73 +63,76 @@ def checkpoints(folder: Path) -> tuple[tuple[int, Path], ...]:
 
 
 def find_checkpoint(folder: Path, wanted: str) -> CheckpointRef:
-    """The checkpoint to go on from: `latest`, which is the newest whole one, or a folder.
+    """Return the checkpoint to resume from: the newest intact one for `latest`, or a given folder.
 
     Raises:
-        UsageError: there is none.
-        AdapterError: the one that was named, or every one, is damaged.
+        UsageError: there is no checkpoint.
+        AdapterError: the given checkpoint is damaged, or all of them are.
     """
     if wanted != "latest":
-        return _named(Path(wanted))
+        return _checkpoint_at(Path(wanted))
     found = checkpoints(folder) if folder.is_dir() else ()
     if not found:
         raise UsageError(
-            f"{folder}: holds no checkpoint to resume from.", "Leave out --resume_from_checkpoint."
+            f"{folder}: no checkpoint to resume from.",
+            "Remove --resume_from_checkpoint to start from the beginning.",
         )
     reasons: list[str] = []
     for _, path in reversed(found):
-        faults = manifest_faults(path, NEEDED)
+        faults = manifest_faults(path, REQUIRED_FILES)
         if not faults:
             return CheckpointRef(path, tuple(reasons))
         reasons.append(f"{path}: {', '.join(faults)}")
     raise AdapterError(
-        f"{folder}: every checkpoint is damaged ({'; '.join(reasons)}).",
-        "Start again with --overwrite_output_dir.",
+        f"{folder}: all checkpoints are damaged ({'; '.join(reasons)}).",
+        "Start over with --overwrite_output_dir.",
     )
 
 
-def _named(path: Path) -> CheckpointRef:
+def _checkpoint_at(path: Path) -> CheckpointRef:
     if not path.is_dir() or not _NAME.fullmatch(path.name):
         raise UsageError(
-            f"{path}: is no checkpoint.", "Give latest, or a checkpoint-N folder of a run."
+            f"{path}: not a checkpoint.", 'Pass "latest" or a checkpoint-N folder of a run.'
         )
-    faults = manifest_faults(path, NEEDED)
+    faults = manifest_faults(path, REQUIRED_FILES)
     if faults:
         raise AdapterError(
-            f"{path}: is damaged ({', '.join(faults)}).",
-            "Give latest: it takes the newest whole one.",
+            f"{path}: damaged checkpoint ({', '.join(faults)}).",
+            'Pass "latest" to resume from the newest intact one.',
         )
     return CheckpointRef(path)
 
 
 def needed_space(adapter_bytes: int, keep: int, *, resumed: bool = False) -> int:
-    """Bytes a run needs on the disk: its checkpoints, one being written, and what is left of it.
+    """Return the bytes of disk space a run needs: for the checkpoints it keeps, one more while it
+    is written, the final adapter, and small files.
 
-    A resumed run has its checkpoints already.
+    The checkpoints that a resumed run keeps are on the disk already.
     """
-    n_checkpoints = 1 if resumed else max(FEWEST_KEPT, keep) + 1
-    return (n_checkpoints * _COPIES + 1) * adapter_bytes + _SMALL_FILES
+    n_checkpoints = 1 if resumed else max(MIN_KEPT, keep) + 1
+    return (n_checkpoints * _ADAPTERS_PER_CHECKPOINT + 1) * adapter_bytes + _OTHER_FILES_BYTES
 
 
 class Retention:
-    """Removes the checkpoints that are no longer needed.
+    """Deletes old checkpoints.
 
-    Only those count as kept which this run has written or checked itself; what is older than the
-    `keep` newest of these goes. Age is by step: clocks may be set back.
+    Everything older than the `keep` newest intact checkpoints is deleted. Only checkpoints that
+    this run has written or verified count as intact. Age goes by step, since clocks may be set
+    back.
     """
 
-    def __init__(self, folder: Path, keep: int, known: CheckpointRef | None = None) -> None:
+    def __init__(self, folder: Path, keep: int, verified: CheckpointRef | None = None) -> None:
         self._folder = folder
-        self._keep = max(FEWEST_KEPT, keep)
-        self._whole = {known.step} if known and known.path.parent == folder else set()
+        self._keep = max(MIN_KEPT, keep)
+        self._intact = {verified.step} if verified and verified.path.parent == folder else set()
 
     def add(self, step: int) -> None:
-        """A checkpoint was written; older ones may go."""
-        self._whole.add(step)
-        if len(self._whole) < self._keep:
+        """Count a checkpoint that was just written, and delete those it makes obsolete."""
+        self._intact.add(step)
+        if len(self._intact) < self._keep:
             return
-        oldest_kept = sorted(self._whole)[-self._keep]
+        oldest_kept = sorted(self._intact)[-self._keep]
         for found, path in checkpoints(self._folder):
             if found < oldest_kept:
                 remove_folder(path)
-                self._whole.discard(found)
+                self._intact.discard(found)

@@ -1,4 +1,4 @@
-"""The part of the trainer that saves and resumes: whole checkpoints, no pickles, bit for bit."""
+"""Write a checkpoint, and load it: atomic, without pickles, resumed bit for bit."""
 
 from __future__ import annotations
 
@@ -35,41 +35,42 @@ from finetuning_exam.training.checkpoint.state import (
     unpack_random,
 )
 from finetuning_exam.training.interrupt import Interrupts
-from finetuning_exam.training.parallel import ALONE, Process
+from finetuning_exam.training.parallel import SINGLE_PROCESS, Process
 from finetuning_exam.training.progress import Meter, MetricsFile
 from finetuning_exam.training.run_folder import METRICS
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointConfig:
-    """Where a training's checkpoints and metrics go, what it resumes from, and who may stop it."""
+    """Where checkpoints and metrics go, what to resume from, and which signals may stop the run."""
 
     folder: Path
     keep: int
     resumed: CheckpointRef | None = None
     interrupts: Interrupts = field(default_factory=Interrupts)
-    process: Process = ALONE
+    process: Process = SINGLE_PROCESS
 
     @property
     def metrics(self) -> MetricsFile:
-        """The run's metrics.jsonl, a copy of which goes into every checkpoint."""
+        """The run's metrics.jsonl, which is copied into every checkpoint."""
         return MetricsFile(self.folder / METRICS, self.process)
 
 
-class ExactCheckpoints(Trainer):  # type: ignore[misc]
-    """A trainer whose checkpoints hold all that the next step depends on.
+class CheckpointingTrainer(Trainer):  # type: ignore[misc]
+    """A trainer whose checkpoints hold everything the next step depends on.
 
-    Transformers' own are pickles, written in place. These are written aside and renamed
-    (`write_folder`), with the best step's adapter in each, so that one folder is enough to go on.
+    Transformers' own checkpoints are pickles, written in place. These are written to a temporary
+    folder and renamed (`write_folder`), and each includes the best step's adapter, so that one
+    folder is enough to resume.
     """
 
     meter: Meter
     checkpoints: CheckpointConfig
     log_window: list[float]
-    """Losses of the steps since the last line of the metrics."""
+    """Losses of the steps since the last row of the metrics."""
 
     def set_up_checkpoints(self, checkpoints: CheckpointConfig, meter: Meter) -> None:
-        """Set up what `Trainer.__init__` knows nothing of."""
+        """Set the attributes that `Trainer.__init__` knows nothing about."""
         self.checkpoints = checkpoints
         self.meter = meter
         self.log_window = []
@@ -78,19 +79,19 @@ class ExactCheckpoints(Trainer):  # type: ignore[misc]
         self._best: dict[str, Tensor] | None = None
 
     def run(self) -> None:
-        """Train from the start or from the checkpoint; afterwards the model is the step kept.
+        """Train from the start or from the checkpoint, and leave the kept step in the model.
 
-        A training whose last step is already in the checkpoint is not trained any further.
+        If the checkpoint is that of the last step, no further step is taken.
         """
-        found = self.checkpoints.resumed
-        if found is None:
+        resumed = self.checkpoints.resumed
+        if resumed is None:
             self.train()
-        elif read_json(found.path / STATE)["is_finished"]:
-            self.state = TrainerState.load_from_json(str(found.path / TRAINER_STATE))
-            self._load_from_checkpoint(str(found.path))
+        elif read_json(resumed.path / STATE)["is_finished"]:
+            self.state = TrainerState.load_from_json(str(resumed.path / TRAINER_STATE))
+            self._load_from_checkpoint(str(resumed.path))
             self.callback_handler.on_train_begin(self.args, self.state, self.control)
         else:
-            self.train(resume_from_checkpoint=str(found.path))
+            self.train(resume_from_checkpoint=str(resumed.path))
         if self.args.load_best_model_at_end and self._best is not None:
             restore_adapter(self.model, self._best)
 
@@ -144,8 +145,8 @@ class ExactCheckpoints(Trainer):  # type: ignore[misc]
         restore_adapter(self.model, weights)
         state = read_json(folder / TRAINER_STATE)
         if self.args.load_best_model_at_end and state.get("best_global_step") is not None:
-            earlier = folder / BEST_WEIGHTS
-            self._best = load_file(earlier) if earlier.exists() else weights
+            best = folder / BEST_WEIGHTS
+            self._best = load_file(best) if best.exists() else weights
         self.checkpoints.metrics.restore(folder / METRICS)
         self.log_window[:] = cast("list[float]", read_json(folder / STATE)["log_window"])
 
@@ -158,7 +159,7 @@ class ExactCheckpoints(Trainer):  # type: ignore[misc]
         self.lr_scheduler.load_state_dict(cast("dict[str, Any]", state["scheduler"]))
 
     def _load_scaler(self, checkpoint: str | None) -> None:
-        """There is none without float16 autocast, and a file of its name would be a pickle."""
+        """Do nothing: only float16 autocast has a scaler, and its file would be a pickle."""
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is None:

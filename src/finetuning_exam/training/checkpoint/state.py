@@ -1,4 +1,4 @@
-"""What the next optimizer step depends on, as tensors and JSON: nothing in it can run code."""
+"""Convert optimizer, scheduler and random state to tensors and JSON, which cannot run code."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _RANDOM = "random."
 
 
 def pack_optimizer(optimizer: Optimizer) -> tuple[dict[str, Tensor], Json]:
-    """The tensors of an optimizer by name (`optimizer.0.exp_avg`), and its groups."""
-    whole = optimizer.state_dict()
+    """Return an optimizer's tensors by name (`optimizer.0.exp_avg`) and its parameter groups."""
+    state = optimizer.state_dict()
     tensors = {
-        f"{_OPTIMIZER}{index}.{name}": _stored(value)
-        for index, values in whole["state"].items()
+        f"{_OPTIMIZER}{index}.{name}": value.detach().cpu().contiguous()
+        for index, values in state["state"].items()
         for name, value in values.items()
     }
-    return tensors, cast(Json, whole["param_groups"])
+    return tensors, cast(Json, state["param_groups"])
 
 
 def unpack_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor], groups: Json) -> None:
-    """Give an optimizer back what `pack_optimizer` took.
+    """Restore an optimizer from the output of `pack_optimizer`.
 
     Raises:
-        AdapterError: it is of other parameters.
+        AdapterError: the state belongs to other parameters.
     """
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
@@ -41,27 +41,30 @@ def unpack_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor], groups: J
             index, name = key.removeprefix(_OPTIMIZER).split(".", 1)
             state.setdefault(int(index), {})[name] = value
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    fits = sorted(state) == list(range(len(parameters))) and all(
+    is_same_shape = sorted(state) == list(range(len(parameters))) and all(
         value.dim() == 0 or value.shape == parameters[index].shape
         for index, values in state.items()
         for value in values.values()
     )
-    if not fits:
-        raise AdapterError("The checkpoint's optimizer is of another adapter.", "Start again.")
-    found = [
+    if not is_same_shape:
+        raise AdapterError(
+            "The checkpoint's optimizer state does not match the adapter.",
+            "Start over with --overwrite_output_dir.",
+        )
+    plain_groups = [
         {name: tuple(value) if name == "betas" else value for name, value in group.items()}
         for group in cast("list[dict[str, Any]]", groups)
     ]
-    optimizer.load_state_dict({"state": state, "param_groups": found})
+    optimizer.load_state_dict({"state": state, "param_groups": plain_groups})
 
 
 def pack_scheduler(scheduler: LRScheduler) -> Json:
-    """The state of a learning-rate scheduler, which is numbers."""
+    """Return the state of a learning-rate scheduler, which consists of numbers."""
     return cast(Json, scheduler.state_dict())
 
 
 def pack_random() -> tuple[dict[str, Tensor], Json]:
-    """The state of every random generator: of torch as tensors, of Python and NumPy as JSON."""
+    """Return the random state: of torch as tensors, of Python and NumPy as JSON."""
     tensors = {f"{_RANDOM}cpu": torch.random.get_rng_state()}
     if torch.cuda.is_available():
         tensors[f"{_RANDOM}cuda"] = torch.cuda.get_rng_state()
@@ -76,7 +79,7 @@ def pack_random() -> tuple[dict[str, Tensor], Json]:
 
 
 def unpack_random(tensors: dict[str, Tensor], plain: Json) -> None:
-    """Set every random generator as `pack_random` found it; those of absent devices are left."""
+    """Restore the random generators from `pack_random`, except those of absent devices."""
     torch.random.set_rng_state(tensors[f"{_RANDOM}cpu"])
     if torch.cuda.is_available() and f"{_RANDOM}cuda" in tensors:
         torch.cuda.set_rng_state(tensors[f"{_RANDOM}cuda"])
@@ -87,7 +90,3 @@ def unpack_random(tensors: dict[str, Tensor], plain: Json) -> None:
     random.setstate((version, tuple(internal), gauss))
     kind, keys, position, has_gauss, cached = states["numpy"]
     np.random.set_state((kind, np.asarray(keys, dtype=np.uint32), position, has_gauss, cached))
-
-
-def _stored(value: Tensor) -> Tensor:
-    return value.detach().cpu().contiguous()

@@ -1,1 +1,1 @@
-"""Predicted cost of a run before its first step: memory and time."""
+"""Predict the memory and time that a run takes, before its first step."""

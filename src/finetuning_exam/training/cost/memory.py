@@ -1,4 +1,4 @@
-"""How much memory a training will take, found on the model itself, and how to make it fit."""
+"""Predict a run's memory by measuring the model itself, and choose passes that fit."""
 
 from __future__ import annotations
 
@@ -18,22 +18,20 @@ from finetuning_exam.model.fast.path import FastPath
 from finetuning_exam.training.cost.workload import Size, Workload, longest_rows, size_of
 from finetuning_exam.training.plan import MICRO_BATCH_TOKENS, MicroBatches
 
-USABLE = 0.9
-"""Share of the free memory that a training may be expected to take."""
-SLACK = 1.1
-"""What the allocator holds over what is used, measured on the shapes of docs/experiments.md."""
+USABLE_SHARE = 0.9
+"""Share of the free memory that a run may plan to use."""
+ALLOCATOR_SLACK = 1.1
+"""Memory the allocator holds per byte in use, measured on the shapes in docs/experiments.md."""
 HEAP_SPREAD, WORST_HEAP_SPREAD = 1.25, 2.3
-"""On a CPU a heap that keeps what is freed grows past what lives in it at once, since freed blocks
-of one batch's sizes do not fit the next one's: usually, and at worst (docs/experiments.md).
+"""Growth of a CPU heap that retains freed memory, relative to its peak of live memory, because
+blocks freed by one batch do not fit the next: typical and worst case (docs/experiments.md).
 """
 _KERNEL_BYTES = 160 * 2**20
-"""What the kernels that oneDNN keeps (as many as cli/environment.py says) come to hold; with them
-bfloat16 is multiplied on a CPU.
-"""
+"""Memory of oneDNN's kernel cache, which bfloat16 on a CPU fills (cli/startup.py limits it)."""
 _ADAPTER_COPIES = 4
 """Gradients, AdamW's two moments, and its temporaries."""
 _LOGIT_COPIES = 2
-"""Tensors of the size of the logits that the stock loss needs beside what it keeps."""
+"""Logit-sized tensors that the stock loss needs in addition to those it keeps."""
 _PROBE_LENGTHS = (12, 40)
 
 Row = TypeVar("Row")
@@ -41,14 +39,14 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True, slots=True)
 class Activations:
-    """Bytes that a forward pass keeps for its backward pass, by what they grow with."""
+    """Bytes that a forward pass keeps for its backward pass, by the count they grow with."""
 
     per_token: float
     per_pair: float
     per_logit: float
 
     def bytes(self, size: Size) -> float:
-        """All that is kept of a pass."""
+        """Return all bytes that a pass of this size keeps."""
         return (
             self.per_token * size.tokens + self.per_pair * size.pairs + self.per_logit * size.logits
         )
@@ -56,10 +54,11 @@ class Activations:
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """The memory that the passes of one model take, from a few tokens computed on it.
+    """Memory of a model's passes, extrapolated from a few tokens.
 
-    `kept` is without checkpointing; `checkpoints`, where it is used, is with it. `fixed` is held
-    in any pass of a training: gradients, AdamW's moments and temporaries, the block of logits.
+    `kept` is what a pass keeps without gradient checkpointing, `checkpoints` what it keeps with
+    it. `fixed` is held in every training pass: gradients, AdamW's moments and temporaries, and the
+    block of logits.
     """
 
     kept: Activations
@@ -71,32 +70,32 @@ class Footprint:
 
     @property
     def slack(self) -> float:
-        """What an allocator holds over what is used; CUDA's own one tells what it holds."""
-        return SLACK if self.is_cpu else 1.0
+        """Memory held per byte in use; CUDA's allocator reports what it holds."""
+        return ALLOCATOR_SLACK if self.is_cpu else 1.0
 
     def training(self, size: Size) -> float:
-        """The most bytes that a forward and a backward pass take."""
+        """Return the peak bytes of a forward and a backward pass."""
         kept = self.kept.bytes(size)
-        a_layer = kept / self.n_layers  # gradients on the way, or what is computed again
+        per_layer = kept / self.n_layers  # gradients in transit, or recomputed activations
         if self.checkpoints:
-            kept = self.checkpoints.bytes(size) + a_layer
-        return self.slack * (kept + a_layer + self.bytes_per_logit * size.logits) + self.fixed
+            kept = self.checkpoints.bytes(size) + per_layer
+        return self.slack * (kept + per_layer + self.bytes_per_logit * size.logits) + self.fixed
 
     def scoring(self, size: Size) -> float:
-        """The most bytes that a forward pass alone takes."""
-        a_layer = self.kept.bytes(size) / self.n_layers
-        return self.slack * (2 * a_layer + self.bytes_per_logit * size.logits)
+        """Return the peak bytes of a forward pass without gradients."""
+        per_layer = self.kept.bytes(size) / self.n_layers
+        return self.slack * (2 * per_layer + self.bytes_per_logit * size.logits)
 
 
 def measure_footprint(fast: FastPath, *, checkpointing: bool) -> Footprint:
-    """Compute a few tokens and see what autograd keeps. The model is left as it was."""
+    """Measure what autograd keeps for a few tokens. The model is left unchanged."""
     model = fast.model
     config = model.get_base_model().config.get_text_config(decoder=True)
     vocabulary: int = model.get_input_embeddings().num_embeddings
     has_block, is_cpu = "loss" in fast.pieces, model.device.type == "cpu"
     n_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     with untouched(fast):
-        # What is made once is not measured.
+        # Warm up: allocations made only once are not measured.
         torch.autograd.backward(fast.row_nll(_probe(8, 1)).sum())
         kept = measure_activations(fast)
         checkpoints = None
@@ -116,49 +115,49 @@ def measure_footprint(fast: FastPath, *, checkpointing: bool) -> Footprint:
 
 
 def measure_activations(fast: FastPath) -> Activations:
-    """What autograd keeps of three little passes, solved for tokens, pairs and logits."""
+    """Measure what autograd keeps in three small passes, and solve for tokens, pairs and logits."""
     short, long = _PROBE_LENGTHS
     probes = [_probe(short, 1), _probe(long, 1), _probe(short, short - 1)]
     sizes = [size_of(rows, fast.pieces) for rows in probes]
     kept = [float(_kept_bytes(fast, rows)) for rows in probes]
     per_logit = (kept[2] - kept[0]) / (sizes[2].logits - sizes[0].logits)
     rest = [it - per_logit * size.logits for it, size in zip(kept[:2], sizes, strict=False)]
-    # rest = per_token · tokens + per_pair · pairs, twice
+    # Two equations: rest = per_token · tokens + per_pair · pairs
     (t0, p0), (t1, p1) = ((size.tokens, size.pairs) for size in sizes[:2])
     per_pair = max(0.0, (rest[1] * t0 - rest[0] * t1) / (p1 * t0 - p0 * t1))
     return Activations((rest[1] - per_pair * p1) / t1, per_pair, max(0.0, per_logit))
 
 
 def _probe(length: int, n_supervised: int) -> tuple[Encoded, ...]:
-    """Two rows, of which one is shorter by a token, so that filling is there too."""
-    found = []
+    """Return two rows, one of them a token shorter, so that padding is measured too."""
+    rows = []
     for n in (length, length - 1):
         ids = tuple(range(2, 2 + n))
         first = n - n_supervised + (n < length and n_supervised > 1)
-        found.append(Encoded(ids, (IGNORED,) * first + ids[first:], first, 0))
-    return tuple(found)
+        rows.append(Encoded(ids, (IGNORED,) * first + ids[first:], first, 0))
+    return tuple(rows)
 
 
 def _kept_bytes(fast: FastPath, rows: Sequence[Encoded]) -> int:
-    """Bytes of the distinct tensors, parameters left out, that a forward pass keeps."""
+    """Return the bytes of the distinct tensors that a forward pass keeps, without parameters."""
     parameters = {p.untyped_storage().data_ptr() for p in fast.model.parameters()}
-    found: dict[int, int] = {}
+    kept: dict[int, int] = {}
 
     def pack(x: Tensor) -> Tensor:
         storage = x.untyped_storage()
         if storage.data_ptr() not in parameters:
-            found[storage.data_ptr()] = storage.nbytes()
+            kept[storage.data_ptr()] = storage.nbytes()
         return x
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
         nll = fast.row_nll(rows).sum()
     del nll
-    return sum(found.values())
+    return sum(kept.values())
 
 
 @contextmanager
 def untouched(fast: FastPath) -> Iterator[None]:
-    """Training passes may run while this is open; gradients, mode and random state come back."""
+    """Run training passes, then clear gradients and restore the mode and the random state."""
     model = fast.model
     was_training = model.training
     devices = [torch.cuda.current_device()] if next(model.parameters()).is_cuda else []
@@ -173,7 +172,7 @@ def untouched(fast: FastPath) -> Iterator[None]:
 
 @contextmanager
 def checkpointing_on(fast: FastPath) -> Iterator[None]:
-    """Checkpointing is on while this is open, the way it is on in a training."""
+    """Enable gradient checkpointing temporarily, in the way that training does."""
     if fast.decoder:
         before = fast.decoder.checkpointing
         fast.decoder.checkpointing = True
@@ -183,7 +182,7 @@ def checkpointing_on(fast: FastPath) -> Iterator[None]:
             fast.decoder.checkpointing = before
         return
     model: Any = fast.model.get_base_model()
-    # Transformers gave it a new name and warns of the old one.
+    # Newer versions of Transformers warn about the old name.
     name = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
     getattr(model, f"{name}_checkpointing_enable")({"use_reentrant": False})
     try:
@@ -194,24 +193,32 @@ def checkpointing_on(fast: FastPath) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """How passes are computed, what they take, and whether that fits into the `free` bytes.
+    """How passes are computed, and whether they fit into the `free_bytes` of memory.
 
-    `wanted` is what would be chosen with memory enough. `returns_freed`: memory is so short that
-    what is freed must go back to the system.
+    `unconstrained` is the choice without a memory limit. `returns_freed_memory` means that the
+    process must return freed memory to the system instead of keeping it in its heap.
     """
 
-    wanted: MicroBatches
+    unconstrained: MicroBatches
     micro_batches: MicroBatches
     footprint: Footprint
-    free: int
-    returns_freed: bool
-    fits: bool
+    free_bytes: int
+    returns_freed_memory: bool
+    fits_in_memory: bool
 
     @property
-    def spreads(self) -> tuple[float, float]:
-        """What the process takes over what its largest pass does: usually, and at worst."""
-        keeps_freed = self.footprint.is_cpu and not self.returns_freed
-        return (HEAP_SPREAD, WORST_HEAP_SPREAD) if keeps_freed else (1.0, 1.0)
+    def typical_spread(self) -> float:
+        """Memory of the process relative to its largest pass, typically."""
+        return HEAP_SPREAD if self._retains_freed_memory else 1.0
+
+    @property
+    def worst_spread(self) -> float:
+        """Memory of the process relative to its largest pass, in the worst case."""
+        return WORST_HEAP_SPREAD if self._retains_freed_memory else 1.0
+
+    @property
+    def _retains_freed_memory(self) -> bool:
+        return self.footprint.is_cpu and not self.returns_freed_memory
 
     def largest_pass(
         self,
@@ -219,9 +226,7 @@ class MemoryPlan:
         batches: Sequence[Sequence[Row]],
         scored: Sequence[Encoded],
     ) -> float:
-        """Return the bytes of the largest pass, of those that train on these optimizer batches
-        and of those that score.
-        """
+        """Return the bytes of the largest pass over these batches, or scoring these rows."""
         training = [
             self.footprint.training(workload.size(part))
             for batch in batches
@@ -237,39 +242,41 @@ def plan_memory(
     workload: Workload[Row],
     rows: Sequence[Row],
     scored: Sequence[Encoded],
-    free: int,
+    free_bytes: int,
     pinned: MicroBatches | None = None,
 ) -> MemoryPlan:
-    """Resolve `auto` so that the longest rows fit into the `free` bytes.
+    """Resolve `auto` so that the longest rows fit into `free_bytes`.
 
-    Where they do not fit, freed memory goes back to the system; then tokens are halved, but not
-    below the longest row; then the same with checkpointing. Where nothing fits it is the smallest.
-    A resumed run keeps its `pinned` micro-batches; what becomes of freed memory changes no number.
+    If they do not fit, these are tried in order: return freed memory to the system; halve the
+    tokens, but not below the longest row; do both with gradient checkpointing. If nothing fits,
+    the last and smallest choice is taken. A resumed run keeps its `pinned` micro-batches;
+    returning freed memory changes no result.
     """
     fast = workload.fast
     batch = workload.longest_batch(rows)
     footprint: Footprint | None = None
     candidates = list(_candidates(workload, workload.length(batch[-1]), pinned))
-    for micro, returns_freed in candidates:
+    best, _ = candidates[0]
+    for micro, is_returned in candidates:
         if footprint is None or micro.checkpointing != bool(footprint.checkpoints):
             footprint = measure_footprint(fast, checkpointing=micro.checkpointing)
-        plan = MemoryPlan(candidates[0][0], micro, footprint, free, returns_freed, fits=True)
-        _, worst = plan.spreads
-        if worst * plan.largest_pass(workload, [batch], scored) <= USABLE * free:
+        plan = MemoryPlan(best, micro, footprint, free_bytes, is_returned, fits_in_memory=True)
+        needed = plan.worst_spread * plan.largest_pass(workload, [batch], scored)
+        if needed <= USABLE_SHARE * free_bytes:
             return plan
-    return replace(plan, fits=False)
+    return replace(plan, fits_in_memory=False)
 
 
 def _candidates(
     workload: Workload[Row], longest: int, pinned: MicroBatches | None
 ) -> Iterator[tuple[MicroBatches, bool]]:
-    """Yield what may be chosen, best first, and whether freed memory goes back with it."""
-    wanted, *others = _micro_batches(workload, longest, pinned)
-    returns_freed = workload.fast.model.device.type == "cpu" and can_return_freed_memory()
-    yield wanted, False
-    if returns_freed:
-        yield wanted, True
-    yield from ((it, returns_freed) for it in others)
+    """Yield the possible choices, best first, each with whether it returns freed memory."""
+    best, *others = _micro_batches(workload, longest, pinned)
+    can_return = workload.fast.model.device.type == "cpu" and can_return_freed_memory()
+    yield best, False
+    if can_return:
+        yield best, True
+    yield from ((it, can_return) for it in others)
 
 
 def _micro_batches(
@@ -278,19 +285,15 @@ def _micro_batches(
     if pinned:
         return [pinned]
     settings, fast = workload.settings, workload.fast
-    choices = [settings.gradient_checkpointing is True]
-    if settings.gradient_checkpointing == "auto" and _can_checkpoint(fast):
-        choices = [False, True]
+    base = fast.model.get_base_model()
+    can_checkpoint = fast.decoder is not None or bool(base.supports_gradient_checkpointing)
+    checkpointing = [settings.gradient_checkpointing is True]
+    if settings.gradient_checkpointing == "auto" and can_checkpoint:
+        checkpointing = [False, True]
     sizes = [MICRO_BATCH_TOKENS]
     if settings.micro_batch_tokens != "auto":
         sizes = [settings.micro_batch_tokens]
     elif "rows" in fast.pieces:
         while sizes[-1] // 2 >= longest:
             sizes.append(sizes[-1] // 2)
-    return [MicroBatches(tokens, again) for again, tokens in product(choices, sizes)]
-
-
-def _can_checkpoint(fast: FastPath) -> bool:
-    return fast.decoder is not None or bool(
-        fast.model.get_base_model().supports_gradient_checkpointing
-    )
+    return [MicroBatches(tokens, is_on) for is_on, tokens in product(checkpointing, sizes)]

@@ -1,4 +1,4 @@
-"""The prediction printed before the first step of a run: time and memory."""
+"""Predict the time and memory of a run, printed before its first step."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from finetuning_exam.training.cost.time import (
 from finetuning_exam.training.plan import Cost
 from finetuning_exam.training.run import Prepared
 
-DRAWN_BATCHES = 100
-"""Batches that are looked at to see how large they get."""
+MAX_SIZED_BATCHES = 100
+"""Batches whose size is computed to find the largest pass."""
 
 
 def predict(prepared: Prepared, done_steps: int = 0) -> Cost:
-    """Predict time and memory of the run after `done_steps`, from a few passes on its own rows."""
+    """Predict time and memory of a run after `done_steps`, by timing a few passes on its rows."""
     settings, plan, workload = prepared.settings, prepared.plan, prepared.workload
     device = prepared.compute.device
     held, peak = held_memory(device), peak_memory(device)
     batches = draw_batches(prepared.rows.train, settings, plan.total_steps)[done_steps:]
     validation = sequences_of(workload.objective, prepared.rows.validation)
     scored = prepared.rows.scored
-    largest = prepared.memory.largest_pass(workload, batches[:DRAWN_BATCHES], scored)
+    largest = prepared.memory.largest_pass(workload, batches[:MAX_SIZED_BATCHES], scored)
     validations = n_validations(plan, done_steps) * total_length(validation)
     n_scored = validations + scored_tokens(prepared.rows.exam.rows, prepared.exam_plan)
     rate = scoring_seconds_per_token(prepared.fast, scored, settings.eval_batch_size, n_scored)
@@ -40,5 +40,5 @@ def predict(prepared: Prepared, done_steps: int = 0) -> Cost:
         prepared.exam_plan,
         rate,
     )
-    usual, _ = prepared.memory.spreads
-    return Cost(training + rate * validations, exam, round(max(peak, held + usual * largest)))
+    predicted_peak = max(peak, held + prepared.memory.typical_spread * largest)
+    return Cost(training + rate * validations, exam, round(predicted_peak))

@@ -1,4 +1,4 @@
-"""How long a training and its exam will take, from a few passes timed before the first step."""
+"""Predict the duration of a training and its exam by timing a few passes before the first step."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from finetuning_exam.training.cost.memory import checkpointing_on, untouched
 from finetuning_exam.training.cost.workload import Workload, computed_tokens
 from finetuning_exam.training.plan import TrainingPlan
 
-FREE_S = 2.0
+TIMING_S = 2.0
 """Seconds that timing may take in any run."""
-COST = 0.05
-"""Share of a run's time that timing may take, where that is more."""
+TIMING_SHARE = 0.05
+"""Share of a run's duration that timing may take, if that is longer than `TIMING_S`."""
 WARM_UP_TOKENS = 64
-MOST_TIMED = 5
+MAX_SAMPLES = 5
 STEP_OVERHEAD_S = 0.006
-"""What the trainer itself does in a step; measured on the built-in base (docs/experiments.md)."""
+"""Overhead of the trainer per step, measured on the built-in base (docs/experiments.md)."""
 EXAM_OVERHEAD_S = 2.0
-"""Statistics of an exam and their libraries."""
+"""Time to load the statistics libraries and compute the statistics of an exam."""
 TRIAL_PROMPT = 4
 TRIAL_STEPS = (2, 6)
-"""Two short answers are written; their difference is the time of the steps between."""
+"""Lengths of two timed answers; the difference in time is that of the steps between them."""
 
 Clock = Callable[[], float]
 Row = TypeVar("Row")
@@ -52,11 +52,11 @@ def seconds_per_token(
     total_tokens: int,
     clock: Clock = time.perf_counter,
 ) -> float:
-    """Return the median of some samples, after a small one that is not counted.
+    """Return the median time per token over a few samples, after a short warm-up.
 
-    `tokens_of` counts what is computed for some rows; `cut` gives a part of them of at most so many
-    tokens. Where a whole sample would cost too much of what `total_tokens` take, a part is timed;
-    where there is less than that to compute, the small one has to do.
+    `tokens_of` counts the tokens computed for some rows; `cut` reduces rows to a number of tokens.
+    If a whole sample takes too long compared to all `total_tokens`, only a part of it is timed.
+    If a sample is no smaller than the whole work, the warm-up's time is used.
     """
 
     def timed(rows: tuple[Row, ...]) -> float:
@@ -64,18 +64,18 @@ def seconds_per_token(
 
     warm_up = cut(samples[0], WARM_UP_TOKENS)
     rough = timed(warm_up) / tokens_of(warm_up)
-    allowed = max(FREE_S, COST * rough * total_tokens)
+    allowed = max(TIMING_S, TIMING_SHARE * rough * total_tokens)
     spent = 0.0
-    found: list[float] = []
-    for sample in samples[:MOST_TIMED]:
+    rates: list[float] = []
+    for sample in samples[:MAX_SAMPLES]:
         rows = cut(sample, max(WARM_UP_TOKENS, int((allowed - spent) / rough)))
         is_part = tokens_of(rows) < tokens_of(sample)
-        if tokens_of(rows) >= total_tokens or (found and is_part):
+        if tokens_of(rows) >= total_tokens or (rates and is_part):
             break
-        took = timed(rows)
-        spent += took
-        found.append(took / tokens_of(rows))
-    return statistics.median(found or [rough])
+        elapsed = timed(rows)
+        spent += elapsed
+        rates.append(elapsed / tokens_of(rows))
+    return statistics.median(rates or [rough])
 
 
 def cut_rows(
@@ -85,7 +85,7 @@ def cut_rows(
     length: Callable[[Row], int],
     tail: Callable[[Row, int], Row],
 ) -> tuple[Row, ...]:
-    """Return the first rows of at most `budget` tokens, or the end of the first row."""
+    """Return the first rows, up to `budget` tokens in all, or else the end of the first row."""
     kept: list[Row] = []
     for row in rows:
         if sum(map(length, kept)) + length(row) > budget:
@@ -95,7 +95,7 @@ def cut_rows(
 
 
 def total_length(rows: Sequence[Encoded]) -> int:
-    """Return the tokens of sequences, without padding."""
+    """Return the number of tokens in sequences, without padding."""
     return sum(len(row.ids) for row in rows)
 
 
@@ -105,13 +105,13 @@ def training_seconds(
     batches: Sequence[tuple[Row, ...]],
     clock: Clock = time.perf_counter,
 ) -> float:
-    """Return the seconds of a training on these optimizer batches, without validation."""
+    """Return the seconds of training on these optimizer batches, without validation."""
     if not batches:
         return 0.0
     objective, fast = workload.objective, workload.fast
     parts = [it for batch in batches for it in workload.passes(batch, plan.micro_batches)]
     total_tokens = sum(map(workload.tokens, parts))
-    first = parts[: MOST_TIMED * -(-len(parts) // len(batches))]
+    first = parts[: MAX_SAMPLES * -(-len(parts) // len(batches))]
 
     def train_on(rows: tuple[Row, ...]) -> None:
         torch.autograd.backward(objective.losses(fast, rows).sum())
@@ -124,7 +124,7 @@ def training_seconds(
             train_on,
             workload.tokens,
             partial(cut_rows, length=workload.length, tail=objective.tail),
-            first[:: -(-len(first) // MOST_TIMED)],
+            first[:: -(-len(first) // MAX_SAMPLES)],
             total_tokens,
             clock,
         )
@@ -139,7 +139,7 @@ def scoring_seconds_per_token(
     total_tokens: int,
     clock: Clock = time.perf_counter,
 ) -> float:
-    """Return the seconds to score a token of rows such as these, of `total_tokens` in all."""
+    """Return the seconds per token of scoring such rows, where `total_tokens` are to be scored."""
     ordered = sorted(rows, key=lambda row: len(row.ids))
     middle = max(0, len(ordered) // 2 - batch_size)
     sample = tuple(ordered[middle : middle + batch_size])
@@ -158,8 +158,9 @@ def scoring_seconds_per_token(
 
 
 def n_validations(plan: TrainingPlan, done_steps: int) -> int:
-    """How often the validation rows are scored after so many steps, the last step's included; a
-    run that begins is scored before its first step too.
+    """Return how often the validation rows are scored after `done_steps`.
+
+    They are scored at each save and at the last step; a new run also scores them before its first.
     """
     steps = range(done_steps + 1, plan.total_steps + 1)
     at_saves = sum(step % plan.save_steps == 0 or step == plan.total_steps for step in steps)
@@ -220,7 +221,7 @@ def exam_seconds(
 
 
 def _optimizer_seconds(model: PeftModel, clock: Clock) -> float:
-    """Seconds of an AdamW step, on copies of what is trained."""
+    """Return the seconds of an AdamW step, taken on copies of the trained parameters."""
     copies = [p.detach().clone().requires_grad_() for p in model.parameters() if p.requires_grad]
     for copy in copies:
         copy.grad = torch.zeros_like(copy)

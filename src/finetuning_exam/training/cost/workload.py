@@ -1,4 +1,4 @@
-"""The size of what a pass computes, by which memory and time are estimated."""
+"""Compute the size of passes, on which the estimates of memory and time are based."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Counts that the memory of a pass grows with, padding included.
+    """Counts that the memory of a pass grows with, including padding.
 
-    `pairs` are attention weights per head, `logits` the positions where the output head runs.
+    `pairs` are attention weights per head; `logits` are positions at which the output head runs.
     """
 
     tokens: int
@@ -32,44 +32,44 @@ class Size:
 
 
 def size_of(sequences: Sequence[Encoded], pieces: frozenset[FastPiece]) -> Size:
-    """Return the size of one pass over these sequences with these pieces of the fast path."""
+    """Return the size of one pass over sequences with these pieces of the fast path."""
     lengths = sorted(len(it.ids) for it in sequences)
     tokens = computed_tokens(sequences, pieces)
     if "attention" in pieces:
         groups = make_groups(lengths, torch.device("cpu"))
         pairs = sum(group.rows * _causal_pairs(group.length) for group in groups)
         return Size(tokens, pairs, sum(it.n_supervised for it in sequences))
-    places = {at for it in sequences for at, label in enumerate(it.labels) if label != IGNORED}
-    return Size(tokens, tokens * lengths[-1], len(sequences) * len(places))
+    supervised = {at for it in sequences for at, label in enumerate(it.labels) if label != IGNORED}
+    return Size(tokens, tokens * lengths[-1], len(sequences) * len(supervised))
 
 
 def computed_tokens(sequences: Sequence[Encoded], pieces: frozenset[FastPiece]) -> int:
-    """Return the positions of a pass: padded to the longest, except with the fast path's rows."""
+    """Return the number of positions in a pass, which the stock attention pads to the longest."""
     lengths = [len(it.ids) for it in sequences]
     return sum(lengths) if "attention" in pieces else len(lengths) * max(lengths)
 
 
 def _causal_pairs(length: int) -> int:
-    """Attention weights of a row: even blocks of at most `BLOCK`, each with all keys before it."""
+    """Return a row's attention weights, in even blocks that each see all keys before them."""
     n_blocks = -(-length // BLOCK)
     return length * length * (n_blocks + 1) // (2 * n_blocks)
 
 
 def longest_rows(sequences: Sequence[Encoded], n: int) -> tuple[Encoded, ...]:
-    """Return the `n` sequences of most tokens, the longest last."""
+    """Return the `n` sequences with the most tokens, longest last."""
     return tuple(sorted(sequences, key=lambda it: len(it.ids))[-n:])
 
 
 @dataclass(frozen=True, slots=True)
 class Workload(Generic[Row]):
-    """What a training computes: an objective's rows by a model's fast path, as settings have it."""
+    """The work of a training: an objective's rows, computed by a fast path under some settings."""
 
     objective: Objective[Row]
     fast: FastPath
     settings: TrainSettings
 
     def passes(self, batch: Sequence[Row], micro: MicroBatches) -> list[tuple[Row, ...]]:
-        """Return the passes that an optimizer batch is computed in."""
+        """Return the passes that an optimizer batch is split into."""
         return split_into_passes(self.objective, batch, self.settings, micro, self.fast.pieces)
 
     def size(self, rows: Sequence[Row]) -> Size:
@@ -77,13 +77,13 @@ class Workload(Generic[Row]):
         return size_of(sequences_of(self.objective, rows), self.fast.pieces)
 
     def tokens(self, rows: Sequence[Row]) -> int:
-        """Return the positions that one pass over rows computes."""
+        """Return the number of positions in one pass over rows."""
         return computed_tokens(sequences_of(self.objective, rows), self.fast.pieces)
 
     def length(self, row: Row) -> int:
-        """Return the tokens of one row."""
+        """Return the number of tokens in one row."""
         return n_tokens(self.objective, [row])
 
     def longest_batch(self, rows: Sequence[Row]) -> tuple[Row, ...]:
-        """Return an optimizer batch of the rows of most tokens, the longest last."""
+        """Return an optimizer batch of the rows with the most tokens, longest last."""
         return tuple(sorted(rows, key=self.length)[-rows_per_step(self.settings) :])
