@@ -46,11 +46,11 @@ from finetuning_exam.model.adapter import ALL_LINEAR, add_adapter, lora_config, 
 from finetuning_exam.model.device import choose_compute
 from finetuning_exam.model.likelihood import collate, supervised_nll
 from finetuning_exam.model.load import load_base
+from finetuning_exam.run_record import TrainingResult
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training.checkpoint.find import find_checkpoint
 from finetuning_exam.training.checkpoint.save import CheckpointConfig
 from finetuning_exam.training.interrupt import Interrupts
-from finetuning_exam.training.loop import TrainingResult
 from finetuning_exam.training.progress import Progress
 from finetuning_exam.training.run import Prepared, prepare, train
 

@@ -15,10 +15,11 @@ from finetuning_exam.data.encoding.encoder import Encoder
 from finetuning_exam.model.device import choose_compute
 from finetuning_exam.model.fast.path import FastPath
 from finetuning_exam.objectives.sft import SupervisedFineTuning
+from finetuning_exam.run_record import TrainingPlan
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training.cost.workload import Workload
 from finetuning_exam.training.job import TrainingJob
-from finetuning_exam.training.plan import TrainingPlan, make_plan
+from finetuning_exam.training.plan import make_plan
 
 OBJECTIVE = SupervisedFineTuning(cast(Encoder, None), cast(Encoder, None))
 """Objective for rows that are already encoded."""

@@ -7,16 +7,16 @@ import shutil
 from pathlib import Path
 
 import pytest
+from finetuning_exam.training.inputs import earlier_choices
 from rich.console import Console
 from tiny import Models, rows, write_rows
 
 from finetuning_exam.cli import main
 from finetuning_exam.cli.run_summary import print_cost, print_memory
 from finetuning_exam.durable import Json
+from finetuning_exam.run_record import Cost, MicroBatches
 from finetuning_exam.training import run
 from finetuning_exam.training.cost.memory import Activations, Footprint, MemoryPlan
-from finetuning_exam.training.inputs import earlier_choices
-from finetuning_exam.training.plan import Cost, MicroBatches
 from finetuning_exam.training.run_folder import read_run
 
 FOOTPRINT = Footprint(Activations(1.0, 1.0, 1.0), None, 2, 0, 0, is_cpu=True)

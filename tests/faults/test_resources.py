@@ -203,7 +203,7 @@ def test_running_out_of_memory_in_training_is_reported(
     said = capsys.readouterr().err.strip()
     assert len(said.splitlines()) == 1
     assert "out of memory" in said
-    assert "were expected to do" in said
+    assert "was expected to need" in said
     assert "Lower --micro_batch_tokens" in said
 
 

@@ -12,9 +12,9 @@ from tiny import BRISK, Models, brisk, encoded_rows, rows, run_training
 from trainings import OBJECTIVE
 
 from finetuning_exam.data.encoding.encode import Encoded
+from finetuning_exam.run_record import MicroBatches
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training.batches import draw_batches, rows_per_step, split_into_passes
-from finetuning_exam.training.plan import MicroBatches
 from finetuning_exam.training.trl import ObjectiveTrainer
 
 FAST = frozenset({"rows", "attention"})

@@ -9,15 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from finetuning_exam.run_record import MicroBatches, TrainingPlan
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training.defaults import LARGE, SMALL, SMALL_MODEL_PARAMETERS
-from finetuning_exam.training.plan import (
-    MAX_VALIDATIONS,
-    VALIDATION_COST,
-    MicroBatches,
-    TrainingPlan,
-    make_plan,
-)
+from finetuning_exam.training.plan import MAX_VALIDATIONS, VALIDATION_COST, make_plan
 
 TINY, BIG = 7_000_000, 1_000_000_000
 
@@ -49,6 +44,7 @@ def test_a_plan_computed_by_hand() -> None:
         total_steps=18,
         warmup_steps=2,
         save_steps=5,
+        micro_batches=MicroBatches(2048),
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from finetuning_exam.report.exam_json import exam_to_json
 from rich.console import Console
 from tiny import Models, brisk, checkpoints_in, ignore, rows, run_training
 
@@ -21,10 +22,9 @@ from finetuning_exam.data.split import Split
 from finetuning_exam.errors import DataError, UsageError
 from finetuning_exam.model.fast.path import ALL_PIECES
 from finetuning_exam.report.card import model_card
-from finetuning_exam.report.exam_json import exam_to_json
 from finetuning_exam.report.html import render_report
 from finetuning_exam.report.terminal import exam_summary
-from finetuning_exam.training.record import DataRecord
+from finetuning_exam.run_record import DataRecord
 from finetuning_exam.training.run import examine, make_record, prepare, train
 
 DATA = DataRecord(("d.jsonl",), "0" * 64, None, None, 6, 2, 4, False, 0, "1" * 64)

@@ -1,1 +1,1 @@
-"""The public functions: plain, typed, and without printing. The command line is a layer over them."""
+"""The public functions: plain, typed, and without printing; the command line calls them."""

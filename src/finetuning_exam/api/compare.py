@@ -19,7 +19,7 @@ from finetuning_exam.settings import CompareSettings
 
 if TYPE_CHECKING:
     from finetuning_exam.model.generation.decoding import Decoding
-    from finetuning_exam.model.session import Session
+    from finetuning_exam.model.session import Prompt, Session
     from finetuning_exam.report.comparison import Comparison
 
 
@@ -75,10 +75,10 @@ def decoding_of(session: Session, settings: CompareSettings) -> Decoding:
     )
 
 
-def prompt_ids(
+def fitted_prompts(
     session: Session, examples: Sequence[Example], max_new_tokens: int, on_event: OnEvent
-) -> list[tuple[int, ...]]:
-    """Return the ids of what is asked, and tell which prompts are cut to leave room for an answer.
+) -> list[Prompt]:
+    """Return the prompts of what is asked, and tell which are cut to leave room for an answer.
 
     Raises:
         DataError: a record asks nothing, or holds a special token that the template would obey.
@@ -92,7 +92,7 @@ def prompt_ids(
                 "tokens, so that the model has room for an answer."
             )
             on_event(Notice(text))
-    return [prompt.ids for prompt in prompts]
+    return prompts
 
 
 def _compare(
@@ -101,7 +101,7 @@ def _compare(
     """Return both models' answers to the same prompts with the same seed."""
     from finetuning_exam.report.comparison import Answered, Comparison
 
-    prompts = prompt_ids(session, examples, settings.max_new_tokens, on_event)
+    prompts = fitted_prompts(session, examples, settings.max_new_tokens, on_event)
     decoding, batch_size = decoding_of(session, settings), settings.eval_batch_size
     base, tuned = session.answer_both(prompts, decoding, batch_size)
     nlls = _score_references(session, examples, batch_size)

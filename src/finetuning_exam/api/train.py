@@ -155,7 +155,6 @@ class _Run:
             prepared,
             self._data_record(prepared),
             result,
-            self.folder,
             self.command.from_the_start,
             self.seconds,
             predicted,

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from finetuning_exam.api.out_of_memory import LESS_ANYWHERE
 from finetuning_exam.cli.help import command_help, overview
 from finetuning_exam.cli.registry import COMMANDS
 from finetuning_exam.cli.startup import prepare_process
@@ -15,7 +16,6 @@ from finetuning_exam.errors import DataError, DiskError, UsageError, UserError, 
 from finetuning_exam.training.interrupt import Terminated, termination_raised
 
 _DISK = (errno.ENOSPC, errno.EIO)
-_LESS_MEMORY = "Close other programs, lower --eval_batch_size, or use a smaller model."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,7 +55,7 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        _print_error(f"fte {name}: out of memory. {_LESS_MEMORY}")
+        _print_error(f"fte {name}: out of memory. {LESS_ANYWHERE}")
         return UsageError.exit_code
     except KeyboardInterrupt as error:
         print(f"\nfte {name}: stopped. {error}".rstrip(), file=sys.stderr)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from finetuning_exam.api.compare import compare, decoding_of, prompt_ids, questions_of
+from finetuning_exam.api.compare import compare, decoding_of, fitted_prompts, questions_of
 from finetuning_exam.api.events import SessionLoaded
 from finetuning_exam.api.load_adapter import load_session
 from finetuning_exam.cli.arguments import Parsed
@@ -19,6 +19,7 @@ from finetuning_exam.errors import UsageError
 from finetuning_exam.settings import CompareSettings
 
 if TYPE_CHECKING:
+    from finetuning_exam.model.session import Prompt
     from finetuning_exam.report.comparison import Comparison
 
 
@@ -35,7 +36,7 @@ def run(parsed: Parsed[CompareSettings]) -> int:
         print_line(console, "temperature and top_p have no effect without --do_sample.")
     if not questions_of(settings):
         if settings.html:
-            raise UsageError("--html: needs questions.", "Give some, or --prompts FILE.")
+            raise UsageError("--html: there are no questions.", "Give some, or --prompts FILE.")
         _ask(console, settings)
         return 0
     with EventPrinter(console, settings.adapter_name_or_path) as printer:
@@ -52,11 +53,11 @@ def _ask(console: Console, settings: CompareSettings) -> None:
         session = load_session(settings)
         printer(SessionLoaded(session))
 
-    def to_ids(text: str, number: int) -> tuple[int, ...]:
+    def to_prompt(text: str, number: int) -> Prompt:
         question = make_question(text, "question", number)
-        return prompt_ids(session, [question], settings.max_new_tokens, printer)[0]
+        return fitted_prompts(session, [question], settings.max_new_tokens, printer)[0]
 
-    ask_interactively(console, session, decoding_of(session, settings), to_ids)
+    ask_interactively(console, session, decoding_of(session, settings), to_prompt)
 
 
 def _print_comparisons(console: Console, comparisons: Sequence[Comparison]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -33,16 +32,12 @@ class ProgressView:
         self._task: TaskID = self._bar.add_task("training", total=None, state="starting")
         self._validation_loss: float | None = None
 
-    def __enter__(self) -> ProgressView:
+    def start(self) -> None:
+        """Show the line."""
         self._bar.start()
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def stop(self) -> None:
+        """Take the line away."""
         self._bar.stop()
 
     def show(self, progress: TrainingProgress) -> None:

@@ -1,17 +1,23 @@
-"""Print the summary of a run before its first step: model, steps, time and memory."""
+"""Print the summary of a run: its data, its plan, its cost, and how it ended."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from finetuning_exam.cli.console import duration, print_line
+from finetuning_exam.cli.console import duration, print_line, print_sources
+from finetuning_exam.data.check import Check
+from finetuning_exam.data.findings import Finding, errors
+from finetuning_exam.data.split import Split
+from finetuning_exam.report.data_check import kinds_lines, split_line
 from finetuning_exam.report.text import counted, size
+from finetuning_exam.run_record import Cost, TrainingResult
 
 if TYPE_CHECKING:
+    from finetuning_exam.api.events import RunBegun
     from finetuning_exam.training.cost.memory import MemoryPlan
-    from finetuning_exam.training.plan import Cost
     from finetuning_exam.training.run import Prepared
 
 
@@ -70,3 +76,62 @@ def print_cost(console: Console, predicted: Cost, *, can_stop: bool) -> None:
         f"{duration(predicted.exam_seconds)} of exam, {size(predicted.peak_bytes)} of memory"
         f"{' (without early stopping)' if can_stop else ''}",
     )
+
+
+def print_data(console: Console, check: Check, split: Split) -> None:
+    """Print which files were read, what was found in them, and how they are split."""
+    print_sources(console, check)
+    skipped = len(errors(check.findings))
+    if skipped:
+        print_line(console, f"Warning: skipped {counted(skipped, 'record')} with errors.")
+    print_findings(console, check.findings)
+    print_line(console, split_line(split, check.exam))
+    if not split.validation:
+        print_line(console, "No validation rows: the last step is kept.")
+    if split.exam_is_training:
+        print_line(
+            console,
+            "Warning: the exam uses the training rows, so it says nothing about new questions.",
+        )
+    if split.taught:
+        first = ", ".join(example.where for example in split.taught[:3])
+        n_taught = counted(len(split.taught), "exam question")
+        print_line(
+            console,
+            f"Warning: left out {n_taught} that the training file also has, such as {first}.",
+        )
+
+
+def print_findings(console: Console, findings: Sequence[Finding]) -> None:
+    """Print a line for each kind of finding."""
+    for line in kinds_lines(findings):
+        print_line(console, f"  {line}")
+
+
+def print_begun(console: Console, folder: str, begun: RunBegun) -> None:
+    """Print what a run resumes from or replaces."""
+    if begun.resumed is not None:
+        for reason in begun.resumed.passed_over:
+            print_line(console, f"Warning: skipped a damaged checkpoint: {reason}.")
+        if begun.machine_changes:
+            changes = ", ".join(begun.machine_changes)
+            print_line(console, f"Warning: the last bits may differ: {changes}.")
+        print_line(console, f"Resuming from {begun.resumed.path}")
+    if begun.replaced:
+        print_line(console, f"{folder}: replacing the earlier run")
+
+
+def print_training(console: Console, result: TrainingResult, seconds: float) -> None:
+    """Print how the training ended."""
+    early = ", stopped early" if result.stopped_early else ""
+    kept = f"step {result.best_step} kept" if result.best_step != result.steps else "last step kept"
+    print_line(
+        console,
+        f"{result.steps} steps in {duration(seconds)}{early}, "
+        f"{result.tokens_per_second:,.0f} tokens/s, {kept}",
+    )
+    first, best = result.first_validation_loss, result.best_validation_loss
+    if first is not None and best is not None and best >= first:
+        print_line(
+            console, "Warning: no step was better on the validation rows than the untrained model."
+        )

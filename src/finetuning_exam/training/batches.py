@@ -10,8 +10,8 @@ import torch
 
 from finetuning_exam.model.fast.packing import split_by_tokens
 from finetuning_exam.objectives.base import Objective, n_tokens
+from finetuning_exam.run_record import MicroBatches
 from finetuning_exam.settings import DataSettings, FastPiece, TrainSettings
-from finetuning_exam.training.plan import MicroBatches
 
 Row = TypeVar("Row")
 

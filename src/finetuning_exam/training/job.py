@@ -10,9 +10,9 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from finetuning_exam.model.device import Compute
 from finetuning_exam.model.fast.path import FastPath
 from finetuning_exam.objectives.base import Objective
+from finetuning_exam.run_record import TrainingPlan
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training.checkpoint.save import CheckpointConfig
-from finetuning_exam.training.plan import TrainingPlan
 
 Row = TypeVar("Row")
 

@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeVar
 
 from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallback
 
 from finetuning_exam.objectives.base import mean_loss
+from finetuning_exam.run_record import TrainingResult
 from finetuning_exam.training.job import TrainingJob
 from finetuning_exam.training.progress import OnProgress
 from finetuning_exam.training.reporter import Reporter
 from finetuning_exam.training.trl import ObjectiveTrainer, check_finite
 
 Row = TypeVar("Row")
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingResult:
-    """How a training ended. `best_step` is the step whose adapter was kept.
-
-    Seconds and speed are those of the last sitting; `tokens` counts all of them, without padding.
-    """
-
-    steps: int
-    best_step: int
-    first_validation_loss: float | None
-    best_validation_loss: float | None
-    tokens: int
-    seconds: float
-    saving_seconds: float
-    tokens_per_second: float
-    stopped_early: bool
 
 
 def train_adapter(job: TrainingJob[Row], on_progress: OnProgress) -> TrainingResult:

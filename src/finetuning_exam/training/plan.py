@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
+from finetuning_exam.run_record import MicroBatches, TrainingPlan
 from finetuning_exam.settings import DataSettings, TrainSettings
 from finetuning_exam.training.defaults import defaults_for
 
@@ -13,40 +13,6 @@ MICRO_BATCH_TOKENS = 2048
 MAX_VALIDATIONS = 10
 VALIDATION_COST = 0.4
 """Validation rows per training row, at most; scoring costs about half as much as training."""
-
-
-@dataclass(frozen=True, slots=True)
-class MicroBatches:
-    """How an optimizer batch is computed: most tokens at once with the fast path's rows, and
-    whether activations are computed again in the backward pass. Results change by rounding only.
-    """
-
-    tokens: int = MICRO_BATCH_TOKENS
-    checkpointing: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """Time and memory of a run, predicted before its first step or measured; a prediction is of
-    all steps, without early stopping. The peak is of the whole process, or of a GPU's tensors.
-    """
-
-    train_seconds: float
-    exam_seconds: float
-    peak_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingPlan:
-    """Resolved numbers of a run; all steps are optimizer steps."""
-
-    learning_rate: float
-    num_train_epochs: float
-    steps_per_epoch: int
-    total_steps: int
-    warmup_steps: int
-    save_steps: int
-    micro_batches: MicroBatches = MicroBatches()
 
 
 def make_plan(

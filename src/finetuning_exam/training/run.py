@@ -25,6 +25,7 @@ from finetuning_exam.durable import file_sha256, staged, sweep
 from finetuning_exam.errors import DataError
 from finetuning_exam.evaluation.exam import Exam, ExamPlan, Stage, take_exam
 from finetuning_exam.heap import return_freed_memory, trim_heap
+from finetuning_exam.machine import library_versions, machine_facts
 from finetuning_exam.model.adapter import (
     adapted_modules,
     add_adapter,
@@ -41,16 +42,25 @@ from finetuning_exam.model.session import Session
 from finetuning_exam.model.tokenizer import pad_token_id
 from finetuning_exam.objectives.base import Objective, hash_of_sequences, sequences_of
 from finetuning_exam.objectives.sft import SupervisedFineTuning
+from finetuning_exam.run_record import (
+    AdapterRecord,
+    BaseRecord,
+    Cost,
+    DataRecord,
+    MicroBatches,
+    PinnedChoices,
+    RunRecord,
+    TrainingPlan,
+    TrainingResult,
+)
 from finetuning_exam.settings import Template, TrainSettings
 from finetuning_exam.training.checkpoint.save import CheckpointConfig
 from finetuning_exam.training.cost.memory import MemoryPlan, plan_memory
 from finetuning_exam.training.cost.workload import Workload
-from finetuning_exam.training.inputs import PinnedChoices
 from finetuning_exam.training.job import TrainingJob
-from finetuning_exam.training.loop import TrainingResult, train_adapter
-from finetuning_exam.training.plan import Cost, MicroBatches, TrainingPlan, make_plan
+from finetuning_exam.training.loop import train_adapter
+from finetuning_exam.training.plan import make_plan
 from finetuning_exam.training.progress import OnProgress
-from finetuning_exam.training.record import AdapterRecord, BaseRecord, DataRecord, RunRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,4 +298,6 @@ def make_record(
         measured=Cost(
             seconds.get("train", 0.0), seconds.get("exam", 0.0), peak_memory(compute.device)
         ),
+        versions=dict(library_versions()),
+        machine=machine_facts(compute.threads),
     )

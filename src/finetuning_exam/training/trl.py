@@ -17,11 +17,11 @@ from finetuning_exam.data.encoding.encode import IGNORED
 from finetuning_exam.errors import DivergedError
 from finetuning_exam.model.device import Compute
 from finetuning_exam.objectives.base import mean_loss, n_tokens, sequences_of
+from finetuning_exam.run_record import TrainingPlan
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training.batches import split_into_passes
 from finetuning_exam.training.checkpoint.save import CheckpointingTrainer
 from finetuning_exam.training.job import TrainingJob
-from finetuning_exam.training.plan import TrainingPlan
 from finetuning_exam.training.progress import Meter
 from finetuning_exam.training.reporter import VALIDATION_LOSS
 

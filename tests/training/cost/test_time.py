@@ -20,6 +20,7 @@ from finetuning_exam.evaluation.exam import ExamPlan
 from finetuning_exam.model.fast.path import FastPath, choose_fast_path, wanted_pieces
 from finetuning_exam.model.folder import ADAPTER_WEIGHTS
 from finetuning_exam.model.memory import peak_memory
+from finetuning_exam.run_record import DataRecord, MicroBatches, TrainingPlan
 from finetuning_exam.training.batches import draw_batches
 from finetuning_exam.training.cost import time as cost_time
 from finetuning_exam.training.cost.predict import predict
@@ -37,8 +38,6 @@ from finetuning_exam.training.cost.time import (
     total_length,
     training_seconds,
 )
-from finetuning_exam.training.plan import MicroBatches, TrainingPlan
-from finetuning_exam.training.record import DataRecord
 from finetuning_exam.training.run import make_record, prepare, train
 
 NEVER = 10**12

@@ -15,8 +15,9 @@ from finetuning_exam.data.encoding.encode import IGNORED, Encoded
 from finetuning_exam.heap import can_return_freed_memory
 from finetuning_exam.model.fast.linear_loss import block_bytes
 from finetuning_exam.model.fast.path import FastPath
+from finetuning_exam.run_record import MicroBatches
 from finetuning_exam.training.cost.workload import Size, Workload, longest_rows, size_of
-from finetuning_exam.training.plan import MICRO_BATCH_TOKENS, MicroBatches
+from finetuning_exam.training.plan import MICRO_BATCH_TOKENS
 
 USABLE_SHARE = 0.9
 """Share of the free memory that a run may plan to use."""

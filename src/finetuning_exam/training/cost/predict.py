@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from finetuning_exam.model.memory import held_memory, peak_memory
 from finetuning_exam.objectives.base import sequences_of
+from finetuning_exam.run_record import Cost
 from finetuning_exam.training.batches import draw_batches
 from finetuning_exam.training.cost.time import (
     exam_seconds,
@@ -13,7 +14,6 @@ from finetuning_exam.training.cost.time import (
     total_length,
     training_seconds,
 )
-from finetuning_exam.training.plan import Cost
 from finetuning_exam.training.run import Prepared
 
 MAX_SIZED_BATCHES = 100

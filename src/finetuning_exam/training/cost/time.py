@@ -22,9 +22,9 @@ from finetuning_exam.model.generation.batch import can_batch
 from finetuning_exam.model.generation.decoding import Decoding
 from finetuning_exam.model.generation.generate import answer_both, batches
 from finetuning_exam.model.score import score_rows
+from finetuning_exam.run_record import TrainingPlan
 from finetuning_exam.training.cost.memory import checkpointing_on, untouched
 from finetuning_exam.training.cost.workload import Workload, computed_tokens
-from finetuning_exam.training.plan import TrainingPlan
 
 TIMING_S = 2.0
 """Seconds that timing may take in any run."""

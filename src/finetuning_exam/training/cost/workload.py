@@ -12,9 +12,9 @@ from finetuning_exam.data.encoding.encode import IGNORED, Encoded
 from finetuning_exam.model.fast.attention import BLOCK, make_groups
 from finetuning_exam.model.fast.path import FastPath
 from finetuning_exam.objectives.base import Objective, n_tokens, sequences_of
+from finetuning_exam.run_record import MicroBatches
 from finetuning_exam.settings import FastPiece, TrainSettings
 from finetuning_exam.training.batches import rows_per_step, split_into_passes
-from finetuning_exam.training.plan import MicroBatches
 
 Row = TypeVar("Row")
 

@@ -1,0 +1,66 @@
+"""Resume a run: from which checkpoint, with which inputs, and the hint when it is stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from finetuning_exam import run_file
+from finetuning_exam.data.check import Check
+from finetuning_exam.errors import AdapterError, StoppedError
+from finetuning_exam.run_file import RUN, check_same_inputs
+from finetuning_exam.run_record import DataInputs, PinnedChoices, RunInputs, settings_by_name
+from finetuning_exam.settings import TrainSettings
+from finetuning_exam.training.checkpoint.find import CheckpointRef, find_checkpoint
+
+
+@contextmanager
+def resume_hint(hint: str) -> Iterator[None]:
+    """Add a hint to the error of a run that was stopped."""
+    try:
+        yield
+    except StoppedError as error:
+        error.hint = hint
+        raise
+    except KeyboardInterrupt as error:
+        raise type(error)(hint) from None
+
+
+def checkpoint_to_resume(settings: TrainSettings, check: Check) -> CheckpointRef | None:
+    """Return the checkpoint that `--resume_from_checkpoint` names; None without that flag.
+
+    Raises:
+        UsageError: there is none, or it was made with other inputs.
+        AdapterError: it is damaged, or its run.json is.
+    """
+    if settings.resume_from_checkpoint is None:
+        return None
+    checkpoint = find_checkpoint(Path(settings.output_dir), settings.resume_from_checkpoint)
+    earlier = earlier_inputs(checkpoint)
+    if not earlier.settings:
+        raise AdapterError(
+            f"{checkpoint.path.parent / RUN}: is missing or damaged, so the settings of the "
+            "checkpoint are not known.",
+            "Start again with --overwrite_output_dir.",
+        )
+    now = RunInputs(settings_by_name(settings), data_inputs(check))
+    check_same_inputs(earlier, now, str(checkpoint.path))
+    return checkpoint
+
+
+def pinned_choices(resumed: CheckpointRef | None) -> PinnedChoices:
+    """Return the choices that a resumed run must keep; a new run has none."""
+    return earlier_inputs(resumed).pinned if resumed else PinnedChoices()
+
+
+def earlier_inputs(checkpoint: CheckpointRef) -> RunInputs:
+    """Return the inputs of the run that a checkpoint belongs to, as far as they are known."""
+    run = run_file.read(checkpoint.path.parent)
+    return run.inputs if run else RunInputs()
+
+
+def data_inputs(check: Check, rows_sha256: str | None = None) -> DataInputs:
+    """Return the hashes of a run's files, and of its rows once they are encoded."""
+    exam_sha256 = check.exam.sha256 if check.exam else None
+    return DataInputs(check.train.sha256, exam_sha256, rows_sha256)
