@@ -51,8 +51,9 @@ from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training.checkpoint.find import find_checkpoint
 from finetuning_exam.training.checkpoint.save import CheckpointConfig
 from finetuning_exam.training.interrupt import Interrupts
+from finetuning_exam.training.prepare import Prepared, prepare
 from finetuning_exam.training.progress import Progress
-from finetuning_exam.training.run import Prepared, prepare, train
+from finetuning_exam.training.run import train
 
 VOCABULARY = 512
 TOKENS = 500

@@ -113,7 +113,7 @@ class FieldSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExamSettings:
+class ExamOptions:
     """How to run the exam."""
 
     max_new_tokens: Count | None = setting(None, "Exam", changes_training=False)
@@ -167,7 +167,7 @@ class CheckSettings(CommonSettings, DataSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSettings(RunSettings, DataSettings, ExamSettings):
+class TrainSettings(RunSettings, DataSettings, ExamOptions):
     """Settings of `fte train`."""
 
     output_dir: str = setting("output", "Output", "FOLDER", changes_training=False)
@@ -233,7 +233,7 @@ class TrainSettings(RunSettings, DataSettings, ExamSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExamCommandSettings(RunSettings, FieldSettings, ExamSettings):
+class ExamSettings(RunSettings, FieldSettings, ExamOptions):
     """Settings of `fte exam`."""
 
     data: str = setting("exam.jsonl", "Data", "FILE", changes_training=False, positional=True)

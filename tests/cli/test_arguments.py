@@ -11,7 +11,7 @@ import pytest
 
 from finetuning_exam.cli.arguments import Parsed, parse
 from finetuning_exam.errors import UsageError
-from finetuning_exam.settings import CompareSettings, ExamCommandSettings, TrainSettings
+from finetuning_exam.settings import CompareSettings, ExamSettings, TrainSettings
 
 DEFAULTS = TrainSettings()
 
@@ -80,7 +80,7 @@ def test_short_names() -> None:
     """`--model` is `--model_name_or_path`; `--adapter` is `--adapter_name_or_path`."""
     assert _train("--model", "m") == _train("--model_name_or_path", "m")
     assert _train("--model=m").model_name_or_path == "m"
-    for kind, command in ((ExamCommandSettings, "exam"), (CompareSettings, "compare")):
+    for kind, command in ((ExamSettings, "exam"), (CompareSettings, "compare")):
         parsed = parse(kind, command, ["--adapter", "a", "--model", "m"]).settings
         assert parsed == kind(adapter_name_or_path="a", model_name_or_path="m")
 
@@ -248,7 +248,7 @@ def test_an_unknown_flag_offers_the_nearest(arguments: Sequence[str], message: s
 def test_an_argument_too_many_is_an_error() -> None:
     """`fte exam` examines one file and refuses a second one."""
     with pytest.raises(UsageError) as caught:
-        parse(ExamCommandSettings, "exam", ["a.jsonl", "b.jsonl"])
+        parse(ExamSettings, "exam", ["a.jsonl", "b.jsonl"])
     assert str(caught.value) == "unexpected argument 'b.jsonl'. See fte exam --help."
 
 

@@ -24,8 +24,8 @@ from finetuning_exam.model.generation.generate import Decoding, generate_answers
 from finetuning_exam.model.likelihood import RowNll, collate, stock_nll, supervised_nll
 from finetuning_exam.model.load import load_base
 from finetuning_exam.model.score import score_rows
-from finetuning_exam.settings import ExamCommandSettings
-from finetuning_exam.training.run import Prepared, prepare
+from finetuning_exam.settings import ExamSettings
+from finetuning_exam.training.prepare import Prepared, prepare
 
 EXAMPLES = (*rows(14, "a"), *rows(24, "b")[14:])
 PLAN = ExamPlan(seed=0, batch_size=8, answered_examples=12, max_new_tokens=8, context=1024)
@@ -203,7 +203,7 @@ def test_a_plan_is_what_the_settings_say(tmp_path: Path) -> None:
     )
     found = ExamPlan.from_settings(settings, 99, is_held_out=False)
     assert found == ExamPlan(5, 3, 7, 11, 99, is_held_out=False, general=("One.", "Two."))
-    command = ExamCommandSettings(seed=5, eval_batch_size=3, answered_examples=7)
+    command = ExamSettings(seed=5, eval_batch_size=3, answered_examples=7)
     assert ExamPlan.from_settings(command, 99, is_held_out=True) == ExamPlan(5, 3, 7, None, 99)
 
 

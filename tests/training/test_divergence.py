@@ -12,7 +12,8 @@ from trainings import BY_BOTH
 
 from finetuning_exam.data.split import Split
 from finetuning_exam.errors import DivergedError
-from finetuning_exam.training.run import prepare, train
+from finetuning_exam.training.prepare import prepare
+from finetuning_exam.training.run import train
 
 WEIGHTS = "adapter_model.safetensors"
 

@@ -10,7 +10,8 @@ from tiny import Models, brisk, checkpoints_in, ignore, rows
 from finetuning_exam.data.split import Split
 from finetuning_exam.errors import UsageError
 from finetuning_exam.training.parallel import SINGLE_PROCESS, Process, this_process
-from finetuning_exam.training.run import prepare, train
+from finetuning_exam.training.prepare import prepare
+from finetuning_exam.training.run import train
 
 
 def test_one_process_is_the_main_one() -> None:

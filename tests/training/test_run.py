@@ -25,7 +25,8 @@ from finetuning_exam.report.card import model_card
 from finetuning_exam.report.html import render_report
 from finetuning_exam.report.terminal import exam_summary
 from finetuning_exam.run_record import DataRecord
-from finetuning_exam.training.run import examine, make_record, prepare, train
+from finetuning_exam.training.prepare import prepare
+from finetuning_exam.training.run import examine, make_record, train
 
 DATA = DataRecord(("d.jsonl",), "0" * 64, None, None, 6, 2, 4, False, 0, "1" * 64)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from finetuning_exam.evaluation.exam import Stage
     from finetuning_exam.model.session import Session
     from finetuning_exam.run_record import Cost, TrainingResult
-    from finetuning_exam.training.run import Prepared
+    from finetuning_exam.training.prepare import Prepared
 
 
 @dataclass(frozen=True, slots=True)

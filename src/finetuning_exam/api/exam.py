@@ -19,7 +19,7 @@ from finetuning_exam.evaluation.general import read_general_text
 from finetuning_exam.model.folder import Origin, adapter_origin
 from finetuning_exam.report.text import counted
 from finetuning_exam.setting_values import validated
-from finetuning_exam.settings import ExamCommandSettings
+from finetuning_exam.settings import ExamSettings
 
 if TYPE_CHECKING:
     from finetuning_exam.data.encoding.encode import Encoded, EncodedRows
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from finetuning_exam.model.session import Session
 
 
-def exam(settings: ExamCommandSettings | None = None, *, on_event: OnEvent = ignore) -> Exam:
+def exam(settings: ExamSettings | None = None, *, on_event: OnEvent = ignore) -> Exam:
     """Take the exam of an adapter, and write it to `settings.output_file` if that is given.
 
     Questions that the adapter was also trained on are left out. `fail_if_worse` only concerns the
@@ -36,7 +36,7 @@ def exam(settings: ExamCommandSettings | None = None, *, on_event: OnEvent = ign
     Raises:
         UsageError, DataError, ModelError, AdapterError: a file or setting cannot be used.
     """
-    settings = validated(settings or ExamCommandSettings())
+    settings = validated(settings or ExamSettings())
     records = read_sound_records([settings.data], settings)
     output = Path(settings.output_file) if settings.output_file else None
     if output:
@@ -94,7 +94,7 @@ def _encode(
 
 
 def _take(
-    settings: ExamCommandSettings,
+    settings: ExamSettings,
     session: Session,
     questions: EncodedRows[Encoded],
     on_event: OnEvent,

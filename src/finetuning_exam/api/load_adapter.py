@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from finetuning_exam.api.heavy_imports import rare_collections
 from finetuning_exam.model.folder import adapter_origin, check_adapter_folder, check_local_model
-from finetuning_exam.settings import CompareSettings, ExamCommandSettings
+from finetuning_exam.settings import CompareSettings, ExamSettings
 
 if TYPE_CHECKING:
     from finetuning_exam.model.session import Session
 
 
-def load_session(settings: CompareSettings | ExamCommandSettings) -> Session:
+def load_session(settings: CompareSettings | ExamSettings) -> Session:
     """Load an adapter on its base; the folders are checked before torch is imported.
 
     Raises:

@@ -19,7 +19,7 @@ from finetuning_exam.training import run_folder
 from finetuning_exam.training.checkpoint.find import CheckpointRef, checkpoints, needed_space
 
 if TYPE_CHECKING:
-    from finetuning_exam.training.run import Prepared
+    from finetuning_exam.training.prepare import Prepared
 
 
 def check_new_run(

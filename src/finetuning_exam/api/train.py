@@ -44,7 +44,7 @@ from finetuning_exam.training.parallel import Process, this_process
 
 if TYPE_CHECKING:
     from finetuning_exam.evaluation.exam import Exam
-    from finetuning_exam.training.run import Prepared
+    from finetuning_exam.training.prepare import Prepared
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,8 @@ class _Run:
         """Do all the work; the folder is locked."""
         self.on_event(DataRead(self.check, self.split))
         with rare_collections():
-            from finetuning_exam.training.run import make_record, prepare
+            from finetuning_exam.training.prepare import prepare
+            from finetuning_exam.training.run import make_record
 
         with self._timed("load"):
             prepared = prepare(self.settings, self.split, pinned_choices(resumed))

@@ -7,10 +7,10 @@ from finetuning_exam.cli.arguments import Parsed
 from finetuning_exam.cli.console import make_console, print_unused_keys
 from finetuning_exam.cli.event_printer import EventPrinter
 from finetuning_exam.errors import WorseError
-from finetuning_exam.settings import ExamCommandSettings
+from finetuning_exam.settings import ExamSettings
 
 
-def run(parsed: Parsed[ExamCommandSettings]) -> int:
+def run(parsed: Parsed[ExamSettings]) -> int:
     """Run the command; returns its exit code.
 
     Raises:

@@ -67,7 +67,7 @@ COMMANDS = {
         ),
         Command(
             "exam",
-            "ExamCommandSettings",
+            "ExamSettings",
             "Examine an adapter against its base on held-out examples",
             (
                 ("exam exam.jsonl", "examine the adapter in ./output"),

@@ -18,7 +18,7 @@ from finetuning_exam.run_record import Cost, TrainingResult
 if TYPE_CHECKING:
     from finetuning_exam.api.events import RunBegun
     from finetuning_exam.training.cost.memory import MemoryPlan
-    from finetuning_exam.training.run import Prepared
+    from finetuning_exam.training.prepare import Prepared
 
 
 def print_plan(console: Console, prepared: Prepared) -> None:

@@ -17,7 +17,7 @@ from finetuning_exam.evaluation.verdict import Verdict, verdict
 from finetuning_exam.model.adapter import base_and_tuned
 from finetuning_exam.model.generation.generate import Answer
 from finetuning_exam.model.session import Prompt, Session
-from finetuning_exam.settings import ExamCommandSettings, TrainSettings
+from finetuning_exam.settings import ExamSettings, TrainSettings
 
 Stage = Literal["scoring", "answering", "choosing"]
 OnStage = Callable[[Stage], None]
@@ -51,7 +51,7 @@ class ExamPlan:
 
     @classmethod
     def from_settings(
-        cls, settings: TrainSettings | ExamCommandSettings, context: int, *, is_held_out: bool
+        cls, settings: TrainSettings | ExamSettings, context: int, *, is_held_out: bool
     ) -> ExamPlan:
         """Return the plan that a command's settings ask for, with the general text read.
 

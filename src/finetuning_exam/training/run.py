@@ -1,229 +1,33 @@
-"""A run from settings and examples to a trained adapter and its exam, without printing."""
+"""A prepared run from training to its exam and record, without printing."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from pathlib import Path
 
-from peft import PeftModel
-
-from finetuning_exam.data.encoding.encode import (
-    Encoded,
-    EncodedRows,
-    Encoder,
-    encode_all,
-    make_encoder,
-)
-from finetuning_exam.data.encoding.template import choose_template
-from finetuning_exam.data.findings import Finding, Kind
-from finetuning_exam.data.reading.read import SKIP_BAD_ROWS, refuse_errors
-from finetuning_exam.data.records import Example
-from finetuning_exam.data.split import Split
 from finetuning_exam.durable import file_sha256, staged, sweep
-from finetuning_exam.errors import DataError
-from finetuning_exam.evaluation.exam import Exam, ExamPlan, Stage, take_exam
-from finetuning_exam.heap import return_freed_memory, trim_heap
+from finetuning_exam.evaluation.exam import Exam, Stage, take_exam
 from finetuning_exam.machine import library_versions, machine_facts
 from finetuning_exam.model.adapter import (
     adapted_modules,
-    add_adapter,
-    lora_config,
     save_adapter,
-    start_from,
 )
-from finetuning_exam.model.device import Compute, choose_compute, layer_size
-from finetuning_exam.model.fast.path import FastPath, choose_fast_path, wanted_pieces
-from finetuning_exam.model.folder import ADAPTER_WEIGHTS, find_model_folder
-from finetuning_exam.model.load import Base, load_base
-from finetuning_exam.model.memory import free_memory, peak_memory
-from finetuning_exam.model.session import Session
-from finetuning_exam.model.tokenizer import pad_token_id
-from finetuning_exam.objectives.base import Objective, hash_of_sequences, sequences_of
-from finetuning_exam.objectives.sft import SupervisedFineTuning
+from finetuning_exam.model.folder import ADAPTER_WEIGHTS
+from finetuning_exam.model.memory import peak_memory
 from finetuning_exam.run_record import (
     AdapterRecord,
     BaseRecord,
     Cost,
     DataRecord,
-    MicroBatches,
-    PinnedChoices,
     RunRecord,
-    TrainingPlan,
     TrainingResult,
 )
-from finetuning_exam.settings import Template, TrainSettings
 from finetuning_exam.training.checkpoint.save import CheckpointConfig
-from finetuning_exam.training.cost.memory import MemoryPlan, plan_memory
-from finetuning_exam.training.cost.workload import Workload
 from finetuning_exam.training.job import TrainingJob
 from finetuning_exam.training.loop import train_adapter
-from finetuning_exam.training.plan import make_plan
+from finetuning_exam.training.prepare import Prepared
 from finetuning_exam.training.progress import OnProgress
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedSplit:
-    """The encoded rows of a run and the examples they come from.
-
-    `split` holds the examples that were kept; `findings` report rows that were cut or left out.
-    `encoder` is that of the exam: it supervises only last answers, whatever training supervises.
-    """
-
-    split: Split
-    template: Template
-    encoder: Encoder
-    objective: Objective[Encoded]
-    train: tuple[Encoded, ...]
-    validation: tuple[Encoded, ...]
-    exam: EncodedRows[Encoded]
-    findings: tuple[Finding, ...]
-
-    @property
-    def scored(self) -> tuple[Encoded, ...]:
-        """Sequences that are scored but not trained on: those of validation and of the exam."""
-        return (*sequences_of(self.objective, self.validation), *self.exam.rows)
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A run that is ready for its first step: model loaded, rows encoded, plan made."""
-
-    settings: TrainSettings
-    compute: Compute
-    base: Base
-    rows: EncodedSplit
-    rows_sha256: str
-    """Hash of the training and validation rows."""
-    fast: FastPath
-    plan: TrainingPlan
-    memory: MemoryPlan
-    exam_plan: ExamPlan
-
-    @property
-    def model(self) -> PeftModel:
-        """The base model with its adapter."""
-        return self.fast.model
-
-    @property
-    def session(self) -> Session:
-        """Base and adapter as they are now, to be asked and scored."""
-        return Session(self.base, self.model, self.rows.encoder, self.compute, self.fast.row_nll)
-
-    @property
-    def n_adapter_parameters(self) -> int:
-        """Number of trained parameters."""
-        return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
-
-    @property
-    def workload(self) -> Workload[Encoded]:
-        """The work of the training, from which memory and time are estimated."""
-        return Workload(self.rows.objective, self.fast, self.settings)
-
-
-def prepare(settings: TrainSettings, split: Split, pinned: PinnedChoices | None = None) -> Prepared:
-    """Load the base, encode the rows, add the adapter, and plan steps and memory.
-
-    A resumed run keeps its `pinned` choices.
-
-    Raises:
-        ModelError: the base cannot be used.
-        DataError: the rows cannot be used, see `encode_split`.
-        UsageError: settings contradict each other or the machine.
-    """
-    pinned = pinned or PinnedChoices()
-    pieces = wanted_pieces(settings.fast_path)
-    layer = layer_size(find_model_folder(settings.model_name_or_path))
-    compute = choose_compute(settings.device, settings.dtype, layer, pinned.cpu_dtype)
-    base = load_base(settings.model_name_or_path, compute)
-    rows = encode_split(settings, split, base)
-    model = _with_adapter(settings, base)
-    fast = choose_fast_path(model, pad_token_id(base.tokenizer), pieces)
-    memory = _fit_into_memory(Workload(rows.objective, fast, settings), rows, pinned.micro_batches)
-    plan = make_plan(settings, len(rows.train), len(rows.validation), base.n_parameters)
-    return Prepared(
-        settings=settings,
-        compute=compute,
-        base=base,
-        rows=rows,
-        rows_sha256=hash_of_sequences(
-            sequences_of(rows.objective, (*rows.train, *rows.validation))
-        ),
-        fast=fast,
-        plan=replace(plan, micro_batches=memory.micro_batches),
-        memory=memory,
-        exam_plan=ExamPlan.from_settings(
-            settings, base.context, is_held_out=not split.exam_is_training
-        ),
-    )
-
-
-def encode_split(settings: TrainSettings, split: Split, base: Base) -> EncodedSplit:
-    """Encode every part of a split for a base.
-
-    Raises:
-        ModelError: the tokenizer or its chat template cannot be used.
-        DataError: rows have errors and `skip_bad_rows` is off, or no row is left for training or
-            for the exam.
-    """
-    template = choose_template(settings.template, base.tokenizer)
-    encoder = make_encoder(base.tokenizer, template, base_stop_ids=base.stop_ids)
-    training_encoder = make_encoder(
-        base.tokenizer,
-        template,
-        loss_on="answers" if settings.completion_only_loss else "everything",
-    )
-    objective = SupervisedFineTuning(training_encoder, encoder)
-    longest = min(settings.max_length, base.context)
-    training = objective.training_rows(split.train, longest)
-    validation = objective.validation_rows(split.validation, longest)
-    exam = encode_all(encoder, split.exam, longest)
-    # If the exam uses the training rows, each finding occurs twice.
-    findings = tuple(dict.fromkeys((*training.findings, *validation.findings, *exam.findings)))
-    if not settings.skip_bad_rows:
-        refuse_errors(findings, SKIP_BAD_ROWS)
-    _check_any_left(split.train, training, "training")
-    _check_any_left(split.exam, exam, "the exam")
-    kept = replace(
-        split, train=training.examples, validation=validation.examples, exam=exam.examples
-    )
-    return EncodedSplit(
-        kept, template, encoder, objective, training.rows, validation.rows, exam, findings
-    )
-
-
-def _check_any_left(examples: Sequence[Example], encoded: EncodedRows[Encoded], use: str) -> None:
-    """Raise DataError, listing every row, if all rows of a part of the split were left out."""
-    if examples and not encoded.rows:
-        faults = [str(finding) for finding in encoded.findings]
-        raise DataError([f"No rows left for {use}.", *faults], Kind.ANSWER_TOO_LONG.hint)
-
-
-def _with_adapter(settings: TrainSettings, base: Base) -> PeftModel:
-    """Return the base with a fresh adapter, or with the weights of `--fork`."""
-    config = lora_config(
-        settings.lora_r, settings.lora_alpha, settings.lora_dropout, settings.lora_target_modules
-    )
-    model = add_adapter(base, config, settings.seed)
-    if settings.fork is not None:
-        start_from(model, base, Path(settings.fork))
-    return model
-
-
-def _fit_into_memory(
-    workload: Workload[Encoded], rows: EncodedSplit, pinned: MicroBatches | None
-) -> MemoryPlan:
-    """Choose micro-batches that fit into the free memory, and configure the process for them."""
-    fast = workload.fast
-    trim_heap()  # so that freed memory counts as free
-    free_bytes = free_memory(fast.model.device)
-    memory = plan_memory(workload, rows.train, rows.scored, free_bytes, pinned)
-    if memory.returns_freed_memory:
-        return_freed_memory()
-    if fast.decoder:
-        fast.decoder.checkpointing = memory.micro_batches.checkpointing
-    return memory
 
 
 def train(

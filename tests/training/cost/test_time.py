@@ -38,7 +38,8 @@ from finetuning_exam.training.cost.time import (
     total_length,
     training_seconds,
 )
-from finetuning_exam.training.run import make_record, prepare, train
+from finetuning_exam.training.prepare import prepare
+from finetuning_exam.training.run import make_record, train
 
 NEVER = 10**12
 CUT = partial(cut_rows, length=lambda row: len(row.ids), tail=Encoded.last)

@@ -14,7 +14,7 @@ from finetuning_exam.training.cost.time import (
     total_length,
     training_seconds,
 )
-from finetuning_exam.training.run import Prepared
+from finetuning_exam.training.prepare import Prepared
 
 MAX_SIZED_BATCHES = 100
 """Batches whose size is computed to find the largest pass."""
