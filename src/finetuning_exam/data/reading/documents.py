@@ -189,9 +189,9 @@ class _Document:
         name = records_field(value, self.path)
         if name is None or not isinstance(value, dict):
             return None
-        beside = [other for other in value if other != name]
-        if beside:
-            detail = f"only {name!r} is read; not used: {', '.join(map(repr, beside))}"
+        unused = [other for other in value if other != name]
+        if unused:
+            detail = f"only {name!r} is read; not used: {', '.join(map(repr, unused))}"
             self.others.append(Finding(Kind.UNUSED_FIELD, detail, self.path))
         return self._field(start, name)
 

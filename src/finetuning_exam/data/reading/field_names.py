@@ -77,15 +77,15 @@ def read_names(
     Only if it is unambiguous: no record has the known name, and exactly one name matches it.
     """
     first = _first_records(records)
-    alike: dict[str, list[str]] = {}
+    similar: dict[str, list[str]] = {}
     for name in first:
         known = name.strip().casefold() if len(name) < 100 else name
         if known in _KNOWN and known not in first:
-            alike.setdefault(known, []).append(name)
+            similar.setdefault(known, []).append(name)
     named = (fields.prompt_field, fields.answer_field)
     taken = {
         names[0]: known
-        for known, names in alike.items()
+        for known, names in similar.items()
         if len(names) == 1 and names[0] not in named
     }
     notes = [

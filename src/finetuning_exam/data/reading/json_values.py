@@ -12,7 +12,7 @@ from finetuning_exam.data.findings import Fault, Kind
 from finetuning_exam.data.reading.files import undecodable
 
 MAX_DEPTH = 100
-"""The deepest nesting of lists and objects, whatever the Python version and its stack."""
+"""The deepest nesting of lists and objects, independent of Python's own limits."""
 
 SPACE = re.compile(r"[ \t\n\r]*")
 _SHOWN_CHARACTERS = 60
