@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from finetuning_exam.report.exam_json import exam_to_json
 from rich.console import Console
 from tiny import Models, brisk, checkpoints_in, ignore, rows, run_training
 
@@ -20,6 +19,7 @@ from finetuning_exam.data.findings import Kind
 from finetuning_exam.data.records import Example, Turn
 from finetuning_exam.data.split import Split
 from finetuning_exam.errors import DataError, UsageError
+from finetuning_exam.evaluation.exam_file import to_json
 from finetuning_exam.model.fast.path import ALL_PIECES
 from finetuning_exam.report.card import model_card
 from finetuning_exam.report.html import render_report
@@ -78,7 +78,7 @@ def test_other_records_run_from_training_to_report(
     assert n_answers == {2 if kind == "conversations" else 1}
     stop_ids = prepared.rows.encoder.stop_ids()
     assert {row.labels[-1] for row in prepared.rows.train} <= set(stop_ids)
-    assert json.dumps(exam_to_json(exam), allow_nan=False)
+    assert json.dumps(to_json(exam), allow_nan=False)
     record = make_record(prepared, DATA, result, "fte train", {})
     console = Console(file=io.StringIO(), width=100)
     console.print(exam_summary(exam))
