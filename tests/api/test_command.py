@@ -33,6 +33,15 @@ def test_a_run_is_repeated_from_its_start(more: str) -> None:
     assert resumed == f"uv run {again} --resume_from_checkpoint latest"
 
 
+def test_arguments_after_two_hyphens_stay_arguments() -> None:
+    """A file whose name starts with a hyphen is kept, and the flag that resumes comes before it."""
+    command = Command("fte train --seed 3 -- --resume_from_checkpoint")
+    assert command.from_the_start == "fte train --seed 3 -- --resume_from_checkpoint"
+    assert command.to_resume == (
+        "fte train --seed 3 --resume_from_checkpoint latest -- --resume_from_checkpoint"
+    )
+
+
 @pytest.mark.parametrize(
     "settings",
     [

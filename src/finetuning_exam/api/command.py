@@ -22,9 +22,23 @@ class Command:
     @property
     def from_the_start(self) -> str:
         """The command that repeats the run from its start, however often it was resumed."""
+        flags, arguments = self._parts()
+        return shlex.join([*flags, *arguments])
+
+    @property
+    def to_resume(self) -> str:
+        """The command that resumes the run, ready to be typed."""
+        flags, arguments = self._parts()
+        words = shlex.join([*flags[1:], f"--{RESUME}", "latest", *arguments])
+        return f"{self.prefix} {words}"
+
+    def _parts(self) -> tuple[list[str], list[str]]:
+        """Return the words without what resumes or overwrites; second, what follows a bare `--`."""
+        words = shlex.split(self.line)
+        end = words.index("--") if "--" in words else len(words)
         kept: list[str] = []
         dropped = ""
-        for word in shlex.split(self.line):
+        for word in words[:end]:
             is_value = not word.startswith("-")
             if dropped and is_value and (dropped != OVERWRITE or word.lower() in ("true", "false")):
                 dropped = ""
@@ -33,13 +47,7 @@ class Command:
             dropped = name if name in (RESUME, OVERWRITE) and "=" not in word else ""
             if name not in (RESUME, OVERWRITE):
                 kept.append(word)
-        return shlex.join(kept)
-
-    @property
-    def to_resume(self) -> str:
-        """The command that resumes the run, ready to be typed."""
-        arguments = self.from_the_start.removeprefix("fte ")
-        return f"{self.prefix} {arguments} --{RESUME} latest"
+        return kept, words[end:]
 
 
 def command_of(settings: TrainSettings) -> Command:
