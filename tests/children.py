@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -114,7 +115,7 @@ def _pause(method: str, step: int) -> None:
 
     original = getattr(ObjectiveTrainer, method)
 
-    def pausing(self: ObjectiveTrainer, *args: object, **kwargs: object) -> object:
+    def pausing(self: ObjectiveTrainer[Any], *args: object, **kwargs: object) -> object:
         if self.state.global_step == step:
             os.kill(os.getpid(), signal.SIGSTOP)
         return original(self, *args, **kwargs)

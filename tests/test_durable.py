@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -150,16 +151,19 @@ def test_a_folder_that_cannot_be_written_leaves_the_old_one(
         (folder / "half").touch()
         raise error
 
-    for write in (lambda: write_folder(place, fail), lambda: _stage(fail)):
+    writes: tuple[Callable[[], None], ...] = (
+        lambda: write_folder(place, fail),
+        lambda: _stage(fail),
+    )
+    for write in writes:
         with pytest.raises(kind):
             write()
         assert sorted(os.listdir()) == ["place"]
         assert manifest_faults(place, ["a.txt", "b.bin"]) == ()
 
 
-def _stage(write: object) -> None:
+def _stage(write: Callable[[Path], None]) -> None:
     with staged(Path()) as aside:
-        assert callable(write)
         write(aside)
 
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from types import NoneType
-from typing import Annotated, Literal, cast, get_args, get_origin
+from typing import Annotated, Any, Literal, cast, get_args, get_origin
 
 import pytest
 import yaml
@@ -47,7 +47,7 @@ def _values(flag: Flag, kind: object) -> st.SearchStrategy[object]:
     return st.booleans() if kind is bool else st.none()
 
 
-def _limits(limit: Ge | Interval) -> dict[str, object]:
+def _limits(limit: Ge | Interval) -> dict[str, Any]:
     """The limits of annotated-types as Hypothesis takes them."""
     if isinstance(limit, Ge):
         return {"min_value": limit.ge}
@@ -71,7 +71,7 @@ def _settings(draw: st.DrawFn, command: Command) -> CommonSettings:
     flags = flags_of(command.settings)
     names = draw(st.sets(st.sampled_from(sorted(flags.keys() - {"config"})), max_size=6))
     drawn = {name: draw(_values(flags[name], flags[name].type)) for name in sorted(names)}
-    return replace(command.settings(), **cast("dict[str, str]", drawn))
+    return replace(command.settings(), **cast("dict[str, Any]", drawn))
 
 
 def _words(flag: Flag, value: object, style: str) -> list[str]:

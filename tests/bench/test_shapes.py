@@ -14,6 +14,7 @@ from tiny import Models
 from transformers import AutoModelForCausalLM
 
 from finetuning_exam.data.encoding.encode import IGNORED, Encoded, make_encoder
+from finetuning_exam.data.encoding.template import formatting_func
 from finetuning_exam.data.records import Example
 from finetuning_exam.model.tokenizer import load_tokenizer
 
@@ -111,4 +112,4 @@ def test_written_rows_are_read_as_they_were(models: Models, tmp_path: Path) -> N
     assert again.rows == work.rows
     lines = (tmp_path / shapes.ROWS_FOR_TRL).read_text(encoding="utf-8").splitlines()
     texts = [row["prompt"] + row["completion"] for row in map(json.loads, lines)]
-    assert texts == [shapes.formatting_func(it) for it in examples]
+    assert texts == [formatting_func(it) for it in examples]

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny import Models, rows, write_rows
@@ -69,8 +70,8 @@ def project(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _exam(folder: Path) -> dict[str, object]:
-    found: dict[str, object] = json.loads((folder / "exam.json").read_text(encoding="utf-8"))
+def _exam(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "exam.json").read_text(encoding="utf-8"))
     return found
 
 
@@ -267,10 +268,10 @@ def test_the_exam_repeats_the_runs_figures(models: Models, tmp_path: Path) -> No
     arguments = ("--eval_file", str(data), "--max_steps", "6", "--learning_rate", "1e-2")
     assert _train(models, tmp_path, 24, *arguments) == 0
     exam, output = _exam(tmp_path / "run"), tmp_path / "again.json"
-    arguments = ("--adapter", str(tmp_path / "run"), "--output_file", str(output))
+    again = ("--adapter", str(tmp_path / "run"), "--output_file", str(output))
     quick = ("--device", "cpu", "--max_new_tokens", "6", "--answered_examples", "4")
     for _ in range(2):  # an exam may replace an exam
-        assert main(["exam", str(data), *arguments, *quick]) == 0
+        assert main(["exam", str(data), *again, *quick]) == 0
         assert json.loads(output.read_text(encoding="utf-8")) == exam
     assert (exam["n_examples"], exam["is_held_out"]) == (14, True)
 

@@ -76,6 +76,7 @@ def _pretrain(step: list[str], tokens: int) -> dict[str, float]:
     """Run or resume the pretraining; returns the last line of its log."""
     _step("pretrain.py", *step, "--preset", "tiny", "--tokens", str(tokens))
     log = Path(step[-1]) / "log.jsonl"
-    last: dict[str, float] = json.loads(log.read_text(encoding="utf-8").splitlines()[-1])
+    last = json.loads(log.read_text(encoding="utf-8").splitlines()[-1])
     assert last.pop("event") == "end"
-    return last
+    figures: dict[str, float] = last
+    return figures

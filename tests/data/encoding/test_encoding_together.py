@@ -61,7 +61,8 @@ def test_a_tokenizer_that_differs_from_its_backend_is_used_text_by_text(
     own = type(tokenizer).encode
 
     def encode(self: PreTrainedTokenizerFast, text: str, **options: bool) -> list[int]:
-        return own(self, text.upper(), **options)
+        ids: list[int] = own(self, text.upper(), **options)
+        return ids
 
     monkeypatch.setattr(type(tokenizer), "encode", encode)
     encoder = make_encoder(tokenizer, "plain")

@@ -344,7 +344,7 @@ def test_a_template_that_loops_is_stopped(
 class _Patient:
     """Renders only after another thread has worked for a while."""
 
-    chat_template = "patient"
+    chat_template: str | None = "patient"
 
     def apply_chat_template(
         self, conversation: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool

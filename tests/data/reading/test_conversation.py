@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -141,7 +143,7 @@ def test_the_end_is_checked_after_the_order() -> None:
         _read([ASK, ASK], answer_required=False)
 
 
-def _with(turn: dict[str, object], **more: object) -> dict[str, object]:
+def _with(turn: Mapping[str, object], **more: object) -> dict[str, object]:
     return {**turn, **more}
 
 

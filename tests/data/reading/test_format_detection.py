@@ -66,7 +66,8 @@ def test_the_layout_is_detected_from_the_fields(row: Row, layout: Layout) -> Non
 
 def test_most_records_decide() -> None:
     """The layout is that of most records, in any order; complete records take precedence."""
-    one, other = {"text": "t"}, {"question": "q", "answer": "a"}
+    one: Row = {"text": "t"}
+    other: Row = {"question": "q", "answer": "a"}
     assert found_layout(one, other, other) == GSM8K
     assert found_layout(other, one, one) == TEXT
     assert found_layout(other, one) == GSM8K

@@ -105,5 +105,6 @@ def test_definitions_of_tools_are_refused(name: str) -> None:
     """Tools defined by a conversation would be part of its prompt, so it is refused."""
     row: Row = {"messages": [ASK, SAY], name: [{"type": "function"}]}
     assert complaint_about(row, CHAT) == (Kind.TOOL_TURN, f"field {name!r} defines tools")
-    for nothing in ([], "", "[]", None):
+    empty: tuple[object, ...] = ([], "", "[]", None)
+    for nothing in empty:
         assert one_example({**row, name: nothing}, CHAT).answer == "a"

@@ -174,7 +174,7 @@ def test_a_faulty_record_is_named(what: str, case: tuple[Kind, Row, Layout]) -> 
 
 def test_many_fields_are_not_all_listed() -> None:
     """A missing field is reported with at most thirty of those present."""
-    row: Row = {f"f{number}": 1 for number in range(32)} | {"x" * 50: 1}
+    row: Row = dict.fromkeys([*(f"f{number}" for number in range(32)), "x" * 50], 1)
     _, detail = complaint_about(row, ALPACA)
     assert detail.endswith("'f28', 'f29', and 3 more)")
 

@@ -66,7 +66,8 @@ def test_null_is_absent_in_optional_fields(layout: Layout) -> None:
 
 def test_an_empty_cell_of_a_table_is_absent() -> None:
     """A table has "" for a missing input, system text or history."""
-    row = {"instruction": "q", "output": "a", **dict.fromkeys(("input", "system", "history"), "")}
+    row: Row = {"instruction": "q", "output": "a"}
+    row |= dict.fromkeys(("input", "system", "history"), "")
     assert one_example(row, ALPACA) == Example("q", "a", 7, "d.jsonl")
 
 
@@ -159,7 +160,8 @@ def test_prompt_and_completion_as_turns() -> None:
 
 def test_an_answer_may_be_absent_where_none_is_required() -> None:
     """If no answer is required it may be missing or null, but a present one must be text."""
-    for row in ({"instruction": "q"}, {"instruction": "q", "output": None}):
+    without: tuple[Row, ...] = ({"instruction": "q"}, {"instruction": "q", "output": None})
+    for row in without:
         assert one_example(row, ALPACA, answer_required=False) == Example("q", "", 7, "d.jsonl")
     wrong = {"instruction": "q", "output": 5}
     assert complaint_about(wrong, ALPACA, answer_required=False) == (

@@ -69,12 +69,12 @@ def _is_text(value: object) -> bool:
 def test_no_record_raises_anything_but_a_fault(row: Row, layout: Layout, required: bool) -> None:
     """Any record is refused with a reason, or read without inventing a text."""
     for form in (layout, found_layout(row)):
+        refused: Fault | None = None
         try:
             examples = to_examples(row, form, PLACE, answer_required=required)
         except Fault as fault:
             refused = fault
         else:
-            refused = None
             assert examples
         assert refused is None or (refused.detail and refused.kind.severity == "error")
         for it in () if refused else examples:
