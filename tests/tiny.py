@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel, get_peft_model
@@ -273,6 +274,12 @@ def result_of(model: torch.nn.Module, nll: Callable[[], torch.Tensor]) -> Result
     return Result(found.detach(), grads)
 
 
+def gradient_of(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the gradient of a tensor, which a backward pass must have reached."""
+    assert tensor.grad is not None
+    return tensor.grad
+
+
 def stock_result(model: torch.nn.Module, batch: Sequence[Encoded]) -> Result:
     """Return losses and gradients of the model's own forward pass."""
     return result_of(model, lambda: supervised_nll(model, collate(batch, 0)))
@@ -341,7 +348,7 @@ BRISK = TrainSettings(
 """Settings for a training that takes seconds and changes the model visibly."""
 
 
-def brisk(model: Path, **changes: object) -> TrainSettings:
+def brisk(model: Path, **changes: Any) -> TrainSettings:
     """Return `BRISK` for a model folder, with some settings changed."""
     return replace(BRISK, model_name_or_path=str(model), **changes)
 
@@ -378,7 +385,7 @@ def run_training(
     return Run(prepared, train(prepared, checkpoints, on_progress), folder)
 
 
-def checkpoints_in(folder: Path, **changes: object) -> CheckpointConfig:
+def checkpoints_in(folder: Path, **changes: Any) -> CheckpointConfig:
     """Return a config that keeps two checkpoints in a folder."""
     return replace(CheckpointConfig(folder, keep=2), **changes)
 

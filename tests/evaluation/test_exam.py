@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,8 @@ from finetuning_exam.evaluation.exam import Exam, ExamPlan, take_exam
 from finetuning_exam.evaluation.exam_file import to_json
 from finetuning_exam.evaluation.results import CHANCE
 from finetuning_exam.model.device import choose_compute
-from finetuning_exam.model.generation.generate import Decoding, generate_answers
+from finetuning_exam.model.generation.decoding import Decoding
+from finetuning_exam.model.generation.generate import generate_answers
 from finetuning_exam.model.likelihood import RowNll, collate, stock_nll, supervised_nll
 from finetuning_exam.model.load import load_base
 from finetuning_exam.model.score import score_rows
@@ -440,7 +442,7 @@ REQUIRED = {
 
 def test_exam_json_has_every_key(exam: Exam) -> None:
     """exam.json has the keys that programs rely on, with the figures of the exam."""
-    found = to_json(exam)
+    found: Any = to_json(exam)
     assert isinstance(found, dict)
     for key, inner in REQUIRED.items():
         assert key in found

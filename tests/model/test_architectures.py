@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +23,8 @@ from finetuning_exam.model.adapter import (
     lora_config,
 )
 from finetuning_exam.model.device import choose_compute
-from finetuning_exam.model.generation.generate import Decoding, generate_answers
+from finetuning_exam.model.generation.decoding import Decoding
+from finetuning_exam.model.generation.generate import generate_answers
 from finetuning_exam.model.likelihood import stock_nll
 from finetuning_exam.model.load import Base, load_base
 from finetuning_exam.model.score import score_rows
@@ -117,7 +120,7 @@ def test_the_path_it_was_trained_by_has_the_stock_likelihood(journey: Journey) -
     """
     prepared = journey.run.prepared
     by_path, by_stock = (
-        base_and_tuned(model, lambda m=model, nll=nll: score_rows(m, prepared.rows.train, nll, 12))
+        base_and_tuned(model, partial(score_rows, model, prepared.rows.train, nll, 12))
         for model, nll in (
             (prepared.model, prepared.fast.row_nll),
             (journey.reloaded, stock_nll(journey.reloaded, 0)),
@@ -158,7 +161,7 @@ def _greedy(
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "gemma3"])
 def test_adapter_size_follows_the_formula(models: Models, architecture: str) -> None:
     """With tied embeddings an adapter has Σ r·(in + out) parameters: the embedding has no part."""
-    options = {} if architecture == "gpt2" else {"tie_word_embeddings": True}
+    options: dict[str, Any] = {} if architecture == "gpt2" else {"tie_word_embeddings": True}
     base = load_base(str(models.folder(architecture, **options)), CPU)
     shapes = [
         (module.weight.shape[0], module.weight.shape[1])

@@ -21,6 +21,7 @@ from finetuning_exam.model.device import (
     layer_size,
     usable_cores,
 )
+from finetuning_exam.settings import Dtype
 
 
 def test_cpu_computes_in_float32_with_a_thread_for_each_core() -> None:
@@ -85,7 +86,7 @@ def test_auto_passes_over_a_device_that_computes_wrongly(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_the_format_asked_for_is_taken(dtype: device.Dtype) -> None:
+def test_the_format_asked_for_is_taken(dtype: Dtype) -> None:
     """An explicit format is used as given."""
     compute = choose_compute("cpu", dtype)
     assert compute.dtype == getattr(torch, dtype)

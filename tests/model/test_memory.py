@@ -166,7 +166,7 @@ def test_without_proc_the_peak_is_getrusage_s(
     import resource
 
     monkeypatch.setattr(resource, "getrusage", lambda who: SimpleNamespace(ru_maxrss=7000))
-    monkeypatch.setattr(memory.sys, "platform", platform)
+    monkeypatch.setattr(sys, "platform", platform)
     assert peak_memory(CPU, tmp_path) == 7000 * unit
 
 
@@ -176,5 +176,5 @@ def test_on_windows_the_peak_is_that_of_the_working_set(
     """There it is what psutil calls peak_wset."""
     info = SimpleNamespace(peak_wset=123)
     monkeypatch.setattr(psutil, "Process", lambda: SimpleNamespace(memory_info=lambda: info))
-    monkeypatch.setattr(memory.sys, "platform", "win32")
+    monkeypatch.setattr(sys, "platform", "win32")
     assert peak_memory(CPU, tmp_path) == 123

@@ -17,6 +17,7 @@ from finetuning_exam.model.device import choose_compute
 from finetuning_exam.model.folder import find_model_folder
 from finetuning_exam.model.load import load_base
 from finetuning_exam.model.tokenizer import base_stop_ids, context_length, load_tokenizer
+from finetuning_exam.settings import Template
 
 BUILTIN = find_model_folder("builtin")
 
@@ -49,7 +50,7 @@ def test_it_is_the_tokenizer_of_the_training(models: Models, text: str) -> None:
     """Rows are encoded as with the tokenizer that training loads, and stop ids are the same."""
     folder = models.folder(text=text)
     base = load_base(str(folder), choose_compute("cpu", "float32"))
-    template = "chat" if text == "chat" else "plain"
+    template: Template = "chat" if text == "chat" else "plain"
     theirs = make_encoder(base.tokenizer, template, base_stop_ids=base.stop_ids)
     ours = make_encoder(load_tokenizer(folder), template, base_stop_ids=base_stop_ids(folder))
     assert ours.encode_batch(rows(6)) == theirs.encode_batch(rows(6))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import Linear as LoraLinear
 from tiny import (
     ARCHITECTURES,
     Result,
@@ -37,7 +40,7 @@ class Variant:
     """An architecture and what makes it other than a plain Llama."""
 
     architecture: str
-    options: Mapping[str, object]
+    options: Mapping[str, Any]
 
 
 VARIANTS = {
@@ -247,7 +250,9 @@ def test_the_head_sees_only_what_is_supervised() -> None:
 
 
 @pytest.mark.parametrize("first", [torch.inference_mode, torch.no_grad])
-def test_scoring_first_does_not_hinder_training(first: Callable[[], object]) -> None:
+def test_scoring_first_does_not_hinder_training(
+    first: Callable[[], AbstractContextManager[object]],
+) -> None:
     """A decoder that has scored, in inference mode too, trains afterwards."""
     model = adapted()
     decoder = Decoder(model, ALL)
@@ -269,7 +274,7 @@ def test_the_same_batch_gives_the_same_bits(subject: Subject) -> None:
 # What a module computes
 
 
-def _linear(**options: object) -> nn.Module:
+def _linear(**options: object) -> LoraLinear:
     """A linear module with an adapter of these options."""
     holder = nn.Sequential(nn.Linear(6, 4))
     get_peft_model(holder, LoraConfig(r=2, target_modules=["0"], **options))

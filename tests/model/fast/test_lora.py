@@ -53,6 +53,7 @@ def _modules(
 def _read(module: nn.Module) -> Projection:
     """The projection of a module, read here by hand."""
     if not isinstance(module, LoraLinear):
+        assert isinstance(module, nn.Linear)
         return Projection(module.weight, module.bias)
     a, b = module.lora_A["default"].weight, module.lora_B["default"].weight
     base = module.base_layer
@@ -74,7 +75,8 @@ def _gradients(
     outputs = tuple(compute(x))
     upstream = [torch.randn(y.shape, generator=generator) for y in outputs]
     wanted = [(y, dy) for y, dy in zip(outputs, upstream, strict=True) if y.requires_grad]
-    torch.autograd.backward(*zip(*wanted, strict=True))
+    ys, dys = zip(*wanted, strict=True)
+    torch.autograd.backward(ys, dys)
     found = {name: p.grad.clone() for name, p in parameters.items() if p.grad is not None}
     if x.grad is not None:
         found["x"] = x.grad
@@ -171,11 +173,8 @@ def test_adapters_in_float32_on_a_bfloat16_base() -> None:
     for module in modules:
         module.base_layer.bfloat16()
     results = [
-        _gradients(modules, lambda x, run=run: run(x.bfloat16()))
-        for run in (
-            lambda x: project(x, [_read(it) for it in modules]),
-            lambda x: [it(x) for it in modules],
-        )
+        _gradients(modules, lambda x: project(x.bfloat16(), [_read(it) for it in modules])),
+        _gradients(modules, lambda x: [it(x.bfloat16()) for it in modules]),
     ]
     (found, gradients), (expected, stock) = results
     for ours, theirs in zip(found, expected, strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -123,14 +124,14 @@ def test_none_is_the_stock_forward_pass() -> None:
 def test_each_piece_can_be_had_alone(piece: FastPiece) -> None:
     """A piece alone is on alone, and gives stock losses and gradients."""
     path = _choose(adapted(), frozenset({piece}))
-    assert (path.pieces, path.notes) == ({piece}, ())
+    assert (path.pieces, path.notes) == (frozenset({piece}), ())
     _assert_stock(path)
 
 
 def test_what_is_not_wanted_has_no_note() -> None:
     """Notes only mention pieces that were requested."""
     path = _choose(adapted("phi"), frozenset({"rows"}))
-    assert (path.pieces, path.notes) == ({"rows"}, ())
+    assert (path.pieces, path.notes) == (frozenset({"rows"}), ())
     path = _choose(adapted("gpt2"), frozenset({"lora", "loss"}))
     assert path.notes == ("without lora: unsupported architecture gpt2",)
     assert path.pieces == {"loss"}
@@ -163,7 +164,7 @@ def test_capped_logits_have_a_stock_loss(pieces: frozenset[FastPiece]) -> None:
         ({"use_bidirectional_attention": True}, "attention is not causal"),
     ],
 )
-def test_unusual_attention_is_left_to_the_model(options: dict[str, object], reason: str) -> None:
+def test_unusual_attention_is_left_to_the_model(options: dict[str, Any], reason: str) -> None:
     """Capped scores, dropout in attention, and attention in both directions: the decoder steps
     aside and says which it is.
     """
@@ -267,7 +268,7 @@ def test_a_head_that_is_not_what_it_says() -> None:
     whole.lm_head.register_forward_hook(lambda module, inputs, output: output * 2)
     path = _choose(model)
     assert path.notes == (NO_INSIDE + DIFFERS, "without loss: " + DIFFERS)
-    assert (path.pieces, path.decoder) == ({"rows"}, None)
+    assert (path.pieces, path.decoder) == (frozenset({"rows"}), None)
     _assert_stock(path)
 
 

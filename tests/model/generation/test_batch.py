@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -61,7 +62,7 @@ def _n_at_each_token(written: Sequence[Sequence[int]]) -> list[int]:
 @pytest.mark.parametrize(
     ("architecture", "options"), [("llama", {}), ("mistral", {"sliding_window": 8}), ("bloom", {})]
 )
-def test_rows_leave_as_they_end(architecture: str, options: dict[str, object]) -> None:
+def test_rows_leave_as_they_end(architecture: str, options: dict[str, Any]) -> None:
     """Every pass has exactly the rows that still write, one position each after the first."""
     model = adapted(architecture, **options)
     shapes = _passes(model.eval())

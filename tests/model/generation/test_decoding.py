@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -16,8 +17,8 @@ LAST = 1 - 2**-24
 """The greatest float32 below one."""
 
 
-def _sampled(**changes: object) -> Decoding:
-    settings: dict[str, object] = {"max_new_tokens": 8, "stop_ids": (0,), "pad_id": 0}
+def _sampled(**changes: Any) -> Decoding:
+    settings: dict[str, Any] = {"max_new_tokens": 8, "stop_ids": (0,), "pad_id": 0}
     return Decoding(**(settings | {"do_sample": True} | changes))
 
 

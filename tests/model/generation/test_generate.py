@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -56,9 +57,9 @@ def plain(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run_training(settings, tmp_path_factory.mktemp("plain"), TAUGHT)
 
 
-def _answers(run: Run, batch_size: int, n: int = 10, **changes: object) -> tuple[Answer, ...]:
+def _answers(run: Run, batch_size: int, n: int = 10, **changes: Any) -> tuple[Answer, ...]:
     encoder = run.prepared.rows.encoder
-    settings: dict[str, object] = {
+    settings: dict[str, Any] = {
         "max_new_tokens": 12,
         "stop_ids": encoder.stop_ids(),
         "pad_id": encoder.eos_token_id,
@@ -311,9 +312,7 @@ def _assert_like_two_models(model: PeftModel, base: PreTrainedModel) -> None:
         ("falcon", {"alibi": True}),
     ],
 )
-def test_side_by_side_answers_like_two_models(
-    architecture: str, options: dict[str, object]
-) -> None:
+def test_side_by_side_answers_like_two_models(architecture: str, options: dict[str, Any]) -> None:
     """In one padded batch with a cache, base and tuned model have the texts that two separate
     models give prompt by prompt, for every architecture.
     """
