@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import pytest
 from tiny import checkpoints_in
@@ -16,13 +16,15 @@ from finetuning_exam.model.device import choose_compute
 from finetuning_exam.model.fast.path import FastPath
 from finetuning_exam.objectives.sft import SupervisedFineTuning
 from finetuning_exam.run_record import TrainingPlan
-from finetuning_exam.settings import TrainSettings
+from finetuning_exam.settings import FastPiece, TrainSettings
 from finetuning_exam.training.cost.workload import Workload
 from finetuning_exam.training.job import TrainingJob
 from finetuning_exam.training.plan import make_plan
 
 OBJECTIVE = SupervisedFineTuning(cast(Encoder, None), cast(Encoder, None))
 """Objective for rows that are already encoded."""
+FastPieces = tuple[FastPiece | Literal["all", "none"], ...]
+"""A value of `--fast_path`."""
 BY_BOTH = pytest.mark.parametrize("fast_path", [("all",), ("none",)], ids=["fast", "stock"])
 """Run a test with the full fast path and without it."""
 

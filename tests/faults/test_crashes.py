@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -112,7 +113,7 @@ def test_killed_at_a_call_of_a_save(
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("call", CALLS)
 def test_killed_at_every_call_of_a_save(
-    project: Project, tmp_path: Path, call: str, record_property: pytest.RecordProperty
+    project: Project, tmp_path: Path, call: str, record_property: Callable[[str, object], None]
 ) -> None:
     """The same holds for the first, second, … call of each kind until the run ends: saving,
     deleting, the final adapter, the exam's files and the manifest.

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from children import (
@@ -24,6 +25,7 @@ from children import (
     wait_until_stopped,
 )
 from tiny import Models, brisk, rows, run_training
+from trainings import FastPieces
 
 from finetuning_exam.durable import leftovers, manifest_faults
 from finetuning_exam.errors import DiskError, DivergedError
@@ -332,7 +334,7 @@ def test_a_non_finite_number_ends_the_run_before_the_step(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     what: str,
-    fast_path: tuple[str, ...],
+    fast_path: FastPieces,
 ) -> None:
     """A non-finite loss or gradient ends the run with exit code 5 and lists the rows; the optimizer
     does not take the step, and the checkpoint before is intact.
@@ -344,7 +346,7 @@ def test_a_non_finite_number_ends_the_run_before_the_step(
     original = ObjectiveTrainer.compute_loss
     n_steps = 0
 
-    def compute(self: ObjectiveTrainer, *args: object, **named: object) -> torch.Tensor:
+    def compute(self: ObjectiveTrainer[Any], *args: Any, **named: Any) -> torch.Tensor:
         loss = original(self, *args, **named)
         if self.state.global_step < 2:
             return loss
@@ -356,7 +358,7 @@ def test_a_non_finite_number_ends_the_run_before_the_step(
     if what == "loss":
         step = ObjectiveTrainer.training_step
 
-        def training_step(self: ObjectiveTrainer, *args: object, **named: object) -> object:
+        def training_step(self: ObjectiveTrainer[Any], *args: Any, **named: Any) -> object:
             if self.state.global_step == 2:
                 with torch.no_grad():
                     for name, parameter in self.model.named_parameters():
@@ -367,7 +369,7 @@ def test_a_non_finite_number_ends_the_run_before_the_step(
         monkeypatch.setattr(ObjectiveTrainer, "training_step", training_step)
     optimizer_step = torch.optim.AdamW.step
 
-    def counted(self: torch.optim.AdamW, *args: object, **named: object) -> object:
+    def counted(self: torch.optim.AdamW, *args: Any, **named: Any) -> object:
         nonlocal n_steps
         n_steps += 1
         return optimizer_step(self, *args, **named)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import BRISK, Models, brisk, encoded_rows, rows, run_training
@@ -13,11 +15,11 @@ from trainings import OBJECTIVE
 
 from finetuning_exam.data.encoding.encode import Encoded
 from finetuning_exam.run_record import MicroBatches
-from finetuning_exam.settings import TrainSettings
+from finetuning_exam.settings import FastPiece, TrainSettings
 from finetuning_exam.training.batches import draw_batches, rows_per_step, split_into_passes
 from finetuning_exam.training.trl import ObjectiveTrainer
 
-FAST = frozenset({"rows", "attention"})
+FAST: frozenset[FastPiece] = frozenset({"rows", "attention"})
 
 
 def _settings(rows: int, accumulation: int = 1) -> TrainSettings:
@@ -67,9 +69,12 @@ def test_the_batches_are_those_of_the_trainer(
     step = ObjectiveTrainer.training_step
 
     def watched(
-        self: object, model: object, inputs: dict[str, tuple[Encoded, ...]], *more: object
+        self: ObjectiveTrainer[Encoded],
+        model: torch.nn.Module,
+        inputs: dict[str, torch.Tensor | tuple[Encoded, ...]],
+        *more: Any,
     ) -> object:
-        seen.append({row.ids for row in inputs["rows"]})
+        seen.append({row.ids for row in cast("tuple[Encoded, ...]", inputs["rows"])})
         return step(self, model, inputs, *more)
 
     monkeypatch.setattr(ObjectiveTrainer, "training_step", watched)

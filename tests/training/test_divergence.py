@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from tiny import Models, brisk, checkpoints_in, ignore, rows, run_training
-from trainings import BY_BOTH
+from trainings import BY_BOTH, FastPieces
 
 from finetuning_exam.data.split import Split
 from finetuning_exam.errors import DivergedError
@@ -20,7 +20,7 @@ WEIGHTS = "adapter_model.safetensors"
 
 @BY_BOTH
 def test_a_loss_that_is_not_a_number_ends_the_run(
-    models: Models, tmp_path: Path, fast_path: tuple[str, ...]
+    models: Models, tmp_path: Path, fast_path: FastPieces
 ) -> None:
     """A NaN loss raises DivergedError with exit code 5 at its step and saves no adapter."""
     settings = brisk(models.folder(), output_dir=str(tmp_path), fast_path=fast_path)
@@ -40,7 +40,7 @@ def test_a_loss_that_is_not_a_number_ends_the_run(
 
 @BY_BOTH
 def test_an_excessive_learning_rate_diverges(
-    models: Models, tmp_path: Path, fast_path: tuple[str, ...]
+    models: Models, tmp_path: Path, fast_path: FastPieces
 ) -> None:
     """Weights that overflow in one step are detected in the next."""
     settings = brisk(models.folder(), learning_rate=1e30, max_steps=4, fast_path=fast_path)
@@ -51,7 +51,7 @@ def test_an_excessive_learning_rate_diverges(
 @BY_BOTH
 @pytest.mark.parametrize("n_validation", [0, 4])
 def test_divergence_in_the_last_step_is_detected(
-    models: Models, tmp_path: Path, n_validation: int, fast_path: tuple[str, ...]
+    models: Models, tmp_path: Path, n_validation: int, fast_path: FastPieces
 ) -> None:
     """Weights that overflow in the last step raise too, although no training loss follows."""
     settings = brisk(models.folder(), learning_rate=1e30, max_steps=1, fast_path=fast_path)

@@ -21,7 +21,8 @@ def test_the_first_is_recorded_and_the_second_raises(
     before = signal.getsignal(number)
     reports: list[str] = []
     with Interrupts(lambda: reports.append("stopping")) as interrupts:
-        assert interrupts.received is None
+        received = interrupts.received
+        assert received is None
         os.kill(os.getpid(), number)
         assert (interrupts.received, reports) == (number, ["stopping"])
         with pytest.raises(error):

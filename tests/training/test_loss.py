@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from datasets import Dataset
 from peft import PeftModel
 from safetensors.torch import load_file
 from tiny import BRISK, Models, brisk, ignore, rows, run_training
-from trainings import BY_BOTH, job_of, plan_of
+from trainings import BY_BOTH, FastPieces, job_of, plan_of
 from trl import SFTTrainer
 
 from finetuning_exam.data.encoding.encode import IGNORED, Encoded, make_encoder
@@ -23,7 +24,7 @@ from finetuning_exam.model.device import choose_compute
 from finetuning_exam.model.fast.path import FastPath, choose_fast_path, wanted_pieces
 from finetuning_exam.model.likelihood import collate
 from finetuning_exam.model.load import load_base
-from finetuning_exam.settings import TrainSettings
+from finetuning_exam.settings import Template, TrainSettings
 from finetuning_exam.training.loop import train_adapter
 from finetuning_exam.training.trl import ObjectiveTrainer, training_arguments
 
@@ -104,7 +105,7 @@ def _assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tenso
 
 @BY_BOTH
 def test_loss_and_gradients_equal_the_stock_ones(
-    models: Models, tmp_path: Path, fast_path: tuple[str, ...]
+    models: Models, tmp_path: Path, fast_path: FastPieces
 ) -> None:
     """On the same rows, the loss and its gradients equal those of `model(labels=…)`."""
     encoded = _encoded(models, 5)
@@ -127,7 +128,7 @@ def _features(encoded: Sequence[Encoded]) -> list[dict[str, list[int]]]:
 
 @BY_BOTH
 def test_the_divisor_is_the_number_of_items_given(
-    models: Models, tmp_path: Path, fast_path: tuple[str, ...]
+    models: Models, tmp_path: Path, fast_path: FastPieces
 ) -> None:
     """`num_items_in_batch` is the divisor of the summed NLL, as in Transformers."""
     encoded = _encoded(models, 4)
@@ -205,7 +206,7 @@ def stock(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     ],
 )
 def test_training_equals_the_stock_trainer(
-    models: Models, tmp_path: Path, stock: Trained, changes: dict[str, object]
+    models: Models, tmp_path: Path, stock: Trained, changes: dict[str, Any]
 ) -> None:
     """Three steps of eight rows, one of them incomplete, give the same adapter, gradient and token
     count as the unmodified SFTTrainer, however the rows are batched.
@@ -224,6 +225,7 @@ def test_a_modified_model_trains_with_its_own_layers(models: Models, tmp_path: P
     and ends in the same adapter as without the fast path.
     """
     results: list[dict[str, torch.Tensor]] = []
+    fast_path: FastPieces
     for fast_path in (("all",), ("none",)):
         model = _adapted(models)
         for layer in model.get_base_model().model.layers:
@@ -238,12 +240,15 @@ def test_a_modified_model_trains_with_its_own_layers(models: Models, tmp_path: P
     assert any(not torch.allclose(results[0][n], p, atol=1e-4) for n, p in plain.adapter.items())
 
 
-def test_an_optimizer_batch_is_split_by_tokens(models: Models, tmp_path: Path) -> None:
+def test_an_optimizer_batch_is_split_by_tokens(
+    models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With `rows`, an optimizer batch is computed in parts within the token budget, which use every
     row once per epoch and share one divisor; without it, batches are not split.
     """
     encoded = _encoded(models, 12)
     budget = 100
+    pieces: FastPieces
     for pieces, sizes in ((("rows",), None), (("none",), [4, 4, 4])):
         settings = replace(ACCUMULATED, max_steps=2, fast_path=pieces, micro_batch_tokens=budget)
         trainer = _trainer(models, settings, encoded, tmp_path / pieces[0])
@@ -260,7 +265,7 @@ def test_an_optimizer_batch_is_split_by_tokens(models: Models, tmp_path: Path) -
             seen.append((inputs["rows"], int(num_items_in_batch)))
             return stock_loss(model, inputs, num_items_in_batch=num_items_in_batch)
 
-        trainer.compute_loss = compute_loss
+        monkeypatch.setattr(trainer, "compute_loss", compute_loss)
         trainer.train()
         ids = sorted(row.ids for part, _ in seen for row in part)
         assert ids == sorted(row.ids for row in encoded)
@@ -283,7 +288,7 @@ def _trained_in(
     n_rows: int,
     batches: tuple[int, int],
     steps: int,
-    fast_path: tuple[str, ...],
+    fast_path: FastPieces,
 ) -> Trained:
     """Train without clipping, in batches of rows × accumulation."""
     batch_size, accumulation = batches
@@ -313,7 +318,7 @@ def _trained_in(
     ],
 )
 def test_accumulation_changes_nothing(
-    models: Models, tmp_path: Path, n_rows: int, steps: int, fast_path: tuple[str, ...]
+    models: Models, tmp_path: Path, n_rows: int, steps: int, fast_path: FastPieces
 ) -> None:
     """Batch 4 × accumulation 1, 2 × 2 and 1 × 4 give the same gradient and adapter, for rows of
     unequal lengths and in the incomplete last window of an epoch.
@@ -352,7 +357,7 @@ def test_a_run_of_one_step_trains(models: Models, tmp_path: Path) -> None:
 
 @BY_BOTH
 def test_rows_without_a_label_are_an_error(
-    models: Models, tmp_path: Path, fast_path: tuple[str, ...]
+    models: Models, tmp_path: Path, fast_path: FastPieces
 ) -> None:
     """Training on rows without supervised tokens raises instead of reporting a loss of 0.0."""
     base = load_base(str(models.folder()), CPU)
@@ -366,7 +371,7 @@ def test_rows_without_a_label_are_an_error(
 
 
 @pytest.mark.parametrize("template", ["plain", "chat"])
-def test_every_row_supervises_its_end_token(models: Models, template: str) -> None:
+def test_every_row_supervises_its_end_token(models: Models, template: Template) -> None:
     """The last label of every encoded row is a stop id, even for the shortest answer."""
     folder = models.folder(text="chat" if template == "chat" else "plain")
     encoder = make_encoder(load_base(str(folder), CPU).tokenizer, template)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from tiny import Models, brisk, rows, run_training
-from trainings import BY_BOTH
+from trainings import BY_BOTH, FastPieces
 
 from finetuning_exam.model.device import choose_compute
 from finetuning_exam.model.likelihood import stock_nll
@@ -20,7 +20,7 @@ CPU = choose_compute("cpu", "float32")
 
 @BY_BOTH
 def test_logged_loss_is_that_of_the_step(
-    models: Models, tmp_path: Path, fast_path: tuple[str, ...]
+    models: Models, tmp_path: Path, fast_path: FastPieces
 ) -> None:
     """The logged and the reported loss are nats per supervised token over all rows of the step."""
     shown: list[float | None] = []
@@ -46,7 +46,7 @@ def test_logged_loss_is_that_of_the_step(
 
 @BY_BOTH
 def test_tokens_are_counted_without_padding(
-    models: Models, tmp_path: Path, fast_path: tuple[str, ...]
+    models: Models, tmp_path: Path, fast_path: FastPieces
 ) -> None:
     """The tokens of a run are those of its rows, without padding."""
     settings = brisk(models.folder(), max_steps=3, fast_path=fast_path, micro_batch_tokens=80)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,8 @@ def test_the_others_wait_until_the_main_process_is_done() -> None:
     """An effect runs only in the main process, and every process then waits at the barrier."""
     seen: list[str] = []
     for rank in (0, 1):
-        process = Process(rank, 2, lambda rank=rank: seen.append(f"{rank} waits"))
-        result = process.on_main(lambda rank=rank: seen.append(f"{rank} writes"))
+        process = Process(rank, 2, partial(seen.append, f"{rank} waits"))
+        result = process.on_main(partial(seen.append, f"{rank} writes"))
         assert result is None
     assert seen == ["0 writes", "0 waits", "1 waits"]
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetuning_exam.run_record import MicroBatches, TrainingPlan
-from finetuning_exam.settings import TrainSettings
+from finetuning_exam.settings import Scheduler, TrainSettings
 from finetuning_exam.training.defaults import LARGE, SMALL, SMALL_MODEL_PARAMETERS
 from finetuning_exam.training.plan import MAX_VALIDATIONS, VALIDATION_COST, make_plan
 
@@ -102,9 +103,7 @@ def test_explicit_numbers_override_auto() -> None:
         ({"gradient_checkpointing": False}, MicroBatches(2048, checkpointing=False)),
     ],
 )
-def test_micro_batches_follow_the_settings(
-    changes: dict[str, object], expected: MicroBatches
-) -> None:
+def test_micro_batches_follow_the_settings(changes: dict[str, Any], expected: MicroBatches) -> None:
     """Before memory is measured, `auto` is what a machine with enough memory uses."""
     assert _plan(replace(TrainSettings(), **changes), 32).micro_batches == expected
 
@@ -178,7 +177,8 @@ def test_the_steps_cover_the_epochs_and_no_more(
 
 def test_a_constant_rate_has_no_warmup() -> None:
     """The scheduler `constant` starts at its rate; `constant_with_warmup` rises to it."""
-    for scheduler, steps in (("constant", 0), ("constant_with_warmup", 50), ("linear", 50)):
+    expected: dict[Scheduler, int] = {"constant": 0, "constant_with_warmup": 50, "linear": 50}
+    for scheduler, steps in expected.items():
         chosen = TrainSettings(max_steps=100, warmup_ratio=0.5, lr_scheduler_type=scheduler)
         assert _plan(chosen, 10).warmup_steps == steps
     assert _plan(TrainSettings(max_steps=1, warmup_ratio=0.9), 10).warmup_steps == 0

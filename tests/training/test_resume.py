@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from tiny import Models, brisk, rows, run_training
-from trainings import BY_BOTH
+from trainings import BY_BOTH, FastPieces
 
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training.progress import OnProgress, Progress, read_metrics
@@ -37,7 +37,7 @@ def _sha256(folder: Path) -> str:
 @BY_BOTH
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 def test_the_same_seed_gives_the_same_bytes(
-    models: Models, tmp_path: Path, dropout: float, fast_path: tuple[str, ...]
+    models: Models, tmp_path: Path, dropout: float, fast_path: FastPieces
 ) -> None:
     """Runs with the same seed write the same adapter, byte for byte; another seed does not."""
     hashes = []
@@ -59,9 +59,7 @@ def test_the_same_seed_gives_the_same_bytes(
 
 
 @BY_BOTH
-def test_dropout_affects_training(
-    models: Models, tmp_path: Path, fast_path: tuple[str, ...]
-) -> None:
+def test_dropout_affects_training(models: Models, tmp_path: Path, fast_path: FastPieces) -> None:
     """`--lora_dropout` changes the trained adapter."""
     for dropout in (0.0, 0.5):
         settings = brisk(models.folder(), lora_dropout=dropout, max_steps=2, fast_path=fast_path)
@@ -72,7 +70,7 @@ def test_dropout_affects_training(
 @BY_BOTH
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 def test_a_resumed_training_gives_the_same_bytes(
-    models: Models, tmp_path: Path, dropout: float, fast_path: tuple[str, ...]
+    models: Models, tmp_path: Path, dropout: float, fast_path: FastPieces
 ) -> None:
     """A training that is killed after its second checkpoint and resumed writes the same bytes as
     an unbroken one, across an epoch boundary, with accumulation and dropout.

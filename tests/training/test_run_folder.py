@@ -167,12 +167,18 @@ def test_a_clearing_that_is_cut_short_leaves_a_run_s_folder(
         if calls == stop_at:
             raise KeyboardInterrupt
 
-    unlink, rmtree = Path.unlink, shutil.rmtree
+    def unlink(path: Path, **_: object) -> None:
+        killed()
+        real_unlink(path, missing_ok=True)
+
+    def rmtree(path: Path, **_: object) -> None:
+        killed()
+        real_rmtree(path, ignore_errors=True)
+
+    real_unlink, real_rmtree = Path.unlink, shutil.rmtree
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "unlink", lambda path, **_: (killed(), unlink(path, missing_ok=True)))
-        patch.setattr(
-            shutil, "rmtree", lambda path, **_: (killed(), rmtree(path, ignore_errors=True))
-        )
+        patch.setattr(Path, "unlink", unlink)
+        patch.setattr(shutil, "rmtree", rmtree)
         with pytest.raises(KeyboardInterrupt):
             clear_run(out)
     check_output_dir(out)

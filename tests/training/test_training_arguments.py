@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from trainings import plan_of
@@ -86,7 +87,7 @@ def test_every_harmful_default_is_overridden(tmp_path: Path) -> None:
     ],
 )
 def test_every_setting_reaches_the_trainer(
-    tmp_path: Path, change: dict[str, object], name: str, value: object
+    tmp_path: Path, change: dict[str, Any], name: str, value: object
 ) -> None:
     """Every setting reaches TRL's config with its value."""
     without = getattr(_arguments(TrainSettings(output_dir=str(tmp_path))), name)

@@ -31,10 +31,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _checkpoint(step: int) -> Path:
+    def fill(folder: Path) -> None:
+        for name in REQUIRED_FILES:
+            (folder / name).write_text(name)
+
     path = checkpoint_path(OUT, step)
-    write_folder(
-        path, lambda folder: [(folder / name).write_text(name) for name in REQUIRED_FILES][:0]
-    )
+    write_folder(path, fill)
     return path
 
 

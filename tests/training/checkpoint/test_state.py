@@ -39,7 +39,7 @@ def _trained(width: int = 3, steps: int = 3) -> tuple[nn.Linear, torch.optim.Ada
 
 def _stored(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Pass tensors through a safetensors file."""
-    return cast("dict[str, torch.Tensor]", load(save(tensors)))
+    return load(save(tensors))
 
 
 def test_a_restored_optimizer_continues_exactly() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -34,7 +35,7 @@ MUCH = 10**15
 LENGTHS = (190, 33, 64, 70, 121, 9)
 
 
-def _fast(architecture: str = "llama", pieces: str = "all", **options: object) -> FastPath:
+def _fast(architecture: str = "llama", pieces: str = "all", **options: Any) -> FastPath:
     return choose_fast_path(adapted(architecture, **options), 0, wanted_pieces([pieces]))
 
 
@@ -54,7 +55,7 @@ def _kept(fast: FastPath, rows: Sequence[Encoded]) -> int:
     return sum(size for at, size in found.items() if at not in known)
 
 
-def _settings(**changes: object) -> TrainSettings:
+def _settings(**changes: Any) -> TrainSettings:
     return replace(BRISK, **changes)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from tiny import BRISK, CONTEXT, Models, adapted, brisk, checkpoints_in, encoded_rows, ignore, rows
 from trainings import workload
 
+from finetuning_exam import run_file
 from finetuning_exam.data.encoding.encode import Encoded
 from finetuning_exam.data.split import Split
 from finetuning_exam.evaluation.exam import ExamPlan
@@ -136,7 +139,7 @@ def test_one_delayed_pass_does_not_matter() -> None:
 
 
 def _plan(total: int, save: int, micro: MicroBatches | None = None) -> TrainingPlan:
-    return TrainingPlan(1e-3, 1.0, 2, total, 0, save, micro or MicroBatches())
+    return TrainingPlan(1e-3, 1.0, 2, total, 0, save, micro or MicroBatches(2048))
 
 
 @pytest.mark.parametrize(
@@ -210,7 +213,7 @@ def test_more_answers_and_longer_ones_take_longer(models: Models) -> None:
     """An exam's time grows with its rows, with those that are answered, and with their length."""
     prepared = prepare(brisk(models.folder()), Split(rows(4), (), rows(40)))
 
-    def seconds(n_rows: int = 40, **changes: object) -> float:
+    def seconds(n_rows: int = 40, **changes: Any) -> float:
         plan = replace(prepared.exam_plan, **changes)
         return exam_seconds(
             prepared.fast,
@@ -306,8 +309,8 @@ def test_prediction_and_measurement_are_recorded(models: Models, tmp_path: Path)
     result = train(prepared, checkpoints_in(tmp_path), ignore)
     seconds = {"train": 3.5, "exam": 1.5}
     record = make_record(prepared, DATA, result, "fte train", seconds, predicted)
-    written = record.to_json()
-    assert isinstance(written, dict)
+    run_file.write(tmp_path, record)
+    written = json.loads((tmp_path / run_file.RUN).read_text(encoding="utf-8"))
     assert written["predicted"] == asdict(predicted)
     measured = written["measured"]
     assert isinstance(measured, dict)

@@ -8,10 +8,10 @@ import pytest
 from tiny import BRISK, encoded_rows
 
 from finetuning_exam.data.encoding.encode import Encoded
-from finetuning_exam.settings import TrainSettings
+from finetuning_exam.settings import FastPiece, TrainSettings
 from finetuning_exam.training.cost.workload import Size, longest_rows, size_of
 
-FAST = frozenset({"rows", "attention"})
+FAST: frozenset[FastPiece] = frozenset({"rows", "attention"})
 
 
 def _settings(rows: int, accumulation: int = 1) -> TrainSettings:
