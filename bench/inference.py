@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -135,7 +136,8 @@ def text_of(task: Task, ids: Ids) -> str:
     """Decode an answer."""
     stopped = bool(ids) and ids[-1] in task.decoding.stop_ids
     kept = ids[:-1] if stopped else ids
-    return task.base.tokenizer.decode(kept, skip_special_tokens=True).strip()
+    text: str = task.base.tokenizer.decode(kept, skip_special_tokens=True)
+    return text.strip()
 
 
 def gap_where_they_differ(
@@ -182,7 +184,7 @@ def measure(task: Task, batch_sizes: Sequence[int], repeats: int) -> bool:
         taken, expected = timed(lambda: one_by_one(task))
         seconds[0].append(taken)
         for size in batch_sizes:
-            taken, texts[size] = timed(lambda size=size: together(task, size))
+            taken, texts[size] = timed(partial(together, task, size))
             seconds[size].append(taken)
     alone = statistics.median(seconds[0])
     print("| way | median s | all s | times as fast |\n| --- | --- | --- | --- |")

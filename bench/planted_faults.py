@@ -153,16 +153,19 @@ def plant_repeats(planter: Planter) -> None:
     record, index = p.pair()
     p.second("exact_duplicate", index, record)
     record, index = p.pair()
-    changed = draw.choice([with_a_typo, str.upper, lambda text: text.replace(" ", ", ", 1)])
+    changes: list[Callable[[str], str]] = [
+        with_a_typo,
+        str.upper,
+        lambda text: text.replace(" ", ", ", 1),
+    ]
+    changed = draw.choice(changes)
     p.second(
         "near_duplicate", index, {**record, "instruction": changed(str(record["instruction"]))}
     )
     record, index = p.pair()
     p.second("conflicting_answers", index, {**record, "output": p.words(14)})
-    p.overlap(
-        "overlap",
-        draw.choice([str, lambda text: text.rstrip("?"), lambda text: text[0].lower() + text[1:]]),
-    )
+    changes = [str, lambda text: text.rstrip("?"), lambda text: text[0].lower() + text[1:]]
+    p.overlap("overlap", draw.choice(changes))
     p.overlap("near_overlap", with_a_typo)
 
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 import torch
 
 _PROC = Path("/proc/self")
