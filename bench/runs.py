@@ -15,15 +15,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import shapes
 from shapes import Work
 
 from finetuning_exam.data.encoding.encode import Encoded
+from finetuning_exam.run_file import read
 from finetuning_exam.training.inputs import hash_of_rows
 from finetuning_exam.training.progress import read_metrics
-from finetuning_exam.training.run_folder import METRICS, read_run
+from finetuning_exam.training.run_folder import METRICS
 
 BENCH = Path(__file__).parent
 WARM_UP_STEPS = 2
@@ -250,8 +251,9 @@ def run_fte(place: Place, arm: Arm, recipe: Recipe, steps: int, threads: int, *e
         ]
         child = run_child(command, folder, threads, out / METRICS)
         rows = read_metrics(out / METRICS)
-        run: dict[str, Any] = read_run(out)
-    if run["data"]["rows_sha256"] != hash_of_rows(place.work.rows):
+        run = read(out)
+    record = run.record() if run else None
+    if record is None or record.data.rows_sha256 != hash_of_rows(place.work.rows):
         sys.exit("fte train did not train on the rows that were chosen")
     ended, seen = steps_of_metrics(rows, child.seen_s)
     watched_s = seen[-1].ended_s - seen[warm_up(len(seen)) - 1].ended_s
@@ -261,8 +263,8 @@ def run_fte(place: Place, arm: Arm, recipe: Recipe, steps: int, threads: int, *e
         seen[0].ended_s,
         child.peak_rss,
         child.wall_s,
-        run["threads"],
-        run["dtype"],
+        record.threads,
+        record.dtype,
         ended,
     )
 

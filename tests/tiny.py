@@ -44,10 +44,10 @@ from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import Split
 from finetuning_exam.model.adapter import ALL_LINEAR, lora_config
 from finetuning_exam.model.likelihood import collate, supervised_nll
+from finetuning_exam.run_record import TrainingResult
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training.checkpoint.find import find_checkpoint
 from finetuning_exam.training.interrupt import Interrupts
-from finetuning_exam.training.loop import TrainingResult
 from finetuning_exam.training.progress import Progress
 from finetuning_exam.training.run import Prepared, prepare, train
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from finetuning_exam.run_record import TrainingPlan
 from finetuning_exam.settings import TrainSettings
-from finetuning_exam.training.plan import TrainingPlan, make_plan
+from finetuning_exam.training.plan import make_plan
 
 BY_BOTH = pytest.mark.parametrize("fast_path", [("all",), ("none",)], ids=["fast", "stock"])
 """By every piece of the fast path, and by none."""

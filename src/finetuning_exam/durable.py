@@ -259,3 +259,11 @@ def read_json(path: Path) -> dict[str, Json]:
     if not isinstance(value, dict):
         raise ValueError(f"{path}: holds no object")
     return cast(dict[str, Json], value)
+
+
+def read_object(path: Path) -> dict[str, Json]:
+    """Return the object in a JSON file, empty where there is none or it cannot be read."""
+    try:
+        return read_json(path)
+    except (OSError, ValueError, RecursionError):
+        return {}

@@ -12,12 +12,10 @@ from tiny import Models, rows, write_rows
 
 from finetuning_exam.cli import main
 from finetuning_exam.cli.run_summary import print_cost, print_memory
-from finetuning_exam.durable import Json
+from finetuning_exam.run_file import read
+from finetuning_exam.run_record import Cost, MicroBatches, RunRecord
 from finetuning_exam.training import run
 from finetuning_exam.training.cost.memory import Activations, Footprint, MemoryPlan
-from finetuning_exam.training.inputs import earlier_choices
-from finetuning_exam.training.plan import Cost, MicroBatches
-from finetuning_exam.training.run_folder import read_run
 
 FOOTPRINT = Footprint(Activations(1.0, 1.0, 1.0), None, 2, 0, 0, is_cpu=True)
 COST = Cost(train_seconds=110.2, exam_seconds=9.7, peak_bytes=1_913_000_000)
@@ -98,12 +96,15 @@ def test_a_resumed_run_keeps_the_micro_batches_it_began_with(
         "--answered_examples",
         "2",
     ]
-    begun: list[dict[str, Json]] = []
+    records: list[RunRecord] = []
 
     def train(free: int, *more: str) -> str:
         monkeypatch.setattr(run, "free_memory", lambda device: free)
         assert main([*flags, *more]) == 0
-        begun.append(read_run(out))
+        finished = read(out)
+        record = finished.record() if finished else None
+        assert record is not None
+        records.append(record)
         return capsys.readouterr().out
 
     assert "Warning: the longest rows may need more memory than the 0 MB" in train(9)
@@ -112,10 +113,8 @@ def test_a_resumed_run_keeps_the_micro_batches_it_began_with(
     assert "resuming from" in resumed
     assert "Warning: the longest" not in resumed
     train(10**12)
-    found = [earlier_choices(it).micro_batches for it in begun]
-    assert found[0] == found[1]
-    assert found[0] is not None
-    assert found[0].checkpointing
-    assert found[2] == WANTED
-    predicted = [it["predicted"] for it in begun]
-    assert all(isinstance(it, dict) and float(str(it["peak_bytes"])) > 0 for it in predicted)
+    chosen = [it.plan.micro_batches for it in records]
+    assert chosen[0] == chosen[1]
+    assert chosen[0].checkpointing
+    assert chosen[2] == WANTED
+    assert all(it.predicted and it.predicted.peak_bytes > 0 for it in records)

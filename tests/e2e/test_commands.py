@@ -396,7 +396,7 @@ def test_a_second_run_replaces_the_first(
     capsys.readouterr()
     assert _train(models, tmp_path, 8, "--max_steps", "2") == 0
     assert weights.read_bytes() == first
-    assert "the earlier run there is replaced" in capsys.readouterr().out
+    assert "replacing the earlier run" in capsys.readouterr().out
 
 
 def test_a_run_goes_on_from_its_latest_checkpoint(models: Models, tmp_path: Path) -> None:
@@ -429,7 +429,7 @@ def test_another_run_is_not_resumed(
     assert _train(models, tmp_path, n, *steps, *resume) == 2
     complained = capsys.readouterr().err
     assert len(complained.splitlines()) == 1
-    assert "was not made with these inputs: learning_rate 0.01 → 0.02" in complained
+    assert "cannot be resumed with other inputs: learning_rate 0.01 → 0.02" in complained
     assert (", sha256 '" in complained) == (n == 41)
     assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*") if p.is_file()}
 

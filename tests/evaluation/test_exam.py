@@ -17,13 +17,13 @@ from finetuning_exam.data.records import Example, Turn
 from finetuning_exam.data.split import Split
 from finetuning_exam.evaluation.choices import choose, make_choices
 from finetuning_exam.evaluation.exam import Exam, ExamPlan, take_exam
+from finetuning_exam.evaluation.exam_file import to_json
 from finetuning_exam.evaluation.results import CHANCE
 from finetuning_exam.model.device import choose_compute
 from finetuning_exam.model.generation.generate import Decoding, generate_answers
 from finetuning_exam.model.likelihood import RowNll, collate, stock_nll, supervised_nll
 from finetuning_exam.model.load import load_base
 from finetuning_exam.model.score import score_rows
-from finetuning_exam.report.exam_json import exam_to_json
 from finetuning_exam.training.run import Prepared, prepare
 
 EXAMPLES = (*rows(14, "a"), *rows(24, "b")[14:])
@@ -162,8 +162,8 @@ def _assert_same_exam(found: Exam, expected: Exam) -> None:
         assert ours.base_score.nll == pytest.approx(theirs.base_score.nll, rel=1e-5)
         assert ours.tuned_score.nll == pytest.approx(theirs.tuned_score.nll, rel=1e-5)
     assert found.verdict == expected.verdict
-    assert _numbers(exam_to_json(found)) == pytest.approx(
-        _numbers(exam_to_json(expected)), rel=1e-4, abs=1e-5
+    assert _numbers(to_json(found)) == pytest.approx(
+        _numbers(to_json(expected)), rel=1e-4, abs=1e-5
     )
 
 
@@ -205,7 +205,7 @@ def _numbers(value: object) -> list[float]:
 def test_two_exams_are_identical(run: Run, exam: Exam) -> None:
     """The same exam taken twice gives the same bytes of exam.json."""
     again = _take(run.prepared, EXAMPLES, PLAN)
-    assert json.dumps(exam_to_json(again)) == json.dumps(exam_to_json(exam))
+    assert json.dumps(to_json(again)) == json.dumps(to_json(exam))
 
 
 def test_a_seeded_sample_is_answered(run: Run, exam: Exam) -> None:
@@ -418,9 +418,9 @@ REQUIRED = {
 }
 
 
-def test_exam_json_has_every_key_of_the_contract(exam: Exam) -> None:
-    """exam.json holds the keys that DESIGN.md requires, with the figures of the exam."""
-    found = exam_to_json(exam)
+def test_exam_json_has_every_key(exam: Exam) -> None:
+    """exam.json has the keys that programs rely on, with the figures of the exam."""
+    found = to_json(exam)
     assert isinstance(found, dict)
     for key, inner in REQUIRED.items():
         assert key in found
@@ -451,7 +451,7 @@ def test_exam_json_has_every_key_of_the_contract(exam: Exam) -> None:
 def test_exam_json_is_valid_without_nan(run: Run, n: int) -> None:
     """What could not be measured is null: exam.json is JSON even of one example, unanswered."""
     exam = _take(run.prepared, rows(n), replace(PLAN, answered_examples=0))
-    text = json.dumps(exam_to_json(exam), allow_nan=False)
+    text = json.dumps(to_json(exam), allow_nan=False)
     found = json.loads(text)
     assert found["exact_match"] == {"base": None, "tuned": None, "p_value": 1.0}
     assert found["choice_accuracy"]["base"] is None
@@ -466,5 +466,5 @@ def test_exam_json_of_a_diverged_model_is_valid(models: Models) -> None:
             if "lora_B" in name:
                 parameter.fill_(math.nan)
     exam = _take(prepared, rows(20), replace(PLAN, answered_examples=0))
-    text = json.dumps(exam_to_json(exam), allow_nan=False)
+    text = json.dumps(to_json(exam), allow_nan=False)
     assert json.loads(text)["verdict"] != "improved"

@@ -203,7 +203,7 @@ def test_18_memory_that_runs_out_is_told(
     said = capsys.readouterr().err.strip()
     assert len(said.splitlines()) == 1
     assert "out of memory" in said
-    assert "were expected to do" in said
+    assert "was expected to need" in said
     assert "Lower --micro_batch_tokens" in said
 
 

@@ -14,10 +14,16 @@ from finetuning_exam.evaluation.results import ChoiceAccuracy, ExamRow, Pair, Re
 from finetuning_exam.evaluation.stats import Interval, PairedDifference
 from finetuning_exam.model.generation.generate import Answer
 from finetuning_exam.model.score import Score
+from finetuning_exam.run_record import (
+    AdapterRecord,
+    BaseRecord,
+    DataRecord,
+    MicroBatches,
+    RunRecord,
+    TrainingPlan,
+    TrainingResult,
+)
 from finetuning_exam.settings import TrainSettings
-from finetuning_exam.training.loop import TrainingResult
-from finetuning_exam.training.plan import TrainingPlan
-from finetuning_exam.training.record import AdapterRecord, BaseRecord, DataRecord, RunRecord
 
 
 def _row(index: int, change: float, instruction: str = "", answer: str = "ls -l") -> ExamRow:
@@ -98,7 +104,7 @@ def run() -> RunRecord:
     return RunRecord(
         command="fte train train.jsonl --seed 7",
         settings=TrainSettings(seed=7),
-        plan=TrainingPlan(3e-3, 16.0, 47, 752, 23, 76),
+        plan=TrainingPlan(3e-3, 16.0, 47, 752, 23, 76, MicroBatches(2048)),
         data=DataRecord(
             ("train.jsonl",), "a1" * 32, "exam.jsonl", "b2" * 32, 672, 75, 40, False, 0, "f6" * 32
         ),

@@ -13,8 +13,8 @@ from markdown_it import MarkdownIt
 
 from finetuning_exam.evaluation.exam import Exam
 from finetuning_exam.report.card import hub_name, model_card
+from finetuning_exam.run_record import RunRecord
 from finetuning_exam.settings import TrainSettings
-from finetuning_exam.training.record import RunRecord
 
 HOSTILE = (
     "a`b```c|d\n---\n# x <script>alert(1)</script> [l](http://e) {{7*7}}\n```\n# y "

@@ -19,8 +19,8 @@ from finetuning_exam.model.generation.generate import Answer
 from finetuning_exam.report.diff import compare_words
 from finetuning_exam.report.html import render_report
 from finetuning_exam.report.page import N_CHARACTERS_SHOWN
+from finetuning_exam.run_record import RunRecord
 from finetuning_exam.settings import TrainSettings
-from finetuning_exam.training.record import RunRecord
 
 Metrics = tuple[dict[str, float], ...]
 MakeRow = Callable[..., ExamRow]

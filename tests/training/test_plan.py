@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from finetuning_exam.run_record import MicroBatches, TrainingPlan
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training.plan import (
     LARGE,
@@ -16,8 +17,6 @@ from finetuning_exam.training.plan import (
     SMALL,
     SMALL_MODEL_PARAMETERS,
     VALIDATION_COST,
-    MicroBatches,
-    TrainingPlan,
     make_plan,
 )
 
@@ -51,6 +50,7 @@ def test_a_plan_by_hand() -> None:
         total_steps=18,
         warmup_steps=2,
         save_steps=5,
+        micro_batches=MicroBatches(2048),
     )
 
 

@@ -19,12 +19,12 @@ from finetuning_exam.data.findings import Kind
 from finetuning_exam.data.records import Example, Turn
 from finetuning_exam.data.split import Split
 from finetuning_exam.errors import DataError, UsageError
+from finetuning_exam.evaluation.exam_file import to_json
 from finetuning_exam.model.fast.path import ALL_PIECES
 from finetuning_exam.report.card import model_card
-from finetuning_exam.report.exam_json import exam_to_json
 from finetuning_exam.report.html import render_report
 from finetuning_exam.report.terminal import exam_summary
-from finetuning_exam.training.record import DataRecord
+from finetuning_exam.run_record import DataRecord
 from finetuning_exam.training.run import examine, make_record, prepare, train
 
 DATA = DataRecord(("d.jsonl",), "0" * 64, None, None, 6, 2, 4, False, 0, "1" * 64)
@@ -77,7 +77,7 @@ def test_other_records_run_from_training_to_report(
     assert n_answers == {2 if kind == "talks" else 1}
     stop_ids = prepared.encoder.stop_ids()
     assert {row.labels[-1] for row in prepared.train_rows} <= set(stop_ids)
-    assert json.dumps(exam_to_json(exam), allow_nan=False)
+    assert json.dumps(to_json(exam), allow_nan=False)
     record = make_record(prepared, DATA, result, tmp_path, "fte train", {})
     console = Console(file=io.StringIO(), width=100)
     console.print(exam_summary(exam))

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from finetuning_exam import run_file
 from finetuning_exam.errors import UsageError
+from finetuning_exam.run_record import DataInputs, RunInputs
 from finetuning_exam.training.run_folder import (
     begin,
     check_output_dir,
     clear_run,
-    is_run_folder,
+    is_unfinished,
 )
 
 RUN_FILES = (
@@ -56,7 +58,7 @@ def _earlier_run(path: Path) -> None:
     path.mkdir()
     for name in RUN_FILES:
         (path / name).write_text(name, encoding="utf-8")
-    begin(path, {})
+    begin(path, RunInputs())
     for step in (20, 100, 3):
         _checkpoint(path / f"checkpoint-{step}")
 
@@ -71,7 +73,7 @@ def test_an_empty_folder_and_a_run_s_folder_are_taken() -> None:
     """An empty folder will do, and so will that of an earlier run, finished or not."""
     check_output_dir(Path("new"))
     check_output_dir(Path("new"))
-    begin(Path("new"), {})
+    begin(Path("new"), RunInputs())
     (Path("new") / "something").touch()
     check_output_dir(Path("new"))
     assert sorted(os.listdir("new")) == ["run.json", "something"]
@@ -181,16 +183,15 @@ def test_begin_marks_a_run_that_has_not_ended() -> None:
     finished.
     """
     Path("out").mkdir()
-    assert not is_run_folder(Path("out"))
+    assert not run_file.is_run(Path("out"))
     Path("out/manifest.json").touch()
-    begin(Path("out"), {"data": {"sha256": "ab"}})
-    assert is_run_folder(Path("out"))
+    begin(Path("out"), RunInputs(data=DataInputs("ab", None)))
+    assert run_file.is_run(Path("out"))
     assert os.listdir("out") == ["run.json"]
-    assert json.loads(Path("out/run.json").read_text(encoding="utf-8")) == {
-        "tool": "finetuning-exam",
-        "state": "unfinished",
-        "data": {"sha256": "ab"},
-    }
+    written = json.loads(Path("out/run.json").read_text(encoding="utf-8"))
+    assert (written["tool"], written["state"]) == ("finetuning-exam", "unfinished")
+    assert written["data"] == {"sha256": "ab", "exam_sha256": None, "rows_sha256": None}
+    assert is_unfinished(Path("out"))
 
 
 @pytest.mark.parametrize(
@@ -202,7 +203,7 @@ def test_a_foreign_run_json_makes_no_run_s_folder(content: str) -> None:
     Path("out").mkdir()
     Path("out/run.json").write_bytes(content.encode("latin-1"))
     Path("out/README.md").write_text("precious", encoding="utf-8")
-    assert not is_run_folder(Path("out"))
+    assert not run_file.is_run(Path("out"))
     assert _refusal("out") == (
         "out: is not empty and holds no run. Give a new or empty --output_dir."
     )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
+from finetuning_exam.cli.out_of_memory import LESS_ANYWHERE
 from finetuning_exam.cli.startup import prepare_process
 from finetuning_exam.errors import DataError, DiskError, UsageError, UserError, is_out_of_memory
 from finetuning_exam.training.interrupt import Terminated, termination_raised
@@ -24,7 +25,6 @@ _PURPOSES = {
     "exam": "Examine an adapter against its base on a held-out file",
 }
 _DISK = (errno.ENOSPC, errno.EIO)
-_LESS_MEMORY = "Close other programs, lower --eval_batch_size, or take a smaller model."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,7 +69,7 @@ def run_command(command: str, arguments: Sequence[str]) -> int:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        _print_error(f"fte {command}: out of memory. {_LESS_MEMORY}")
+        _print_error(f"fte {command}: out of memory. {LESS_ANYWHERE}")
         return UsageError.exit_code
     except KeyboardInterrupt as error:
         print(f"\nfte {command}: stopped. {error}".rstrip(), file=sys.stderr)

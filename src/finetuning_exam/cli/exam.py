@@ -18,7 +18,6 @@ from finetuning_exam.data.findings import Kind
 from finetuning_exam.data.reading.read import read_records, read_sound_records, refuse_errors
 from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import leave_out_taught
-from finetuning_exam.durable import write_json
 from finetuning_exam.errors import DataError, UsageError, UserError, WorseError
 from finetuning_exam.evaluation.general import read_general_text
 from finetuning_exam.model.folder import Origin, adapter_origin
@@ -63,9 +62,9 @@ def run(parsed: Parsed[ExamCommandSettings]) -> int:
             console, settings, new or records.examples, tuned, origin, is_held_out=bool(new)
         )
     if output:
-        from finetuning_exam.report.exam_json import exam_to_json
+        from finetuning_exam.evaluation import exam_file
 
-        write_json(output, exam_to_json(exam))
+        exam_file.write(output, exam)
     from finetuning_exam.report.terminal import exam_summary
 
     console.print(exam_summary(exam))

@@ -10,8 +10,8 @@ from finetuning_exam.cli.console import duration, print_line
 from finetuning_exam.report.text import counted, size
 
 if TYPE_CHECKING:
+    from finetuning_exam.run_record import Cost
     from finetuning_exam.training.cost.memory import MemoryPlan
-    from finetuning_exam.training.plan import Cost
     from finetuning_exam.training.run import Prepared
 
 

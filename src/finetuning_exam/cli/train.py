@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from finetuning_exam import run_file
 from finetuning_exam.cli.arguments import Parsed
 from finetuning_exam.cli.console import (
     ProgressView,
@@ -24,18 +25,16 @@ from finetuning_exam.cli.console import (
     print_unused_keys,
 )
 from finetuning_exam.cli.heavy_imports import rare_collections
+from finetuning_exam.cli.out_of_memory import LESS_IN_EXAM, LESS_IN_TRAINING, out_of_memory_hint
 from finetuning_exam.cli.resume import (
-    LESS_IN_EXAM,
-    LESS_IN_TRAINING,
-    asked_checkpoint,
-    begin_folder,
-    check_start,
+    checkpoint_to_resume,
     command_without_resume,
-    out_of_memory_hint,
+    pinned_choices,
     print_stopping,
     resume_command,
     resume_hint,
 )
+from finetuning_exam.cli.run_start import begin_run, check_new_run
 from finetuning_exam.cli.run_summary import print_cost, print_memory, print_plan
 from finetuning_exam.data.check import Check, check_files, split_checked
 from finetuning_exam.data.findings import Finding, errors
@@ -45,19 +44,17 @@ from finetuning_exam.data.split import Split
 from finetuning_exam.durable import write_json, write_text
 from finetuning_exam.errors import DataError, StoppedError, UsageError, WorseError
 from finetuning_exam.evaluation.general import read_general_text
-from finetuning_exam.model.folder import RUN, check_local_model
+from finetuning_exam.model.folder import check_local_model
 from finetuning_exam.report.data_check import finding_to_json, kinds_lines, split_line
 from finetuning_exam.report.text import counted
+from finetuning_exam.run_record import DataRecord, RunRecord, TrainingResult
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training import run_folder
 from finetuning_exam.training.checkpoint.find import CheckpointRef
-from finetuning_exam.training.inputs import earlier_choices
 from finetuning_exam.training.interrupt import Interrupts
 
 if TYPE_CHECKING:
     from finetuning_exam.evaluation.exam import Exam
-    from finetuning_exam.training.loop import TrainingResult
-    from finetuning_exam.training.record import DataRecord, RunRecord
     from finetuning_exam.training.run import Prepared
 
 
@@ -98,8 +95,8 @@ def run(parsed: Parsed[TrainSettings]) -> int:
     run_folder.check_output_dir(folder)
     check_local_model(settings.model_name_or_path)
     with run_folder.locked(folder):
-        found = asked_checkpoint(settings, data.check)
-        check_start(parsed, folder, found)
+        found = checkpoint_to_resume(settings, data.check)
+        check_new_run(parsed, folder, found)
         print_unused_keys(console, settings.config, parsed.unused_keys, "train")
         _print_data(console, data)
         exam, record = _train_and_examine(parsed, data, found, console)
@@ -175,8 +172,7 @@ def _train_and_examine(
 
         watch = Stopwatch()
         with watch.part("load"):
-            earlier = run_folder.read_run(found.path.parent) if found else {}
-            prepared = prepare(settings, data.split, earlier_choices(earlier))
+            prepared = prepare(settings, data.split, pinned_choices(found))
     print_plan(console, prepared)
     print_context_limit(console, settings.max_length, prepared.base.context)
     _print_findings(console, prepared.findings)
@@ -185,7 +181,7 @@ def _train_and_examine(
         predicted = predict(prepared, found.step if found else 0)
     can_stop = bool(data.split.validation) and settings.early_stopping_patience is not None
     print_cost(console, predicted, can_stop=can_stop)
-    begin_folder(console, prepared, data.check, found)
+    begin_run(console, prepared, data.check, found)
     findings = (*data.check.findings, *prepared.findings)
     write_json(folder / run_folder.DATA_CHECK, [finding_to_json(finding) for finding in findings])
     go_on = f"Go on with: {resume_command(parsed.command_line)}"
@@ -236,8 +232,6 @@ def _print_training(console: Console, result: TrainingResult, seconds: float) ->
 
 
 def _data_record(check: Check, prepared: Prepared) -> DataRecord:
-    from finetuning_exam.training.record import DataRecord
-
     train, exam, split = check.train, check.exam, prepared.split
     return DataRecord(
         paths=tuple(_absolute(source.path) for source in train.sources),
@@ -259,16 +253,16 @@ def _absolute(path: str) -> str:
 
 
 def _write_results(folder: Path, exam: Exam, record: RunRecord) -> None:
+    from finetuning_exam.evaluation import exam_file
     from finetuning_exam.report.card import model_card
-    from finetuning_exam.report.exam_json import exam_to_json
     from finetuning_exam.report.html import render_report
     from finetuning_exam.training.progress import read_metrics
 
     metrics = read_metrics(folder / run_folder.METRICS)
-    write_json(folder / run_folder.EXAM, exam_to_json(exam))
+    exam_file.write(folder / run_folder.EXAM, exam)
     write_text(folder / run_folder.REPORT, render_report(exam, record, metrics))
     write_text(folder / run_folder.CARD, model_card(exam, record))
-    write_json(folder / RUN, record.to_json())
+    run_file.write(folder, record)
     run_folder.seal(folder)
 
 

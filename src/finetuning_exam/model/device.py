@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu
 
+from finetuning_exam.durable import read_object
 from finetuning_exam.errors import UsageError
-from finetuning_exam.model.folder import read_object
 from finetuning_exam.settings import Device, Dtype
 
 WORTHWHILE_SPEEDUP = 1.5

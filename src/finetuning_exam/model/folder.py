@@ -6,19 +6,18 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import get_args
 
+from finetuning_exam import run_file
+from finetuning_exam.durable import read_object
 from finetuning_exam.errors import AdapterError, ModelError, UsageError
 from finetuning_exam.model.preflight import code_in_adapter, code_in_model
-from finetuning_exam.settings import BUILTIN_MODEL, Dtype, FieldSettings, Format, Template
+from finetuning_exam.settings import BUILTIN_MODEL, Dtype, FieldSettings, Template
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
-RUN = "run.json"
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -162,68 +161,28 @@ def check_adapter_folder(folder: Path) -> None:
 
 
 def adapter_origin(folder: Path) -> Origin:
-    """What run.json, or else adapter_config.json, says of the base an adapter was trained on; the
-    run.json of a checkpoint stands in the folder above.
+    """Return what run.json, or else adapter_config.json, says of an adapter's training.
+
+    The run.json of a checkpoint is in the folder above.
+
+    Raises:
+        UsageError: a newer version of this program wrote the run.json.
     """
-    run = read_object(folder / RUN) or (
-        read_object(folder.parent / RUN) if folder.name.startswith("checkpoint-") else {}
+    own = run_file.read(folder)
+    is_checkpoint = folder.name.startswith("checkpoint-")
+    run = run_file.read(folder.parent) if own is None and is_checkpoint else own
+    if run is None or run.inputs.base is None:
+        config = read_object(folder / ADAPTER_CONFIG)
+        return Origin(str(config.get("base_model_name_or_path") or BUILTIN_MODEL))
+    inputs = run.inputs
+    return Origin(
+        base_name=run.inputs.base.name,
+        base_sha256=run.inputs.base.sha256,
+        template="chat" if inputs.template == "chat" else "plain",
+        cpu_dtype=inputs.cpu_dtype,
+        adapter_sha256=own.adapter_sha256 if own else None,
+        data_paths=run.data_paths,
+        data_sha256=inputs.data.sha256 if inputs.data else None,
+        max_length=inputs.max_length,
+        fields=inputs.fields,
     )
-    base = run.get("base")
-    if isinstance(base, dict) and "name" in base and "sha256" in base:
-        template: Template = "chat" if run.get("template") == "chat" else "plain"
-        return Origin(
-            str(base["name"]),
-            str(base["sha256"]),
-            template,
-            cpu_dtype(run),
-            _text_in(run, "adapter", "sha256") if (folder / RUN).exists() else None,
-            _texts_in(run, "data", "paths"),
-            _text_in(run, "data", "sha256"),
-            _max_length_in(run),
-            _fields_in(run),
-        )
-    config = read_object(folder / ADAPTER_CONFIG)
-    return Origin(str(config.get("base_model_name_or_path") or BUILTIN_MODEL))
-
-
-def cpu_dtype(run: Mapping[str, object]) -> Dtype | None:
-    """The number format of a run on a CPU by its run.json; None: it was elsewhere, or not told."""
-    if run.get("device") != "cpu":
-        return None
-    return next((it for it in get_args(Dtype) if it == run.get("dtype")), None)
-
-
-def _text_in(run: dict[str, object], part: str, key: str) -> str | None:
-    inner = run.get(part)
-    value = inner.get(key) if isinstance(inner, dict) else None
-    return value if isinstance(value, str) else None
-
-
-def _max_length_in(run: dict[str, object]) -> int | None:
-    settings = run.get("settings")
-    value = settings.get("max_length") if isinstance(settings, dict) else None
-    return value if isinstance(value, int) else None
-
-
-def _fields_in(run: dict[str, object]) -> FieldSettings:
-    wanted = _text_in(run, "settings", "format")
-    return FieldSettings(
-        format=next((it for it in get_args(Format) if it == wanted), "auto"),
-        prompt_field=_text_in(run, "settings", "prompt_field"),
-        answer_field=_text_in(run, "settings", "answer_field"),
-    )
-
-
-def _texts_in(run: dict[str, object], part: str, key: str) -> tuple[str, ...]:
-    inner = run.get(part)
-    value = inner.get(key) if isinstance(inner, dict) else None
-    return tuple(map(str, value)) if isinstance(value, list) else ()
-
-
-def read_object(path: Path) -> dict[str, object]:
-    """The object a JSON file holds, empty where there is none."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}

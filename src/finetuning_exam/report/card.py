@@ -12,6 +12,7 @@ import yaml
 from finetuning_exam.data.encoding.template import prompt_func
 from finetuning_exam.data.records import Example
 from finetuning_exam.evaluation.exam import Exam
+from finetuning_exam.machine import library_versions
 from finetuning_exam.model.folder import looks_like_path
 from finetuning_exam.report.headline import forgetting_words, headline
 from finetuning_exam.report.text import (
@@ -22,8 +23,8 @@ from finetuning_exam.report.text import (
     signed,
     visible,
 )
+from finetuning_exam.run_record import RunRecord
 from finetuning_exam.settings import BUILTIN_MODEL
-from finetuning_exam.training.record import RunRecord, library_versions
 
 _BASE_TO_FILL_IN = "path/to/the/base"
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~&:$@^=\"'])")

@@ -15,6 +15,7 @@ from finetuning_exam.evaluation.exam import Exam
 from finetuning_exam.evaluation.results import ExamRow, Results
 from finetuning_exam.evaluation.stats import family_confidence
 from finetuning_exam.evaluation.verdict import is_chance
+from finetuning_exam.machine import library_versions
 from finetuning_exam.model.generation.generate import Answer
 from finetuning_exam.model.score import Score
 from finetuning_exam.report.diff import Span, compare_words
@@ -44,7 +45,7 @@ from finetuning_exam.report.text import (
     percent,
     signed,
 )
-from finetuning_exam.training.record import RunRecord, library_versions
+from finetuning_exam.run_record import RunRecord
 from finetuning_exam.training.run_folder import EXAM
 
 N_EXAMPLES_SHOWN = 10

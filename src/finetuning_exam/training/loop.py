@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallback
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
@@ -12,30 +11,12 @@ from finetuning_exam.data.encoding.encode import Encoded
 from finetuning_exam.model.device import Compute
 from finetuning_exam.model.fast.path import FastPath
 from finetuning_exam.model.score import score_rows
+from finetuning_exam.run_record import TrainingPlan, TrainingResult
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training.checkpoint.save import CheckpointConfig
-from finetuning_exam.training.plan import TrainingPlan
 from finetuning_exam.training.progress import OnProgress
 from finetuning_exam.training.reporter import Reporter
 from finetuning_exam.training.trl import EncodedRowsTrainer, check_finite, training_arguments
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingResult:
-    """How a training ended. `best_step` is the step whose adapter was kept.
-
-    Seconds and speed are those of the last sitting; `tokens` counts all of them, without padding.
-    """
-
-    steps: int
-    best_step: int
-    first_validation_loss: float | None
-    best_validation_loss: float | None
-    tokens: int
-    seconds: float
-    saving_seconds: float
-    tokens_per_second: float
-    stopped_early: bool
 
 
 def train_adapter(

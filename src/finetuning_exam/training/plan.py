@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from finetuning_exam.run_record import MicroBatches, TrainingPlan
 from finetuning_exam.settings import DataSettings, TrainSettings
 
 SMALL_MODEL_PARAMETERS = 50_000_000
@@ -36,40 +37,6 @@ SMALL = SizeDefaults(learning_rate=3e-3, rows_seen=10_000, min_epochs=3, max_epo
 """Below `SMALL_MODEL_PARAMETERS`: measured on the built-in base (docs/experiments.md)."""
 LARGE = SizeDefaults(learning_rate=2e-4, rows_seen=0, min_epochs=3, max_epochs=3)
 """The usual choice for LoRA on models of a billion parameters (Hu et al. 2021; TRL's examples)."""
-
-
-@dataclass(frozen=True, slots=True)
-class MicroBatches:
-    """How an optimizer batch is computed: most tokens at once with the fast path's rows, and
-    whether activations are computed again in the backward pass. Results change by rounding only.
-    """
-
-    tokens: int = MICRO_BATCH_TOKENS
-    checkpointing: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """Time and memory of a run, predicted before its first step or measured; a prediction is of
-    all steps, without early stopping. The peak is of the whole process, or of a GPU's tensors.
-    """
-
-    train_seconds: float
-    exam_seconds: float
-    peak_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingPlan:
-    """Resolved numbers of a run; all steps are optimizer steps."""
-
-    learning_rate: float
-    num_train_epochs: float
-    steps_per_epoch: int
-    total_steps: int
-    warmup_steps: int
-    save_steps: int
-    micro_batches: MicroBatches = MicroBatches()
 
 
 def make_plan(

@@ -26,6 +26,7 @@ from finetuning_exam.errors import DataError
 from finetuning_exam.evaluation.exam import Exam, ExamPlan, Stage, pad_token_id, take_exam
 from finetuning_exam.evaluation.general import read_general_text
 from finetuning_exam.heap import return_freed_memory, trim_heap
+from finetuning_exam.machine import library_versions, machine_facts
 from finetuning_exam.model.adapter import (
     adapted_modules,
     add_adapter,
@@ -38,21 +39,25 @@ from finetuning_exam.model.fast.path import FastPath, choose_fast_path, wanted_p
 from finetuning_exam.model.folder import ADAPTER_WEIGHTS, find_model_folder
 from finetuning_exam.model.load import Base, load_base
 from finetuning_exam.model.memory import free_memory, peak_memory
+from finetuning_exam.run_record import (
+    AdapterRecord,
+    BaseRecord,
+    Cost,
+    DataRecord,
+    PinnedChoices,
+    RunRecord,
+    TrainingPlan,
+    TrainingResult,
+)
 from finetuning_exam.settings import Template, TrainSettings
 from finetuning_exam.training.checkpoint.find import CheckpointRef
 from finetuning_exam.training.checkpoint.save import CheckpointConfig
 from finetuning_exam.training.cost.memory import MemoryPlan, plan_memory
-from finetuning_exam.training.inputs import PinnedChoices, hash_of_rows
+from finetuning_exam.training.inputs import hash_of_rows
 from finetuning_exam.training.interrupt import Interrupts
-from finetuning_exam.training.loop import TrainingResult, train_adapter
-from finetuning_exam.training.plan import Cost, TrainingPlan, make_plan
+from finetuning_exam.training.loop import train_adapter
+from finetuning_exam.training.plan import make_plan
 from finetuning_exam.training.progress import MetricsFile, OnProgress
-from finetuning_exam.training.record import (
-    AdapterRecord,
-    BaseRecord,
-    DataRecord,
-    RunRecord,
-)
 from finetuning_exam.training.run_folder import METRICS
 
 
@@ -272,4 +277,6 @@ def make_record(
         measured=Cost(
             seconds.get("train", 0.0), seconds.get("exam", 0.0), peak_memory(compute.device)
         ),
+        versions=dict(library_versions()),
+        machine=machine_facts(compute.threads),
     )

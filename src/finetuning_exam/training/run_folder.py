@@ -7,23 +7,21 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
 
+from finetuning_exam import run_file
 from finetuning_exam.durable import (
     MANIFEST,
-    Json,
     leftovers,
     remove_folder,
     sweep,
-    write_json,
     write_manifest,
 )
 from finetuning_exam.errors import DiskError, InUseError, UsageError
-from finetuning_exam.model.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, RUN, read_object
+from finetuning_exam.model.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from finetuning_exam.run_file import RUN
+from finetuning_exam.run_record import RunInputs
 from finetuning_exam.training.checkpoint.find import checkpoints
 
-TOOL = "finetuning-exam"
-UNFINISHED = "unfinished"
 EXAM = "exam.json"
 METRICS = "metrics.jsonl"
 DATA_CHECK = "data_check.json"
@@ -77,25 +75,20 @@ def check_output_dir(folder: Path) -> None:
             f"{folder}: cannot be written to ({reason}).", "Give another --output_dir."
         ) from error
     ours = {LOCK, *(path.name for path in leftovers(folder))}
-    if any(it.name not in ours for it in folder.iterdir()) and not is_run_folder(folder):
+    if any(it.name not in ours for it in folder.iterdir()) and not run_file.is_run(folder):
         raise UsageError(
             f"{folder}: is not empty and holds no run.", "Give a new or empty --output_dir."
         )
 
 
-def is_run_folder(folder: Path) -> bool:
-    """Whether a folder was written by a run: its run.json says so."""
-    return read_run(folder).get("tool") == TOOL
-
-
-def read_run(folder: Path) -> dict[str, Json]:
-    """What run.json holds; nothing where there is none."""
-    return cast(dict[str, Json], read_object(folder / RUN))
-
-
 def is_unfinished(folder: Path) -> bool:
-    """Whether a folder holds a run that has not come to its end."""
-    return read_run(folder).get("state") == UNFINISHED
+    """Return whether a folder holds a run that has not finished.
+
+    Raises:
+        UsageError: a newer version of this program wrote its run.json.
+    """
+    run = run_file.read(folder)
+    return run is not None and run.is_unfinished
 
 
 def clear_run(folder: Path) -> tuple[str, ...]:
@@ -114,13 +107,13 @@ def clear_run(folder: Path) -> tuple[str, ...]:
     return tuple(removed)
 
 
-def begin(folder: Path, inputs: dict[str, Json]) -> None:
+def begin(folder: Path, inputs: RunInputs) -> None:
     """Mark a folder as a run's and write down its inputs, for a resume to compare.
 
-    The manifest of a run that was finished and goes on is taken away: it will be written again.
+    The manifest of a finished run that goes on is removed: it will be written again.
     """
     (folder / MANIFEST).unlink(missing_ok=True)
-    write_json(folder / RUN, {"tool": TOOL, "state": UNFINISHED, **inputs})
+    run_file.write(folder, inputs)
 
 
 def seal(folder: Path) -> None:

@@ -21,9 +21,9 @@ from finetuning_exam.model.device import Compute
 from finetuning_exam.model.fast.packing import split_by_tokens
 from finetuning_exam.model.fast.path import FastPath
 from finetuning_exam.model.score import score_rows
+from finetuning_exam.run_record import TrainingPlan
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training.checkpoint.save import CheckpointConfig, ExactCheckpoints
-from finetuning_exam.training.plan import TrainingPlan
 from finetuning_exam.training.progress import Meter
 from finetuning_exam.training.reporter import VALIDATION_LOSS
 

@@ -14,6 +14,7 @@ from tiny import ARCHITECTURES, BRISK, adapted, encoded_rows
 from finetuning_exam.data.encoding.encode import Encoded
 from finetuning_exam.heap import can_return_freed_memory
 from finetuning_exam.model.fast.path import FastPath, choose_fast_path, wanted_pieces
+from finetuning_exam.run_record import MicroBatches
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training.cost import memory
 from finetuning_exam.training.cost.memory import (
@@ -26,7 +27,7 @@ from finetuning_exam.training.cost.memory import (
     untouched,
 )
 from finetuning_exam.training.cost.workload import size_of
-from finetuning_exam.training.plan import MICRO_BATCH_TOKENS, MicroBatches
+from finetuning_exam.training.plan import MICRO_BATCH_TOKENS
 
 MUCH = 10**15
 LENGTHS = (190, 33, 64, 70, 121, 9)

@@ -18,6 +18,7 @@ from finetuning_exam.data.split import Split
 from finetuning_exam.model.fast.path import FastPath, choose_fast_path, wanted_pieces
 from finetuning_exam.model.folder import ADAPTER_WEIGHTS
 from finetuning_exam.model.memory import peak_memory
+from finetuning_exam.run_record import DataRecord, MicroBatches, TrainingPlan
 from finetuning_exam.training.cost import time as cost_time
 from finetuning_exam.training.cost.predict import predict
 from finetuning_exam.training.cost.time import (
@@ -34,8 +35,6 @@ from finetuning_exam.training.cost.time import (
     training_seconds,
 )
 from finetuning_exam.training.cost.workload import draw_batches
-from finetuning_exam.training.plan import MicroBatches, TrainingPlan
-from finetuning_exam.training.record import DataRecord
 from finetuning_exam.training.run import make_record, prepare, train
 
 NEVER = 10**12
@@ -129,7 +128,7 @@ def test_a_pass_that_was_held_up_does_not_count() -> None:
 
 
 def _plan(total: int, save: int, micro: MicroBatches | None = None) -> TrainingPlan:
-    return TrainingPlan(1e-3, 1.0, 2, total, 0, save, micro or MicroBatches())
+    return TrainingPlan(1e-3, 1.0, 2, total, 0, save, micro or MicroBatches(2048))
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tiny import BRISK, Models, brisk, encoded_rows, rows, run_training
 
 from finetuning_exam.data.encoding.encode import Encoded
+from finetuning_exam.run_record import MicroBatches
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training.cost.workload import (
     Size,
@@ -20,7 +21,6 @@ from finetuning_exam.training.cost.workload import (
     rows_per_step,
     size_of,
 )
-from finetuning_exam.training.plan import MicroBatches
 from finetuning_exam.training.trl import EncodedRowsTrainer
 
 FAST = frozenset({"rows", "attention"})

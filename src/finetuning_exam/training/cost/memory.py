@@ -15,6 +15,7 @@ from finetuning_exam.data.encoding.encode import IGNORED, Encoded
 from finetuning_exam.heap import can_return_freed_memory
 from finetuning_exam.model.fast.linear_loss import block_bytes
 from finetuning_exam.model.fast.path import FastPath
+from finetuning_exam.run_record import MicroBatches
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training.cost.workload import (
     Rows,
@@ -24,7 +25,7 @@ from finetuning_exam.training.cost.workload import (
     rows_per_step,
     size_of,
 )
-from finetuning_exam.training.plan import MICRO_BATCH_TOKENS, MicroBatches
+from finetuning_exam.training.plan import MICRO_BATCH_TOKENS
 
 USABLE = 0.9
 """Share of the free memory that a training may be expected to take."""
@@ -295,6 +296,5 @@ def _micro_batches(
 
 
 def _can_checkpoint(fast: FastPath) -> bool:
-    return fast.decoder is not None or bool(
-        fast.model.get_base_model().supports_gradient_checkpointing
-    )
+    model = fast.model.get_base_model()
+    return fast.decoder is not None or bool(model.supports_gradient_checkpointing)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from finetuning_exam.model.memory import held_memory, peak_memory
+from finetuning_exam.run_record import Cost
 from finetuning_exam.training.cost.time import (
     exam_seconds,
     n_tokens,
@@ -12,7 +13,6 @@ from finetuning_exam.training.cost.time import (
     training_seconds,
 )
 from finetuning_exam.training.cost.workload import draw_batches
-from finetuning_exam.training.plan import Cost
 from finetuning_exam.training.run import Prepared
 
 DRAWN_BATCHES = 100

@@ -20,10 +20,10 @@ from finetuning_exam.model.generation.batch import can_batch
 from finetuning_exam.model.generation.decoding import Decoding
 from finetuning_exam.model.generation.generate import answer_both, batches
 from finetuning_exam.model.score import score_rows
+from finetuning_exam.run_record import TrainingPlan
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training.cost.memory import checkpointing_on, untouched
 from finetuning_exam.training.cost.workload import Rows, computed_tokens, passes
-from finetuning_exam.training.plan import TrainingPlan
 
 FREE_S = 2.0
 """Seconds that timing may take in any run."""

@@ -11,8 +11,8 @@ import torch
 from finetuning_exam.data.encoding.encode import IGNORED, Encoded
 from finetuning_exam.model.fast.attention import BLOCK, make_groups
 from finetuning_exam.model.fast.packing import split_by_tokens
+from finetuning_exam.run_record import MicroBatches
 from finetuning_exam.settings import DataSettings, FastPiece, TrainSettings
-from finetuning_exam.training.plan import MicroBatches
 
 Rows = tuple[Encoded, ...]
 

@@ -1,0 +1,108 @@
+"""How a run of `fte train` starts: no unfinished run is overwritten, and nothing is mixed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from finetuning_exam.cli.arguments import Parsed
+from finetuning_exam.cli.console import print_line
+from finetuning_exam.cli.resume import data_inputs, earlier_inputs, resume_command
+from finetuning_exam.data.check import Check
+from finetuning_exam.errors import UsageError
+from finetuning_exam.machine import machine_facts
+from finetuning_exam.model.folder import check_adapter_folder
+from finetuning_exam.run_file import check_same_inputs, machine_changes
+from finetuning_exam.run_record import BaseInputs, PlanInputs, RunInputs, settings_by_name
+from finetuning_exam.settings import TrainSettings
+from finetuning_exam.training import run_folder
+from finetuning_exam.training.checkpoint.find import CheckpointRef, checkpoints, needed_space
+
+if TYPE_CHECKING:
+    from finetuning_exam.training.run import Prepared
+
+
+def check_new_run(
+    parsed: Parsed[TrainSettings], folder: Path, resumed: CheckpointRef | None
+) -> None:
+    """Refuse a new run where it would destroy an unfinished run, or the adapter it starts from.
+
+    Raises:
+        UsageError: the output folder holds an unfinished run, or the adapter that --fork names.
+    """
+    settings = parsed.settings
+    source = Path(settings.fork) if settings.fork is not None else None
+    if source is not None:
+        check_adapter_folder(source)
+        if folder.resolve() in (source.resolve(), *source.resolve().parents):
+            raise UsageError(
+                f"--fork {source}: is inside the output folder, which a new run clears.",
+                "Give another --output_dir.",
+            )
+    if _continues_in(folder, resumed) or settings.overwrite_output_dir:
+        return
+    saved = checkpoints(folder)
+    if saved and run_folder.is_unfinished(folder):
+        raise UsageError(
+            f"{folder}: holds an unfinished run (step {saved[-1][0]:,} is saved).",
+            f"Go on with: {resume_command(parsed.command_line)} (or start again with "
+            "--overwrite_output_dir).",
+        )
+
+
+def begin_run(
+    console: Console, prepared: Prepared, check: Check, resumed: CheckpointRef | None
+) -> None:
+    """Write down what goes into a run, and print what it resumes from or replaces.
+
+    A new run first removes an earlier run's files.
+
+    Raises:
+        UsageError: the checkpoint was made with another base, or with other tokens.
+        DiskError: the run's files would not fit on the disk.
+    """
+    settings = prepared.settings
+    folder = Path(settings.output_dir)
+    continues = _continues_in(folder, resumed)
+    needed = needed_space(
+        4 * prepared.n_adapter_parameters, settings.save_total_limit, resumed=continues
+    )
+    run_folder.check_space(folder, needed)
+    inputs = _run_inputs(prepared, check)
+    if resumed is not None:
+        _print_resumed(console, resumed, inputs)
+    if not continues and run_folder.clear_run(folder):
+        print_line(console, f"{folder}: replacing the earlier run")
+    run_folder.begin(folder, inputs)
+
+
+def _print_resumed(console: Console, resumed: CheckpointRef, inputs: RunInputs) -> None:
+    earlier = earlier_inputs(resumed)
+    check_same_inputs(earlier, inputs, str(resumed.path))
+    for reason in resumed.passed_over:
+        print_line(console, f"Warning: skipped a damaged checkpoint: {reason}.")
+    changes = machine_changes(earlier, inputs)
+    if changes:
+        print_line(console, f"Warning: the last bits may differ: {', '.join(changes)}.")
+    print_line(console, f"resuming from {resumed.path}")
+
+
+def _continues_in(folder: Path, resumed: CheckpointRef | None) -> bool:
+    """Return whether a run goes on in the folder that its checkpoint lies in."""
+    return resumed is not None and resumed.path.resolve().parent == folder.resolve()
+
+
+def _run_inputs(prepared: Prepared, check: Check) -> RunInputs:
+    base, compute = prepared.base, prepared.compute
+    return RunInputs(
+        settings=settings_by_name(prepared.settings),
+        data=data_inputs(check, prepared.rows_sha256),
+        base=BaseInputs(base.name, base.sha256),
+        template=prepared.template,
+        plan=PlanInputs(prepared.plan.micro_batches),
+        device=compute.device.type,
+        dtype=compute.dtype_name,
+        machine=machine_facts(compute.threads),
+    )

@@ -1,0 +1,546 @@
+"""Specification of run.json: written as ever, read in every version, compared before a resume."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from finetuning_exam.durable import Json
+from finetuning_exam.errors import UsageError
+from finetuning_exam.run_file import check_same_inputs, is_run, machine_changes, read, write
+from finetuning_exam.run_record import (
+    AdapterRecord,
+    BaseInputs,
+    BaseRecord,
+    Cost,
+    DataInputs,
+    DataRecord,
+    MicroBatches,
+    PinnedChoices,
+    PlanInputs,
+    RunInputs,
+    RunRecord,
+    TrainingPlan,
+    TrainingResult,
+    settings_by_name,
+)
+from finetuning_exam.settings import Dtype, TrainSettings
+
+SETTINGS = TrainSettings(lora_target_modules=("q_proj", "v_proj"), learning_rate=1e-2)
+WHERE = "out/checkpoint-3"
+DATA = DataInputs("ab" * 32, None)
+INPUTS = RunInputs(settings_by_name(SETTINGS), DATA)
+BEGUN = replace(
+    INPUTS,
+    data=replace(DATA, rows_sha256="2"),
+    base=BaseInputs("m", "1"),
+    template="plain",
+    plan=PlanInputs(MicroBatches(2048)),
+    device="cpu",
+    dtype="float32",
+    machine={"torch": "1", "threads": "2"},
+)
+FINISHED = RunRecord(
+    command="fte train d.jsonl",
+    settings=SETTINGS,
+    plan=TrainingPlan(0.01, 2.0, 3, 6, 1, 2, MicroBatches(2048)),
+    data=DataRecord(("d.jsonl",), "a1", None, None, 9, 2, 3, False, 0, "b2"),
+    base=BaseRecord("builtin", "c3", 7_000_000, 1024),
+    adapter=AdapterRecord(6, 3072, "d4"),
+    template="plain",
+    template_sha256="e5",
+    device="cpu",
+    dtype="float32",
+    threads=2,
+    result=TrainingResult(6, 4, 4.5, None, 1102, 1.5, 0.25, 578.5, False),
+    seconds={"load": 0.5, "train": 2.0},
+    predicted=Cost(1.5, 3.0, 1_000),
+    versions={"python": "3.13.1"},
+    machine={"python": "3.13.1", "threads": "2"},
+)
+
+
+def _content(path: Path) -> dict[str, Json]:
+    content: dict[str, Json] = json.loads((path / "run.json").read_text(encoding="utf-8"))
+    return content
+
+
+def _put(path: Path, content: object) -> None:
+    (path / "run.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def _inputs_of(path: Path, content: object) -> RunInputs:
+    _put(path, content)
+    run = read(path)
+    assert run is not None
+    return run.inputs
+
+
+# Write
+
+
+def test_a_run_that_begins_is_written_word_for_word(tmp_path: Path) -> None:
+    """The keys and their order are part of the file's form."""
+    write(tmp_path, replace(BEGUN, settings={"seed": 42, "lora_target_modules": ["q_proj"]}))
+    assert (
+        (tmp_path / "run.json").read_text(encoding="utf-8")
+        == """\
+{
+  "tool": "finetuning-exam",
+  "schema_version": 1,
+  "state": "unfinished",
+  "settings": {
+    "seed": 42,
+    "lora_target_modules": [
+      "q_proj"
+    ]
+  },
+  "data": {
+    "sha256": "abababababababababababababababababababababababababababababababab",
+    "exam_sha256": null,
+    "rows_sha256": "2"
+  },
+  "base": {
+    "name": "m",
+    "sha256": "1"
+  },
+  "template": "plain",
+  "plan": {
+    "micro_batches": {
+      "tokens": 2048,
+      "checkpointing": false
+    }
+  },
+  "device": "cpu",
+  "dtype": "float32",
+  "machine": {
+    "torch": "1",
+    "threads": "2"
+  }
+}
+"""
+    )
+
+
+FINISHED_TEXT = """\
+{
+  "tool": "finetuning-exam",
+  "schema_version": 1,
+  "command": "fte train d.jsonl",
+  "settings": SETTINGS,
+  "plan": {
+    "learning_rate": 0.01,
+    "num_train_epochs": 2.0,
+    "steps_per_epoch": 3,
+    "total_steps": 6,
+    "warmup_steps": 1,
+    "save_steps": 2,
+    "micro_batches": {
+      "tokens": 2048,
+      "checkpointing": false
+    }
+  },
+  "data": {
+    "paths": [
+      "d.jsonl"
+    ],
+    "sha256": "a1",
+    "exam_path": null,
+    "exam_sha256": null,
+    "n_train": 9,
+    "n_validation": 2,
+    "n_exam": 3,
+    "exam_is_training": false,
+    "exam_rows_also_taught": 0,
+    "rows_sha256": "b2"
+  },
+  "base": {
+    "name": "builtin",
+    "sha256": "c3",
+    "n_parameters": 7000000,
+    "context": 1024
+  },
+  "adapter": {
+    "n_modules": 6,
+    "n_parameters": 3072,
+    "sha256": "d4"
+  },
+  "template": "plain",
+  "template_sha256": "e5",
+  "device": "cpu",
+  "dtype": "float32",
+  "threads": 2,
+  "result": {
+    "steps": 6,
+    "best_step": 4,
+    "first_validation_loss": 4.5,
+    "best_validation_loss": null,
+    "tokens": 1102,
+    "seconds": 1.5,
+    "saving_seconds": 0.25,
+    "tokens_per_second": 578.5,
+    "stopped_early": false
+  },
+  "seconds": {
+    "load": 0.5,
+    "train": 2.0
+  },
+  "predicted": {
+    "train_seconds": 1.5,
+    "exam_seconds": 3.0,
+    "peak_bytes": 1000
+  },
+  "measured": null,
+  "versions": {
+    "python": "3.13.1"
+  },
+  "machine": {
+    "python": "3.13.1",
+    "threads": "2"
+  }
+}
+"""
+
+
+def test_a_finished_run_is_written_word_for_word(tmp_path: Path) -> None:
+    """The keys and their order are part of the file's form; settings are those of the class."""
+    write(tmp_path, FINISHED)
+    written = json.dumps(settings_by_name(SETTINGS), indent=2).replace("\n", "\n  ")
+    expected = FINISHED_TEXT.replace("SETTINGS", written)
+    assert (tmp_path / "run.json").read_text(encoding="utf-8") == expected
+
+
+def test_settings_are_named_and_as_json_gives_them_back() -> None:
+    """Every setting is there, tuples as lists, so that a run compares equal with its file."""
+    named = settings_by_name(SETTINGS)
+    assert named.keys() == vars(SETTINGS).keys()
+    assert named["lora_target_modules"] == ["q_proj", "v_proj"]
+
+
+# Read
+
+TEXTS = st.text(max_size=8)
+HASHES = st.none() | TEXTS
+COUNTS = st.integers(0, 10**9)
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+NAMED = st.dictionaries(TEXTS, TEXTS, max_size=3)
+MICRO_BATCHES = st.builds(MicroBatches, COUNTS, st.booleans())
+DRAWN_SETTINGS = st.builds(
+    TrainSettings,
+    seed=st.integers(0, 2**32 - 1),
+    learning_rate=st.just("auto") | st.floats(1e-9, 10),
+    lora_target_modules=st.lists(TEXTS, max_size=2).map(tuple),
+    max_steps=st.none() | st.integers(1, 9),
+    gradient_checkpointing=st.sampled_from([True, False, "auto"]),
+    eval_file=HASHES,
+)
+DRAWN_INPUTS = st.builds(
+    RunInputs,
+    DRAWN_SETTINGS.map(settings_by_name),
+    st.none() | st.builds(DataInputs, TEXTS, HASHES, HASHES),
+    st.none() | st.builds(BaseInputs, TEXTS, TEXTS),
+    HASHES,
+    st.none() | st.builds(PlanInputs, MICRO_BATCHES),
+    HASHES,
+    HASHES,
+    NAMED,
+)
+COSTS = st.none() | st.builds(Cost, NUMBERS, NUMBERS, COUNTS)
+RECORDS = st.builds(
+    RunRecord,
+    command=TEXTS,
+    settings=DRAWN_SETTINGS,
+    plan=st.builds(TrainingPlan, NUMBERS, NUMBERS, COUNTS, COUNTS, COUNTS, COUNTS, MICRO_BATCHES),
+    data=st.builds(
+        DataRecord,
+        *(st.lists(TEXTS, max_size=2).map(tuple), TEXTS, HASHES, HASHES),
+        *(COUNTS, COUNTS, COUNTS, st.booleans(), COUNTS, TEXTS),
+    ),
+    base=st.builds(BaseRecord, TEXTS, TEXTS, COUNTS, COUNTS),
+    adapter=st.builds(AdapterRecord, COUNTS, COUNTS, TEXTS),
+    template=TEXTS,
+    template_sha256=TEXTS,
+    device=TEXTS,
+    dtype=TEXTS,
+    threads=COUNTS,
+    result=st.builds(
+        TrainingResult,
+        *(COUNTS, COUNTS, st.none() | NUMBERS, st.none() | NUMBERS, COUNTS),
+        *(NUMBERS, NUMBERS, NUMBERS, st.booleans()),
+    ),
+    seconds=st.dictionaries(TEXTS, NUMBERS, max_size=3),
+    predicted=COSTS,
+    measured=COSTS,
+    versions=NAMED,
+    machine=NAMED,
+)
+
+
+@settings(deadline=None)
+@given(DRAWN_INPUTS)
+def test_inputs_come_back_as_they_were_written(inputs: RunInputs) -> None:
+    """Whatever goes into a run is what a resume compares with."""
+    with TemporaryDirectory() as folder:
+        write(Path(folder), inputs)
+        run = read(Path(folder))
+    assert run is not None
+    assert run.is_unfinished
+    assert run.inputs == inputs
+    assert run.record() is None
+
+
+@settings(deadline=None)
+@given(RECORDS)
+def test_a_record_comes_back_as_it_was_written(record: RunRecord) -> None:
+    """A finished run is read as it was written, and its inputs with it."""
+    with TemporaryDirectory() as folder:
+        write(Path(folder), record)
+        run = read(Path(folder))
+    assert run is not None
+    assert not run.is_unfinished
+    assert run.record() == record
+    assert run.inputs == RunInputs(
+        settings_by_name(record.settings),
+        DataInputs(record.data.sha256, record.data.exam_sha256, record.data.rows_sha256),
+        BaseInputs(record.base.name, record.base.sha256),
+        record.template,
+        PlanInputs(record.plan.micro_batches),
+        record.device,
+        record.dtype,
+        record.machine,
+    )
+    assert (run.data_paths, run.adapter_sha256) == (record.data.paths, record.adapter.sha256)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", "5", '"run"', "\x80", "[" * 100_000])
+def test_a_damaged_file_is_no_run(tmp_path: Path, content: str) -> None:
+    """A file that holds no object says nothing, like a file that is missing."""
+    assert read(tmp_path) is None
+    (tmp_path / "run.json").write_bytes(content.encode("latin-1"))
+    assert read(tmp_path) is None
+    assert not is_run(tmp_path)
+
+
+@pytest.mark.parametrize("damage", [None, 5, "x", [], ["x"], {}, {"x": 1}, {"sha256": 5}])
+def test_a_damaged_part_is_not_known(tmp_path: Path, damage: Json) -> None:
+    """A part that is missing or of another form is not known; the others still are."""
+    write(tmp_path, FINISHED)
+    content = _content(tmp_path)
+    for part in ("data", "base", "plan", "adapter"):
+        _put(tmp_path, {**content, part: damage})
+        run = read(tmp_path)
+        assert run is not None
+        assert run.record() is None
+        assert (run.inputs.data is None) == (part == "data")
+        assert (run.inputs.base is None) == (part == "base")
+        assert (run.inputs.plan is None) == (part == "plan")
+        assert (run.adapter_sha256 is None) == (part == "adapter")
+        assert (run.data_paths == ()) == (part == "data")
+
+
+@pytest.mark.parametrize("damage", [None, 5, "x", []])
+def test_damaged_settings_are_not_known(tmp_path: Path, damage: Json) -> None:
+    """Settings and machine facts that are no object are not known either."""
+    inputs = _inputs_of(tmp_path, {"settings": damage, "machine": damage, "dtype": damage})
+    assert (inputs.settings, inputs.machine) == ({}, {})
+    assert inputs.dtype == ("x" if damage == "x" else None)
+
+
+def test_unknown_keys_are_ignored(tmp_path: Path) -> None:
+    """What another version has written besides does not matter."""
+    write(tmp_path, FINISHED)
+    content = _content(tmp_path)
+    for part in ("settings", "data"):
+        inner = content[part]
+        assert isinstance(inner, dict)
+        inner["new"] = 1
+    _put(tmp_path, {**content, "new": 1})
+    run = read(tmp_path)
+    assert run is not None
+    assert run.record() == FINISHED
+
+
+@pytest.mark.parametrize("run", [BEGUN, FINISHED], ids=["begun", "finished"])
+def test_a_file_without_a_version_is_read(tmp_path: Path, run: RunInputs | RunRecord) -> None:
+    """A file from before there was a version has the same keys."""
+    write(tmp_path, run)
+    now = read(tmp_path)
+    content = _content(tmp_path)
+    assert content.pop("schema_version") == 1
+    _put(tmp_path, content)
+    before = read(tmp_path)
+    assert now is not None
+    assert before is not None
+    assert (before.inputs, before.record()) == (now.inputs, now.record())
+
+
+def test_a_newer_version_is_refused(tmp_path: Path) -> None:
+    """What a newer version wrote is not guessed at; but the folder is known to be a run's."""
+    _put(tmp_path, {"tool": "finetuning-exam", "schema_version": 2})
+    with pytest.raises(UsageError) as caught:
+        read(tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path / 'run.json'} was written by a newer version of fine-tuning-exam (schema 2; "
+        "this one reads up to 1). Update fine-tuning-exam."
+    )
+    assert is_run(tmp_path)
+
+
+def test_another_programs_version_is_not_ours(tmp_path: Path) -> None:
+    """A run.json of another program may have a schema_version, which means nothing here."""
+    _put(tmp_path, {"schema_version": 7})
+    assert read(tmp_path) is not None
+    assert not is_run(tmp_path)
+
+
+@pytest.mark.parametrize(("device", "cpu_dtype"), [("cpu", "bfloat16"), ("cuda", None)])
+def test_choices_come_back_from_an_unfinished_run(
+    tmp_path: Path, device: str, cpu_dtype: Dtype | None
+) -> None:
+    """Choices made by the memory and speed of a machine are written before the first step."""
+    chosen = MicroBatches(512, checkpointing=True)
+    write(tmp_path, replace(BEGUN, plan=PlanInputs(chosen), device=device, dtype="bfloat16"))
+    run = read(tmp_path)
+    assert run is not None
+    assert run.inputs.pinned == PinnedChoices(chosen, cpu_dtype)
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        None,
+        [],
+        {},
+        {"total_steps": 3},
+        {"micro_batches": 5},
+        {"micro_batches": {"tokens": 5}},
+        {"micro_batches": {"tokens": "5", "checkpointing": False}},
+        {"micro_batches": {"tokens": 5, "checkpointing": None}},
+    ],
+)
+def test_a_run_without_micro_batches_pins_none(tmp_path: Path, plan: Json) -> None:
+    """A run.json of an older version leaves the choice to the run that goes on."""
+    assert _inputs_of(tmp_path, {"plan": plan}).pinned == PinnedChoices()
+    assert RunInputs().pinned == PinnedChoices()
+
+
+# Compare
+
+
+def _refusal(now: RunInputs, earlier: RunInputs = INPUTS) -> str:
+    with pytest.raises(UsageError) as caught:
+        check_same_inputs(earlier, now, WHERE)
+    assert caught.value.exit_code == 2
+    return str(caught.value)
+
+
+def _changed(**changes: object) -> RunInputs:
+    return replace(INPUTS, settings=settings_by_name(replace(SETTINGS, **changes)))  # type: ignore[arg-type]
+
+
+def test_the_same_inputs_pass(tmp_path: Path) -> None:
+    """A run with the same settings and files may be resumed, before and after it is prepared."""
+    write(tmp_path, BEGUN)
+    run = read(tmp_path)
+    assert run is not None
+    check_same_inputs(run.inputs, INPUTS, WHERE)
+    check_same_inputs(run.inputs, BEGUN, WHERE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"learning_rate": 2e-2}, "learning_rate 0.01 → 0.02"),
+        ({"learning_rate": "auto"}, "learning_rate 0.01 → 'auto'"),
+        ({"seed": 7}, "seed 42 → 7"),
+        ({"lora_r": 4}, "lora_r 16 → 4"),
+        ({"max_steps": 9}, "max_steps None → 9"),
+        (
+            {"lora_target_modules": ("q_proj",)},
+            "lora_target_modules ['q_proj', 'v_proj'] → ['q_proj']",
+        ),
+    ],
+)
+def test_another_setting_is_refused(changes: dict[str, object], words: str) -> None:
+    """What would make it another run is named with what it was and what it is."""
+    assert _refusal(_changed(**changes)) == (
+        f"{WHERE}: cannot be resumed with other inputs: {words}. Give the original ones, or start "
+        "a new run from its weights with --fork and another --output_dir."
+    )
+
+
+def test_other_files_are_refused() -> None:
+    """Files are compared by content: another training file, or an exam file come lately."""
+    assert "sha256 'abab" in _refusal(replace(INPUTS, data=DataInputs("cd" * 32, None)))
+    assert "exam_sha256 None → 'ef'" in _refusal(replace(INPUTS, data=DataInputs("ab" * 32, "ef")))
+
+
+def test_all_differences_are_shown() -> None:
+    """One line names every setting and file that differs."""
+    message = _refusal(replace(_changed(seed=7, lora_r=4), data=DataInputs("cd", None)))
+    assert [name in message for name in ("seed 42 → 7", "lora_r 16 → 4", "→ 'cd'")] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"data": ("moved.jsonl",)},
+        {"eval_file": "moved.jsonl"},
+        {"output_dir": "elsewhere"},
+        {"config": "c.yaml"},
+        {"resume_from_checkpoint": "latest"},
+        {"report_to": ("wandb",)},
+        {"fail_if_worse": True},
+        {"answered_examples": 3},
+        {"max_new_tokens": 5},
+        {"eval_batch_size": 2},
+        {"logging_steps": 1},
+        {"save_total_limit": 9},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_what_changes_no_training_is_free(changes: dict[str, object]) -> None:
+    """Names of files, and what only shows or examines, may be changed."""
+    check_same_inputs(INPUTS, _changed(**changes), WHERE)
+
+
+def test_a_base_may_be_moved() -> None:
+    """Bases are compared by their weights, not by their names."""
+    check_same_inputs(BEGUN, replace(BEGUN, base=BaseInputs("moved", "1")), WHERE)
+
+
+@pytest.mark.parametrize("earlier", [{}, {"settings": None, "data": []}, {"settings": {"new": 1}}])
+def test_what_the_earlier_run_did_not_write_down_is_not_compared(
+    tmp_path: Path, earlier: dict[str, Json]
+) -> None:
+    """A run.json of an older version refuses nothing that it does not know."""
+    check_same_inputs(_inputs_of(tmp_path, {"tool": "x", **earlier}), BEGUN, WHERE)
+
+
+def test_other_weights_and_other_tokens_are_refused() -> None:
+    """A base that changed in its folder, or rows that encode differently, are no same run."""
+    data = replace(DATA, rows_sha256="4")
+    message = _refusal(replace(BEGUN, base=BaseInputs("m", "3"), data=data), BEGUN)
+    assert "the tokens of the rows '2' → '4'" in message
+    assert "the base's weights '1' → '3'" in message
+
+
+def test_other_micro_batches_are_refused() -> None:
+    """Micro-batches change the last bits, so a resumed run keeps those it began with."""
+    now = replace(BEGUN, plan=PlanInputs(MicroBatches(512)))
+    assert "micro_batches {'tokens': 2048, 'checkpointing': False} → " in _refusal(now, BEGUN)
+
+
+def test_another_machine_is_named_and_not_refused() -> None:
+    """Libraries, threads and processor may change the last bits, so they are named."""
+    other = replace(BEGUN, machine={"torch": "2", "threads": "2"})
+    assert machine_changes(BEGUN, BEGUN) == ()
+    assert machine_changes(BEGUN, other) == ("torch 1 → 2",)
+    assert machine_changes(RunInputs(), other) == ()
+    check_same_inputs(BEGUN, other, WHERE)
