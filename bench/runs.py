@@ -21,8 +21,8 @@ import shapes
 from shapes import Work
 
 from finetuning_exam.data.encoding.encode import Encoded
+from finetuning_exam.objectives.base import hash_of_sequences
 from finetuning_exam.run_file import read
-from finetuning_exam.training.inputs import hash_of_rows
 from finetuning_exam.training.progress import read_metrics
 from finetuning_exam.training.run_folder import METRICS
 
@@ -253,7 +253,7 @@ def run_fte(place: Place, arm: Arm, recipe: Recipe, steps: int, threads: int, *e
         rows = read_metrics(out / METRICS)
         run = read(out)
     record = run.record() if run else None
-    if record is None or record.data.rows_sha256 != hash_of_rows(place.work.rows):
+    if record is None or record.data.rows_sha256 != hash_of_sequences(place.work.rows):
         sys.exit("fte train did not train on the rows that were chosen")
     ended, seen = steps_of_metrics(rows, child.seen_s)
     watched_s = seen[-1].ended_s - seen[warm_up(len(seen)) - 1].ended_s

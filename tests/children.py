@@ -109,16 +109,16 @@ def _run(arguments: list[str], log: str, pauses: dict[str, int | None], threads:
 
 def _pause(method: str, step: int) -> None:
     """Stop this process before a method of the trainer is called at a step."""
-    from finetuning_exam.training.trl import EncodedRowsTrainer
+    from finetuning_exam.training.trl import ObjectiveTrainer
 
-    do = getattr(EncodedRowsTrainer, method)
+    do = getattr(ObjectiveTrainer, method)
 
-    def pausing(self: EncodedRowsTrainer, *args: object, **named: object) -> object:
+    def pausing(self: ObjectiveTrainer, *args: object, **named: object) -> object:
         if self.state.global_step == step:
             os.kill(os.getpid(), signal.SIGSTOP)
         return do(self, *args, **named)
 
-    setattr(EncodedRowsTrainer, method, pausing)
+    setattr(ObjectiveTrainer, method, pausing)
 
 
 def wait_until(is_so: Callable[[], bool], child: BaseProcess, seconds: float = WAIT_S) -> bool:

@@ -47,6 +47,7 @@ from finetuning_exam.model.likelihood import collate, supervised_nll
 from finetuning_exam.run_record import TrainingResult
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training.checkpoint.find import find_checkpoint
+from finetuning_exam.training.checkpoint.save import CheckpointConfig
 from finetuning_exam.training.interrupt import Interrupts
 from finetuning_exam.training.progress import Progress
 from finetuning_exam.training.run import Prepared, prepare, train
@@ -359,7 +360,13 @@ def run_training(
     settings = replace(settings, output_dir=str(folder))
     prepared = prepare(settings, Split(tuple(train_rows), tuple(validation), ()))
     resumed = find_checkpoint(folder, str(checkpoint)) if checkpoint else None
-    return Run(prepared, train(prepared, folder, on_progress, resumed, interrupts), folder)
+    checkpoints = checkpoints_in(folder, resumed=resumed, interrupts=interrupts or Interrupts())
+    return Run(prepared, train(prepared, checkpoints, on_progress), folder)
+
+
+def checkpoints_in(folder: Path, **changes: object) -> CheckpointConfig:
+    """Two checkpoints are kept in a folder, with its metrics."""
+    return replace(CheckpointConfig(folder, keep=2), **changes)
 
 
 def logits_of(model: torch.nn.Module, ids: Sequence[int]) -> torch.Tensor:

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
 
+import pytest
+from tiny import checkpoints_in
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from finetuning_exam.data.encoding.encode import Encoded
+from finetuning_exam.data.encoding.encoder import Encoder
+from finetuning_exam.model.device import choose_compute
+from finetuning_exam.model.fast.path import FastPath
+from finetuning_exam.objectives.sft import SupervisedFineTuning
 from finetuning_exam.run_record import TrainingPlan
 from finetuning_exam.settings import TrainSettings
+from finetuning_exam.training.cost.workload import Workload
+from finetuning_exam.training.job import TrainingJob
 from finetuning_exam.training.plan import make_plan
 
+OBJECTIVE = SupervisedFineTuning(cast(Encoder, None), cast(Encoder, None))
+"""The objective of rows that come encoded."""
 BY_BOTH = pytest.mark.parametrize("fast_path", [("all",), ("none",)], ids=["fast", "stock"])
 """By every piece of the fast path, and by none."""
 
@@ -15,3 +30,29 @@ BY_BOTH = pytest.mark.parametrize("fast_path", [("all",), ("none",)], ids=["fast
 def plan_of(settings: TrainSettings, n_rows: int) -> TrainingPlan:
     """The plan of a small model without validation rows."""
     return make_plan(settings, n_rows, n_validation_rows=0, n_parameters=7_000_000)
+
+
+def workload(fast: FastPath, settings: TrainSettings) -> Workload[Encoded]:
+    """What a training of encoded rows computes."""
+    return Workload(OBJECTIVE, fast, settings)
+
+
+def job_of(
+    fast: FastPath,
+    tokenizer: PreTrainedTokenizerBase,
+    train_rows: Sequence[Encoded],
+    settings: TrainSettings,
+    folder: Path,
+) -> TrainingJob[Encoded]:
+    """A training of encoded rows on the CPU, without validation."""
+    return TrainingJob(
+        OBJECTIVE,
+        fast,
+        tokenizer,
+        tuple(train_rows),
+        (),
+        settings,
+        plan_of(settings, len(train_rows)),
+        choose_compute("cpu", "float32"),
+        checkpoints_in(folder),
+    )

@@ -50,11 +50,11 @@ def _take(
     row_nll: RowNll | None = None,
 ) -> Exam:
     """An exam; without `row_nll` by the stock forward pass."""
-    encoded = encode_all(prepared.encoder, examples, plan.context)
+    encoded = encode_all(prepared.rows.encoder, examples, plan.context)
     return take_exam(
         prepared.model,
         prepared.base.tokenizer,
-        prepared.encoder,
+        prepared.rows.encoder,
         encoded,
         plan,
         row_nll=row_nll,
@@ -109,8 +109,8 @@ def test_the_base_side_is_a_fresh_base(models: Models, run: Run, exam: Exam) -> 
 def test_the_tuned_side_has_the_adapter_on(run: Run, exam: Exam) -> None:
     """Tuned scores are the adapted model's, which learned these rows: the verdict is improved."""
     prepared = run.prepared
-    encoded = [prepared.encoder.encode(example) for example in EXAMPLES]
-    row_nll = stock_nll(prepared.model, prepared.encoder.eos_token_id)
+    encoded = [prepared.rows.encoder.encode(example) for example in EXAMPLES]
+    row_nll = stock_nll(prepared.model, prepared.rows.encoder.eos_token_id)
     expected = score_rows(prepared.model, encoded, row_nll, 8)
     assert tuple(row.tuned_score for row in exam.rows) == expected
     assert exam.verdict == "improved"
@@ -128,7 +128,7 @@ def test_a_worse_model_is_found_worse(models: Models) -> None:
 
 def _unlearn(prepared: Prepared) -> None:
     """Push the adapter up the gradient of the exam's loss: away from the right answers."""
-    batch = collate([prepared.encoder.encode(example) for example in EXAMPLES], 0)
+    batch = collate([prepared.rows.encoder.encode(example) for example in EXAMPLES], 0)
     optimizer = torch.optim.Adam(
         [p for p in prepared.model.parameters() if p.requires_grad], lr=1e-2, maximize=True
     )
@@ -254,7 +254,7 @@ def test_general_text_fits_a_short_context(models: Models) -> None:
 def test_options_longer_than_the_context_are_not_asked(models: Models) -> None:
     """A question with an option for which the model has no room is left out; the row stays."""
     prepared = prepare(brisk(models.folder("gpt2", n_positions=64)), Split(rows(4), (), ()))
-    encoder = prepared.encoder
+    encoder = prepared.rows.encoder
     short = tuple(replace(e, answer=answer) for e, answer in zip(rows(5), "abcde", strict=True))
     long = replace(rows(6)[5], instruction="x", answer="y " * 24)
     examples = (*short, long)
@@ -316,7 +316,7 @@ def test_plain_texts_are_scored_but_not_asked(run: Run) -> None:
     assert all(row.base_answer is None and row.base_chose_right is None for row in exam.rows)
     assert exam.overall.nll_per_token.difference < 0
     n_tokens = [row.base_score.n_tokens for row in exam.rows]
-    rows_ = run.prepared.encoder.encode_batch(TEXTS)
+    rows_ = run.prepared.rows.encoder.encode_batch(TEXTS)
     assert n_tokens == [len(row.ids) - 1 for row in rows_]
     nats = sum(row.base_score.nll for row in exam.rows)
     n_bytes = sum(len(text.answer.encode()) for text in TEXTS)
@@ -355,7 +355,7 @@ def test_only_the_last_answer_of_a_conversation_is_scored(run: Run) -> None:
     """A conversation's score is the likelihood of its last answer after all that was said."""
     talks = _talks(4)
     exam = _take(run.prepared, talks, PLAN)
-    encoder = run.prepared.encoder
+    encoder = run.prepared.rows.encoder
     for row, talk in zip(exam.rows, talks, strict=True):
         assert row.tuned_score.n_bytes == len(talk.answer.encode())
         encoded = encoder.encode(talk)
@@ -380,7 +380,7 @@ def test_a_cut_prompt_is_answered_as_it_was_cut(run: Run) -> None:
     """Scoring and answering see the same cut prompt; a cut question is no multiple choice."""
     long = replace(rows(1)[0], instruction="What does the cat do? " * 40)
     prepared = run.prepared
-    encoder, tokenizer = prepared.encoder, prepared.base.tokenizer
+    encoder, tokenizer = prepared.rows.encoder, prepared.base.tokenizer
     encoded = encode_all(encoder, (long, *rows(6)[1:]), 120)
     exam = take_exam(prepared.model, tokenizer, encoder, encoded, PLAN)
     row = encoded.rows[0]

@@ -193,12 +193,12 @@ def test_18_memory_that_runs_out_is_told(
     import torch
 
     from finetuning_exam.cli import main
-    from finetuning_exam.training.trl import EncodedRowsTrainer
+    from finetuning_exam.training.trl import ObjectiveTrainer
 
     def fail(*_: object, **__: object) -> None:
         torch.empty(1 << 60)
 
-    monkeypatch.setattr(EncodedRowsTrainer, "compute_loss", fail)
+    monkeypatch.setattr(ObjectiveTrainer, "compute_loss", fail)
     assert main(project.command(tmp_path / "out")) == 2
     said = capsys.readouterr().err.strip()
     assert len(said.splitlines()) == 1
@@ -339,12 +339,12 @@ def test_19_numbers_that_are_none_end_the_run_before_the_step(
     """
     import torch
 
-    from finetuning_exam.training.trl import EncodedRowsTrainer
+    from finetuning_exam.training.trl import ObjectiveTrainer
 
-    broken = EncodedRowsTrainer.compute_loss
+    broken = ObjectiveTrainer.compute_loss
     n_steps = 0
 
-    def compute(self: EncodedRowsTrainer, *args: object, **named: object) -> torch.Tensor:
+    def compute(self: ObjectiveTrainer, *args: object, **named: object) -> torch.Tensor:
         loss = broken(self, *args, **named)
         if self.state.global_step < 2:
             return loss
@@ -352,11 +352,11 @@ def test_19_numbers_that_are_none_end_the_run_before_the_step(
             loss.register_hook(lambda gradient: gradient * float("inf"))
         return loss
 
-    monkeypatch.setattr(EncodedRowsTrainer, "compute_loss", compute)
+    monkeypatch.setattr(ObjectiveTrainer, "compute_loss", compute)
     if what == "loss":
-        step = EncodedRowsTrainer.training_step
+        step = ObjectiveTrainer.training_step
 
-        def training_step(self: EncodedRowsTrainer, *args: object, **named: object) -> object:
+        def training_step(self: ObjectiveTrainer, *args: object, **named: object) -> object:
             if self.state.global_step == 2:
                 with torch.no_grad():
                     for name, parameter in self.model.named_parameters():
@@ -364,7 +364,7 @@ def test_19_numbers_that_are_none_end_the_run_before_the_step(
                             parameter.fill_(float("nan"))
             return step(self, *args, **named)
 
-        monkeypatch.setattr(EncodedRowsTrainer, "training_step", training_step)
+        monkeypatch.setattr(ObjectiveTrainer, "training_step", training_step)
     optimizer_step = torch.optim.AdamW.step
 
     def counted(self: torch.optim.AdamW, *args: object, **named: object) -> object:

@@ -165,7 +165,7 @@ def test_an_adapter_finds_its_own_base(models: Models, folder: Path) -> None:
 
 def test_plain_peft_gives_the_same_logits(models: Models, trained: Run) -> None:
     """`PeftModel.from_pretrained` on a plain base computes what our own loading computes."""
-    ids = trained.prepared.train_rows[0].ids
+    ids = trained.prepared.rows.train[0].ids
     plain = AutoModelForCausalLM.from_pretrained(models.folder(), dtype=torch.float32)
     before = logits_of(plain.eval(), ids)
     peft = PeftModel.from_pretrained(plain, str(trained.folder)).eval()
@@ -199,7 +199,7 @@ def test_merging_equals_the_adapter(
     base = load_base(str(model), CPU)
     embedding = base.model.get_input_embeddings().weight.clone()
     adapted = load_adapter(base, run.folder)
-    ids = run.prepared.train_rows[1].ids
+    ids = run.prepared.rows.train[1].ids
     with_adapter = logits_of(adapted, ids)
     merged = adapted.merge_and_unload()
     torch.testing.assert_close(logits_of(merged, ids), with_adapter, atol=1e-4, rtol=1e-5)

@@ -52,7 +52,7 @@ def journey(
 
 
 def _ids(journey: Journey) -> tuple[int, ...]:
-    return journey.run.prepared.train_rows[0].ids
+    return journey.run.prepared.rows.train[0].ids
 
 
 def test_all_linear_adapts_the_expected_modules(journey: Journey) -> None:
@@ -105,9 +105,9 @@ def test_the_likelihood_of_a_row_does_not_depend_on_its_batch(journey: Journey) 
     """A row scored among longer rows has the score that it has alone."""
     prepared = journey.run.prepared
     row_nll = stock_nll(journey.reloaded, 0)
-    alone = score_rows(journey.reloaded, prepared.train_rows, row_nll, 1)
-    together = score_rows(journey.reloaded, prepared.train_rows, row_nll, 12)
-    assert len({len(row.ids) for row in prepared.train_rows}) > 3
+    alone = score_rows(journey.reloaded, prepared.rows.train, row_nll, 1)
+    together = score_rows(journey.reloaded, prepared.rows.train, row_nll, 12)
+    assert len({len(row.ids) for row in prepared.rows.train}) > 3
     assert [s.nll for s in together] == pytest.approx([s.nll for s in alone], rel=2e-6)
 
 
@@ -117,7 +117,7 @@ def test_the_path_it_was_trained_by_has_the_stock_likelihood(journey: Journey) -
     """
     prepared = journey.run.prepared
     by_path, by_stock = (
-        base_and_tuned(model, lambda m=model, nll=nll: score_rows(m, prepared.train_rows, nll, 12))
+        base_and_tuned(model, lambda m=model, nll=nll: score_rows(m, prepared.rows.train, nll, 12))
         for model, nll in (
             (prepared.model, prepared.fast.row_nll),
             (journey.reloaded, stock_nll(journey.reloaded, 0)),
@@ -132,7 +132,7 @@ def test_batched_answers_are_those_of_a_plain_greedy_loop(journey: Journey) -> N
     """A left-padded batch with a cache answers what a loop of argmax over one row answers, and
     every answer ends at a stop id or at `max_new_tokens`.
     """
-    encoder = journey.run.prepared.encoder
+    encoder = journey.run.prepared.rows.encoder
     prompts = [encoder.prompt_ids(example) for example in QUESTIONS]
     prompts[0] = prompts[0][-3:]  # much shorter than its batch
     tokenizer = journey.fresh.tokenizer

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import Models, brisk, ignore, rows, run_training
+from tiny import Models, brisk, checkpoints_in, ignore, rows, run_training
 from trainings import BY_BOTH
 
 from finetuning_exam.data.split import Split
@@ -27,11 +27,11 @@ def test_a_loss_that_is_not_a_number_ends_the_run(
     with torch.no_grad():
         prepared.base.model.get_output_embeddings().weight[7, 7] = math.nan
     with pytest.raises(DivergedError) as caught:
-        train(prepared, tmp_path, ignore)
+        train(prepared, checkpoints_in(tmp_path), ignore)
     assert caught.value.exit_code == 5
     assert str(caught.value) == (
         "The training loss at step 1 is nan. "
-        "Its rows: rows.jsonl:1, rows.jsonl:4, rows.jsonl:7, rows.jsonl:8. "
+        "Rows of this step: rows.jsonl:1, rows.jsonl:4, rows.jsonl:7, rows.jsonl:8. "
         "Lower --learning_rate, or look for broken rows."
     )
     assert not (tmp_path / WEIGHTS).exists()

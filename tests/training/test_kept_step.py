@@ -46,7 +46,7 @@ def test_the_best_step_is_kept(models: Models, tmp_path: Path) -> None:
     assert run.result.first_validation_loss == losses[0]
     reloaded = load_adapter(load_base(str(models.folder()), CPU), tmp_path)
     for model in (reloaded, run.prepared.model):
-        scores = score_rows(model, run.prepared.validation_rows, stock_nll(model, 0), 3)
+        scores = score_rows(model, run.prepared.rows.validation, stock_nll(model, 0), 3)
         found = sum(s.nll for s in scores) / sum(s.n_tokens for s in scores)
         assert found == pytest.approx(losses[best], rel=1e-6)
 

@@ -12,7 +12,7 @@ from datasets import Dataset
 from peft import PeftModel
 from safetensors.torch import load_file
 from tiny import BRISK, Models, brisk, ignore, rows, run_training
-from trainings import BY_BOTH, plan_of
+from trainings import BY_BOTH, job_of, plan_of
 from trl import SFTTrainer
 
 from finetuning_exam.data.encoding.encode import IGNORED, Encoded, make_encoder
@@ -24,10 +24,8 @@ from finetuning_exam.model.fast.path import FastPath, choose_fast_path, wanted_p
 from finetuning_exam.model.likelihood import collate
 from finetuning_exam.model.load import load_base
 from finetuning_exam.settings import TrainSettings
-from finetuning_exam.training.checkpoint.save import CheckpointConfig
 from finetuning_exam.training.loop import train_adapter
-from finetuning_exam.training.progress import MetricsFile
-from finetuning_exam.training.trl import EncodedRowsTrainer, training_arguments
+from finetuning_exam.training.trl import ObjectiveTrainer, training_arguments
 
 CPU = choose_compute("cpu", "float32")
 
@@ -61,19 +59,12 @@ def _trainer(
     train_rows: Sequence[Encoded],
     folder: Path,
     model: PeftModel | None = None,
-) -> EncodedRowsTrainer:
+) -> ObjectiveTrainer[Encoded]:
     """Our trainer; without a model of its own for `_adapted`."""
     base = load_base(str(models.folder()), CPU)
     settings = replace(settings, output_dir=str(folder))
-    plan = plan_of(settings, len(train_rows))
     fast = _path(model or _adapted(models), settings)
-    arguments = training_arguments(
-        settings, plan, CPU, has_validation=False, splits_by_tokens="rows" in fast.pieces
-    )
-    keeping = CheckpointConfig(folder, MetricsFile(folder / "metrics.jsonl"), 2)
-    return EncodedRowsTrainer(
-        fast, base.tokenizer, arguments, train_rows, (), settings, plan, keeping
-    )
+    return ObjectiveTrainer(job_of(fast, base.tokenizer, train_rows, settings, folder))
 
 
 def _stock_trainer(
@@ -242,7 +233,7 @@ def test_a_model_that_is_not_what_it_says_trains_as_it_is(models: Models, tmp_pa
         settings = replace(ACCUMULATED, fast_path=fast_path, micro_batch_tokens=100)
         folder = tmp_path / fast_path[0]
         trainer = _trainer(models, settings, _encoded(models, 12), folder, model)
-        assert trainer._fast.pieces == (set() if fast_path == ("none",) else {"rows", "loss"})
+        assert trainer._job.fast.pieces == (set() if fast_path == ("none",) else {"rows", "loss"})
         results.append(_trained(trainer).adapter)
     _assert_same(results[0], results[1])
     plain = _trained(_trainer(models, ACCUMULATED, _encoded(models, 12), tmp_path / "plain"))
@@ -343,8 +334,8 @@ def test_prompts_are_trained_when_they_are_asked_for(models: Models, tmp_path: P
     """`--completion_only_loss False` trains every token but the first."""
     settings = brisk(models.folder(), completion_only_loss=False, max_steps=1)
     run = run_training(settings, tmp_path, rows(4))
-    assert [r.n_supervised for r in run.prepared.train_rows] == [
-        len(r.ids) - 1 for r in run.prepared.train_rows
+    assert [r.n_supervised for r in run.prepared.rows.train] == [
+        len(r.ids) - 1 for r in run.prepared.rows.train
     ]
 
 
@@ -372,14 +363,7 @@ def test_rows_without_a_label_are_an_error(
     settings = replace(BRISK, output_dir=str(tmp_path), fast_path=fast_path)
     with pytest.raises(UserError):
         train_adapter(
-            _path(_adapted(models), settings),
-            base.tokenizer,
-            silent,
-            (),
-            settings,
-            plan_of(settings, 4),
-            CPU,
-            CheckpointConfig(tmp_path, MetricsFile(tmp_path / "metrics.jsonl"), 2),
+            job_of(_path(_adapted(models), settings), base.tokenizer, silent, settings, tmp_path),
             ignore,
         )
 

@@ -36,7 +36,7 @@ def test_logged_loss_is_that_of_the_step(
         settings, tmp_path, rows(6), on_progress=lambda progress: shown.append(progress.loss)
     )
     base = load_base(str(models.folder()), CPU)
-    scores = score_rows(base.model, run.prepared.train_rows, stock_nll(base.model, 0), 6)
+    scores = score_rows(base.model, run.prepared.rows.train, stock_nll(base.model, 0), 6)
     expected = sum(s.nll for s in scores) / sum(s.n_tokens for s in scores)
     assert shown[0] is None
     assert shown[-1] == pytest.approx(expected, rel=1e-5)
@@ -51,7 +51,7 @@ def test_tokens_are_counted_without_padding(
     """The tokens of a run are those of its rows, not of the padded batches."""
     settings = brisk(models.folder(), max_steps=3, fast_path=fast_path, micro_batch_tokens=80)
     run = run_training(settings, tmp_path, rows(12))
-    assert run.result.tokens == sum(len(row.ids) for row in run.prepared.train_rows)
+    assert run.result.tokens == sum(len(row.ids) for row in run.prepared.rows.train)
 
 
 def test_metrics_have_the_promised_columns(models: Models, tmp_path: Path) -> None:

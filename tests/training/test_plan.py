@@ -11,11 +11,9 @@ from hypothesis import strategies as st
 
 from finetuning_exam.run_record import MicroBatches, TrainingPlan
 from finetuning_exam.settings import TrainSettings
+from finetuning_exam.training.defaults import LARGE, SMALL, SMALL_MODEL_PARAMETERS
 from finetuning_exam.training.plan import (
-    LARGE,
     MAX_VALIDATIONS,
-    SMALL,
-    SMALL_MODEL_PARAMETERS,
     VALIDATION_COST,
     make_plan,
 )

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from rich.console import Console
-from tiny import Models, brisk, ignore, rows, run_training
+from tiny import Models, brisk, checkpoints_in, ignore, rows, run_training
 
 from finetuning_exam.data.encoding.encode import IGNORED, Encoded
 from finetuning_exam.data.findings import Kind
@@ -64,19 +64,19 @@ def test_other_records_run_from_training_to_report(
         models.folder(text=text), max_steps=8, answered_examples=2, output_dir=str(tmp_path)
     )
     prepared = prepare(settings, Split(examples[:6], examples[6:8], examples[8:]))
-    assert prepared.template == ("chat" if text == "chat" else "plain")
-    result = train(prepared, tmp_path, ignore)
+    assert prepared.rows.template == ("chat" if text == "chat" else "plain")
+    result = train(prepared, checkpoints_in(tmp_path), ignore)
     assert result.best_validation_loss is not None
     exam = examine(prepared, lambda stage: None)
     assert exam.overall.nll_per_token.difference < 0
     assert exam.overall.n_answered == (2 if kind == "talks" else 0)
     n_answers = {
         sum(before == IGNORED != label for before, label in pairwise(row.labels))
-        for row in prepared.train_rows
+        for row in prepared.rows.train
     }
     assert n_answers == {2 if kind == "talks" else 1}
-    stop_ids = prepared.encoder.stop_ids()
-    assert {row.labels[-1] for row in prepared.train_rows} <= set(stop_ids)
+    stop_ids = prepared.rows.encoder.stop_ids()
+    assert {row.labels[-1] for row in prepared.rows.train} <= set(stop_ids)
     assert json.dumps(to_json(exam), allow_nan=False)
     record = make_record(prepared, DATA, result, tmp_path, "fte train", {})
     console = Console(file=io.StringIO(), width=100)
@@ -92,12 +92,12 @@ def test_rows_that_do_not_fit_are_told_and_kept_out(models: Models) -> None:
     settings = brisk(models.folder(), max_length=100)
     split = Split((*rows(4), long, cut), (*rows(2), long), (*rows(3), long, cut))
     prepared = prepare(settings, split)
-    assert prepared.split == Split((*rows(4), cut), rows(2), (*rows(3), cut))
-    assert [finding.line for finding in prepared.findings] == [77, 78]
-    sizes = [len(prepared.train_rows), len(prepared.validation_rows), len(prepared.exam_rows.rows)]
+    assert prepared.rows.split == Split((*rows(4), cut), rows(2), (*rows(3), cut))
+    assert [finding.line for finding in prepared.rows.findings] == [77, 78]
+    sizes = [len(prepared.rows.train), len(prepared.rows.validation), len(prepared.rows.exam.rows)]
     assert sizes == [5, 2, 4]
-    assert max(len(row.ids) for row in prepared.train_rows) == 100
-    assert prepared.exam_rows.rows[-1].ids == prepared.train_rows[-1].ids
+    assert max(len(row.ids) for row in prepared.rows.train) == 100
+    assert prepared.rows.exam.rows[-1].ids == prepared.rows.train[-1].ids
 
 
 def test_no_row_left_is_an_error(models: Models) -> None:
@@ -121,9 +121,9 @@ def test_what_a_conversation_is_trained_on(models: Models, only: bool, spans: in
     """
     settings = brisk(models.folder(), completion_only_loss=only)
     prepared = prepare(settings, Split(_talks(2), _talks(1), _talks(1)))
-    labels = prepared.train_rows[0].labels
+    labels = prepared.rows.train[0].labels
     assert sum(a == IGNORED != b for a, b in pairwise(labels)) == spans
-    for row in (*prepared.validation_rows, *prepared.exam_rows.rows):
+    for row in (*prepared.rows.validation, *prepared.rows.exam.rows):
         assert set(row.labels[: row.prompt_length]) == {IGNORED}
 
 
@@ -198,7 +198,7 @@ def test_the_exam_of_a_run_is_by_its_path(models: Models, monkeypatch: pytest.Mo
     assert sum(n_rows) > 2 * 6
     found = [row.tuned_score.nll for row in exam.rows]
     with torch.no_grad():
-        expected = row_nll(prepared.exam_rows.rows).tolist()
+        expected = row_nll(prepared.rows.exam.rows).tolist()
     assert found == pytest.approx(expected, rel=1e-5)
 
 
@@ -221,6 +221,6 @@ def test_checkpointing_reaches_whatever_computes_the_layers(
         )
         if prepared.fast.decoder:  # norms are computed without their modules where all is fast
             prepared.fast.decoder.pieces -= {"elementwise"}
-        train(prepared, tmp_path, ignore)
+        train(prepared, checkpoints_in(tmp_path), ignore)
         passes[is_on] = sum(seen)
     assert passes == {False: 1, True: 2}

@@ -100,7 +100,7 @@ def _run_inputs(prepared: Prepared, check: Check) -> RunInputs:
         settings=settings_by_name(prepared.settings),
         data=data_inputs(check, prepared.rows_sha256),
         base=BaseInputs(base.name, base.sha256),
-        template=prepared.template,
+        template=prepared.rows.template,
         plan=PlanInputs(prepared.plan.micro_batches),
         device=compute.device.type,
         dtype=compute.dtype_name,

@@ -25,7 +25,7 @@ def print_plan(console: Console, prepared: Prepared) -> None:
     print_line(
         console,
         f"{base.name}: {base.n_parameters / 1e6:.1f} M parameters on {compute.device.type} "
-        f"({compute.dtype_name}, {compute.threads} threads), {prepared.template} template",
+        f"({compute.dtype_name}, {compute.threads} threads), {prepared.rows.template} template",
     )
     print_line(
         console,

@@ -167,6 +167,7 @@ def _train_and_examine(
     folder = Path(settings.output_dir)
     with console.status("loading the model"):
         with rare_collections():
+            from finetuning_exam.training.checkpoint.save import CheckpointConfig
             from finetuning_exam.training.cost.predict import predict
             from finetuning_exam.training.run import examine, make_record, prepare, train
 
@@ -175,14 +176,14 @@ def _train_and_examine(
             prepared = prepare(settings, data.split, pinned_choices(found))
     print_plan(console, prepared)
     print_context_limit(console, settings.max_length, prepared.base.context)
-    _print_findings(console, prepared.findings)
+    _print_findings(console, prepared.rows.findings)
     print_memory(console, prepared.memory)
     with watch.part("estimate"), console.status("estimating time and memory"):
         predicted = predict(prepared, found.step if found else 0)
     can_stop = bool(data.split.validation) and settings.early_stopping_patience is not None
     print_cost(console, predicted, can_stop=can_stop)
     begin_run(console, prepared, data.check, found)
-    findings = (*data.check.findings, *prepared.findings)
+    findings = (*data.check.findings, *prepared.rows.findings)
     write_json(folder / run_folder.DATA_CHECK, [finding_to_json(finding) for finding in findings])
     go_on = f"Go on with: {resume_command(parsed.command_line)}"
     with resume_hint(go_on):
@@ -192,7 +193,13 @@ def _train_and_examine(
             ProgressView(console) as view,
             Interrupts(print_stopping) as signals,
         ):
-            result = train(prepared, folder, view.show, found, signals)
+            checkpoints = CheckpointConfig(
+                folder,
+                settings.save_total_limit,
+                found,
+                signals,
+            )
+            result = train(prepared, checkpoints, view.show)
         _print_training(console, result, watch.seconds["train"])
         if signals.received is not None:
             raise StoppedError(signals.received, result.steps, prepared.plan.total_steps)
@@ -232,7 +239,7 @@ def _print_training(console: Console, result: TrainingResult, seconds: float) ->
 
 
 def _data_record(check: Check, prepared: Prepared) -> DataRecord:
-    train, exam, split = check.train, check.exam, prepared.split
+    train, exam, split = check.train, check.exam, prepared.rows.split
     return DataRecord(
         paths=tuple(_absolute(source.path) for source in train.sources),
         sha256=train.sha256,

@@ -82,12 +82,12 @@ def mean_loss(
     return math.fsum(losses) / sum(map(objective.weight, rows))
 
 
-def hash_of_rows(objective: Objective[Row], rows: Iterable[Row]) -> str:
+def hash_of_sequences(sequences: Iterable[Encoded]) -> str:
     """Return the SHA-256 of ids and labels.
 
     It changes with every change of tokenizer, template, data and limits.
     """
     digest = hashlib.sha256()
-    for row in sequences_of(objective, rows):
-        digest.update(array("q", (len(row.ids), *row.ids, *row.labels)).tobytes())
+    for it in sequences:
+        digest.update(array("q", (len(it.ids), *it.ids, *it.labels)).tobytes())
     return digest.hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -44,4 +44,4 @@ class SupervisedFineTuning:
 
     def tail(self, row: Encoded, n_tokens: int) -> Encoded:
         """Return the last `n_tokens` tokens of the row."""
-        return replace(row, ids=row.ids[-n_tokens:], labels=row.labels[-n_tokens:])
+        return row.last(n_tokens)

@@ -2,69 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TypeVar
 
 from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallback
-from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from finetuning_exam.data.encoding.encode import Encoded
-from finetuning_exam.model.device import Compute
-from finetuning_exam.model.fast.path import FastPath
-from finetuning_exam.model.score import score_rows
-from finetuning_exam.run_record import TrainingPlan, TrainingResult
-from finetuning_exam.settings import TrainSettings
-from finetuning_exam.training.checkpoint.save import CheckpointConfig
+from finetuning_exam.objectives.base import mean_loss
+from finetuning_exam.run_record import TrainingResult
+from finetuning_exam.training.job import TrainingJob
 from finetuning_exam.training.progress import OnProgress
 from finetuning_exam.training.reporter import Reporter
-from finetuning_exam.training.trl import EncodedRowsTrainer, check_finite, training_arguments
+from finetuning_exam.training.trl import ObjectiveTrainer, check_finite
+
+Row = TypeVar("Row")
 
 
-def train_adapter(
-    fast: FastPath,
-    tokenizer: PreTrainedTokenizerBase,
-    train_rows: Sequence[Encoded],
-    validation_rows: Sequence[Encoded],
-    settings: TrainSettings,
-    plan: TrainingPlan,
-    compute: Compute,
-    keeping: CheckpointConfig,
-    on_progress: OnProgress,
-    names: Sequence[str] = (),
-) -> TrainingResult:
-    """Train the adapter in place; afterwards the model holds the step that is kept. `names` are
-    those of the training rows, for whoever has to look one up.
+def train_adapter(job: TrainingJob[Row], on_progress: OnProgress) -> TrainingResult:
+    """Train the adapter in place; afterwards the model holds the step that is kept.
 
     Raises:
         DivergedError: the loss or a gradient is no longer finite.
         StoppedError: a signal ended it after a step, which is saved.
         DiskError, UsageError: a checkpoint could not be written.
     """
-    arguments = training_arguments(
-        settings,
-        plan,
-        compute,
-        has_validation=bool(validation_rows),
-        is_resumed=keeping.resumed is not None,
-        splits_by_tokens="rows" in fast.pieces,
-    )
-    trainer = EncodedRowsTrainer(
-        fast, tokenizer, arguments, train_rows, validation_rows, settings, plan, keeping, names
-    )
+    checkpoints = job.checkpoints
+    trainer = ObjectiveTrainer(job)
     reporter = Reporter(
-        trainer.meter, keeping.metrics, on_progress, trainer.log_window, keeping.interrupts
+        trainer.meter, checkpoints.metrics, on_progress, trainer.log_window, checkpoints.interrupts
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(reporter)
-    if validation_rows and settings.early_stopping_patience is not None:
-        trainer.add_callback(EarlyStoppingCallback(settings.early_stopping_patience))
+    patience = job.settings.early_stopping_patience
+    if job.validation_rows and patience is not None:
+        trainer.add_callback(EarlyStoppingCallback(patience))
     trainer.run()
-    fast.model.eval()
+    job.fast.model.eval()
     # The last step may have broken the adapter, and no loss was taken after it.
-    probe = score_rows(fast.model, train_rows[:1], fast.row_nll, batch_size=1)[0]
-    check_finite(probe.nll_per_token, "loss of the trained adapter")
+    probe = mean_loss(job.objective, job.fast, job.train_rows[:1], batch_size=1)
+    check_finite(probe, "loss of the trained adapter")
+    return _result(trainer, reporter)
+
+
+def _result(trainer: ObjectiveTrainer[Row], reporter: Reporter) -> TrainingResult:
     state = trainer.state
-    best = state.best_global_step if arguments.load_best_model_at_end else None
+    best = state.best_global_step if trainer.args.load_best_model_at_end else None
     return TrainingResult(
         steps=state.global_step,
         best_step=best or state.global_step,
@@ -74,5 +55,5 @@ def train_adapter(
         seconds=trainer.meter.seconds,
         saving_seconds=trainer.saving_seconds,
         tokens_per_second=trainer.meter.tokens_per_second,
-        stopped_early=state.global_step < plan.total_steps,
+        stopped_early=state.global_step < trainer.args.max_steps,
     )

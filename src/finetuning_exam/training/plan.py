@@ -3,40 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from finetuning_exam.run_record import MicroBatches, TrainingPlan
 from finetuning_exam.settings import DataSettings, TrainSettings
+from finetuning_exam.training.defaults import defaults_for
 
-SMALL_MODEL_PARAMETERS = 50_000_000
 MICRO_BATCH_TOKENS = 2048
 """Tokens computed at once where memory allows it."""
 MAX_VALIDATIONS = 10
 VALIDATION_COST = 0.4
 """Most validation rows per training row; scoring a row costs about half of training on it."""
-
-
-@dataclass(frozen=True, slots=True)
-class SizeDefaults:
-    """What `auto` means for a model of some size.
-
-    The epochs are as many as show the model `rows_seen` rows, within `min_epochs` and `max_epochs`.
-    """
-
-    learning_rate: float
-    rows_seen: int
-    min_epochs: int
-    max_epochs: int
-
-    def epochs(self, n_rows: int) -> int:
-        """Passes over a file of `n_rows` training rows."""
-        return min(self.max_epochs, max(self.min_epochs, round(self.rows_seen / n_rows)))
-
-
-SMALL = SizeDefaults(learning_rate=3e-3, rows_seen=10_000, min_epochs=3, max_epochs=16)
-"""Below `SMALL_MODEL_PARAMETERS`: measured on the built-in base (docs/experiments.md)."""
-LARGE = SizeDefaults(learning_rate=2e-4, rows_seen=0, min_epochs=3, max_epochs=3)
-"""The usual choice for LoRA on models of a billion parameters (Hu et al. 2021; TRL's examples)."""
 
 
 def make_plan(
@@ -46,7 +22,7 @@ def make_plan(
 
     Micro-batches are those of a machine with memory enough.
     """
-    size = SMALL if n_parameters < SMALL_MODEL_PARAMETERS else LARGE
+    size = defaults_for(n_parameters)
     learning_rate = (
         size.learning_rate if settings.learning_rate == "auto" else settings.learning_rate
     )

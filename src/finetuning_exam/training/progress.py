@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from finetuning_exam.training.parallel import ALONE, Process
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -71,11 +73,15 @@ class Meter:
 class MetricsFile:
     """metrics.jsonl: one object a logged step, written line by line so that nothing is lost."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, process: Process = ALONE) -> None:
         self._path = path
+        self._process = process
 
     def append(self, row: dict[str, float | int]) -> None:
         """Add one row, after cutting off a last line that a kill left half written."""
+        self._process.on_main(lambda: self._append(row))
+
+    def _append(self, row: dict[str, float | int]) -> None:
         with self._path.open("ab+") as file:
             file.seek(0)
             content = file.read()
@@ -95,7 +101,7 @@ class MetricsFile:
 
     def restore(self, path: Path) -> None:
         """Go back to the copy that was taken at a checkpoint; later rows will be written again."""
-        shutil.copyfile(path, self._path)
+        self._process.on_main(lambda: shutil.copyfile(path, self._path))
 
 
 def read_metrics(path: Path) -> tuple[dict[str, float], ...]:

@@ -39,45 +39,60 @@ from finetuning_exam.model.fast.path import FastPath, choose_fast_path, wanted_p
 from finetuning_exam.model.folder import ADAPTER_WEIGHTS, find_model_folder
 from finetuning_exam.model.load import Base, load_base
 from finetuning_exam.model.memory import free_memory, peak_memory
+from finetuning_exam.objectives.base import Objective, hash_of_sequences, sequences_of
+from finetuning_exam.objectives.sft import SupervisedFineTuning
 from finetuning_exam.run_record import (
     AdapterRecord,
     BaseRecord,
     Cost,
     DataRecord,
+    MicroBatches,
     PinnedChoices,
     RunRecord,
     TrainingPlan,
     TrainingResult,
 )
 from finetuning_exam.settings import Template, TrainSettings
-from finetuning_exam.training.checkpoint.find import CheckpointRef
 from finetuning_exam.training.checkpoint.save import CheckpointConfig
 from finetuning_exam.training.cost.memory import MemoryPlan, plan_memory
-from finetuning_exam.training.inputs import hash_of_rows
-from finetuning_exam.training.interrupt import Interrupts
+from finetuning_exam.training.cost.workload import Workload
+from finetuning_exam.training.job import TrainingJob
 from finetuning_exam.training.loop import train_adapter
 from finetuning_exam.training.plan import make_plan
-from finetuning_exam.training.progress import MetricsFile, OnProgress
-from finetuning_exam.training.run_folder import METRICS
+from finetuning_exam.training.progress import OnProgress
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedSplit:
+    """The rows of a run, and the examples they were made of.
+
+    `split` holds the examples that were kept; `findings` say which rows were cut or left out.
+    `encoder` is the exam's, which looks at last answers only, whatever training supervises.
+    """
+
+    split: Split
+    template: Template
+    encoder: Encoder
+    objective: Objective[Encoded]
+    train: tuple[Encoded, ...]
+    validation: tuple[Encoded, ...]
+    exam: EncodedRows[Encoded]
+    findings: tuple[Finding, ...]
+
+    @property
+    def scored(self) -> tuple[Encoded, ...]:
+        """The sequences that are only scored: those of validation and of the exam."""
+        return (*sequences_of(self.objective, self.validation), *self.exam.rows)
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Everything loaded, encoded and settled: the next thing is the first step.
-
-    `split` holds the examples that were kept; `findings` say which rows were cut or left out.
-    """
+    """Everything loaded, encoded and settled: the next thing is the first step."""
 
     settings: TrainSettings
-    split: Split
-    findings: tuple[Finding, ...]
     compute: Compute
     base: Base
-    template: Template
-    encoder: Encoder
-    train_rows: tuple[Encoded, ...]
-    validation_rows: tuple[Encoded, ...]
-    exam_rows: EncodedRows[Encoded]
+    rows: EncodedSplit
     rows_sha256: str
     """Of all rows that train or choose the best step."""
     fast: FastPath
@@ -94,84 +109,80 @@ class Prepared:
         """How many parameters are trained."""
         return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
 
+    @property
+    def workload(self) -> Workload[Encoded]:
+        """What the training computes, for estimates of memory and time."""
+        return Workload(self.rows.objective, self.fast, self.settings)
 
-def prepare(
-    settings: TrainSettings, split: Split, earlier: PinnedChoices | None = None
-) -> Prepared:
-    """Load the base, encode the rows, add the adapter, count the steps, and see that they fit into
-    the memory that is free. A run that is resumed keeps what it chose earlier.
+
+def prepare(settings: TrainSettings, split: Split, pinned: PinnedChoices | None = None) -> Prepared:
+    """Load the base, encode the rows, add the adapter, and settle steps and memory.
+
+    A resumed run keeps the choices that are `pinned`.
 
     Raises:
         ModelError, DataError, UsageError: as the parts do.
-        DataError: rows have errors that are not to be skipped, or no row is left to train on or
-            to examine.
     """
+    pinned = pinned or PinnedChoices()
     pieces = wanted_pieces(settings.fast_path)
-    folder = find_model_folder(settings.model_name_or_path)
-    earlier = earlier or PinnedChoices()
-    compute = choose_compute(settings.device, settings.dtype, layer_size(folder), earlier.cpu_dtype)
+    layer = layer_size(find_model_folder(settings.model_name_or_path))
+    compute = choose_compute(settings.device, settings.dtype, layer, pinned.cpu_dtype)
     base = load_base(settings.model_name_or_path, compute)
-    template = choose_template(settings.template, base.tokenizer)
-    # Validation and exam look at the last answer only, whatever training does.
-    encoder = make_encoder(base.tokenizer, template, base_stop_ids=base.stop_ids)
-    training_encoder = make_encoder(
-        base.tokenizer,
-        template,
-        loss_on="answers" if settings.completion_only_loss else "everything",
-    )
-    longest = min(settings.max_length, base.context)
-    training = encode_all(training_encoder, split.train, longest)
-    validation = encode_all(encoder, split.validation, longest)
-    exam = encode_all(encoder, split.exam, longest)
-    # Where the exam is of the training rows, the same is found twice.
-    findings = tuple(dict.fromkeys((*training.findings, *validation.findings, *exam.findings)))
-    if not settings.skip_bad_rows:
-        refuse_errors(findings, SKIP_BAD_ROWS)
-    _check_left(split.train, training, "train on")
-    _check_left(split.exam, exam, "examine")
-    config = lora_config(
-        settings.lora_r, settings.lora_alpha, settings.lora_dropout, settings.lora_target_modules
-    )
-    model = add_adapter(base, config, settings.seed)
-    if settings.fork is not None:
-        start_from(model, base, Path(settings.fork))
-    fast = choose_fast_path(model, pad_token_id(base.tokenizer, encoder), pieces)
-    plan = make_plan(settings, len(training.rows), len(validation.rows), base.n_parameters)
-    trim_heap()  # what was freed is free
-    memory = plan_memory(
-        fast,
-        settings,
-        training.rows,
-        (*validation.rows, *exam.rows),
-        free_memory(compute.device),
-        earlier.micro_batches,
-    )
-    if memory.returns_freed:
-        return_freed_memory()
-    if fast.decoder:
-        fast.decoder.checkpointing = memory.micro_batches.checkpointing
+    rows = encode_split(settings, split, base)
+    model = _with_adapter(settings, base)
+    fast = choose_fast_path(model, pad_token_id(base.tokenizer, rows.encoder), pieces)
+    memory = _fit_into_memory(Workload(rows.objective, fast, settings), rows, pinned.micro_batches)
+    plan = make_plan(settings, len(rows.train), len(rows.validation), base.n_parameters)
     return Prepared(
         settings=settings,
-        split=replace(
-            split, train=training.examples, validation=validation.examples, exam=exam.examples
-        ),
-        findings=findings,
         compute=compute,
         base=base,
-        template=template,
-        encoder=encoder,
-        train_rows=training.rows,
-        validation_rows=validation.rows,
-        exam_rows=exam,
-        rows_sha256=hash_of_rows((*training.rows, *validation.rows)),
+        rows=rows,
+        rows_sha256=hash_of_sequences(
+            sequences_of(rows.objective, (*rows.train, *rows.validation))
+        ),
         fast=fast,
         plan=replace(plan, micro_batches=memory.micro_batches),
         memory=memory,
     )
 
 
-def _check_left(examples: Sequence[Example], encoded: EncodedRows[Encoded], use: str) -> None:
-    """See that not all rows were left out; a part that had none stays empty.
+def encode_split(settings: TrainSettings, split: Split, base: Base) -> EncodedSplit:
+    """Encode every part of a split for a base.
+
+    Raises:
+        ModelError: the tokenizer or its chat template cannot be used.
+        DataError: rows have errors that are not to be skipped, or no row is left to train on or
+            to examine.
+    """
+    template = choose_template(settings.template, base.tokenizer)
+    encoder = make_encoder(base.tokenizer, template, base_stop_ids=base.stop_ids)
+    training_encoder = make_encoder(
+        base.tokenizer,
+        template,
+        loss_on="answers" if settings.completion_only_loss else "everything",
+    )
+    objective = SupervisedFineTuning(training_encoder, encoder)
+    longest = min(settings.max_length, base.context)
+    training = objective.training_rows(split.train, longest)
+    validation = objective.validation_rows(split.validation, longest)
+    exam = encode_all(encoder, split.exam, longest)
+    # Where the exam is of the training rows, the same is found twice.
+    findings = tuple(dict.fromkeys((*training.findings, *validation.findings, *exam.findings)))
+    if not settings.skip_bad_rows:
+        refuse_errors(findings, SKIP_BAD_ROWS)
+    _check_any_left(split.train, training, "train on")
+    _check_any_left(split.exam, exam, "examine")
+    kept = replace(
+        split, train=training.examples, validation=validation.examples, exam=exam.examples
+    )
+    return EncodedSplit(
+        kept, template, encoder, objective, training.rows, validation.rows, exam, findings
+    )
+
+
+def _check_any_left(examples: Sequence[Example], encoded: EncodedRows[Encoded], use: str) -> None:
+    """Refuse a part of which every row was left out; a part that had none stays empty.
 
     Raises:
         DataError: all were; each is named.
@@ -181,42 +192,63 @@ def _check_left(examples: Sequence[Example], encoded: EncodedRows[Encoded], use:
         raise DataError([f"No row is left to {use}.", *faults], Kind.ANSWER_TOO_LONG.hint)
 
 
+def _with_adapter(settings: TrainSettings, base: Base) -> PeftModel:
+    """Return the base with a fresh adapter, or with the weights that `--fork` names."""
+    config = lora_config(
+        settings.lora_r, settings.lora_alpha, settings.lora_dropout, settings.lora_target_modules
+    )
+    model = add_adapter(base, config, settings.seed)
+    if settings.fork is not None:
+        start_from(model, base, Path(settings.fork))
+    return model
+
+
+def _fit_into_memory(
+    workload: Workload[Encoded], rows: EncodedSplit, pinned: MicroBatches | None
+) -> MemoryPlan:
+    """Choose micro-batches that fit into the memory that is free, and set the process up so."""
+    fast = workload.fast
+    trim_heap()  # what was freed is free
+    free = free_memory(fast.model.device)
+    memory = plan_memory(workload, rows.train, rows.scored, free, pinned)
+    if memory.returns_freed:
+        return_freed_memory()
+    if fast.decoder:
+        fast.decoder.checkpointing = memory.micro_batches.checkpointing
+    return memory
+
+
 def train(
-    prepared: Prepared,
-    folder: Path,
-    on_progress: OnProgress,
-    resumed: CheckpointRef | None = None,
-    interrupts: Interrupts | None = None,
+    prepared: Prepared, checkpoints: CheckpointConfig, on_progress: OnProgress
 ) -> TrainingResult:
     """Train, and put the kept adapter and the tokenizer into the run's folder.
 
     Raises:
         DivergedError, StoppedError, DiskError: as `train_adapter`.
     """
-    sweep(folder)
-    keeping = CheckpointConfig(
-        folder,
-        MetricsFile(folder / METRICS),
-        prepared.settings.save_total_limit,
-        resumed,
-        interrupts or Interrupts(),
-    )
-    tokenizer = prepared.base.tokenizer
-    result = train_adapter(
+    rows, tokenizer = prepared.rows, prepared.base.tokenizer
+    folder, process = checkpoints.folder, checkpoints.process
+    process.on_main(lambda: sweep(folder))
+    job = TrainingJob(
+        rows.objective,
         prepared.fast,
         tokenizer,
-        prepared.train_rows,
-        prepared.validation_rows,
+        rows.train,
+        rows.validation,
         prepared.settings,
         prepared.plan,
         prepared.compute,
-        keeping,
-        on_progress,
-        [example.where for example in prepared.split.train],
+        checkpoints,
+        tuple(example.where for example in rows.split.train),
     )
-    with staged(folder) as aside:
-        save_adapter(prepared.model, aside)
-        tokenizer.save_pretrained(aside)
+    result = train_adapter(job, on_progress)
+
+    def save() -> None:
+        with staged(folder) as aside:
+            save_adapter(prepared.model, aside)
+            tokenizer.save_pretrained(aside)
+
+    process.on_main(save)
     return result
 
 
@@ -229,14 +261,14 @@ def examine(prepared: Prepared, on_stage: Callable[[Stage], None]) -> Exam:
         answered_examples=settings.answered_examples,
         max_new_tokens=settings.max_new_tokens,
         context=prepared.base.context,
-        is_held_out=not prepared.split.exam_is_training,
+        is_held_out=not prepared.rows.split.exam_is_training,
         general=read_general_text(settings.general_file),
     )
     return take_exam(
         prepared.model,
         prepared.base.tokenizer,
-        prepared.encoder,
-        prepared.exam_rows,
+        prepared.rows.encoder,
+        prepared.rows.exam,
         plan,
         on_stage,
         prepared.fast.row_nll,
@@ -254,7 +286,7 @@ def make_record(
 ) -> RunRecord:
     """What run.json will say."""
     base, compute = prepared.base, prepared.compute
-    chat_template = base.tokenizer.chat_template if prepared.template == "chat" else ""
+    chat_template = base.tokenizer.chat_template if prepared.rows.template == "chat" else ""
     return RunRecord(
         command=command,
         settings=prepared.settings,
@@ -266,7 +298,7 @@ def make_record(
             prepared.n_adapter_parameters,
             file_sha256(folder / ADAPTER_WEIGHTS),
         ),
-        template=prepared.template,
+        template=prepared.rows.template,
         template_sha256=hashlib.sha256(str(chat_template).encode("utf-8")).hexdigest(),
         device=compute.device.type,
         dtype=compute.dtype_name,

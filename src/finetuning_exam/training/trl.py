@@ -1,35 +1,34 @@
-"""TRL's SFTTrainer on rows that are already encoded: the only file that knows TRL."""
+"""TRL's SFTTrainer on an objective's rows: the only file that knows TRL."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Sequence
+from typing import Generic, TypeVar
 
 import torch
 from datasets import Dataset
 from torch import Tensor
-from transformers import (
-    TrainerControl,
-)
-from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+from transformers import TrainerControl
 from trl import SFTConfig, SFTTrainer
 
-from finetuning_exam.data.encoding.encode import IGNORED, Encoded
+from finetuning_exam.data.encoding.encode import IGNORED
 from finetuning_exam.errors import DivergedError
 from finetuning_exam.model.device import Compute
-from finetuning_exam.model.fast.packing import split_by_tokens
-from finetuning_exam.model.fast.path import FastPath
-from finetuning_exam.model.score import score_rows
+from finetuning_exam.objectives.base import mean_loss, n_tokens, sequences_of
 from finetuning_exam.run_record import TrainingPlan
 from finetuning_exam.settings import TrainSettings
-from finetuning_exam.training.checkpoint.save import CheckpointConfig, ExactCheckpoints
+from finetuning_exam.training.batches import split_into_passes
+from finetuning_exam.training.checkpoint.save import ExactCheckpoints
+from finetuning_exam.training.job import TrainingJob
 from finetuning_exam.training.progress import Meter
 from finetuning_exam.training.reporter import VALIDATION_LOSS
 
 N_NAMED = 8
 """Rows that are named where something is wrong with a step."""
-Inputs = Tensor | tuple[Encoded, ...]
+Row = TypeVar("Row")
+Inputs = Tensor | tuple[Row, ...]
 """What the collator hands to the trainer."""
 
 
@@ -42,9 +41,9 @@ def training_arguments(
     is_resumed: bool = False,
     splits_by_tokens: bool = False,
 ) -> SFTConfig:
-    """Our settings as TRL's, with every default of theirs that would bite set by name.
+    """Return our settings as TRL's, with every default of theirs that would bite set by name.
 
-    Where micro-batches are made by their tokens, the trainer is given an optimizer batch at once.
+    Where micro-batches go by tokens, the trainer is given a whole optimizer batch.
     """
     rows, passes = settings.per_device_train_batch_size, settings.gradient_accumulation_steps
     arguments = SFTConfig(
@@ -91,39 +90,30 @@ def training_arguments(
     return arguments
 
 
-class EncodedRowsTrainer(ExactCheckpoints, SFTTrainer):
-    """SFTTrainer whose loss and validation are ours: the same likelihood as the exam's.
+class ObjectiveTrainer(ExactCheckpoints, SFTTrainer, Generic[Row]):
+    """SFTTrainer whose rows, loss and validation are an objective's.
 
-    The loss of an optimizer step is the summed NLL of all its supervised tokens divided by their
-    number, over all micro-batches, as `num_items_in_batch` has it.
+    The loss of an optimizer step is the summed loss of its rows divided by the sum of their
+    weights, over all micro-batches, as `num_items_in_batch` has it.
     """
 
-    def __init__(
-        self,
-        fast: FastPath,
-        tokenizer: PreTrainedTokenizerBase,
-        arguments: SFTConfig,
-        train_rows: Sequence[Encoded],
-        validation_rows: Sequence[Encoded],
-        settings: TrainSettings,
-        plan: TrainingPlan,
-        keeping: CheckpointConfig,
-        names: Sequence[str] = (),
-    ) -> None:
-        self.set_up_checkpoints(keeping, Meter())
-        self._rows = tuple(train_rows)
-        self._names = tuple(names)
-        self._step_rows: tuple[Encoded, ...] = ()
-        self._micro_batch_tokens = plan.micro_batches.tokens
-        self._fast = fast
-        self._validation_rows = tuple(validation_rows)
-        self._settings = settings
+    def __init__(self, job: TrainingJob[Row]) -> None:
+        self.set_up_checkpoints(job.checkpoints, Meter())
+        self._job = job
+        self._step_rows: tuple[Row, ...] = ()
         super().__init__(
-            model=fast.model,
-            args=arguments,
-            train_dataset=_dataset(train_rows),
-            eval_dataset=_dataset(validation_rows) if validation_rows else None,
-            processing_class=tokenizer,
+            model=job.fast.model,
+            args=training_arguments(
+                job.settings,
+                job.plan,
+                job.compute,
+                has_validation=bool(job.validation_rows),
+                is_resumed=job.checkpoints.resumed is not None,
+                splits_by_tokens="rows" in job.fast.pieces,
+            ),
+            train_dataset=_dataset(job, job.train_rows),
+            eval_dataset=_dataset(job, job.validation_rows) if job.validation_rows else None,
+            processing_class=job.tokenizer,
             data_collator=self._collate,
         )
         self.model_accepts_loss_kwargs = True  # our loss divides by num_items_in_batch itself
@@ -131,51 +121,50 @@ class EncodedRowsTrainer(ExactCheckpoints, SFTTrainer):
     def training_step(
         self,
         model: torch.nn.Module,
-        inputs: dict[str, Inputs],
+        inputs: dict[str, Inputs[Row]],
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
-        """Forward and backward pass; an optimizer batch in micro-batches of like length."""
-        rows = inputs["rows"]
+        """Compute an optimizer batch, forward and backward, in passes of rows of like length."""
+        job, rows = self._job, inputs["rows"]
         assert isinstance(rows, tuple)
         self._step_rows += rows
-        if "rows" in self._fast.pieces:
-            parts = split_by_tokens(rows, self._micro_batch_tokens)
-        else:
-            parts = [rows]
         if num_items_in_batch is None:
-            num_items_in_batch = sum(row.n_supervised for row in rows)
+            num_items_in_batch = sum(map(job.objective.weight, rows))
         losses = [
-            super(EncodedRowsTrainer, self).training_step(
+            super(ObjectiveTrainer, self).training_step(
                 model, {"rows": part}, num_items_in_batch=num_items_in_batch
             )
-            for part in parts
+            for part in split_into_passes(
+                job.objective, rows, job.settings, job.plan.micro_batches, job.fast.pieces
+            )
         ]
         return torch.stack(losses).sum()
 
     def compute_loss(
         self,
         model: torch.nn.Module,
-        inputs: dict[str, Inputs],
+        inputs: dict[str, Inputs[Row]],
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
-        """NLL of a micro-batch over the number of supervised tokens in the whole optimizer batch.
+        """Return the rows' summed loss over the weights of the whole optimizer batch.
 
         Raises:
             DivergedError: the loss is not finite.
         """
-        rows = inputs["rows"]
+        objective, rows = self._job.objective, inputs["rows"]
         assert isinstance(rows, tuple)
         if num_items_in_batch is None:
-            num_items_in_batch = sum(row.n_supervised for row in rows)
-        nll = self._fast.row_nll(rows)
-        loss = nll.sum() / num_items_in_batch
+            num_items_in_batch = sum(map(objective.weight, rows))
+        losses = objective.losses(self._job.fast, rows)
+        loss = losses.sum() / num_items_in_batch
         value = float(loss.detach())
         if not math.isfinite(value):
-            odd = [row for row, x in zip(rows, nll.tolist(), strict=True) if not math.isfinite(x)]
+            each = zip(rows, losses.tolist(), strict=True)
+            odd = [row for row, x in each if not math.isfinite(x)]
             name = f"training loss at step {self.state.global_step + 1}"
-            check_finite(value, name, self._named(odd or rows))
-        self.meter.add(sum(len(row.ids) for row in rows), value)
+            check_finite(value, name, self._names_of(odd or rows))
+        self.meter.add(n_tokens(objective, rows), value)
         return loss
 
     def evaluate(
@@ -184,13 +173,11 @@ class EncodedRowsTrainer(ExactCheckpoints, SFTTrainer):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
-        """Validation loss by the exam's own scorer: nats per supervised token over all rows."""
+        """Validate by the objective: its loss over all validation rows."""
         started = time.perf_counter()
-        scores = score_rows(
-            self.model, self._validation_rows, self._fast.row_nll, self._settings.eval_batch_size
-        )
-        nll = math.fsum(score.nll for score in scores)
-        metrics = {VALIDATION_LOSS: nll / sum(score.n_tokens for score in scores)}
+        job = self._job
+        loss = mean_loss(job.objective, job.fast, job.validation_rows, job.settings.eval_batch_size)
+        metrics = {VALIDATION_LOSS: loss}
         name = f"validation loss after step {self.state.global_step}"
         check_finite(metrics[VALIDATION_LOSS], name)
         self.meter.pause(time.perf_counter() - started)
@@ -208,28 +195,32 @@ class EncodedRowsTrainer(ExactCheckpoints, SFTTrainer):
         """
         norm = float(super()._get_grad_norm(model, grad_norm=grad_norm))
         name = f"norm of the gradients at step {self.state.global_step + 1}"
-        check_finite(norm, name, self._named(self._step_rows))
+        check_finite(norm, name, self._names_of(self._step_rows))
         self._step_rows = ()
         return norm
 
-    def _named(self, rows: Sequence[Encoded]) -> str:
-        """Where rows come from, in the order of the file, as far as that is known."""
+    def _names_of(self, rows: Sequence[Row]) -> str:
+        """Say where rows come from, in the order of the file, as far as that is known."""
         wanted = {id(row) for row in rows}
-        known = zip(self._rows, self._names, strict=False)
+        known = zip(self._job.train_rows, self._job.row_names, strict=False)
         found = [name for row, name in known if id(row) in wanted]
         more = f" and {len(found) - N_NAMED:,} more" if len(found) > N_NAMED else ""
-        return f" Its rows: {', '.join(found[:N_NAMED])}{more}." if found else ""
+        return f" Rows of this step: {', '.join(found[:N_NAMED])}{more}." if found else ""
 
-    def _collate(self, features: list[dict[str, int]]) -> dict[str, Inputs]:
-        """The rows themselves; the tensors beside them are what Transformers counts tokens by."""
-        rows = tuple(self._rows[feature["row"]] for feature in features)
-        ids = torch.tensor([token for row in rows for token in row.ids])
+    def _collate(self, features: list[dict[str, int]]) -> dict[str, Inputs[Row]]:
+        """Return the rows themselves, and tensors that Transformers counts by.
+
+        `attention_mask` has a one for each token, `labels` a label for each unit of weight; the
+        first label is not counted, since nothing predicts a first token.
+        """
+        objective = self._job.objective
+        rows = tuple(self._job.train_rows[feature["row"]] for feature in features)
+        ids = torch.tensor([x for it in sequences_of(objective, rows) for x in it.ids])
         return {
             "rows": rows,
             "input_ids": ids,
             "attention_mask": torch.ones_like(ids),
-            # The first token of a row is predicted by nothing.
-            "labels": torch.tensor([x for row in rows for x in (IGNORED, *row.labels[1:])]),
+            "labels": torch.tensor([IGNORED] + [0] * sum(map(objective.weight, rows))),
         }
 
 
@@ -241,8 +232,9 @@ def check_finite(value: float, name: str, rows: str = "") -> None:
         )
 
 
-def _dataset(rows: Sequence[Encoded]) -> Dataset:
-    """The rows by their number; their ids are there since TRL looks at them."""
+def _dataset(job: TrainingJob[Row], rows: Sequence[Row]) -> Dataset:
+    """Return the rows by their number, with ids beside them because TRL looks at these."""
+    first = [job.objective.sequences(row)[0] for row in rows]
     return Dataset.from_dict(
-        {"input_ids": [list(row.ids) for row in rows], "row": list(range(len(rows)))}
+        {"input_ids": [list(it.ids) for it in first], "row": list(range(len(rows)))}
     )

@@ -57,7 +57,7 @@ def plain(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def _answers(run: Run, batch_size: int, n: int = 10, **changes: object) -> tuple[Answer, ...]:
-    encoder = run.prepared.encoder
+    encoder = run.prepared.rows.encoder
     settings: dict[str, object] = {
         "max_new_tokens": 12,
         "stop_ids": encoder.stop_ids(),
@@ -82,8 +82,8 @@ def test_an_overfitted_model_answers_and_stops(fitted: Run) -> None:
 
 def test_every_trained_end_is_a_stop_id(fitted: Run) -> None:
     """The last label of every trained row is among the ids that stop generation."""
-    stop_ids = fitted.prepared.encoder.stop_ids()
-    assert {row.labels[-1] for row in fitted.prepared.train_rows} <= set(stop_ids)
+    stop_ids = fitted.prepared.rows.encoder.stop_ids()
+    assert {row.labels[-1] for row in fitted.prepared.rows.train} <= set(stop_ids)
 
 
 def test_without_its_stop_ids_the_model_goes_on(fitted: Run) -> None:
@@ -102,7 +102,7 @@ def test_batched_answers_are_the_single_ones(plain: Run, batch_size: int) -> Non
 
 
 def _single(run: Run, index: int) -> Answer:
-    encoder = run.prepared.encoder
+    encoder = run.prepared.rows.encoder
     decoding = Decoding(12, encoder.stop_ids(), encoder.eos_token_id)
     prompts = [encoder.prompt_ids(rows(10)[index])]
     model, tokenizer = run.prepared.model, run.prepared.base.tokenizer
@@ -111,7 +111,7 @@ def _single(run: Run, index: int) -> Answer:
 
 def test_prompts_of_unequal_length_come_back_in_order(plain: Run) -> None:
     """Though prompts of like length share a batch, the answers stand in the order asked."""
-    encoder = plain.prepared.encoder
+    encoder = plain.prepared.rows.encoder
     prompts = [encoder.prompt_ids(example) for example in rows(6)]
     prompts = [p[-length:] for p, length in zip(prompts, (20, 3, 15, 2, 9, 1), strict=True)]
     decoding = Decoding(8, encoder.stop_ids(), encoder.eos_token_id)
@@ -172,7 +172,7 @@ def test_a_folders_own_generation_settings_have_no_say(
     folder = Path(shutil.copytree(models.folder(), tmp_path / "model"))
     (folder / "generation_config.json").write_text(json.dumps({name: value}), encoding="utf-8")
     base = load_base(str(folder), choose_compute("cpu", "float32"))
-    encoder = plain.prepared.encoder
+    encoder = plain.prepared.rows.encoder
     prompts = [encoder.prompt_ids(example) for example in rows(10)]
     decoding = Decoding(12, encoder.stop_ids(), encoder.eos_token_id)
     with plain.prepared.model.disable_adapter():

@@ -10,6 +10,7 @@ import pytest
 import torch
 from peft import PeftModel
 from tiny import ARCHITECTURES, BRISK, adapted, encoded_rows
+from trainings import workload
 
 from finetuning_exam.data.encoding.encode import Encoded
 from finetuning_exam.heap import can_return_freed_memory
@@ -139,7 +140,7 @@ def test_the_model_is_left_as_it_was_when_a_pass_fails() -> None:
 
 def _plan(fast: FastPath, free: float, **changes: object) -> MemoryPlan:
     rows = encoded_rows((300,) * 9)
-    return plan_memory(fast, _settings(**changes), rows, rows[:1], round(free))
+    return plan_memory(workload(fast, _settings(**changes)), rows, rows[:1], round(free))
 
 
 def test_with_memory_enough_nothing_is_changed() -> None:
@@ -192,12 +193,11 @@ def test_rows_that_are_only_scored_have_to_fit_too() -> None:
     """Long held-out rows are told of, though no training row is long."""
     fast = _fast(num_hidden_layers=1)
     short, long = encoded_rows((30,) * 4), encoded_rows((2000,) * 16)
-    need = plan_memory(fast, _settings(), short, (), MUCH).largest_pass(
-        fast, _settings(), [short], ()
-    )
+    work = workload(fast, _settings())
+    need = plan_memory(work, short, (), MUCH).largest_pass(work, [short], ())
     free = round(2.5 * need)
-    assert plan_memory(fast, _settings(), short, (), free).fits
-    assert not plan_memory(fast, _settings(), short, long, free).fits
+    assert plan_memory(work, short, (), free).fits
+    assert not plan_memory(work, short, long, free).fits
 
 
 def test_what_fits_is_within_the_usable_share() -> None:
@@ -205,7 +205,7 @@ def test_what_fits_is_within_the_usable_share() -> None:
     fast = _fast()
     plan = _plan(fast, MUCH)
     rows = encoded_rows((300,) * 9)
-    need = plan.largest_pass(fast, _settings(), [rows[-4:]], rows[:1])
+    need = plan.largest_pass(workload(fast, _settings()), [rows[-4:]], rows[:1])
     for spread, returns_freed in ((WORST_HEAP_SPREAD, False), (1, can_return_freed_memory())):
         least = spread * need / USABLE
         assert _plan(fast, least + 2).micro_batches.tokens == MICRO_BATCH_TOKENS
@@ -233,7 +233,8 @@ def test_a_resumed_run_keeps_what_it_had() -> None:
     """The earlier part's micro-batches are taken, however much memory is free now."""
     earlier = MicroBatches(512, checkpointing=True)
     for free in (MUCH, 10):
-        plan = plan_memory(_fast(), _settings(), encoded_rows((30,) * 4), (), free, earlier)
+        work = workload(_fast(), _settings())
+        plan = plan_memory(work, encoded_rows((30,) * 4), (), free, earlier)
         assert plan.micro_batches == plan.wanted == earlier
         assert plan.fits == (free == MUCH)
 

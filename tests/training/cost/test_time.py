@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -11,14 +13,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import BRISK, CONTEXT, Models, adapted, brisk, encoded_rows, ignore, rows
+from tiny import BRISK, CONTEXT, Models, adapted, brisk, checkpoints_in, encoded_rows, ignore, rows
+from trainings import workload
 
 from finetuning_exam.data.encoding.encode import Encoded
 from finetuning_exam.data.split import Split
 from finetuning_exam.model.fast.path import FastPath, choose_fast_path, wanted_pieces
 from finetuning_exam.model.folder import ADAPTER_WEIGHTS
 from finetuning_exam.model.memory import peak_memory
+from finetuning_exam.run_file import write
 from finetuning_exam.run_record import DataRecord, MicroBatches, TrainingPlan
+from finetuning_exam.training.batches import draw_batches
 from finetuning_exam.training.cost import time as cost_time
 from finetuning_exam.training.cost.predict import predict
 from finetuning_exam.training.cost.time import (
@@ -26,18 +31,20 @@ from finetuning_exam.training.cost.time import (
     FREE_S,
     MOST_TIMED,
     WARM_UP_TOKENS,
+    cut_rows,
     exam_seconds,
-    n_tokens,
     n_validations,
     scored_tokens,
     scoring_seconds_per_token,
     seconds_per_token,
+    total_length,
     training_seconds,
 )
-from finetuning_exam.training.cost.workload import draw_batches
 from finetuning_exam.training.run import make_record, prepare, train
 
 NEVER = 10**12
+CUT = partial(cut_rows, length=lambda row: len(row.ids), tail=Encoded.last)
+"""A part of some rows, as far as tokens go."""
 DATA = DataRecord(("d.jsonl",), "0" * 64, None, None, 9, 0, 5, False, 0, "1" * 64)
 
 
@@ -55,8 +62,8 @@ class Machine:
 
     def compute(self, batch: tuple[Encoded, ...]) -> None:
         """Take the time that a batch takes."""
-        self.computed.append(n_tokens(batch))
-        self.now += self._fixed + self._per_token * n_tokens(batch)
+        self.computed.append(total_length(batch))
+        self.now += self._fixed + self._per_token * total_length(batch)
 
 
 def _batches(n: int, n_rows: int, length: int) -> list[tuple[Encoded, ...]]:
@@ -68,7 +75,9 @@ def test_whole_samples_are_timed_where_they_are_cheap() -> None:
     time of a pass is in the result.
     """
     machine = Machine(1e-5, fixed=1e-3)
-    found = seconds_per_token(machine.compute, n_tokens, _batches(9, 5, 40), NEVER, machine)
+    found = seconds_per_token(
+        machine.compute, total_length, CUT, _batches(9, 5, 40), NEVER, machine
+    )
     assert machine.computed == [40, *[200] * MOST_TIMED]
     assert found == pytest.approx(1e-5 + 1e-3 / 200)
 
@@ -77,7 +86,7 @@ def test_a_slow_machine_times_less() -> None:
     """Where a whole sample takes longer than may be spent, some of its rows are timed, once."""
     machine = Machine(FREE_S / 100)
     assert seconds_per_token(
-        machine.compute, n_tokens, _batches(9, 5, 40), 1000, machine
+        machine.compute, total_length, CUT, _batches(9, 5, 40), 1000, machine
     ) == pytest.approx(FREE_S / 100)
     assert machine.computed == [40, 80]
 
@@ -87,7 +96,7 @@ def test_a_long_run_may_be_timed_longer() -> None:
     per_token = FREE_S / 100
     machine = Machine(per_token)
     total = round(3 * 200 / COST)
-    seconds_per_token(machine.compute, n_tokens, _batches(9, 5, 40), total, machine)
+    seconds_per_token(machine.compute, total_length, CUT, _batches(9, 5, 40), total, machine)
     assert machine.computed == [40, 200, 200, 200]
     assert machine.now - 40 * per_token <= COST * total * per_token + 1e-6
 
@@ -95,12 +104,12 @@ def test_a_long_run_may_be_timed_longer() -> None:
 def test_of_a_row_that_is_too_long_the_end_is_timed() -> None:
     """A single row that costs too much is timed in part, by its end, where the labels are."""
     machine = Machine(FREE_S / 100)
-    seconds_per_token(machine.compute, n_tokens, _batches(2, 2, 5000), 10_000, machine)
+    seconds_per_token(machine.compute, total_length, CUT, _batches(2, 2, 5000), 10_000, machine)
     assert machine.computed[0] == WARM_UP_TOKENS
     assert machine.computed[1] < 5000
     parts: list[tuple[Encoded, ...]] = []
     (sample,) = _batches(1, 1, 5000)
-    seconds_per_token(parts.append, n_tokens, [sample], NEVER, iter(range(99)).__next__)
+    seconds_per_token(parts.append, total_length, CUT, [sample], NEVER, iter(range(99)).__next__)
     assert parts[0][0].ids == sample[0].ids[-WARM_UP_TOKENS:]
     assert parts[0][0].labels == sample[0].labels[-WARM_UP_TOKENS:]
 
@@ -109,7 +118,7 @@ def test_little_work_is_not_timed_by_doing_it_first() -> None:
     """Where the whole work is smaller than a sample, the small part alone has to do."""
     machine = Machine(1e-5)
     assert seconds_per_token(
-        machine.compute, n_tokens, _batches(3, 5, 40), 150, machine
+        machine.compute, total_length, CUT, _batches(3, 5, 40), 150, machine
     ) == pytest.approx(1e-5)
     assert machine.computed == [40]
 
@@ -123,7 +132,7 @@ def test_a_pass_that_was_held_up_does_not_count() -> None:
         if len(machine.computed) == 3:
             machine.now += 1000
 
-    found = seconds_per_token(compute, n_tokens, _batches(9, 5, 40), NEVER, machine)
+    found = seconds_per_token(compute, total_length, CUT, _batches(9, 5, 40), NEVER, machine)
     assert found == pytest.approx(1e-3)
 
 
@@ -169,13 +178,16 @@ def test_training_is_tokens_times_their_time_and_a_step_s_own() -> None:
     batch = encoded_rows((20, 30, 40, 50, 60, 70))
     few, many = (
         training_seconds(
-            _fast(), chosen, _plan(99, 9), draw_batches(batch, chosen, steps), _ticking(1.0)
+            workload(_fast(), chosen),
+            _plan(99, 9),
+            draw_batches(batch, chosen, steps),
+            _ticking(1.0),
         )
         for steps in (2000, 20_000)
     )
     assert many == pytest.approx(10 * few, rel=1e-6)
     steps = 2000 * (1.0 + cost_time.STEP_OVERHEAD_S)
-    per_token = (few - steps) / (n_tokens(batch) * 2000 / 2)
+    per_token = (few - steps) / (total_length(batch) * 2000 / 2)
     assert 1 / 200 < per_token < 1 / 100  # a second for each pass over about half of the rows
 
 
@@ -187,7 +199,7 @@ def test_timing_leaves_the_model_as_it_was() -> None:
     before = torch.get_rng_state()
     plan = _plan(4, 2, MicroBatches(100, checkpointing=True))
     batches = draw_batches(encoded_rows((20, 30, 40)), BRISK, 4)
-    assert training_seconds(fast, BRISK, plan, batches) > 0
+    assert training_seconds(workload(fast, BRISK), plan, batches) > 0
     assert scoring_seconds_per_token(fast, encoded_rows((20, 30)), 2, 999) > 0
     assert torch.equal(torch.get_rng_state(), before)
     assert all(parameter.grad is None for parameter in fast.model.parameters())
@@ -204,7 +216,7 @@ def test_more_answers_and_longer_ones_take_longer(models: Models) -> None:
         return exam_seconds(
             prepared.fast,
             prepared.base.tokenizer,
-            prepared.exam_rows.rows[:n_rows],
+            prepared.rows.exam.rows[:n_rows],
             chosen,
             CONTEXT,
             1e-3,
@@ -215,17 +227,17 @@ def test_more_answers_and_longer_ones_take_longer(models: Models) -> None:
     assert seconds(20, max_new_tokens=4) < seconds(40, max_new_tokens=4)
     few, many = (seconds(max_new_tokens=n) for n in (4, 400))
     assert few <= many
-    scored = scored_tokens(prepared.exam_rows.rows[:10], replace(BRISK, answered_examples=0))
+    scored = scored_tokens(prepared.rows.exam.rows[:10], replace(BRISK, answered_examples=0))
     assert seconds(10, answered_examples=0) == cost_time.EXAM_OVERHEAD_S + 1e-3 * scored
 
 
 def test_what_an_exam_scores(models: Models) -> None:
     """Both models score every row, four choices of each that is asked, and the general text."""
-    found = prepare(brisk(models.folder()), Split(rows(4), (), rows(40))).exam_rows.rows
+    found = prepare(brisk(models.folder()), Split(rows(4), (), rows(40))).rows.exam.rows
     per_byte = sum(it.n_supervised for it in found) / sum(it.answer_bytes for it in found)
     text = round(per_byte * cost_time.GENERAL_TEXT_BYTES)
     for asked in (0, 7, 40, 99):
-        expected = 2 * (n_tokens(found) + 4 * n_tokens(found[:asked]) + text)
+        expected = 2 * (total_length(found) + 4 * total_length(found[:asked]) + text)
         assert scored_tokens(found, replace(BRISK, answered_examples=asked)) == expected
     assert scored_tokens(encoded_rows((20, 30)), replace(BRISK, answered_examples=0)) == 100
 
@@ -260,7 +272,7 @@ def test_a_prediction_changes_no_byte(models: Models, tmp_path: Path) -> None:
         prepared = prepare(settings, Split(rows(9), rows(3), rows(5)))
         if name == "with":
             predict(prepared)
-        train(prepared, folder, ignore)
+        train(prepared, checkpoints_in(folder), ignore)
         found.append((folder / ADAPTER_WEIGHTS).read_bytes())
     assert found[0] == found[1]
 
@@ -270,16 +282,13 @@ def test_predicted_and_measured_stand_side_by_side(models: Models, tmp_path: Pat
     settings = brisk(models.folder(), output_dir=str(tmp_path), micro_batch_tokens=99)
     prepared = prepare(settings, Split(rows(9), (), rows(5)))
     predicted = predict(prepared)
-    result = train(prepared, tmp_path, ignore)
+    result = train(prepared, checkpoints_in(tmp_path), ignore)
     seconds = {"train": 3.5, "exam": 1.5}
     record = make_record(prepared, DATA, result, tmp_path, "fte train", seconds, predicted)
-    written = record.to_json()
-    assert isinstance(written, dict)
+    write(tmp_path, record)
+    written = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
     assert written["predicted"] == asdict(predicted)
     measured = written["measured"]
-    assert isinstance(measured, dict)
     assert (measured["train_seconds"], measured["exam_seconds"]) == (3.5, 1.5)
     assert measured["peak_bytes"] == pytest.approx(peak_memory(torch.device("cpu")), rel=0.01)
-    plan = written["plan"]
-    assert isinstance(plan, dict)
-    assert plan["micro_batches"] == {"tokens": 99, "checkpointing": False}
+    assert written["plan"]["micro_batches"] == {"tokens": 99, "checkpointing": False}

@@ -46,6 +46,10 @@ class Encoded:
         """The first `length` positions of the row; for text only, an answer is never cut."""
         return replace(self, ids=self.ids[:length], labels=self.labels[:length])
 
+    def last(self, length: int) -> Encoded:
+        """The last `length` positions of the row, as a sample of what it costs to compute."""
+        return replace(self, ids=self.ids[-length:], labels=self.labels[-length:])
+
     def without(self, start: int, end: int) -> Encoded:
         """The row without a part of its prompt; what follows the gap is not to be guessed."""
         return Encoded(

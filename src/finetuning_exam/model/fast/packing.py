@@ -57,21 +57,21 @@ def pack(rows: Sequence[Encoded], device: torch.device) -> PackedRows:
     )
 
 
-def split_by_tokens(rows: Sequence[Encoded], budget: int) -> list[tuple[Encoded, ...]]:
-    """Rows of like length together, in as few parts of at most `budget` tokens as that allows.
+def split_by_tokens(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Put rows of like length together, in as few parts of at most `budget` tokens as that allows.
 
-    A row longer than the budget is a part by itself. Every row is in exactly one part.
+    `lengths` are the rows' tokens; a part is a list of indices, each in exactly one part. A row
+    longer than the budget is a part by itself.
     """
-    ordered = sorted(rows, key=lambda row: len(row.ids))
-    total = sum(len(row.ids) for row in ordered)
+    total = sum(lengths)
     share = total / max(1, -(-total // budget))  # even parts: none is left with a few tokens
-    parts: list[list[Encoded]] = []
+    parts: list[list[int]] = []
     used = 0
-    for row in ordered:
-        length = len(row.ids)
+    for index in sorted(range(len(lengths)), key=lambda index: lengths[index]):
+        length = lengths[index]
         if not parts or used + length > budget or used + length / 2 > share:
             parts.append([])
             used = 0
-        parts[-1].append(row)
+        parts[-1].append(index)
         used += length
-    return [tuple(part) for part in parts]
+    return parts

@@ -35,6 +35,7 @@ from finetuning_exam.training.checkpoint.state import (
     unpack_random,
 )
 from finetuning_exam.training.interrupt import Interrupts
+from finetuning_exam.training.parallel import ALONE, Process
 from finetuning_exam.training.progress import Meter, MetricsFile
 from finetuning_exam.training.run_folder import METRICS
 
@@ -44,10 +45,15 @@ class CheckpointConfig:
     """Where a training's checkpoints and metrics go, what it resumes from, and who may stop it."""
 
     folder: Path
-    metrics: MetricsFile
     keep: int
     resumed: CheckpointRef | None = None
     interrupts: Interrupts = field(default_factory=Interrupts)
+    process: Process = ALONE
+
+    @property
+    def metrics(self) -> MetricsFile:
+        """The run's metrics.jsonl, a copy of which goes into every checkpoint."""
+        return MetricsFile(self.folder / METRICS, self.process)
 
 
 class ExactCheckpoints(Trainer):  # type: ignore[misc]
@@ -58,17 +64,17 @@ class ExactCheckpoints(Trainer):  # type: ignore[misc]
     """
 
     meter: Meter
-    keeping: CheckpointConfig
+    checkpoints: CheckpointConfig
     log_window: list[float]
     """Losses of the steps since the last line of the metrics."""
 
-    def set_up_checkpoints(self, keeping: CheckpointConfig, meter: Meter) -> None:
+    def set_up_checkpoints(self, checkpoints: CheckpointConfig, meter: Meter) -> None:
         """Set up what `Trainer.__init__` knows nothing of."""
-        self.keeping = keeping
+        self.checkpoints = checkpoints
         self.meter = meter
         self.log_window = []
         self.saving_seconds = 0.0
-        self._rotation = Retention(keeping.folder, keeping.keep, keeping.resumed)
+        self._retention = Retention(checkpoints.folder, checkpoints.keep, checkpoints.resumed)
         self._best: dict[str, Tensor] | None = None
 
     def run(self) -> None:
@@ -76,7 +82,7 @@ class ExactCheckpoints(Trainer):  # type: ignore[misc]
 
         A training whose last step is already in the checkpoint is not trained any further.
         """
-        found = self.keeping.resumed
+        found = self.checkpoints.resumed
         if found is None:
             self.train()
         elif read_json(found.path / STATE)["is_finished"]:
@@ -97,16 +103,19 @@ class ExactCheckpoints(Trainer):  # type: ignore[misc]
     def _save_checkpoint(self, model: torch.nn.Module, trial: None) -> None:
         started = time.perf_counter()
         step = self.state.global_step
-        write_folder(checkpoint_path(self.keeping.folder, step), self._write)
-        self._rotation.add(step)
+        self.checkpoints.process.on_main(lambda: self._write_checkpoint(step))
         seconds = time.perf_counter() - started
         self.saving_seconds += seconds
         self.meter.pause(seconds)
-        signal = self.keeping.interrupts.received
+        signal = self.checkpoints.interrupts.received
         if signal is not None:
             raise StoppedError(signal, step, self.state.max_steps)
 
-    def _write(self, folder: Path) -> None:
+    def _write_checkpoint(self, step: int) -> None:
+        write_folder(checkpoint_path(self.checkpoints.folder, step), self._write_files)
+        self._retention.add(step)
+
+    def _write_files(self, folder: Path) -> None:
         save_adapter(self.model, folder)
         if self._best is not None and self.state.best_global_step != self.state.global_step:
             save_file(self._best, folder / BEST_WEIGHTS)
@@ -125,7 +134,7 @@ class ExactCheckpoints(Trainer):  # type: ignore[misc]
             "log_window": list(self.log_window),
         }
         (folder / STATE).write_text(json.dumps(state, allow_nan=False), encoding="utf-8")
-        self.keeping.metrics.copy_to(folder / METRICS)
+        self.checkpoints.metrics.copy_to(folder / METRICS)
 
     def _load_from_checkpoint(
         self, resume_from_checkpoint: str, model: torch.nn.Module | None = None
@@ -137,7 +146,7 @@ class ExactCheckpoints(Trainer):  # type: ignore[misc]
         if self.args.load_best_model_at_end and state.get("best_global_step") is not None:
             earlier = folder / BEST_WEIGHTS
             self._best = load_file(earlier) if earlier.exists() else weights
-        self.keeping.metrics.restore(folder / METRICS)
+        self.checkpoints.metrics.restore(folder / METRICS)
         self.log_window[:] = cast("list[float]", read_json(folder / STATE)["log_window"])
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:

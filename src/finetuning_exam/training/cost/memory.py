@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,15 +16,7 @@ from finetuning_exam.heap import can_return_freed_memory
 from finetuning_exam.model.fast.linear_loss import block_bytes
 from finetuning_exam.model.fast.path import FastPath
 from finetuning_exam.run_record import MicroBatches
-from finetuning_exam.settings import TrainSettings
-from finetuning_exam.training.cost.workload import (
-    Rows,
-    Size,
-    longest_rows,
-    passes,
-    rows_per_step,
-    size_of,
-)
+from finetuning_exam.training.cost.workload import Size, Workload, longest_rows, size_of
 from finetuning_exam.training.plan import MICRO_BATCH_TOKENS
 
 USABLE = 0.9
@@ -44,6 +36,8 @@ _ADAPTER_COPIES = 4
 _LOGIT_COPIES = 2
 """Tensors of the size of the logits that the stock loss needs beside what it keeps."""
 _PROBE_LENGTHS = (12, 40)
+
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +130,7 @@ def measure_activations(fast: FastPath) -> Activations:
     return Activations((rest[1] - per_pair * p1) / t1, per_pair, max(0.0, per_logit))
 
 
-def _probe(length: int, n_supervised: int) -> Rows:
+def _probe(length: int, n_supervised: int) -> tuple[Encoded, ...]:
     """Two rows, of which one is shorter by a token, so that filling is there too."""
     found = []
     for n in (length, length - 1):
@@ -146,7 +140,7 @@ def _probe(length: int, n_supervised: int) -> Rows:
     return tuple(found)
 
 
-def _kept_bytes(fast: FastPath, rows: Rows) -> int:
+def _kept_bytes(fast: FastPath, rows: Sequence[Encoded]) -> int:
     """Bytes of the distinct tensors, parameters left out, that a forward pass keeps."""
     parameters = {p.untyped_storage().data_ptr() for p in fast.model.parameters()}
     found: dict[int, int] = {}
@@ -222,56 +216,57 @@ class MemoryPlan:
 
     def largest_pass(
         self,
-        fast: FastPath,
-        settings: TrainSettings,
-        batches: Sequence[Rows],
+        workload: Workload[Row],
+        batches: Sequence[Sequence[Row]],
         scored: Sequence[Encoded],
     ) -> float:
-        """The bytes of the largest pass: of those that train, in these optimizer batches, and of
-        those that only score.
+        """Return the bytes of the largest pass, of those that train on these optimizer batches
+        and of those that score.
         """
         training = [
-            self.footprint.training(size_of(part, fast.pieces))
+            self.footprint.training(workload.size(part))
             for batch in batches
-            for part in passes(batch, settings, self.micro_batches, fast.pieces)
+            for part in workload.passes(batch, self.micro_batches)
         ]
-        longest = longest_rows(scored, settings.eval_batch_size)
-        scoring = self.footprint.scoring(size_of(longest, fast.pieces)) if longest else 0.0
+        longest = longest_rows(scored, workload.settings.eval_batch_size)
+        pieces = workload.fast.pieces
+        scoring = self.footprint.scoring(size_of(longest, pieces)) if longest else 0.0
         return max([scoring, *training])
 
 
 def plan_memory(
-    fast: FastPath,
-    settings: TrainSettings,
-    rows: Sequence[Encoded],
+    workload: Workload[Row],
+    rows: Sequence[Row],
     scored: Sequence[Encoded],
     free: int,
-    earlier: MicroBatches | None = None,
+    pinned: MicroBatches | None = None,
 ) -> MemoryPlan:
-    """Resolve `auto`: where the longest rows do not fit into the `free` bytes, freed memory goes
-    back; then tokens are halved, but not below the longest row; then the same with checkpointing.
-    Where nothing fits it is the smallest. What an earlier part of the same run had stays, but for
-    what becomes of freed memory, which changes no number.
+    """Resolve `auto` so that the longest rows fit into the `free` bytes.
+
+    Where they do not fit, freed memory goes back to the system; then tokens are halved, but not
+    below the longest row; then the same with checkpointing. Where nothing fits it is the smallest.
+    A resumed run keeps its `pinned` micro-batches; what becomes of freed memory changes no number.
     """
-    batch = longest_rows(rows, rows_per_step(settings))
+    fast = workload.fast
+    batch = workload.longest_batch(rows)
     footprint: Footprint | None = None
-    candidates = list(_candidates(settings, fast, len(batch[-1].ids), earlier))
+    candidates = list(_candidates(workload, workload.length(batch[-1]), pinned))
     for micro, returns_freed in candidates:
         if footprint is None or micro.checkpointing != bool(footprint.checkpoints):
             footprint = measure_footprint(fast, checkpointing=micro.checkpointing)
         plan = MemoryPlan(candidates[0][0], micro, footprint, free, returns_freed, fits=True)
         _, worst = plan.spreads
-        if worst * plan.largest_pass(fast, settings, [batch], scored) <= USABLE * free:
+        if worst * plan.largest_pass(workload, [batch], scored) <= USABLE * free:
             return plan
     return replace(plan, fits=False)
 
 
 def _candidates(
-    settings: TrainSettings, fast: FastPath, longest: int, earlier: MicroBatches | None
+    workload: Workload[Row], longest: int, pinned: MicroBatches | None
 ) -> Iterator[tuple[MicroBatches, bool]]:
-    """What may be chosen, best first, and whether freed memory goes back with it."""
-    wanted, *others = _micro_batches(settings, fast, longest, earlier)
-    returns_freed = fast.model.device.type == "cpu" and can_return_freed_memory()
+    """Yield what may be chosen, best first, and whether freed memory goes back with it."""
+    wanted, *others = _micro_batches(workload, longest, pinned)
+    returns_freed = workload.fast.model.device.type == "cpu" and can_return_freed_memory()
     yield wanted, False
     if returns_freed:
         yield wanted, True
@@ -279,10 +274,11 @@ def _candidates(
 
 
 def _micro_batches(
-    settings: TrainSettings, fast: FastPath, longest: int, earlier: MicroBatches | None
+    workload: Workload[Row], longest: int, pinned: MicroBatches | None
 ) -> list[MicroBatches]:
-    if earlier:
-        return [earlier]
+    if pinned:
+        return [pinned]
+    settings, fast = workload.settings, workload.fast
     choices = [settings.gradient_checkpointing is True]
     if settings.gradient_checkpointing == "auto" and _can_checkpoint(fast):
         choices = [False, True]
@@ -296,5 +292,6 @@ def _micro_batches(
 
 
 def _can_checkpoint(fast: FastPath) -> bool:
-    model = fast.model.get_base_model()
-    return fast.decoder is not None or bool(model.supports_gradient_checkpointing)
+    return fast.decoder is not None or bool(
+        fast.model.get_base_model().supports_gradient_checkpointing
+    )

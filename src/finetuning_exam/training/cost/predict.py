@@ -1,18 +1,19 @@
-"""What a run will take, told before its first step."""
+"""The prediction printed before the first step of a run: time and memory."""
 
 from __future__ import annotations
 
 from finetuning_exam.model.memory import held_memory, peak_memory
+from finetuning_exam.objectives.base import sequences_of
 from finetuning_exam.run_record import Cost
+from finetuning_exam.training.batches import draw_batches
 from finetuning_exam.training.cost.time import (
     exam_seconds,
-    n_tokens,
     n_validations,
     scored_tokens,
     scoring_seconds_per_token,
+    total_length,
     training_seconds,
 )
-from finetuning_exam.training.cost.workload import draw_batches
 from finetuning_exam.training.run import Prepared
 
 DRAWN_BATCHES = 100
@@ -20,21 +21,22 @@ DRAWN_BATCHES = 100
 
 
 def predict(prepared: Prepared, done_steps: int = 0) -> Cost:
-    """Time and memory of the run from a step on, from a few passes on its own rows."""
-    settings, plan, fast = prepared.settings, prepared.plan, prepared.fast
+    """Predict time and memory of the run after `done_steps`, from a few passes on its own rows."""
+    settings, plan, workload = prepared.settings, prepared.plan, prepared.workload
     device = prepared.compute.device
     held, peak = held_memory(device), peak_memory(device)
-    batches = draw_batches(prepared.train_rows, settings, plan.total_steps)[done_steps:]
-    scored = (*prepared.validation_rows, *prepared.exam_rows.rows)
-    largest = prepared.memory.largest_pass(fast, settings, batches[:DRAWN_BATCHES], scored)
-    validations = n_validations(plan, done_steps) * n_tokens(prepared.validation_rows)
-    n_scored = validations + scored_tokens(prepared.exam_rows.rows, settings)
-    rate = scoring_seconds_per_token(fast, scored, settings.eval_batch_size, n_scored)
-    training = training_seconds(fast, settings, plan, batches)
+    batches = draw_batches(prepared.rows.train, settings, plan.total_steps)[done_steps:]
+    validation = sequences_of(workload.objective, prepared.rows.validation)
+    scored = prepared.rows.scored
+    largest = prepared.memory.largest_pass(workload, batches[:DRAWN_BATCHES], scored)
+    validations = n_validations(plan, done_steps) * total_length(validation)
+    n_scored = validations + scored_tokens(prepared.rows.exam.rows, settings)
+    rate = scoring_seconds_per_token(prepared.fast, scored, settings.eval_batch_size, n_scored)
+    training = training_seconds(workload, plan, batches)
     exam = exam_seconds(
-        fast,
+        prepared.fast,
         prepared.base.tokenizer,
-        prepared.exam_rows.rows,
+        prepared.rows.exam.rows,
         settings,
         prepared.base.context,
         rate,

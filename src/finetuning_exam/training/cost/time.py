@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
+from typing import TypeVar
 
 import torch
 from peft import PeftModel
@@ -23,7 +24,7 @@ from finetuning_exam.model.score import score_rows
 from finetuning_exam.run_record import TrainingPlan
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training.cost.memory import checkpointing_on, untouched
-from finetuning_exam.training.cost.workload import Rows, computed_tokens, passes
+from finetuning_exam.training.cost.workload import Workload, computed_tokens
 
 FREE_S = 2.0
 """Seconds that timing may take in any run."""
@@ -42,33 +43,36 @@ TRIAL_STEPS = (2, 6)
 """Two short answers are written; their difference is the time of the steps between."""
 
 Clock = Callable[[], float]
+Row = TypeVar("Row")
 
 
 def seconds_per_token(
-    compute: Callable[[Rows], None],
-    tokens_of: Callable[[Rows], int],
-    samples: Sequence[Rows],
+    compute: Callable[[tuple[Row, ...]], None],
+    tokens_of: Callable[[tuple[Row, ...]], int],
+    cut: Callable[[tuple[Row, ...], int], tuple[Row, ...]],
+    samples: Sequence[tuple[Row, ...]],
     total_tokens: int,
     clock: Clock = time.perf_counter,
 ) -> float:
-    """The median of some samples, after a small one that is not counted.
+    """Return the median of some samples, after a small one that is not counted.
 
-    `tokens_of` counts what is computed for some rows. Where a whole sample would cost too much of
-    what `total_tokens` take, it is a part; where there is less than that to compute, the small one
-    has to do.
+    `tokens_of` counts what is computed for some rows; `cut` gives a part of them of at most so many
+    tokens. Where a whole sample would cost too much of what `total_tokens` take, a part is timed;
+    where there is less than that to compute, the small one has to do.
     """
 
-    def timed(rows: Rows) -> float:
+    def timed(rows: tuple[Row, ...]) -> float:
         return _seconds(partial(compute, rows), clock)
 
-    warm_up = _part(samples[0], WARM_UP_TOKENS)
+    warm_up = cut(samples[0], WARM_UP_TOKENS)
     rough = timed(warm_up) / tokens_of(warm_up)
     allowed = max(FREE_S, COST * rough * total_tokens)
     spent = 0.0
     found: list[float] = []
     for sample in samples[:MOST_TIMED]:
-        rows = _part(sample, max(WARM_UP_TOKENS, int((allowed - spent) / rough)))
-        if tokens_of(rows) >= total_tokens or (found and n_tokens(rows) < n_tokens(sample)):
+        rows = cut(sample, max(WARM_UP_TOKENS, int((allowed - spent) / rough)))
+        is_part = tokens_of(rows) < tokens_of(sample)
+        if tokens_of(rows) >= total_tokens or (found and is_part):
             break
         took = timed(rows)
         spent += took
@@ -76,43 +80,52 @@ def seconds_per_token(
     return statistics.median(found or [rough])
 
 
-def n_tokens(rows: Sequence[Encoded]) -> int:
-    """Tokens of rows, without filling."""
+def cut_rows(
+    rows: tuple[Row, ...],
+    budget: int,
+    *,
+    length: Callable[[Row], int],
+    tail: Callable[[Row, int], Row],
+) -> tuple[Row, ...]:
+    """Return the first rows of at most `budget` tokens, or the end of the first row."""
+    kept: list[Row] = []
+    for row in rows:
+        if sum(map(length, kept)) + length(row) > budget:
+            break
+        kept.append(row)
+    return tuple(kept) or (tail(rows[0], budget),)
+
+
+def total_length(rows: Sequence[Encoded]) -> int:
+    """Return the tokens of sequences, without padding."""
     return sum(len(row.ids) for row in rows)
 
 
-def _part(rows: Rows, tokens: int) -> Rows:
-    """The first rows that have at most so many tokens, or the end of the first one."""
-    kept: list[Encoded] = []
-    for row in rows:
-        if n_tokens(kept) + len(row.ids) > tokens:
-            break
-        kept.append(row)
-    first = rows[0]
-    return tuple(kept) or (replace(first, ids=first.ids[-tokens:], labels=first.labels[-tokens:]),)
-
-
 def training_seconds(
-    fast: FastPath,
-    settings: TrainSettings,
+    workload: Workload[Row],
     plan: TrainingPlan,
-    batches: Sequence[Rows],
+    batches: Sequence[tuple[Row, ...]],
     clock: Clock = time.perf_counter,
 ) -> float:
-    """Seconds of a training on these optimizer batches, without validation."""
+    """Return the seconds of a training on these optimizer batches, without validation."""
     if not batches:
         return 0.0
-    tokens_of = partial(computed_tokens, pieces=fast.pieces)
-    parts = [
-        it for batch in batches for it in passes(batch, settings, plan.micro_batches, fast.pieces)
-    ]
-    total_tokens = sum(map(tokens_of, parts))
+    objective, fast = workload.objective, workload.fast
+    parts = [it for batch in batches for it in workload.passes(batch, plan.micro_batches)]
+    total_tokens = sum(map(workload.tokens, parts))
     first = parts[: MOST_TIMED * -(-len(parts) // len(batches))]
+
+    def train_on(rows: tuple[Row, ...]) -> None:
+        torch.autograd.backward(objective.losses(fast, rows).sum())
+        if next(fast.model.parameters()).is_cuda:
+            torch.cuda.synchronize()
+
     is_checkpointing = plan.micro_batches.checkpointing
     with untouched(fast), checkpointing_on(fast) if is_checkpointing else nullcontext():
         rate = seconds_per_token(
-            partial(_train_on, fast),
-            tokens_of,
+            train_on,
+            workload.tokens,
+            partial(cut_rows, length=workload.length, tail=objective.tail),
             first[:: -(-len(first) // MOST_TIMED)],
             total_tokens,
             clock,
@@ -128,16 +141,22 @@ def scoring_seconds_per_token(
     total_tokens: int,
     clock: Clock = time.perf_counter,
 ) -> float:
-    """Seconds to score a token of rows such as these, of so many tokens in all."""
+    """Return the seconds to score a token of rows such as these, of `total_tokens` in all."""
     ordered = sorted(rows, key=lambda row: len(row.ids))
     middle = max(0, len(ordered) // 2 - batch_size)
     sample = tuple(ordered[middle : middle + batch_size])
 
-    def score(rows: Rows) -> None:
+    def score(rows: tuple[Encoded, ...]) -> None:
         score_rows(fast.model, rows, fast.row_nll, batch_size)
 
-    tokens_of = partial(computed_tokens, pieces=fast.pieces)
-    return seconds_per_token(score, tokens_of, [sample] * 2, total_tokens, clock)
+    return seconds_per_token(
+        score,
+        partial(computed_tokens, pieces=fast.pieces),
+        partial(cut_rows, length=lambda row: len(row.ids), tail=Encoded.last),
+        [sample] * 2,
+        total_tokens,
+        clock,
+    )
 
 
 def n_validations(plan: TrainingPlan, done_steps: int) -> int:
@@ -153,10 +172,10 @@ def scored_tokens(rows: Sequence[Encoded], settings: TrainSettings) -> int:
     """Tokens that both models score in an exam on these rows: the rows themselves, every choice
     of those that are asked, and the general text.
     """
-    choices = (N_DISTRACTORS + 1) * n_tokens(_asking(rows, settings))
+    choices = (N_DISTRACTORS + 1) * total_length(_asking(rows, settings))
     n_bytes = sum(row.answer_bytes for row in rows)
     per_byte = sum(row.n_supervised for row in rows) / n_bytes if n_bytes else 0.0
-    return 2 * (n_tokens(rows) + choices + round(per_byte * GENERAL_TEXT_BYTES))
+    return 2 * (total_length(rows) + choices + round(per_byte * GENERAL_TEXT_BYTES))
 
 
 def _asking(rows: Sequence[Encoded], settings: TrainSettings) -> list[Encoded]:
@@ -204,12 +223,6 @@ def exam_seconds(
         ]
     step = max(0.0, took[1] - took[0]) / (TRIAL_STEPS[1] - TRIAL_STEPS[0])
     return EXAM_OVERHEAD_S + scoring + 2 * scoring_rate * sum(lengths) + step * n_steps
-
-
-def _train_on(fast: FastPath, rows: Rows) -> None:
-    torch.autograd.backward(fast.row_nll(rows).sum())
-    if next(fast.model.parameters()).is_cuda:
-        torch.cuda.synchronize()
 
 
 def _optimizer_seconds(model: PeftModel, clock: Clock) -> float:

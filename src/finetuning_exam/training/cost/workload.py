@@ -1,27 +1,29 @@
-"""What a training computes, counted before it starts: the batches it will draw and their sizes."""
+"""The size of what a pass computes, by which memory and time are estimated."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 
 from finetuning_exam.data.encoding.encode import IGNORED, Encoded
 from finetuning_exam.model.fast.attention import BLOCK, make_groups
-from finetuning_exam.model.fast.packing import split_by_tokens
+from finetuning_exam.model.fast.path import FastPath
+from finetuning_exam.objectives.base import Objective, n_tokens, sequences_of
 from finetuning_exam.run_record import MicroBatches
-from finetuning_exam.settings import DataSettings, FastPiece, TrainSettings
+from finetuning_exam.settings import FastPiece, TrainSettings
+from finetuning_exam.training.batches import rows_per_step, split_into_passes
 
-Rows = tuple[Encoded, ...]
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What the memory of a pass goes by, filling included.
+    """Counts that the memory of a pass grows with, padding included.
 
-    `pairs` are attention weights a head computes, `logits` the positions where the head runs.
+    `pairs` are attention weights per head, `logits` the positions where the output head runs.
     """
 
     tokens: int
@@ -29,65 +31,59 @@ class Size:
     logits: int
 
 
-def size_of(rows: Sequence[Encoded], pieces: frozenset[FastPiece]) -> Size:
-    """The size of one pass over these rows with these pieces of the fast path."""
-    lengths = sorted(len(row.ids) for row in rows)
-    tokens = computed_tokens(rows, pieces)
+def size_of(sequences: Sequence[Encoded], pieces: frozenset[FastPiece]) -> Size:
+    """Return the size of one pass over these sequences with these pieces of the fast path."""
+    lengths = sorted(len(it.ids) for it in sequences)
+    tokens = computed_tokens(sequences, pieces)
     if "attention" in pieces:
         groups = make_groups(lengths, torch.device("cpu"))
-        pairs = sum(group.rows * _triangle(group.length) for group in groups)
-        return Size(tokens, pairs, sum(row.n_supervised for row in rows))
-    places = {at for row in rows for at, label in enumerate(row.labels) if label != IGNORED}
-    return Size(tokens, tokens * lengths[-1], len(rows) * len(places))
+        pairs = sum(group.rows * _causal_pairs(group.length) for group in groups)
+        return Size(tokens, pairs, sum(it.n_supervised for it in sequences))
+    places = {at for it in sequences for at, label in enumerate(it.labels) if label != IGNORED}
+    return Size(tokens, tokens * lengths[-1], len(sequences) * len(places))
 
 
-def computed_tokens(rows: Sequence[Encoded], pieces: frozenset[FastPiece]) -> int:
-    """The positions of a pass over these rows: padded to the longest, but for the fast path's."""
-    lengths = [len(row.ids) for row in rows]
-    return sum(lengths) if "attention" in pieces else len(rows) * max(lengths)
+def computed_tokens(sequences: Sequence[Encoded], pieces: frozenset[FastPiece]) -> int:
+    """Return the positions of a pass: padded to the longest, except with the fast path's rows."""
+    lengths = [len(it.ids) for it in sequences]
+    return sum(lengths) if "attention" in pieces else len(lengths) * max(lengths)
 
 
-def _triangle(length: int) -> int:
+def _causal_pairs(length: int) -> int:
     """Attention weights of a row: even blocks of at most `BLOCK`, each with all keys before it."""
     n_blocks = -(-length // BLOCK)
     return length * length * (n_blocks + 1) // (2 * n_blocks)
 
 
-def rows_per_step(settings: DataSettings) -> int:
-    """Rows of an optimizer batch."""
-    return settings.per_device_train_batch_size * settings.gradient_accumulation_steps
+def longest_rows(sequences: Sequence[Encoded], n: int) -> tuple[Encoded, ...]:
+    """Return the `n` sequences of most tokens, the longest last."""
+    return tuple(sorted(sequences, key=lambda it: len(it.ids))[-n:])
 
 
-def passes(
-    batch: Rows, settings: DataSettings, micro: MicroBatches, pieces: frozenset[FastPiece]
-) -> list[Rows]:
-    """The passes an optimizer batch is computed in, by tokens or, without the fast path's rows,
-    by the rows of a batch on the device.
-    """
-    if "rows" in pieces:
-        return split_by_tokens(batch, micro.tokens)
-    n = settings.per_device_train_batch_size
-    return [batch[start : start + n] for start in range(0, len(batch), n)]
+@dataclass(frozen=True, slots=True)
+class Workload(Generic[Row]):
+    """What a training computes: an objective's rows by a model's fast path, as settings have it."""
 
+    objective: Objective[Row]
+    fast: FastPath
+    settings: TrainSettings
 
-def draw_batches(rows: Sequence[Encoded], settings: TrainSettings, n: int) -> list[Rows]:
-    """The first `n` optimizer batches of a training: every row once before any again.
+    def passes(self, batch: Sequence[Row], micro: MicroBatches) -> list[tuple[Row, ...]]:
+        """Return the passes that an optimizer batch is computed in."""
+        return split_into_passes(self.objective, batch, self.settings, micro, self.fast.pieces)
 
-    They are those that its sampler draws (Accelerate's, which is seeded anew in each epoch).
-    """
-    batch_rows = rows_per_step(settings)
-    batches: list[Rows] = []
-    for epoch in itertools.count():
-        if len(batches) >= n:
-            break
-        drawn = torch.Generator().manual_seed(settings.seed + epoch)
-        order = [rows[index] for index in torch.randperm(len(rows), generator=drawn).tolist()]
-        batches += [
-            tuple(order[start : start + batch_rows]) for start in range(0, len(order), batch_rows)
-        ]
-    return batches[:n]
+    def size(self, rows: Sequence[Row]) -> Size:
+        """Return the size of one pass over rows."""
+        return size_of(sequences_of(self.objective, rows), self.fast.pieces)
 
+    def tokens(self, rows: Sequence[Row]) -> int:
+        """Return the positions that one pass over rows computes."""
+        return computed_tokens(sequences_of(self.objective, rows), self.fast.pieces)
 
-def longest_rows(rows: Sequence[Encoded], n: int) -> Rows:
-    """The rows of most tokens, the longest last."""
-    return tuple(sorted(rows, key=lambda row: len(row.ids))[-n:])
+    def length(self, row: Row) -> int:
+        """Return the tokens of one row."""
+        return n_tokens(self.objective, [row])
+
+    def longest_batch(self, rows: Sequence[Row]) -> tuple[Row, ...]:
+        """Return an optimizer batch of the rows of most tokens, the longest last."""
+        return tuple(sorted(rows, key=self.length)[-rows_per_step(self.settings) :])
