@@ -44,7 +44,7 @@ def compare(
         check_overwrites("--html", Path(settings.html), "<html", "a page")
     session = load_session(settings)
     on_event(SessionLoaded(session))
-    comparisons = _compare(session, examples, settings, on_event)
+    comparisons = compare_examples(session, examples, settings, on_event)
     if settings.html is not None:
         from finetuning_exam.report.comparison import render_comparison
 
@@ -95,8 +95,11 @@ def fitted_prompts(
     return prompts
 
 
-def _compare(
-    session: Session, examples: Sequence[Example], settings: CompareSettings, on_event: OnEvent
+def compare_examples(
+    session: Session,
+    examples: Sequence[Example],
+    settings: CompareSettings,
+    on_event: OnEvent = ignore,
 ) -> tuple[Comparison, ...]:
     """Return both models' answers to the same prompts with the same seed."""
     from finetuning_exam.report.comparison import Answered, Comparison

@@ -31,7 +31,7 @@ class Process:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process may write files, hold locks and print."""
+        """True for the one process that may write files, hold locks and print."""
         return self.rank == 0
 
     def on_main(self, effect: Callable[[], T]) -> T | None:

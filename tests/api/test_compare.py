@@ -1,16 +1,15 @@
-"""What `fte compare` says of the prompts it cuts, and whose answers it shows where."""
+"""Specification of a comparison: which prompts are cut, and whose answers stand where."""
 
 from __future__ import annotations
 
-import io
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 from tiny import Models, rows, save_noisy_adapter
 
-from finetuning_exam.cli import compare
+from finetuning_exam.api.compare import compare_examples, fitted_prompts
+from finetuning_exam.api.events import Event, Notice
 from finetuning_exam.data.records import Example
 from finetuning_exam.model.device import choose_compute
 from finetuning_exam.model.generation import generate
@@ -36,13 +35,15 @@ def test_a_prompt_that_is_cut_is_named(session: Session) -> None:
     short = rows(1)[0]
     long = Example("why? " * 300, "", 1, "argument")
     small = replace(session, base=replace(session.base, context=200))
-    out = io.StringIO()
-    prompts = compare._prompts(Console(file=out, width=200), small, (short, long), 80)
+    events: list[Event] = []
+    prompts = fitted_prompts(small, (short, long), 80, events.append)
     assert [len(it.ids) for it in prompts] == [len(session.encoder.prompt_ids(short)), 120]
-    assert out.getvalue() == (
-        f"argument:1: the prompt is cut from {len(session.encoder.prompt_ids(long))} to 120 "
-        "tokens, so that the model has room for an answer.\n"
+    n_before = len(session.encoder.prompt_ids(long))
+    text = (
+        f"argument:1: the prompt is cut from {n_before} to 120 tokens, so that the model has room "
+        "for an answer."
     )
+    assert events == [Notice(text)]
 
 
 def test_each_answer_stands_beside_its_question_and_model(models: Models, session: Session) -> None:
@@ -51,7 +52,7 @@ def test_each_answer_stands_beside_its_question_and_model(models: Models, sessio
     """
     examples = (*rows(5), replace(rows(6)[5], answer=""))
     settings = CompareSettings(max_new_tokens=8, eval_batch_size=4)
-    found = compare._compare(Console(file=io.StringIO()), session, examples, settings)
+    found = compare_examples(session, examples, settings)
     base = load_base(str(models.folder()), choose_compute("cpu", "float32"))
     prompts = [session.encoder.prompt_ids(example) for example in examples]
     decoding = Decoding(8, session.encoder.stop_ids(), 0)
@@ -73,7 +74,7 @@ def test_references_are_scored_by_both(session: Session) -> None:
     """
     examples = (*rows(3), replace(rows(4)[3], answer=""))
     settings = CompareSettings(max_new_tokens=2, eval_batch_size=2)
-    found = compare._compare(Console(file=io.StringIO()), session, examples, settings)
+    found = compare_examples(session, examples, settings)
     encoded = [session.encoder.encode(example) for example in examples[:3]]
     with session.model.disable_adapter():
         base = score_rows(session.model, encoded, stock_nll(session.model, 0), 1)
@@ -101,7 +102,7 @@ def test_the_settings_of_the_draw_reach_it(
     settings = CompareSettings(
         max_new_tokens=7, do_sample=True, temperature=0.8, top_p=0.9, seed=5, eval_batch_size=3
     )
-    compare._compare(Console(file=io.StringIO()), session, (), settings)
+    compare_examples(session, (), settings)
     encoder = session.encoder
     wanted = Decoding(
         7, encoder.stop_ids(), encoder.eos_token_id, True, 0.8, 0.9, seed=5, context=1024
