@@ -31,7 +31,8 @@ from typing import Literal
 import torch
 from peft import PeftModel
 
-from finetuning_exam.data.encoding.encode import Encoded, EncodedRows, encode_all, make_encoder
+from finetuning_exam.data.encoding.encoder import Encoded, make_encoder
+from finetuning_exam.data.encoding.rows import EncodedRows, encode_all
 from finetuning_exam.data.encoding.template import choose_template
 from finetuning_exam.data.reading.read import read_sound_records
 from finetuning_exam.evaluation.exam import Exam, ExamPlan, take_exam

@@ -30,7 +30,7 @@ from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from transformers import GenerationConfig, PreTrainedModel
 
-from finetuning_exam.data.encoding.encode import Encoder, make_encoder
+from finetuning_exam.data.encoding.encoder import Encoder, make_encoder
 from finetuning_exam.data.encoding.template import choose_template
 from finetuning_exam.data.reading.read import read_sound_records
 from finetuning_exam.model.adapter import add_adapter, load_adapter, lora_config

@@ -20,7 +20,7 @@ from typing import IO
 import shapes
 from shapes import Work
 
-from finetuning_exam.data.encoding.encode import Encoded
+from finetuning_exam.data.encoding.encoder import Encoded
 from finetuning_exam.objectives.base import hash_of_sequences
 from finetuning_exam.run_file import read
 from finetuning_exam.training.progress import read_metrics

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finetuning_exam.data.encoding.encode import Encoded, make_encoder, special_token_findings
+from finetuning_exam.data.encoding.encoder import Encoded, make_encoder
+from finetuning_exam.data.encoding.rows import special_token_findings
 from finetuning_exam.data.encoding.template import formatting_func, prompt_func
 from finetuning_exam.data.reading.read import read_records
 from finetuning_exam.data.records import Example

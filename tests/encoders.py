@@ -9,7 +9,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from finetuning_exam.data.encoding.encode import IGNORED, Encoder, LossOn
+from finetuning_exam.data.encoding.encoder import Encoder
+from finetuning_exam.data.encoding.labels import IGNORED, LossOn
 from finetuning_exam.data.records import Example, Turn
 from finetuning_exam.settings import Template
 

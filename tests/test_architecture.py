@@ -107,7 +107,7 @@ def test_imports_point_one_way(path: Path) -> None:
         ("from ..training import sft", "finetuning_exam.evaluation.exam"),
         ("from .. import report", "finetuning_exam.training.run"),
         (
-            "if TYPE_CHECKING:\n    from finetuning_exam.data.encoding.encode import E",
+            "if TYPE_CHECKING:\n    from finetuning_exam.data.encoding.rows import E",
             "finetuning_exam.errors",
         ),
     ],
@@ -187,7 +187,7 @@ def _loaded_by(modules: list[str], *, before: str = "") -> set[str]:
 def test_the_command_line_loads_no_torch() -> None:
     """The cli, data/, the settings and the readers of a run's files load no heavy library."""
     assert f"{PACKAGE}.cli.arguments" in LIGHT
-    assert f"{PACKAGE}.data.encoding.encode" in LIGHT
+    assert f"{PACKAGE}.data.encoding.rows" in LIGHT
     assert _loaded_by(LIGHT) == set()
 
 

@@ -40,7 +40,8 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from finetuning_exam.data.encoding.encode import IGNORED, Encoded
+from finetuning_exam.data.encoding.encoder import Encoded
+from finetuning_exam.data.encoding.labels import IGNORED
 from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import Split
 from finetuning_exam.model.adapter import ALL_LINEAR, add_adapter, lora_config, save_adapter

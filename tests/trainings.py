@@ -10,8 +10,7 @@ import pytest
 from tiny import checkpoints_in
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from finetuning_exam.data.encoding.encode import Encoded
-from finetuning_exam.data.encoding.encoder import Encoder
+from finetuning_exam.data.encoding.encoder import Encoded, Encoder
 from finetuning_exam.model.device import choose_compute
 from finetuning_exam.model.fast.path import FastPath
 from finetuning_exam.objectives.sft import SupervisedFineTuning

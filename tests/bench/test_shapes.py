@@ -13,7 +13,8 @@ from shapes import Matrix, ModelShape, Work
 from tiny import Models
 from transformers import AutoModelForCausalLM
 
-from finetuning_exam.data.encoding.encode import IGNORED, Encoded, make_encoder
+from finetuning_exam.data.encoding.encoder import Encoded, make_encoder
+from finetuning_exam.data.encoding.labels import IGNORED
 from finetuning_exam.data.encoding.template import formatting_func
 from finetuning_exam.data.records import Example
 from finetuning_exam.model.tokenizer import load_tokenizer

@@ -16,7 +16,8 @@ from roofline import Rate, combine
 from runs import ARMS, Run, Step
 from throughput_report import Measured
 
-from finetuning_exam.data.encoding.encode import IGNORED, Encoded
+from finetuning_exam.data.encoding.encoder import Encoded
+from finetuning_exam.data.encoding.labels import IGNORED
 
 ROWS = (Encoded((5, 6, 7), (IGNORED, 6, 7), 1, 2), Encoded((8, 9), (IGNORED, 9), 1, 1))
 IDS = [[5, 6, 7], [8, 9]]

@@ -13,7 +13,8 @@ import pytest
 import torch
 from tiny import Models, Run, brisk, rows, run_training
 
-from finetuning_exam.data.encoding.encode import Encoded, encode_all, make_encoder
+from finetuning_exam.data.encoding.encoder import Encoded, make_encoder
+from finetuning_exam.data.encoding.rows import encode_all
 from finetuning_exam.data.records import Example, Turn
 from finetuning_exam.data.split import Split
 from finetuning_exam.evaluation.choices import choose, make_choices

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import Models, rows
 
-from finetuning_exam.data.encoding.encode import IGNORED, Encoded, Encoder, make_encoder
+from finetuning_exam.data.encoding.encoder import Encoded, Encoder, make_encoder
+from finetuning_exam.data.encoding.labels import IGNORED
 from finetuning_exam.data.records import Example
 from finetuning_exam.evaluation.choices import (
     N_DISTRACTORS,

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp
 from tiny import END, Models, logits_of, rows
 
-from finetuning_exam.data.encoding.encode import IGNORED, Encoded, make_encoder
+from finetuning_exam.data.encoding.encoder import Encoded, make_encoder
+from finetuning_exam.data.encoding.labels import IGNORED
 from finetuning_exam.model.adapter import add_adapter, lora_config
 from finetuning_exam.model.device import choose_compute
 from finetuning_exam.model.fast.path import ALL_PIECES, choose_fast_path

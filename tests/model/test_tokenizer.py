@@ -11,7 +11,7 @@ import pytest
 from tiny import Models, rows
 from transformers import AutoTokenizer
 
-from finetuning_exam.data.encoding.encode import make_encoder
+from finetuning_exam.data.encoding.encoder import make_encoder
 from finetuning_exam.errors import ModelError
 from finetuning_exam.model.device import choose_compute
 from finetuning_exam.model.folder import find_model_folder
@@ -28,7 +28,7 @@ def test_no_torch_is_loaded() -> None:
     """
     code = (
         "import sys; from pathlib import Path\n"
-        "from finetuning_exam.data.encoding.encode import encode_all, make_encoder\n"
+        "from finetuning_exam.data.encoding.rows import encode_all, make_encoder\n"
         "from finetuning_exam.data.records import Example\n"
         "from finetuning_exam.model.tokenizer import *\n"
         "from finetuning_exam.model import tokenizer as module\n"

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny import Models, adapted, encoded_rows, rows
 
-from finetuning_exam.data.encoding.encode import Encoded, make_encoder
+from finetuning_exam.data.encoding.encoder import Encoded, make_encoder
 from finetuning_exam.model.device import choose_compute
 from finetuning_exam.model.fast.path import FastPath, choose_fast_path, wanted_pieces
 from finetuning_exam.model.load import load_base

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from tiny import END, Models
 
-from finetuning_exam.data.encoding.encode import Encoder, LossOn, make_encoder
+from finetuning_exam.data.encoding.encoder import Encoder, make_encoder
+from finetuning_exam.data.encoding.labels import LossOn
 from finetuning_exam.data.records import Example, Turn
 from finetuning_exam.model.tokenizer import load_tokenizer
 from finetuning_exam.report.show import render_example

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tiny import BRISK, Models, brisk, encoded_rows, rows, run_training
 from trainings import OBJECTIVE
 
-from finetuning_exam.data.encoding.encode import Encoded
+from finetuning_exam.data.encoding.encoder import Encoded
 from finetuning_exam.run_record import MicroBatches
 from finetuning_exam.settings import FastPiece, TrainSettings
 from finetuning_exam.training.batches import draw_batches, rows_per_step, split_into_passes

@@ -16,7 +16,8 @@ from tiny import BRISK, Models, brisk, ignore, rows, run_training
 from trainings import BY_BOTH, FastPieces, job_of, plan_of
 from trl import SFTTrainer
 
-from finetuning_exam.data.encoding.encode import IGNORED, Encoded, make_encoder
+from finetuning_exam.data.encoding.encoder import Encoded, make_encoder
+from finetuning_exam.data.encoding.labels import IGNORED
 from finetuning_exam.data.records import Example
 from finetuning_exam.errors import UserError
 from finetuning_exam.model.adapter import add_adapter, lora_config

@@ -15,7 +15,8 @@ import torch
 from rich.console import Console
 from tiny import Models, brisk, checkpoints_in, ignore, rows, run_training
 
-from finetuning_exam.data.encoding.encode import IGNORED, Encoded
+from finetuning_exam.data.encoding.encoder import Encoded
+from finetuning_exam.data.encoding.labels import IGNORED
 from finetuning_exam.data.findings import Kind
 from finetuning_exam.data.records import Example, Turn
 from finetuning_exam.data.split import Split

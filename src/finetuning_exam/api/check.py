@@ -9,13 +9,10 @@ from pathlib import Path
 
 from finetuning_exam.api.output_file import check_can_write
 from finetuning_exam.data.check import Check, check_files, split_checked
-from finetuning_exam.data.encoding.encode import (
-    Encoder,
-    LossOn,
-    encode_all,
-    make_encoder,
-)
+from finetuning_exam.data.encoding.encoder import Encoder, make_encoder
+from finetuning_exam.data.encoding.labels import LossOn
 from finetuning_exam.data.encoding.lengths import row_lengths
+from finetuning_exam.data.encoding.rows import encode_all
 from finetuning_exam.data.encoding.template import choose_template
 from finetuning_exam.data.findings import Finding, errors
 from finetuning_exam.data.fix import CleanCopy, clean_copy, left_out_lines

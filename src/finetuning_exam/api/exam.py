@@ -22,7 +22,8 @@ from finetuning_exam.setting_values import validated
 from finetuning_exam.settings import ExamSettings
 
 if TYPE_CHECKING:
-    from finetuning_exam.data.encoding.encode import Encoded, EncodedRows
+    from finetuning_exam.data.encoding.encoder import Encoded
+    from finetuning_exam.data.encoding.rows import EncodedRows
     from finetuning_exam.evaluation.exam import Exam
     from finetuning_exam.model.session import Session
 
@@ -81,7 +82,7 @@ def _encode(
     Raises:
         DataError: a record has an error, or none is left.
     """
-    from finetuning_exam.data.encoding.encode import encode_all
+    from finetuning_exam.data.encoding.rows import encode_all
 
     context = session.base.context
     encoded = encode_all(session.encoder, examples, min(max_length or context, context))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from finetuning_exam.data.characters import character_findings
 from finetuning_exam.data.findings import Finding, Kind
-from finetuning_exam.data.near import near_duplicates, near_matches
+from finetuning_exam.data.near_duplicates import near_duplicates, near_matches
 from finetuning_exam.data.reading.fields import quoted
 from finetuning_exam.data.reading.read import Records, exam_file_of, read_records
 from finetuning_exam.data.records import Example

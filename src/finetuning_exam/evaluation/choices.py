@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from finetuning_exam.data.encoding.encode import Encoder
+from finetuning_exam.data.encoding.encoder import Encoder
 from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import normalized
 from finetuning_exam.model.likelihood import RowNll

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from finetuning_exam.data.encoding.encode import Encoded, EncodedRows
+from finetuning_exam.data.encoding.encoder import Encoded
+from finetuning_exam.data.encoding.rows import EncodedRows
 from finetuning_exam.data.records import Example
 from finetuning_exam.evaluation.choices import Choice, choose, make_choices
 from finetuning_exam.evaluation.general import read_general_text

@@ -11,7 +11,8 @@ from peft import PeftModel
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from finetuning_exam.data.encoding.encode import IGNORED, Encoded
+from finetuning_exam.data.encoding.encoder import Encoded
+from finetuning_exam.data.encoding.labels import IGNORED
 
 RowNll = Callable[[Sequence[Encoded]], Tensor]
 """Summed negative log-likelihood of each row's supervised tokens, in nats: (rows,) float32."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from finetuning_exam.data.encoding.encode import Encoded
+from finetuning_exam.data.encoding.encoder import Encoded
 from finetuning_exam.model.likelihood import RowNll
 from finetuning_exam.model.mode import evaluating
 

@@ -10,12 +10,8 @@ from threading import Lock
 
 from peft import PeftModel
 
-from finetuning_exam.data.encoding.encode import (
-    Encoded,
-    Encoder,
-    make_encoder,
-    special_token_findings,
-)
+from finetuning_exam.data.encoding.encoder import Encoded, Encoder, make_encoder
+from finetuning_exam.data.encoding.rows import special_token_findings
 from finetuning_exam.data.encoding.template import choose_template
 from finetuning_exam.data.question import make_question
 from finetuning_exam.data.reading.read import refuse_errors

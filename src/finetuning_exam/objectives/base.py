@@ -14,7 +14,8 @@ from typing import Protocol, TypeVar
 
 from torch import Tensor
 
-from finetuning_exam.data.encoding.encode import Encoded, EncodedRows
+from finetuning_exam.data.encoding.encoder import Encoded
+from finetuning_exam.data.encoding.rows import EncodedRows
 from finetuning_exam.data.records import Example
 from finetuning_exam.model.fast.path import FastPath
 from finetuning_exam.model.score import values_in_batches

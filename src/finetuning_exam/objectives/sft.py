@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from finetuning_exam.data.encoding.encode import Encoded, EncodedRows, Encoder, encode_all
+from finetuning_exam.data.encoding.encoder import Encoded, Encoder
+from finetuning_exam.data.encoding.rows import EncodedRows, encode_all
 from finetuning_exam.data.records import Example
 from finetuning_exam.model.fast.path import FastPath
 

@@ -6,7 +6,9 @@ from itertools import groupby
 
 from rich.text import Text
 
-from finetuning_exam.data.encoding.encode import IGNORED, Encoded, Encoder, encode_all
+from finetuning_exam.data.encoding.encoder import Encoded, Encoder
+from finetuning_exam.data.encoding.labels import IGNORED
+from finetuning_exam.data.encoding.rows import encode_all
 from finetuning_exam.data.records import Example
 from finetuning_exam.report.text import visible
 

@@ -8,13 +8,8 @@ from pathlib import Path
 
 from peft import PeftModel
 
-from finetuning_exam.data.encoding.encode import (
-    Encoded,
-    EncodedRows,
-    Encoder,
-    encode_all,
-    make_encoder,
-)
+from finetuning_exam.data.encoding.encoder import Encoded, Encoder, make_encoder
+from finetuning_exam.data.encoding.rows import EncodedRows, encode_all
 from finetuning_exam.data.encoding.template import choose_template
 from finetuning_exam.data.findings import Finding, Kind
 from finetuning_exam.data.reading.read import SKIP_BAD_ROWS, refuse_errors

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import TrainerControl
 from trl import SFTConfig, SFTTrainer
 
-from finetuning_exam.data.encoding.encode import IGNORED
+from finetuning_exam.data.encoding.labels import IGNORED
 from finetuning_exam.errors import DivergedError
 from finetuning_exam.model.device import Compute
 from finetuning_exam.objectives.base import mean_loss, n_tokens, sequences_of

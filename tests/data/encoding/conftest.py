@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from encoders import KINDS, LOSSES, PLAIN_KINDS, Encoders, MakeTokenizer
 
-from finetuning_exam.data.encoding.encode import make_encoder
+from finetuning_exam.data.encoding.encoder import make_encoder
 
 
 @pytest.fixture(scope="session")

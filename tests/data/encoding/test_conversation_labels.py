@@ -20,7 +20,8 @@ from encoders import (
 from hypothesis import given
 from transformers import AddedToken
 
-from finetuning_exam.data.encoding.encode import IGNORED, make_encoder
+from finetuning_exam.data.encoding.encoder import make_encoder
+from finetuning_exam.data.encoding.labels import IGNORED
 from finetuning_exam.data.encoding.template import render
 from finetuning_exam.data.records import Example, Turn
 

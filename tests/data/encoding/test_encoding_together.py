@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from finetuning_exam.data.encoding.encode import encode_all, make_encoder
+from finetuning_exam.data.encoding.encoder import make_encoder
+from finetuning_exam.data.encoding.rows import encode_all
 from finetuning_exam.data.records import Example
 
 
@@ -32,7 +33,7 @@ def test_rows_are_encoded_in_order_over_several_batches(
     encoders: Encoders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each row belongs to its own example, however many are tokenized together."""
-    monkeypatch.setattr("finetuning_exam.data.encoding.encode._CHUNK", 3)
+    monkeypatch.setattr("finetuning_exam.data.encoding.rows._CHUNK", 3)
     encoder = encoders["plain", "answers"]
     records = [Example(f"q{i}", f"a{i}", i, "d.jsonl") for i in range(10)]
     found = encode_all(encoder, records, 1000)

@@ -29,7 +29,8 @@ from hypothesis import example as with_example
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetuning_exam.data.encoding.encode import IGNORED, LossOn, make_encoder
+from finetuning_exam.data.encoding.encoder import make_encoder
+from finetuning_exam.data.encoding.labels import IGNORED, LossOn
 from finetuning_exam.data.encoding.template import prompt_func, render
 from finetuning_exam.data.records import Example
 from finetuning_exam.errors import ModelError

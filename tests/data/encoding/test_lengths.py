@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetuning_exam.data.encoding.encode import IGNORED, Encoded
+from finetuning_exam.data.encoding.encoder import Encoded
+from finetuning_exam.data.encoding.labels import IGNORED
 from finetuning_exam.data.encoding.lengths import Lengths, row_lengths
 
 

@@ -24,7 +24,8 @@ from hypothesis import example as with_example
 from hypothesis import given
 from transformers import AddedToken
 
-from finetuning_exam.data.encoding.encode import encode_all, make_encoder, special_token_findings
+from finetuning_exam.data.encoding.encoder import make_encoder
+from finetuning_exam.data.encoding.rows import encode_all, special_token_findings
 from finetuning_exam.data.findings import Kind
 from finetuning_exam.data.reading.read import refuse_errors
 from finetuning_exam.data.records import Example, Turn

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from finetuning_exam.data.encoding.encode import make_encoder
+from finetuning_exam.data.encoding.encoder import make_encoder
 from finetuning_exam.data.encoding.template import (
     Rendered,
     Segment,

@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from finetuning_exam.data.encoding.encode import IGNORED, Encoder, LossOn, encode_all, make_encoder
+from finetuning_exam.data.encoding.encoder import Encoder, make_encoder
+from finetuning_exam.data.encoding.labels import IGNORED, LossOn
+from finetuning_exam.data.encoding.rows import encode_all
 from finetuning_exam.data.encoding.truncate import (
     MIN_PROMPT_TOKENS,
     fewest_left_out,

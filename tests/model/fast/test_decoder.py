@@ -22,7 +22,8 @@ from tiny import (
 )
 from torch import Tensor, nn
 
-from finetuning_exam.data.encoding.encode import IGNORED, Encoded
+from finetuning_exam.data.encoding.encoder import Encoded
+from finetuning_exam.data.encoding.labels import IGNORED
 from finetuning_exam.model.fast.decoder import MODEL_TYPES, Decoder, read_projection
 from finetuning_exam.model.fast.packing import pack
 from finetuning_exam.model.likelihood import collate, supervised_nll

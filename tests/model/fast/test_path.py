@@ -20,7 +20,7 @@ from tiny import (
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
-from finetuning_exam.data.encoding.encode import Encoded
+from finetuning_exam.data.encoding.encoder import Encoded
 from finetuning_exam.errors import UsageError
 from finetuning_exam.model.fast.path import (
     ALL_PIECES,

@@ -13,7 +13,7 @@ from peft import PeftModel
 from tiny import ARCHITECTURES, BRISK, adapted, encoded_rows
 from trainings import workload
 
-from finetuning_exam.data.encoding.encode import Encoded
+from finetuning_exam.data.encoding.encoder import Encoded
 from finetuning_exam.heap import can_return_freed_memory
 from finetuning_exam.model.fast.path import FastPath, choose_fast_path, wanted_pieces
 from finetuning_exam.run_record import MicroBatches

@@ -17,7 +17,7 @@ from tiny import BRISK, CONTEXT, Models, adapted, brisk, checkpoints_in, encoded
 from trainings import workload
 
 from finetuning_exam import run_file
-from finetuning_exam.data.encoding.encode import Encoded
+from finetuning_exam.data.encoding.encoder import Encoded
 from finetuning_exam.data.split import Split
 from finetuning_exam.evaluation.exam import ExamPlan
 from finetuning_exam.model.fast.path import FastPath, choose_fast_path, wanted_pieces

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from tiny import BRISK, encoded_rows
 
-from finetuning_exam.data.encoding.encode import Encoded
+from finetuning_exam.data.encoding.encoder import Encoded
 from finetuning_exam.settings import FastPiece, TrainSettings
 from finetuning_exam.training.cost.workload import Size, longest_rows, size_of
 

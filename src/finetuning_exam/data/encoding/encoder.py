@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from finetuning_exam.data.encoding.chat import ChatShape, chat_shape
+from finetuning_exam.data.encoding.labels import IGNORED, LossOn, labels_of
 from finetuning_exam.data.encoding.template import Rendered, render
 from finetuning_exam.data.encoding.tokens import Tokenizer, encode_texts, fast_backend
 from finetuning_exam.data.encoding.truncate import fewest_left_out, middle, without_oldest
@@ -17,11 +18,6 @@ from finetuning_exam.settings import Template
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
-
-IGNORED = -100
-"""The label of a position without loss, as in PyTorch's cross-entropy."""
-LossOn = Literal["last_answer", "answers", "everything"]
-"""The supervised part: the last answer, every assistant turn, or all but the first token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +150,8 @@ class Encoder:
             ids += piece
         whole = tuple(map(shared.setdefault, ids, ids))
         prompt_length = 0 if example.is_plain_text else answers[-1][0]
-        if self.loss_on == "everything":
-            answers = [(0, len(whole))]
-        elif self.loss_on == "last_answer":
-            del answers[:-1]
-        return Encoded(whole, _labels(whole, answers), prompt_length, self._answer_bytes(example))
+        labels = labels_of(whole, answers, self.loss_on)
+        return Encoded(whole, labels, prompt_length, self._answer_bytes(example))
 
     def _answer_bytes(self, example: Example) -> int:
         n = len(example.answer.encode("utf-8"))
@@ -231,13 +224,3 @@ def make_encoder(
         pattern,
         chat_shape(tokenizer, pattern) if template == "chat" else None,
     )
-
-
-def _labels(ids: tuple[int, ...], spans: Iterable[tuple[int, int]]) -> tuple[int, ...]:
-    """Return the ids in the spans as labels, all others ignored; the first is never supervised."""
-    labels: list[int] = []
-    for start, end in spans:
-        start = max(start, 1)
-        labels += [IGNORED] * (start - len(labels))
-        labels += ids[start:end]
-    return (*labels, *([IGNORED] * (len(ids) - len(labels))))

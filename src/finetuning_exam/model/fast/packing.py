@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from finetuning_exam.data.encoding.encode import IGNORED, Encoded
+from finetuning_exam.data.encoding.encoder import Encoded
+from finetuning_exam.data.encoding.labels import IGNORED
 from finetuning_exam.model.fast.attention import Group, make_groups
 
 

@@ -9,7 +9,8 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from finetuning_exam.data.encoding.encode import IGNORED, Encoded
+from finetuning_exam.data.encoding.encoder import Encoded
+from finetuning_exam.data.encoding.labels import IGNORED
 from finetuning_exam.errors import UsageError
 from finetuning_exam.model.fast.decoder import MODEL_TYPES, Decoder
 from finetuning_exam.model.fast.linear_loss import LinearLoss

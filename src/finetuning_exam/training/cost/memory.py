@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from finetuning_exam.data.encoding.encode import IGNORED, Encoded
+from finetuning_exam.data.encoding.encoder import Encoded
+from finetuning_exam.data.encoding.labels import IGNORED
 from finetuning_exam.heap import can_return_freed_memory
 from finetuning_exam.model.fast.linear_loss import block_bytes
 from finetuning_exam.model.fast.path import FastPath

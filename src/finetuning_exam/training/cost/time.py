@@ -14,7 +14,7 @@ import torch
 from peft import PeftModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from finetuning_exam.data.encoding.encode import Encoded
+from finetuning_exam.data.encoding.encoder import Encoded
 from finetuning_exam.evaluation.choices import N_DISTRACTORS
 from finetuning_exam.evaluation.exam import ExamPlan
 from finetuning_exam.model.fast.path import FastPath

@@ -8,7 +8,8 @@ from typing import Generic, TypeVar
 
 import torch
 
-from finetuning_exam.data.encoding.encode import IGNORED, Encoded
+from finetuning_exam.data.encoding.encoder import Encoded
+from finetuning_exam.data.encoding.labels import IGNORED
 from finetuning_exam.model.fast.attention import BLOCK, make_groups
 from finetuning_exam.model.fast.path import FastPath
 from finetuning_exam.objectives.base import Objective, n_tokens, sequences_of

@@ -10,7 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetuning_exam.data.near import MAX_COMPARED, THRESHOLD, Match, near_duplicates, near_matches
+from finetuning_exam.data.near_duplicates import (
+    MAX_COMPARED,
+    THRESHOLD,
+    Match,
+    near_duplicates,
+    near_matches,
+)
 
 TEXT = "The quick brown fox jumps over the lazy dog while the farmer repairs an old wooden fence."
 OTHER = "A lighthouse keeper wrote long letters to his sister in the city about storms and gulls."

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from finetuning_exam.data.encoding.encoder import IGNORED, Encoded, Encoder, LossOn, make_encoder
+from finetuning_exam.data.encoding.encoder import Encoded, Encoder
 from finetuning_exam.data.encoding.truncate import (
     MIN_PROMPT_TOKENS,
     fewest_left_out,
@@ -15,17 +15,6 @@ from finetuning_exam.data.encoding.truncate import (
 )
 from finetuning_exam.data.findings import Finding, Kind, errors
 from finetuning_exam.data.records import Example
-
-__all__ = [
-    "IGNORED",
-    "Encoded",
-    "EncodedRows",
-    "Encoder",
-    "LossOn",
-    "encode_all",
-    "make_encoder",
-    "special_token_findings",
-]
 
 Row = TypeVar("Row")
 """One encoded example."""
