@@ -24,6 +24,7 @@ LAYERS = {
     "durable": 0,
     "heap": 0,
     "machine": 0,
+    "launch": 0,
     "settings": 0,
     "setting_values": 0,
     "run_record": 0,

@@ -53,7 +53,7 @@ def flags_of(kind: type[CommonSettings]) -> dict[str, Flag]:
             field.default,
             field.metadata["group"],
             field.metadata["metavar"],
-            field.metadata["alias"],
+            field.metadata["flag_alias"],
             field.metadata["positional"],
         )
         for field in fields(kind)
@@ -166,8 +166,8 @@ def _limited(name: str, limits: tuple[object, ...]) -> str:
     if "ge" in of and "le" in of:
         return f"{name} from {of['ge']} to {of['le']}"
     words = {"ge": "of at least", "gt": "above", "le": "at most", "lt": "below"}
-    told = [f"{words[key]} {value}" for key, value in of.items() if value is not None]
-    return f"{name} {' and '.join(told)}"
+    named = [f"{words[key]} {value}" for key, value in of.items() if value is not None]
+    return f"{name} {' and '.join(named)}"
 
 
 def _shown(value: object) -> str:

@@ -66,7 +66,7 @@ def setting(
         "group": group,
         "metavar": metavar,
         "changes_training": changes_training,
-        "alias": alias,
+        "flag_alias": alias,  # pydantic would take "alias" for one of its own
         "positional": positional,
     }
     return field(default=default, metadata=metadata)

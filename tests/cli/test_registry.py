@@ -12,7 +12,8 @@ import pytest
 
 import finetuning_exam
 from finetuning_exam.cli.arguments import parse
-from finetuning_exam.cli.registry import COMMANDS, Command, command_prefix, is_under_uv
+from finetuning_exam.cli.registry import COMMANDS, Command
+from finetuning_exam.launch import command_prefix, is_under_uv
 
 SOURCES = sorted(Path(finetuning_exam.__file__).parent.rglob("*.py"))
 each_command = pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
@@ -66,7 +67,7 @@ def test_hints_start_as_the_user_did(
 def test_only_the_registry_knows_uv() -> None:
     """No other module assumes that the user has uv."""
     knowing = [it.name for it in SOURCES if re.search(r"\buv run\b", it.read_text("utf-8"))]
-    assert knowing == ["registry.py"]
+    assert knowing == ["launch.py"]
 
 
 def test_no_module_imports_tyro() -> None:

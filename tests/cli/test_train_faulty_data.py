@@ -44,7 +44,7 @@ def test_train_can_go_on_without_the_faulty_records(
     path = write_lines("d.jsonl", *SOUND, BAD, "x")
     assert _train(models, path, "--skip_bad_rows") == 0
     output = capsys.readouterr().out
-    assert "Warning: 2 errors: these records are left out." in output
+    assert "Warning: skipped 2 records with errors." in output
     assert "Split: 6 examples to train on" in output
     run = json.loads(Path("output/run.json").read_text(encoding="utf-8"))
     assert run["data"]["n_train"] == 6

@@ -94,7 +94,7 @@ def test_training_says_what_it_does(project: Path, models: Models) -> None:
     assert "train.jsonl: 60 records (JSON lines, instruction → output)" in said
     assert "Split: 48 examples to train on, 6 to choose the best step, 6 for the exam" in said
     assert f"{models.folder()}: 0.1 M parameters on cpu (float32" in said
-    assert "LoRA r 4 on 14 modules" in said
+    assert "LoRA of rank 4 on 14 modules" in said
     assert "6 steps of 16 rows" in said
     assert f"Verdict: {_exam(project / 'output')['verdict']}" in said
     assert "Traceback" not in said + (project / "complained.txt").read_text(encoding="utf-8")

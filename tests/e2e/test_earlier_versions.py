@@ -58,7 +58,7 @@ def test_an_unfinished_run_is_resumed(folder: Path, capsys: pytest.CaptureFixtur
     printed = capsys.readouterr().out
     assert "Warning: the last bits may differ: " in printed
     assert "processor Some Processor → " in printed
-    assert f"resuming from {Path('unfinished') / 'checkpoint-4'}" in printed
+    assert f"Resuming from {Path('unfinished') / 'checkpoint-4'}" in printed
     resumed, whole = _record(folder / "unfinished"), _record(folder / "finished")
     content = json.loads((folder / "unfinished" / "run.json").read_text(encoding="utf-8"))
     assert list(content)[:3] == ["tool", "schema_version", "command"]

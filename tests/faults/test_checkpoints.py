@@ -215,7 +215,7 @@ def test_a_fork_into_its_own_folder_is_refused(project: Project, out: Path) -> N
     """A new run would delete the checkpoint it starts from."""
     log = out.with_suffix(".log")
     assert run(project.command(out, "--fork", str(out / "checkpoint-8")), log) == 2
-    assert "lies in the output folder" in log.read_text(encoding="utf-8")
+    assert "is inside the output folder" in log.read_text(encoding="utf-8")
     assert (out / "checkpoint-8").exists()
 
 

@@ -149,7 +149,7 @@ def test_a_signal_stops_a_run_after_its_step(
     assert _signalled(project, out, number) == code, _log(out)
     last = _log(out).strip().splitlines()[-1]
     step = find_checkpoint(out, "latest").step
-    assert f"stopped after step {step} of 12 (checkpoint saved). Go on with: " in last
+    assert f"stopped after step {step} of 12 (checkpoint saved). To resume: " in last
     assert last.endswith("--resume_from_checkpoint latest")
     assert "Traceback" not in _log(out)
     assert project.resume(out) == 0, _log(out)
@@ -305,7 +305,7 @@ def test_an_unfinished_run_is_not_overwritten(project: Project, tmp_path: Path) 
     said = (tmp_path / "again.log").read_text(encoding="utf-8").strip()
     assert len(said.splitlines()) == 1
     assert "holds an unfinished run (step " in said
-    assert "--resume_from_checkpoint latest (or start again with --overwrite_output_dir)" in said
+    assert "--resume_from_checkpoint latest (to start over: --overwrite_output_dir)" in said
     changed = {path for path in out.rglob("*") if before.get(path) != path.stat().st_mtime_ns}
     assert changed <= {out / ".lock"}
     assert run(project.command(out, "--overwrite_output_dir"), tmp_path / "new.log") == 0

@@ -70,7 +70,7 @@ def _trained(origin: Origin, on_event: OnEvent) -> tuple[Example, ...]:
             on_event(Notice(f"Warning: {records.path} has changed since the training."))
         if records.examples:
             return records.examples
-    on_event(Notice("The training file cannot be read here: overlap with it is not known."))
+    on_event(Notice("The training file cannot be read here, so overlap with it is unknown."))
     return ()
 
 

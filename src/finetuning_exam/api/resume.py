@@ -42,7 +42,7 @@ def checkpoint_to_resume(settings: TrainSettings, check: Check) -> CheckpointRef
         raise AdapterError(
             f"{checkpoint.path.parent / RUN}: is missing or damaged, so the settings of the "
             "checkpoint are not known.",
-            "Start again with --overwrite_output_dir.",
+            "Start over with --overwrite_output_dir.",
         )
     now = RunInputs(settings_by_name(settings), data_inputs(check))
     check_same_inputs(earlier, now, str(checkpoint.path))

@@ -44,7 +44,7 @@ def check_new_run(
     if saved and run_folder.is_unfinished(folder):
         raise UsageError(
             f"{folder}: holds an unfinished run (step {saved[-1][0]:,} is saved).",
-            f"Go on with: {command.to_resume} (or start again with --overwrite_output_dir).",
+            f"To resume: {command.to_resume} (to start over: --overwrite_output_dir).",
         )
 
 

@@ -32,6 +32,7 @@ from finetuning_exam.data.split import Split
 from finetuning_exam.durable import write_json, write_text
 from finetuning_exam.errors import DataError, StoppedError, UsageError
 from finetuning_exam.evaluation.general import read_general_text
+from finetuning_exam.launch import is_under_uv
 from finetuning_exam.model.folder import check_local_model
 from finetuning_exam.report.data_check import finding_to_json
 from finetuning_exam.run_record import Cost, DataRecord, RunRecord, TrainingResult
@@ -104,7 +105,8 @@ def _check_trackers(settings: TrainSettings) -> None:
     missing = [name for name in settings.report_to if find_spec(name) is None]
     if missing:
         raise UsageError(
-            f"--report_to {missing[0]}: not installed.", f"Install it: pip install {missing[0]}"
+            f"--report_to {missing[0]}: not installed.",
+            f"Install it: {'uv pip' if is_under_uv() else 'pip'} install {missing[0]}",
         )
 
 

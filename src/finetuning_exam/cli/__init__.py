@@ -8,7 +8,6 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from finetuning_exam.api.out_of_memory import LESS_ANYWHERE
 from finetuning_exam.cli.help import command_help, overview
 from finetuning_exam.cli.registry import COMMANDS
 from finetuning_exam.cli.startup import prepare_process
@@ -55,6 +54,8 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
+        from finetuning_exam.api.out_of_memory import LESS_ANYWHERE
+
         _print_error(f"fte {name}: out of memory. {LESS_ANYWHERE}")
         return UsageError.exit_code
     except KeyboardInterrupt as error:

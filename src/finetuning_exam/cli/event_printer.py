@@ -42,7 +42,7 @@ class EventPrinter:
         self._console = console
         self._folder = folder
         self._status = console.status("loading the model")
-        self._progress = ProgressView(console)
+        self._progress: ProgressView | None = None
 
     def __enter__(self) -> EventPrinter:
         self._status.start()
@@ -55,7 +55,7 @@ class EventPrinter:
         trace: TracebackType | None,
     ) -> None:
         self._status.stop()
-        self._progress.stop()
+        self._stop_progress()
 
     def __call__(self, event: Event) -> None:
         """Print an event."""
@@ -77,11 +77,13 @@ class EventPrinter:
             case RunBegun():
                 print_begun(console, self._folder, event)
                 self._status.stop()
+                self._progress = ProgressView(console)
                 self._progress.start()
             case Progress():
-                self._progress.show(event)
+                if self._progress:
+                    self._progress.show(event)
             case TrainingEnded(result, seconds):
-                self._progress.stop()
+                self._stop_progress()
                 print_training(console, result, seconds)
             case SessionLoaded(session):
                 self._print_session(session)
@@ -89,6 +91,10 @@ class EventPrinter:
             case ExamStage(stage):
                 self._status.update(f"exam: {stage}")
                 self._status.start()
+
+    def _stop_progress(self) -> None:
+        if self._progress:
+            self._progress.stop()
 
     def _print_session(self, session: Session) -> None:
         print_line(

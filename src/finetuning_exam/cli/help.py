@@ -8,7 +8,8 @@ from textwrap import fill
 from types import NoneType
 from typing import TYPE_CHECKING, get_args
 
-from finetuning_exam.cli.registry import COMMANDS, EXIT_CODES, Command, command_prefix
+from finetuning_exam.cli.registry import COMMANDS, EXIT_CODES, Command
+from finetuning_exam.launch import command_prefix
 
 if TYPE_CHECKING:
     from finetuning_exam.setting_values import Flag

@@ -1,15 +1,12 @@
-"""The commands of `fte`, each stated once, and the way the user started it.
+"""The commands of `fte`, each stated once.
 
 Nothing here loads the settings or a library, so `fte --help` is instant.
 """
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 if TYPE_CHECKING:
@@ -93,20 +90,3 @@ EXIT_CODES = (
     "5 training diverged, 6 output folder in use, 7 tuned model worse (--fail_if_worse), "
     "130 or 143 stopped by a signal."
 )
-
-
-def is_under_uv() -> bool:
-    """Return whether `uv run` started this process: it counts its nesting in a variable."""
-    return bool(os.environ.get("UV_RUN_RECURSION_DEPTH"))
-
-
-def command_prefix() -> str:
-    """Return what the user types before a command's name, so that hints can be typed as they are.
-
-    `uv run fte`, `python -m finetuning_exam`, or `fte`.
-    """
-    if is_under_uv():
-        return "uv run fte"
-    if Path(sys.argv[0]).parts[-2:] == ("finetuning_exam", "__main__.py"):
-        return "python -m finetuning_exam"
-    return "fte"

@@ -11,8 +11,8 @@ from finetuning_exam.api.train import TrainedRun, train
 from finetuning_exam.cli.arguments import Parsed
 from finetuning_exam.cli.console import make_console, print_line, print_unused_keys
 from finetuning_exam.cli.event_printer import EventPrinter
-from finetuning_exam.cli.registry import command_prefix
 from finetuning_exam.errors import WorseError
+from finetuning_exam.launch import command_prefix
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training.interrupt import Interrupts
 

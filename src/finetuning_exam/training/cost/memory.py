@@ -25,9 +25,8 @@ USABLE_SHARE = 0.9
 ALLOCATOR_SLACK = 1.1
 """Memory the allocator holds per byte in use, measured on the shapes in docs/experiments.md."""
 HEAP_SPREAD, WORST_HEAP_SPREAD = 1.25, 2.3
-"""Growth of a CPU heap that retains freed memory, relative to its peak of live memory, because
-blocks freed by one batch do not fit the next: typical and worst case (docs/experiments.md).
-"""
+"""Size of a CPU heap that keeps freed blocks, relative to its peak of live memory, since blocks of
+one batch do not fit the next: typical and worst case (docs/experiments.md)."""
 _KERNEL_BYTES = 160 * 2**20
 """Memory of oneDNN's kernel cache, which bfloat16 on a CPU fills (cli/startup.py limits it)."""
 _ADAPTER_COPIES = 4
