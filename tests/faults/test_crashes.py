@@ -148,7 +148,7 @@ def test_a_signal_stops_a_run_after_its_step(
     assert _signalled(project, out, number) == code, _log(out)
     last = _log(out).strip().splitlines()[-1]
     step = find_checkpoint(out, "latest").step
-    assert f"stopped after step {step} of 12 (checkpoint saved). Go on with: " in last
+    assert f"stopped after step {step} of 12 (checkpoint saved). To resume: " in last
     assert last.endswith("--resume_from_checkpoint latest")
     assert "Traceback" not in _log(out)
     assert project.resume(out) == 0, _log(out)

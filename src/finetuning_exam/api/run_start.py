@@ -1,4 +1,4 @@
-"""Start a run: no unfinished run is overwritten, and a resumed one has the same inputs."""
+"""Start a run without overwriting an unfinished one, and resume only with the same inputs."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def check_new_run(
     if saved and run_folder.is_unfinished(folder):
         raise UsageError(
             f"{folder}: holds an unfinished run (step {saved[-1][0]:,} is saved).",
-            f"Go on with: {command.to_resume} (or start again with --overwrite_output_dir).",
+            f"To resume: {command.to_resume} (or start again with --overwrite_output_dir).",
         )
 
 
@@ -74,7 +74,7 @@ def begin_run(prepared: Prepared, check: Check, resumed: CheckpointRef | None) -
 
 
 def _continues_in(folder: Path, resumed: CheckpointRef | None) -> bool:
-    """Return whether a run goes on in the folder that its checkpoint lies in."""
+    """Return whether a run continues in the folder that holds its checkpoint."""
     return resumed is not None and resumed.path.resolve().parent == folder.resolve()
 
 

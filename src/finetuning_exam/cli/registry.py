@@ -1,4 +1,4 @@
-"""The commands of `fte`, each stated once, and the way the user started it.
+"""The commands of `fte`, each declared once, and how the user started the program.
 
 Nothing here loads the settings or a library, so `fte --help` is instant.
 """
@@ -50,7 +50,7 @@ COMMANDS = {
             "Check data the way training reads it, and report every fault",
             (
                 ("check mine.jsonl", "report every fault with its line"),
-                ("check mine.jsonl --show 3", "print three records as the model will see them"),
+                ("check mine.jsonl --show 3", "print three examples as the model will see them"),
                 ("check mine.jsonl --fix clean.jsonl", "write a copy without the faulty records"),
             ),
             uses_torch=False,
