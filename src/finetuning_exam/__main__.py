@@ -1,4 +1,4 @@
-"""`python -m finetuning_exam` is `fte`."""
+"""Run `fte` as `python -m finetuning_exam`."""
 
 from finetuning_exam.cli import main
 

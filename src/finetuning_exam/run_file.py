@@ -1,7 +1,7 @@
-"""run.json: everything needed to judge a run, to resume it, or to make it again.
+"""run.json: everything needed to judge a run, to resume it, or to repeat it.
 
 A run writes the file twice: its `RunInputs` when it begins, for a resume to compare, and its
-`RunRecord` when it has finished. `read` reads both, also where an older version wrote them.
+`RunRecord` when it has finished. `read` reads both, including those of older versions.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A setting as a flag or YAML key: what values it expects, and how text becomes one of them."""
+"""A setting as a flag or YAML key: the values that it accepts, and how to parse them from text."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Every setting, stated once. Flags, YAML keys, help and run.json derive from these classes.
+"""Every setting, declared once. Flags, YAML keys, help and run.json derive from these classes.
 
-The text under a field is its help. Where None stands for more than nothing, it says for what
-("Default: …"). Nothing here imports torch, so `--help` is instant.
+The text under a field is its help. If a default of None stands for something, the help says for
+what ("Default: …"). Nothing here imports torch, so `--help` is instant.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ class RunSettings(CommonSettings):
     device: Device = setting("auto", "Speed and memory")
     """Where to compute. auto: CUDA or MPS if it works, else the CPU."""
     dtype: Dtype = setting("auto", "Speed and memory")
-    """Number format of the base model. auto: bfloat16 on CUDA that supports it and on a CPU where
-    a short trial shows it to be faster, else float32."""
+    """Number format of the base model. auto: bfloat16 on a GPU that supports it, and on a CPU if it
+    is faster there in a short trial; else float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,10 +134,10 @@ class DataSettings(FieldSettings):
     data: tuple[str, ...] = setting(
         ("train.jsonl",), "Data", "FILE", changes_training=False, positional=True
     )
-    """Training files: JSON Lines, a JSON array, CSV, TSV or Parquet; or a dataset on the Hugging
-    Face hub, as hub:owner/name:split."""
+    """Training files: JSON lines, a JSON array, CSV, TSV or Parquet; or a dataset on the Hugging
+    Face Hub, as hub:owner/name:split."""
     model_name_or_path: str = setting(BUILTIN_MODEL, "Model", "MODEL", alias="model")
-    """Base model: builtin, a folder, or a name on the Hugging Face hub."""
+    """Base model: builtin, a folder, or a name on the Hugging Face Hub."""
     eval_file: str | None = setting(None, "Data", "FILE", changes_training=False)
     """Exam file. Default: exam.jsonl next to train.jsonl, else a part of the training file."""
     eval_fraction: Annotated[float, Interval(ge=0, le=0.4)] = setting(0.1, "Data")
@@ -159,11 +159,11 @@ class CheckSettings(CommonSettings, DataSettings):
     """Settings of `fte check`."""
 
     show: CountOrZero = setting(0, "Output")
-    """Print this many records as the model will see them."""
+    """Print this many examples as the model will see them."""
     json: bool = setting(False, "Output")
     """Print the result as JSON, for programs."""
     fix: str | None = setting(None, "Output", "FILE")
-    """Write a copy without broken records and exact duplicates, as JSON Lines. Default: no copy."""
+    """Write a copy without faulty records or exact duplicates, as JSON lines. Default: no copy."""
 
 
 @dataclass(frozen=True, kw_only=True)

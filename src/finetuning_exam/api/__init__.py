@@ -1,1 +1,1 @@
-"""The public functions: plain, typed, and without printing; the command line calls them."""
+"""The public functions: typed and silent. The command line is a layer over them."""

@@ -65,7 +65,7 @@ def questions_of(settings: CompareSettings) -> tuple[Example, ...]:
 
 
 def decoding_of(session: Session, settings: CompareSettings) -> Decoding:
-    """Return how answers are drawn, as the settings have it."""
+    """Return the decoding that the settings ask for."""
     return session.decoding(
         settings.max_new_tokens,
         do_sample=settings.do_sample,
@@ -78,7 +78,7 @@ def decoding_of(session: Session, settings: CompareSettings) -> Decoding:
 def fitted_prompts(
     session: Session, examples: Sequence[Example], max_new_tokens: int, on_event: OnEvent
 ) -> list[Prompt]:
-    """Return the prompts of what is asked, and tell which are cut to leave room for an answer.
+    """Return the prompts of the questions, and report those cut to leave room for an answer.
 
     Raises:
         DataError: a record asks nothing, or holds a special token that the template would obey.

@@ -1,4 +1,4 @@
-"""Progress of a run as typed events, for a callback; whoever wants to print does it there."""
+"""The progress of a run as typed events, which are passed to a callback."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class SessionLoaded:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A line worth telling: what was read, left out or cut."""
+    """A line to print: what was read, left out or cut."""
 
     text: str
 

@@ -77,7 +77,7 @@ def _trained(origin: Origin, on_event: OnEvent) -> tuple[Example, ...]:
 def _encode(
     session: Session, examples: Sequence[Example], max_length: int | None, on_event: OnEvent
 ) -> EncodedRows[Encoded]:
-    """Encode the examples as the training did, and tell which were cut or left out.
+    """Encode the examples as the training did, and report those that were cut or left out.
 
     Raises:
         DataError: a record has an error, or none is left.

@@ -1,4 +1,4 @@
-"""Loading the adapter that settings name, on its base."""
+"""Load the adapter that settings name, on its base."""
 
 from __future__ import annotations
 

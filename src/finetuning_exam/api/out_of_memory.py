@@ -1,4 +1,4 @@
-"""What to change where memory runs out."""
+"""Turn running out of memory into an error that says which settings to lower."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of a file that a command will write, made before the work."""
+"""Check, before any work, that a command will be able to write its output file."""
 
 from __future__ import annotations
 

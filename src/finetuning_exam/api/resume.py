@@ -1,4 +1,4 @@
-"""Resume a run: from which checkpoint, with which inputs, and the hint when it is stopped."""
+"""Resume a run: its checkpoint, its inputs, and the hint that a stopped run ends with."""
 
 from __future__ import annotations
 

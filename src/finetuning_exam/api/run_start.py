@@ -1,4 +1,4 @@
-"""Start a run: no unfinished run is overwritten, and a resumed one has the same inputs."""
+"""Start a run without overwriting an unfinished one, and resume only with the same inputs."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def begin_run(prepared: Prepared, check: Check, resumed: CheckpointRef | None) -
 
 
 def _continues_in(folder: Path, resumed: CheckpointRef | None) -> bool:
-    """Return whether a run goes on in the folder that its checkpoint lies in."""
+    """Return whether a run continues in the folder that holds its checkpoint."""
     return resumed is not None and resumed.path.resolve().parent == folder.resolve()
 
 

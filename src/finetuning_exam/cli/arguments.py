@@ -1,4 +1,4 @@
-"""Flags and YAML files become settings; every mistake names the flag, or the file and its key."""
+"""Turn flags and YAML files into settings; every error names the flag, or the file and key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Printing the events of a run as they come."""
+"""Print the events of a run as they arrive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `fte --help` and `fte COMMAND --help` show."""
+"""The text of `fte --help` and of `fte COMMAND --help`."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _FLAG_RULES = (
 
 
 def overview() -> str:
-    """Return the commands, and how to go on from there."""
+    """Return the commands, and how to learn more about one."""
     prefix = command_prefix()
     return "\n\n".join(
         [
             fill(_PURPOSE, _width()),
             f"Usage: {prefix} COMMAND [ARGUMENTS] [FLAGS]",
             "\n".join(["Commands:", *(f"  {it.name:<9}{it.purpose}" for it in COMMANDS.values())]),
-            fill(f"`{prefix} train` alone uses {_TRAIN_DEFAULTS}.", _width()),
+            fill(f"Without arguments, `{prefix} train` uses {_TRAIN_DEFAULTS}.", _width()),
             fill(f"`{prefix} COMMAND --help` explains a command and its flags.", _width()),
             fill(f"Exit codes: {EXIT_CODES}", _width()),
         ]

@@ -1,4 +1,4 @@
-"""`fte compare` without questions: they are typed one after the other, and answers stream."""
+"""`fte compare` without questions: prompt for one after another, and stream the answers."""
 
 from __future__ import annotations
 

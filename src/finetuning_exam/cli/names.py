@@ -1,4 +1,4 @@
-"""What to say about a flag or a YAML key that does not exist: its name here, or the nearest one."""
+"""Hints for an unknown flag or YAML key: its name in this project, or the nearest name."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class ProgressView:
         self._bar.start()
 
     def stop(self) -> None:
-        """Take the line away."""
+        """Remove the line."""
         self._bar.stop()
 
     def show(self, progress: TrainingProgress) -> None:

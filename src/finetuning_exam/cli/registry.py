@@ -47,7 +47,7 @@ COMMANDS = {
             "Check data the way training reads it, and report every fault",
             (
                 ("check mine.jsonl", "report every fault with its line"),
-                ("check mine.jsonl --show 3", "print three records as the model will see them"),
+                ("check mine.jsonl --show 3", "print three examples as the model will see them"),
                 ("check mine.jsonl --fix clean.jsonl", "write a copy without the faulty records"),
             ),
             uses_torch=False,

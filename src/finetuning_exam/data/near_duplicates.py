@@ -1,6 +1,6 @@
 """Nearly equal texts, found without comparing every text with every other.
 
-A text becomes the set of its shingles, runs of a few characters, which also serves languages
+A text is reduced to the set of its shingles, runs of a few characters, which also suits languages
 without spaces; the similarity of two texts is that of their sets (Jaccard). Pairs worth comparing
 come from MinHash signatures (Broder, "On the resemblance and containment of documents", 1997) in
 bands (Leskovec, Rajaraman and Ullman, "Mining of Massive Datasets", section 3.4). Texts with

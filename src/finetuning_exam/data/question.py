@@ -1,4 +1,4 @@
-"""A question that was typed becomes an example, as a record of a file does."""
+"""Turn a typed question into an example, like a record of a file."""
 
 from __future__ import annotations
 

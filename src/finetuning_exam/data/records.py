@@ -1,4 +1,4 @@
-"""The typed form of a record: past the reader there are no dicts."""
+"""The typed form of a record: beyond the reader there are no dicts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Split examples into those to train on, to choose the best step by, and for the exam."""
+"""Split examples into parts for training, for choosing the best step, and for the exam."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Checks that a model or adapter folder brings no code, before any library reads it.
 
-The lists are closed: they name every setting through which Transformers or PEFT load code from the
-folder, or from a place it names. Such a setting is refused, whatever else it would do.
+The lists are complete: they name every setting through which Transformers or PEFT load code from
+the folder, or from a place that it names. Such a setting is refused, even if it has other uses.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ Question = str | Example | Prompt
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One model in memory that is two: with its adapter the tuned one, without it the base.
+    """One model in memory that serves as two: tuned with its adapter, and base without it.
 
     Nothing is printed, and no method changes the session. Base and adapter share their weights, so
     a session does one thing at a time: a call from another thread, or while a stream is open,
@@ -113,8 +113,8 @@ class Session:
         """Return the prompts of questions, each cut so that its answer has room.
 
         A prompt keeps half of the model's context however large `max_new_tokens` is. A
-        conversation loses its oldest exchanges first, then the middle of what is left. What is a
-        `Prompt` already stays as it is.
+        conversation loses its oldest exchanges first, then the middle of what is left. A question
+        that is already a `Prompt` stays as it is.
 
         Raises:
             DataError: some ask nothing, or hold a special token that the chat template would obey;
@@ -146,7 +146,7 @@ class Session:
         top_p: float = 1.0,
         seed: int = 0,
     ) -> Decoding:
-        """Return how answers are drawn, with the stop ids and the context of this model."""
+        """Return settings of decoding, with the stop ids and the context of this model."""
         return Decoding(
             max_new_tokens=max_new_tokens,
             stop_ids=self.encoder.stop_ids(),

@@ -118,7 +118,7 @@ def end_tokens(found: object) -> tuple[int, ...]:
 
 
 def pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return an id to fill batches with; the attention mask says what is filling, so any serves."""
+    """Return an id to pad batches with; any will do, because the attention mask marks padding."""
     pad: int | None = tokenizer.pad_token_id
     return int(tokenizer.eos_token_id) if pad is None else pad
 

@@ -1,7 +1,7 @@
 """The interface between a training method and the code that trains, estimates costs and resumes.
 
 An objective turns records into rows, computes the loss of a set of rows, and reports a row's size.
-training/ uses nothing but this interface and knows nothing else about the method.
+training/ uses this interface and knows nothing else about the method.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Shared by the HTML pages: the template environment, and shortened texts."""
+"""Parts that the HTML pages share: the template environment, and shortened texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A prepared run from training to its exam and record, without printing."""
+"""Take a prepared run through training and exam to its record, without printing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The output folder of a run: made ready before the work, locked, and cleared with care."""
+"""The output folder of a run: check it, lock it, and clear it of an earlier run's files only."""
 
 from __future__ import annotations
 
@@ -117,13 +117,13 @@ def begin(folder: Path, inputs: RunInputs) -> None:
 
 
 def seal(folder: Path) -> None:
-    """Write down the bytes of everything that is loaded from a finished run."""
+    """Write the manifest of the files that are loaded from a finished run."""
     write_manifest(folder, [name for name in SEALED if (folder / name).exists()])
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other runs out of a folder; the system lets go of the lock when this process ends.
+    """Keep other runs out of a folder; the system releases the lock when this process ends.
 
     Raises:
         InUseError: another run is in there.

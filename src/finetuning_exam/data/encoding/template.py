@@ -1,4 +1,4 @@
-"""The text a model sees, from one source for training, exam and compare."""
+"""The text that a model sees, rendered the same for training, exam and compare."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts to ids: the part of a Transformers tokenizer that is used, and batches of texts."""
+"""Encode texts as ids, in batches, with the part of a Transformers tokenizer used here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON values, read more strictly than by Python's json; a `Fault` says what is wrong."""
+"""Read JSON values more strictly than Python's json does; a `Fault` says what is wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layouts of records: which of the common formats a file has, and in which fields.
+"""Layouts of records: the common format that a file has, and the fields that it uses.
 
 The formats are those documented by TRL, Axolotl, LlamaFactory, mlx-lm and ms-swift.
 """

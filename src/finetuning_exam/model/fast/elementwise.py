@@ -1,4 +1,4 @@
-"""Norm, gate and rotation, each one pass forward and one backward, that save only their inputs."""
+"""Norm, gate and rotation: one pass forward and one backward each, saving only the inputs."""
 
 from __future__ import annotations
 

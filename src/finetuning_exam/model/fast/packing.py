@@ -1,4 +1,4 @@
-"""Packing the rows of a batch without padding, and splitting a batch by tokens."""
+"""Pack the rows of a batch without padding, and split a batch by tokens."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def can_batch(model: PreTrainedModel | PeftModel) -> bool:
     """Return whether rows of unequal length can share a batch of this model and leave it singly.
 
     They cannot in models without Transformers' common cache, or with layers of their own kind in
-    it (which compress what they hold in blocks, padding and all); in models that count positions
+    it (which compress what they hold in blocks, including padding); in models that count positions
     from the start of the padding; and with adapters outside the model's modules, as in prompt
     tuning.
     """

@@ -1,5 +1,5 @@
-"""Generated answers: many prompts in one left-padded batch with a cache, base and tuned model side
-by side.
+"""Generate answers to many prompts in one left-padded batch with a cache, by the base and the tuned
+model side by side.
 """
 
 from __future__ import annotations

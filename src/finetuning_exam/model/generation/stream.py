@@ -1,8 +1,8 @@
 """One answer as an iterator over the pieces of its text.
 
 An answer is written by the loop that writes batches, one token each time the iterator is asked for
-more. So nothing runs while the consumer holds a piece: to stop the model is to stop asking, and
-errors and Ctrl-C arrive where they would in a plain call. Only a model that cannot be batched runs
+more. So nothing runs while the consumer holds a piece: to stop the model, stop asking. Errors and
+Ctrl-C arrive where they would in a plain call. Only a model that cannot be batched runs
 in a thread, since Transformers' `generate` cannot be left after a token and entered again.
 """
 
