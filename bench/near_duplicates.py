@@ -28,7 +28,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetuning_exam.data import near
+from finetuning_exam.data import near_duplicates as near
 
 FILLERS = ("please", "really", "just", "kindly", "now", "also")
 OTHERS = ("other", "thing", "quickly", "given", "shown", "many", "make", "person")
