@@ -133,6 +133,18 @@ def test_trl_and_datasets_are_known_to_few(library: str, modules: set[str]) -> N
     assert knowing == {f"{PACKAGE}.{module}" for module in modules}
 
 
+def test_only_the_choice_knows_which_objectives_there_are() -> None:
+    """objectives/choose.py alone imports an objective; training/ asks what it was given."""
+    knowing = {
+        _dotted(path)
+        for path in SOURCES
+        for source, module, is_package in [_read(path)]
+        for name in _imports(source, module, is_package=is_package)
+        if name.startswith(f"{PACKAGE}.objectives.sft")
+    }
+    assert knowing == {f"{PACKAGE}.objectives.choose"}
+
+
 def test_the_hub_is_asked_only_for_its_datasets() -> None:
     """data/reading/hub.py imports Datasets inside a function: reading a file never loads it."""
     tree = ast.parse((ROOT / "data" / "reading" / "hub.py").read_text(encoding="utf-8"))

@@ -31,7 +31,7 @@ from finetuning_exam.model.memory import free_memory
 from finetuning_exam.model.session import Session
 from finetuning_exam.model.tokenizer import pad_token_id
 from finetuning_exam.objectives.base import Objective, hash_of_sequences, sequences_of
-from finetuning_exam.objectives.sft import SupervisedFineTuning
+from finetuning_exam.objectives.choose import choose_objective
 from finetuning_exam.run_record import (
     MicroBatches,
     PinnedChoices,
@@ -149,12 +149,7 @@ def encode_split(settings: TrainSettings, split: Split, base: Base) -> EncodedSp
     """
     template = choose_template(settings.template, base.tokenizer)
     encoder = make_encoder(base.tokenizer, template, base_stop_ids=base.stop_ids)
-    training_encoder = make_encoder(
-        base.tokenizer,
-        template,
-        loss_on="answers" if settings.completion_only_loss else "everything",
-    )
-    objective = SupervisedFineTuning(training_encoder, encoder)
+    objective = choose_objective(settings, encoder)
     longest = min(settings.max_length, base.context)
     training = objective.training_rows(split.train, longest)
     validation = objective.validation_rows(split.validation, longest)

@@ -1,0 +1,24 @@
+"""The one place that knows which objectives there are."""
+
+from __future__ import annotations
+
+from finetuning_exam.data.encoding.encoder import Encoded, Encoder, make_encoder
+from finetuning_exam.objectives.base import Objective
+from finetuning_exam.objectives.sft import SupervisedFineTuning
+from finetuning_exam.settings import TrainSettings
+
+
+def choose_objective(settings: TrainSettings, encoder: Encoder) -> Objective[Encoded]:
+    """Return the objective that the settings ask for.
+
+    `encoder` is that of the exam, with the tokenizer and template of the run.
+
+    Raises:
+        ModelError: the tokenizer or its chat template cannot be used.
+    """
+    training_encoder = make_encoder(
+        encoder.tokenizer,
+        encoder.template,
+        loss_on="answers" if settings.completion_only_loss else "everything",
+    )
+    return SupervisedFineTuning(training_encoder, encoder)
