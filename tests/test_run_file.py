@@ -1,4 +1,4 @@
-"""Specification of run.json: written as ever, read in every version, compared before a resume."""
+"""Specification of run.json: written as ever, and read in every version."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from run_inputs import BEGUN, SETTINGS, inputs_of, put
 
 from finetuning_exam.durable import Json
 from finetuning_exam.errors import UsageError
-from finetuning_exam.run_file import check_same_inputs, is_run, machine_changes, read, write
+from finetuning_exam.run_file import is_run, read, write
 from finetuning_exam.run_record import (
     AdapterRecord,
     BaseInputs,
@@ -32,20 +33,6 @@ from finetuning_exam.run_record import (
 )
 from finetuning_exam.settings import Dtype, TrainSettings
 
-SETTINGS = TrainSettings(lora_target_modules=("q_proj", "v_proj"), learning_rate=1e-2)
-WHERE = "out/checkpoint-3"
-DATA = DataInputs("ab" * 32, None)
-INPUTS = RunInputs(settings_by_name(SETTINGS), DATA)
-BEGUN = replace(
-    INPUTS,
-    data=replace(DATA, rows_sha256="2"),
-    base=BaseInputs("m", "1"),
-    template="plain",
-    plan=PlanInputs(MicroBatches(2048)),
-    device="cpu",
-    dtype="float32",
-    machine={"torch": "1", "threads": "2"},
-)
 FINISHED = RunRecord(
     command="fte train d.jsonl",
     settings=SETTINGS,
@@ -69,17 +56,6 @@ FINISHED = RunRecord(
 def _content(path: Path) -> dict[str, Json]:
     content: dict[str, Json] = json.loads((path / "run.json").read_text(encoding="utf-8"))
     return content
-
-
-def _put(path: Path, content: object) -> None:
-    (path / "run.json").write_text(json.dumps(content), encoding="utf-8")
-
-
-def _inputs_of(path: Path, content: object) -> RunInputs:
-    _put(path, content)
-    run = read(path)
-    assert run is not None
-    return run.inputs
 
 
 # Write
@@ -333,7 +309,7 @@ def test_a_damaged_part_is_not_known(tmp_path: Path, damage: Json) -> None:
     write(tmp_path, FINISHED)
     content = _content(tmp_path)
     for part in ("data", "base", "plan", "adapter"):
-        _put(tmp_path, {**content, part: damage})
+        put(tmp_path, {**content, part: damage})
         run = read(tmp_path)
         assert run is not None
         assert run.record() is None
@@ -347,7 +323,7 @@ def test_a_damaged_part_is_not_known(tmp_path: Path, damage: Json) -> None:
 @pytest.mark.parametrize("damage", [None, 5, "x", []])
 def test_damaged_settings_are_not_known(tmp_path: Path, damage: Json) -> None:
     """Settings and machine facts that are no object are not known either."""
-    inputs = _inputs_of(tmp_path, {"settings": damage, "machine": damage, "dtype": damage})
+    inputs = inputs_of(tmp_path, {"settings": damage, "machine": damage, "dtype": damage})
     assert (inputs.settings, inputs.machine) == ({}, {})
     assert inputs.dtype == ("x" if damage == "x" else None)
 
@@ -360,7 +336,7 @@ def test_unknown_keys_are_ignored(tmp_path: Path) -> None:
         inner = content[part]
         assert isinstance(inner, dict)
         inner["new"] = 1
-    _put(tmp_path, {**content, "new": 1})
+    put(tmp_path, {**content, "new": 1})
     run = read(tmp_path)
     assert run is not None
     assert run.record() == FINISHED
@@ -373,7 +349,7 @@ def test_a_file_without_a_version_is_read(tmp_path: Path, run: RunInputs | RunRe
     now = read(tmp_path)
     content = _content(tmp_path)
     assert content.pop("schema_version") == 1
-    _put(tmp_path, content)
+    put(tmp_path, content)
     before = read(tmp_path)
     assert now is not None
     assert before is not None
@@ -382,7 +358,7 @@ def test_a_file_without_a_version_is_read(tmp_path: Path, run: RunInputs | RunRe
 
 def test_a_newer_version_is_refused(tmp_path: Path) -> None:
     """What a newer version wrote is not guessed at; but the folder is known to be a run's."""
-    _put(tmp_path, {"tool": "finetuning-exam", "schema_version": 2})
+    put(tmp_path, {"tool": "finetuning-exam", "schema_version": 2})
     with pytest.raises(UsageError) as caught:
         read(tmp_path)
     assert str(caught.value) == (
@@ -394,7 +370,7 @@ def test_a_newer_version_is_refused(tmp_path: Path) -> None:
 
 def test_another_programs_version_is_not_ours(tmp_path: Path) -> None:
     """A run.json of another program may have a schema_version, which means nothing here."""
-    _put(tmp_path, {"schema_version": 7})
+    put(tmp_path, {"schema_version": 7})
     assert read(tmp_path) is not None
     assert not is_run(tmp_path)
 
@@ -426,121 +402,5 @@ def test_choices_come_back_from_an_unfinished_run(
 )
 def test_a_run_without_micro_batches_pins_none(tmp_path: Path, plan: Json) -> None:
     """A run.json of an older version leaves the choice to the run that goes on."""
-    assert _inputs_of(tmp_path, {"plan": plan}).pinned == PinnedChoices()
+    assert inputs_of(tmp_path, {"plan": plan}).pinned == PinnedChoices()
     assert RunInputs().pinned == PinnedChoices()
-
-
-# Compare
-
-
-def _refusal(now: RunInputs, earlier: RunInputs = INPUTS) -> str:
-    with pytest.raises(UsageError) as caught:
-        check_same_inputs(earlier, now, WHERE)
-    assert caught.value.exit_code == 2
-    return str(caught.value)
-
-
-def _changed(**changes: object) -> RunInputs:
-    return replace(INPUTS, settings=settings_by_name(replace(SETTINGS, **changes)))  # type: ignore[arg-type]
-
-
-def test_the_same_inputs_pass(tmp_path: Path) -> None:
-    """A run with the same settings and files may be resumed, before and after it is prepared."""
-    write(tmp_path, BEGUN)
-    run = read(tmp_path)
-    assert run is not None
-    check_same_inputs(run.inputs, INPUTS, WHERE)
-    check_same_inputs(run.inputs, BEGUN, WHERE)
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"learning_rate": 2e-2}, "learning_rate 0.01 → 0.02"),
-        ({"learning_rate": "auto"}, "learning_rate 0.01 → 'auto'"),
-        ({"seed": 7}, "seed 42 → 7"),
-        ({"lora_r": 4}, "lora_r 16 → 4"),
-        ({"max_steps": 9}, "max_steps None → 9"),
-        (
-            {"lora_target_modules": ("q_proj",)},
-            "lora_target_modules ['q_proj', 'v_proj'] → ['q_proj']",
-        ),
-    ],
-)
-def test_another_setting_is_refused(changes: dict[str, object], words: str) -> None:
-    """What would make it another run is named with what it was and what it is."""
-    assert _refusal(_changed(**changes)) == (
-        f"{WHERE}: cannot be resumed with other inputs: {words}. Give the original ones, or start "
-        "a new run from its weights with --fork and another --output_dir."
-    )
-
-
-def test_other_files_are_refused() -> None:
-    """Files are compared by content: another training file, or an exam file come lately."""
-    assert "sha256 'abab" in _refusal(replace(INPUTS, data=DataInputs("cd" * 32, None)))
-    assert "exam_sha256 None → 'ef'" in _refusal(replace(INPUTS, data=DataInputs("ab" * 32, "ef")))
-
-
-def test_all_differences_are_shown() -> None:
-    """One line names every setting and file that differs."""
-    message = _refusal(replace(_changed(seed=7, lora_r=4), data=DataInputs("cd", None)))
-    assert [name in message for name in ("seed 42 → 7", "lora_r 16 → 4", "→ 'cd'")] == [True] * 3
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"data": ("moved.jsonl",)},
-        {"eval_file": "moved.jsonl"},
-        {"output_dir": "elsewhere"},
-        {"config": "c.yaml"},
-        {"resume_from_checkpoint": "latest"},
-        {"report_to": ("wandb",)},
-        {"fail_if_worse": True},
-        {"answered_examples": 3},
-        {"max_new_tokens": 5},
-        {"eval_batch_size": 2},
-        {"logging_steps": 1},
-        {"save_total_limit": 9},
-    ],
-    ids=lambda changes: next(iter(changes)),
-)
-def test_what_changes_no_training_is_free(changes: dict[str, object]) -> None:
-    """Names of files, and what only shows or examines, may be changed."""
-    check_same_inputs(INPUTS, _changed(**changes), WHERE)
-
-
-def test_a_base_may_be_moved() -> None:
-    """Bases are compared by their weights, not by their names."""
-    check_same_inputs(BEGUN, replace(BEGUN, base=BaseInputs("moved", "1")), WHERE)
-
-
-@pytest.mark.parametrize("earlier", [{}, {"settings": None, "data": []}, {"settings": {"new": 1}}])
-def test_what_the_earlier_run_did_not_write_down_is_not_compared(
-    tmp_path: Path, earlier: dict[str, Json]
-) -> None:
-    """A run.json of an older version refuses nothing that it does not know."""
-    check_same_inputs(_inputs_of(tmp_path, {"tool": "x", **earlier}), BEGUN, WHERE)
-
-
-def test_other_weights_and_other_tokens_are_refused() -> None:
-    """A base that changed in its folder, or rows that encode differently, are no same run."""
-    data = replace(DATA, rows_sha256="4")
-    message = _refusal(replace(BEGUN, base=BaseInputs("m", "3"), data=data), BEGUN)
-    assert "the tokens of the rows '2' → '4'" in message
-    assert "the base's weights '1' → '3'" in message
-
-
-def test_other_micro_batches_are_refused() -> None:
-    """Micro-batches change the last bits, so a resumed run keeps those it began with."""
-    now = replace(BEGUN, plan=PlanInputs(MicroBatches(512)))
-    assert "micro_batches {'tokens': 2048, 'checkpointing': False} → " in _refusal(now, BEGUN)
-
-
-def test_another_machine_is_named_and_not_refused() -> None:
-    """Libraries, threads and processor may change the last bits, so they are named."""
-    other = replace(BEGUN, machine={"torch": "2", "threads": "2"})
-    assert machine_changes(BEGUN, BEGUN) == ()
-    assert machine_changes(BEGUN, other) == ("torch 1 → 2",)
-    assert machine_changes(RunInputs(), other) == ()
-    check_same_inputs(BEGUN, other, WHERE)
