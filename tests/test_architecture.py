@@ -123,7 +123,7 @@ def test_an_import_that_goes_up_is_found(source: str, module: str) -> None:
     [("trl", {"training.trl"}), ("datasets", {"training.trl", "data.reading.hub"})],
 )
 def test_trl_and_datasets_are_known_to_few(library: str, modules: set[str]) -> None:
-    """Only training/sft.py imports TRL; Datasets, that and data/reading/hub.py."""
+    """Only training/trl.py imports TRL; Datasets, that and data/reading/hub.py."""
     knowing = {
         _dotted(path)
         for path in SOURCES

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from finetuning_exam.cli.arguments import parse
 from finetuning_exam.cli.registry import COMMANDS, Command
 from finetuning_exam.errors import UsageError
-from finetuning_exam.setting_values import Flag, expected, flags_of, full_name
+from finetuning_exam.setting_values import Flag, expected, flags_of, full_name, validated
 from finetuning_exam.settings import CommonSettings, TrainSettings
 
 each_command = pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
@@ -167,6 +167,17 @@ def test_types_are_described(kind: object, loose: str, tight: str) -> None:
     """A message names the type of a value, and its range where that is what is wrong."""
     assert expected(kind) == loose
     assert expected(kind, with_range=True) == tight
+
+
+def test_settings_made_in_python_get_the_values_of_flags() -> None:
+    """A word and a list become what a flag gives, defaults stay, and a wrong value is refused."""
+    loose: dict[str, Any] = {"data": "my file.jsonl", "max_steps": "7", "report_to": ["mlflow"]}
+    given = validated(TrainSettings(**loose))
+    assert given == TrainSettings(data=("my file.jsonl",), max_steps=7, report_to=("mlflow",))
+    assert validated(TrainSettings()) == TrainSettings()
+    wrong: dict[str, Any] = {"max_steps": "many"}
+    with pytest.raises(UsageError, match=r"^max_steps: expected an integer or None, got 'many'"):
+        validated(TrainSettings(**wrong))
 
 
 def test_properties_of_flags() -> None:

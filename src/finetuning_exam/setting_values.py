@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
 from types import NoneType
 from typing import Annotated, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
@@ -91,15 +91,20 @@ def value_of(flag: Flag, raw: object, where: str) -> object:
 
 
 def validated(settings: Settings) -> Settings:
-    """Return settings that were made in Python, after checking every value as a flag's is.
+    """Return settings made in Python with every value as a flag would give it.
+
+    A text that stands for a number becomes one, and one word or a list becomes a tuple.
 
     Raises:
         UsageError: a value is not of its setting's type, or out of its range.
     """
+    values: dict[str, object] = {}
     for flag in flags_of(type(settings)).values():
         value = getattr(settings, flag.name)
-        value_of(flag, list(value) if isinstance(value, tuple) else value, flag.name)
-    return settings
+        values[flag.name] = value_of(
+            flag, list(value) if isinstance(value, tuple) else value, flag.name
+        )
+    return cast("Callable[..., Settings]", replace)(settings, **values)
 
 
 def _without_words(flag: Flag, raw: object) -> object:

@@ -48,6 +48,7 @@ def test_arguments_after_two_hyphens_stay_arguments() -> None:
         TrainSettings(),
         TrainSettings(data=("a b.jsonl", "c.csv"), seed=3, learning_rate=1e-4),
         TrainSettings(early_stopping_patience=None, lora_target_modules=("q_proj", "v_proj")),
+        TrainSettings(data=("-x.jsonl", "y.jsonl"), output_dir="-out", prompt_field="-- p"),
         TrainSettings(load_best_model_at_end=False, gradient_checkpointing=True, report_to=()),
     ],
 )

@@ -16,7 +16,8 @@ from trainings import OBJECTIVE
 from finetuning_exam.data.encoding.encoder import Encoded
 from finetuning_exam.run_record import MicroBatches
 from finetuning_exam.settings import FastPiece, TrainSettings
-from finetuning_exam.training.batches import draw_batches, rows_per_step, split_into_passes
+from finetuning_exam.training.batches import draw_batches, split_into_passes
+from finetuning_exam.training.plan import rows_per_step
 from finetuning_exam.training.trl import ObjectiveTrainer
 
 FAST: frozenset[FastPiece] = frozenset({"rows", "attention"})

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from tiny import Models, brisk, checkpoints_in, ignore, rows
 
+from finetuning_exam import train as train_run
 from finetuning_exam.data.split import Split
-from finetuning_exam.errors import UsageError
+from finetuning_exam.errors import ModelError, UsageError
+from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training.parallel import SINGLE_PROCESS, Process, this_process
 from finetuning_exam.training.prepare import prepare
 from finetuning_exam.training.run import train
@@ -51,3 +53,18 @@ def test_another_process_writes_nothing(models: Models, tmp_path: Path) -> None:
     assert result.steps == 4
     assert list(tmp_path.iterdir()) == []
     assert len(waits) > 6
+
+
+def test_another_process_makes_no_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Only the main process checks the output folder, which creates it."""
+    data, out = tmp_path / "data.jsonl", tmp_path / "out"
+    data.write_text('{"prompt": "Q?", "completion": "A."}\n' * 3, encoding="utf-8")
+    settings = TrainSettings(
+        data=(str(data),), output_dir=str(out), model_name_or_path=str(tmp_path / "missing")
+    )
+    for rank, is_made in ((1, False), (0, True)):
+        process = Process(rank, 2)
+        monkeypatch.setattr("finetuning_exam.api.train.this_process", lambda it=process: it)
+        with pytest.raises(ModelError):
+            train_run(settings)
+        assert out.exists() == is_made

@@ -24,7 +24,7 @@ from finetuning_exam.model.folder import canonical_name, check_local_model, find
 from finetuning_exam.report.data_check import Outlook
 from finetuning_exam.setting_values import validated
 from finetuning_exam.settings import CheckSettings
-from finetuning_exam.training.plan import steps_per_epoch
+from finetuning_exam.training.plan import rows_per_step, steps_per_epoch
 
 _OTHER_EXTENSIONS = (".csv", ".tsv", ".parquet", ".gz", ".zst", ".zstd")
 """File extensions that would imply, or be read as, something other than JSON lines."""
@@ -106,7 +106,7 @@ def _encode(settings: CheckSettings, check: Check) -> DataReport:
             row_lengths(rows.rows, limit),
             split,
             steps_per_epoch(settings, len(split.train)),
-            settings.per_device_train_batch_size * settings.gradient_accumulation_steps,
+            rows_per_step(settings),
         )
     findings = (*check.findings, *rows.findings, *exam_rows.findings)
     return DataReport(check, findings, outlook, encoder, limit)

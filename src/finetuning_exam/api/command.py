@@ -52,11 +52,17 @@ class Command:
 
 def command_of(settings: TrainSettings) -> Command:
     """Return the command line that has the same settings as a run started from Python."""
-    words = ["fte", "train", *settings.data]
+    words: list[str] = []
     for flag in flags_of(TrainSettings).values():
         value = getattr(settings, flag.name)
         if flag.is_positional or value == flag.default:
             continue
         values = [*map(str, value)] if isinstance(value, tuple) else [str(value)]
-        words += [f"--{flag.name}", *(values or ["None"])]
-    return Command(shlex.join(words))
+        if values and values[0].startswith("-"):
+            words.append(f"--{flag.name}={values[0]}")
+        else:
+            words += [f"--{flag.name}", *(values or ["None"])]
+    data = list(settings.data)
+    if any(it.startswith("-") for it in data):
+        return Command(shlex.join(["fte", "train", *words, "--", *data]))
+    return Command(shlex.join(["fte", "train", *data, *words]))

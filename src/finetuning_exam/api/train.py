@@ -83,7 +83,7 @@ def train(
     _check_trackers(settings)
     read_general_text(settings.general_file)  # an error is reported before the work
     check, split = _read_data(settings)
-    run_folder.check_output_dir(folder)
+    process.on_main(lambda: run_folder.check_output_dir(folder))  # it makes the folder
     check_local_model(settings.model_name_or_path)
     run = _Run(
         settings,

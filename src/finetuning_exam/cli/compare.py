@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from finetuning_exam.api.compare import compare, decoding_of, fitted_prompts, questions_of
+from finetuning_exam.api.compare import compare, decoding_of, fitted_prompts
 from finetuning_exam.api.events import SessionLoaded
 from finetuning_exam.api.load_adapter import load_session
 from finetuning_exam.cli.arguments import Parsed
@@ -34,7 +34,7 @@ def run(parsed: Parsed[CompareSettings]) -> int:
     print_unused_keys(console, settings.config, parsed.unused_keys, "compare")
     if not settings.do_sample and (settings.temperature != 1.0 or settings.top_p != 1.0):
         print_line(console, "temperature and top_p have no effect without --do_sample.")
-    if not questions_of(settings):
+    if not settings.prompt and settings.prompts is None:
         if settings.html:
             raise UsageError("--html: there are no questions.", "Give some, or --prompts FILE.")
         _ask(console, settings)

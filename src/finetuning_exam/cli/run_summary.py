@@ -14,6 +14,7 @@ from finetuning_exam.data.split import Split
 from finetuning_exam.report.data_check import kinds_lines, split_line
 from finetuning_exam.report.text import counted, size
 from finetuning_exam.run_record import Cost, TrainingResult
+from finetuning_exam.training.plan import rows_per_step
 
 if TYPE_CHECKING:
     from finetuning_exam.api.events import RunBegun
@@ -27,7 +28,7 @@ def print_plan(console: Console, prepared: Prepared) -> None:
 
     base, compute, plan = prepared.base, prepared.compute, prepared.plan
     settings = prepared.settings
-    rows = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
+    rows = rows_per_step(settings)
     print_line(
         console,
         f"{base.name}: {base.n_parameters / 1e6:.1f} M parameters on {compute.device.type} "

@@ -29,6 +29,7 @@ from finetuning_exam.report.text import (
 )
 from finetuning_exam.run_record import RunRecord
 from finetuning_exam.settings import BUILTIN_MODEL
+from finetuning_exam.training.plan import rows_per_step
 
 _BASE_PLACEHOLDER = "path/to/the/base"
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~&:$@^=\"'])")
@@ -168,7 +169,7 @@ def _data(run: RunRecord) -> str:
 def _recipe(run: RunRecord) -> str:
     settings, plan, result = run.settings, run.plan, run.result
     modules = " ".join(settings.lora_target_modules)
-    rows = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
+    rows = rows_per_step(settings)
     trained = "answers only" if settings.completion_only_loss else "prompts and answers"
     early = " (stopped early)" if result.stopped_early else ""
     return "\n".join(

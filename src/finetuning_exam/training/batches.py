@@ -12,13 +12,9 @@ from finetuning_exam.model.fast.packing import split_by_tokens
 from finetuning_exam.objectives.base import Objective, n_tokens
 from finetuning_exam.run_record import MicroBatches
 from finetuning_exam.settings import DataSettings, FastPiece, TrainSettings
+from finetuning_exam.training.plan import rows_per_step
 
 Row = TypeVar("Row")
-
-
-def rows_per_step(settings: DataSettings) -> int:
-    """Return the number of rows in an optimizer batch."""
-    return settings.per_device_train_batch_size * settings.gradient_accumulation_steps
 
 
 def split_into_passes(

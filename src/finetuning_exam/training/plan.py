@@ -30,7 +30,7 @@ def make_plan(
         epochs = defaults.epochs(n_rows)
     per_epoch = steps_per_epoch(settings, n_rows)
     total = settings.max_steps or max(1, math.ceil(epochs * per_epoch))
-    rows_seen = total * settings.per_device_train_batch_size * settings.gradient_accumulation_steps
+    rows_seen = total * rows_per_step(settings)
     affordable = int(VALIDATION_COST * rows_seen / max(1, n_validation_rows))
     validations = min(MAX_VALIDATIONS, max(1, affordable))
     save_steps = (
@@ -50,6 +50,11 @@ def make_plan(
             settings.gradient_checkpointing is True,
         ),
     )
+
+
+def rows_per_step(settings: DataSettings) -> int:
+    """Return the number of rows in an optimizer batch."""
+    return settings.per_device_train_batch_size * settings.gradient_accumulation_steps
 
 
 def steps_per_epoch(settings: DataSettings, n_rows: int) -> int:

@@ -15,7 +15,8 @@ from finetuning_exam.model.fast.path import FastPath
 from finetuning_exam.objectives.base import Objective, n_tokens, sequences_of
 from finetuning_exam.run_record import MicroBatches
 from finetuning_exam.settings import FastPiece, TrainSettings
-from finetuning_exam.training.batches import rows_per_step, split_into_passes
+from finetuning_exam.training.batches import split_into_passes
+from finetuning_exam.training.plan import rows_per_step
 
 Row = TypeVar("Row")
 
