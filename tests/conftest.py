@@ -6,12 +6,15 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from tiny import Models
 
-settings.register_profile("fuzz", max_examples=20_000)
+# How long an example takes says nothing on a busy machine.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
+settings.register_profile("fuzz", settings.get_profile("tests"), max_examples=20_000)
 """For a long search: `uv run pytest tests/data/reading -k any --hypothesis-profile=fuzz`."""
 
 # Set before any library of the hub is imported: tests use no network.
