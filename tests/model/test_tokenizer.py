@@ -28,7 +28,8 @@ def test_no_torch_is_loaded() -> None:
     """
     code = (
         "import sys; from pathlib import Path\n"
-        "from finetuning_exam.data.encoding.rows import encode_all, make_encoder\n"
+        "from finetuning_exam.data.encoding.encoder import make_encoder\n"
+        "from finetuning_exam.data.encoding.rows import encode_all\n"
         "from finetuning_exam.data.records import Example\n"
         "from finetuning_exam.model.tokenizer import *\n"
         "from finetuning_exam.model import tokenizer as module\n"
