@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny import Models, brisk, rows, run_training
+from trl.trainer import base_trainer
 
 from finetuning_exam.model.adapter import load_adapter
 from finetuning_exam.model.device import choose_compute
@@ -93,3 +94,13 @@ def test_validation_loss_does_not_depend_on_its_batch_size(models: Models, tmp_p
         run = run_training(settings, tmp_path / str(size), rows(4), rows(20)[12:])
         losses.append(run.result.first_validation_loss)
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-6)
+
+
+def test_no_telemetry_is_sent(
+    models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training reports nothing to the Hub, whatever the environment says."""
+    sent: list[object] = []
+    monkeypatch.setattr(base_trainer, "send_telemetry", lambda *args, **named: sent.append(args))
+    run_training(brisk(models.folder(), max_steps=1), tmp_path, rows(4))
+    assert sent == []

@@ -118,6 +118,9 @@ class ObjectiveTrainer(CheckpointingTrainer, SFTTrainer, Generic[Row]):
         )
         self.model_accepts_loss_kwargs = True  # our loss divides by num_items_in_batch itself
 
+    def _send_telemetry(self) -> None:
+        """Send nothing: TRL would report each trainer to the Hub unless a variable is set."""
+
     def training_step(
         self,
         model: torch.nn.Module,
