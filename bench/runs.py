@@ -21,7 +21,7 @@ import shapes
 from shapes import Work
 
 from finetuning_exam.data.encoding.encoder import Encoded
-from finetuning_exam.objectives.base import hash_of_sequences
+from finetuning_exam.data.encoding.rows import hash_of_sequences
 from finetuning_exam.run_file import read
 from finetuning_exam.training.progress import read_metrics
 from finetuning_exam.training.run_folder import METRICS

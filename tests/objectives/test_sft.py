@@ -9,15 +9,11 @@ import torch
 from tiny import Models, adapted, encoded_rows, rows
 
 from finetuning_exam.data.encoding.encoder import Encoded, make_encoder
+from finetuning_exam.data.encoding.rows import hash_of_sequences
 from finetuning_exam.model.device import choose_compute
 from finetuning_exam.model.fast.path import FastPath, choose_fast_path, wanted_pieces
 from finetuning_exam.model.load import load_base
-from finetuning_exam.objectives.base import (
-    hash_of_sequences,
-    mean_loss,
-    n_tokens,
-    sequences_of,
-)
+from finetuning_exam.objectives.base import mean_loss, n_tokens, sequences_of
 from finetuning_exam.objectives.sft import SupervisedFineTuning
 
 

@@ -6,9 +6,7 @@ training/ uses this interface and knows nothing else about the method.
 
 from __future__ import annotations
 
-import hashlib
 import math
-from array import array
 from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeVar
 
@@ -81,14 +79,3 @@ def mean_loss(
         batch_size,
     )
     return math.fsum(losses) / sum(map(objective.weight, rows))
-
-
-def hash_of_sequences(sequences: Iterable[Encoded]) -> str:
-    """Return the SHA-256 of ids and labels.
-
-    It changes whenever the tokenizer, the template, the data or a length limit changes.
-    """
-    digest = hashlib.sha256()
-    for it in sequences:
-        digest.update(array("q", (len(it.ids), *it.ids, *it.labels)).tobytes())
-    return digest.hexdigest()

@@ -9,7 +9,7 @@ from pathlib import Path
 from peft import PeftModel
 
 from finetuning_exam.data.encoding.encoder import Encoded, Encoder, make_encoder
-from finetuning_exam.data.encoding.rows import EncodedRows, encode_all
+from finetuning_exam.data.encoding.rows import EncodedRows, encode_all, hash_of_sequences
 from finetuning_exam.data.encoding.template import choose_template
 from finetuning_exam.data.findings import Finding, Kind
 from finetuning_exam.data.reading.read import SKIP_BAD_ROWS, refuse_errors
@@ -30,7 +30,7 @@ from finetuning_exam.model.load import Base, load_base
 from finetuning_exam.model.memory import free_memory
 from finetuning_exam.model.session import Session
 from finetuning_exam.model.tokenizer import pad_token_id
-from finetuning_exam.objectives.base import Objective, hash_of_sequences, sequences_of
+from finetuning_exam.objectives.base import Objective, sequences_of
 from finetuning_exam.objectives.choose import choose_objective
 from finetuning_exam.run_record import (
     MicroBatches,

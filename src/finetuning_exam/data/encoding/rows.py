@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from array import array
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -115,3 +117,14 @@ def _fit(
 
 def _finding(kind: Kind, detail: str, example: Example) -> Finding:
     return Finding(kind, detail, example.path, example.line, example.column)
+
+
+def hash_of_sequences(sequences: Iterable[Encoded]) -> str:
+    """Return the SHA-256 of ids and labels.
+
+    It changes whenever the tokenizer, the template, the data or a length limit changes.
+    """
+    digest = hashlib.sha256()
+    for it in sequences:
+        digest.update(array("q", (len(it.ids), *it.ids, *it.labels)).tobytes())
+    return digest.hexdigest()
