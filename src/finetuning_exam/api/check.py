@@ -10,7 +10,7 @@ from pathlib import Path
 from finetuning_exam.api.output_file import check_can_write
 from finetuning_exam.data.check import Check, check_files, split_checked
 from finetuning_exam.data.encoding.encoder import Encoder, make_encoder
-from finetuning_exam.data.encoding.labels import LossOn
+from finetuning_exam.data.encoding.labels import training_loss_on
 from finetuning_exam.data.encoding.lengths import row_lengths
 from finetuning_exam.data.encoding.rows import encode_all
 from finetuning_exam.data.encoding.template import choose_template
@@ -88,7 +88,7 @@ def _encode(settings: CheckSettings, check: Check) -> DataReport:
     folder = find_model_folder(settings.model_name_or_path)
     tokenizer = load_tokenizer(folder)
     template = choose_template(settings.template, tokenizer)
-    loss_on: LossOn = "answers" if settings.completion_only_loss else "everything"
+    loss_on = training_loss_on(completion_only=settings.completion_only_loss)
     encoder = make_encoder(tokenizer, template, loss_on=loss_on)
     limit = min(settings.max_length, context_length(folder))
     train, exam = check.train.examples, check.exam.examples if check.exam else ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from finetuning_exam.data.encoding.encoder import Encoded, Encoder, make_encoder
+from finetuning_exam.data.encoding.labels import training_loss_on
 from finetuning_exam.objectives.base import Objective
 from finetuning_exam.objectives.sft import SupervisedFineTuning
 from finetuning_exam.settings import TrainSettings
@@ -19,6 +20,6 @@ def choose_objective(settings: TrainSettings, encoder: Encoder) -> Objective[Enc
     training_encoder = make_encoder(
         encoder.tokenizer,
         encoder.template,
-        loss_on="answers" if settings.completion_only_loss else "everything",
+        loss_on=training_loss_on(completion_only=settings.completion_only_loss),
     )
     return SupervisedFineTuning(training_encoder, encoder)

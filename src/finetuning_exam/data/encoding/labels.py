@@ -11,6 +11,11 @@ LossOn = Literal["last_answer", "answers", "everything"]
 """The supervised part: the last answer, every assistant turn, or all but the first token."""
 
 
+def training_loss_on(*, completion_only: bool) -> LossOn:
+    """Return what a training supervises, as `--completion_only_loss` has it."""
+    return "answers" if completion_only else "everything"
+
+
 def labels_of(
     ids: tuple[int, ...], answers: Sequence[tuple[int, int]], loss_on: LossOn
 ) -> tuple[int, ...]:
