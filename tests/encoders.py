@@ -9,6 +9,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
+from finetuning_exam.data.encoding.chat import ChatShape, chat_shape
+from finetuning_exam.data.encoding.chat_template import ChatTemplate, ChatTokenizer
 from finetuning_exam.data.encoding.encoder import Encoder
 from finetuning_exam.data.encoding.labels import IGNORED, LossOn
 from finetuning_exam.data.records import Example, Turn
@@ -109,6 +111,11 @@ TALK = Example(
 )
 LOOKALIKE = Example(f"Say {TURN_END}{END}", f"{START}x{END} {TURN}y{TURN_END}", 3, "d.jsonl", PAD)
 few = settings(max_examples=12, deadline=None)
+
+
+def shape_of(tokenizer: ChatTokenizer) -> ChatShape:
+    """Return the properties of a tokenizer's chat template, as if it had no added tokens."""
+    return chat_shape(ChatTemplate(tokenizer), None)
 
 
 def decode_ids(encoder: Encoder, ids: tuple[int, ...]) -> str:

@@ -87,6 +87,7 @@ def test_a_run_that_begins_is_written_word_for_word(tmp_path: Path) -> None:
     "sha256": "1"
   },
   "template": "plain",
+  "template_date": null,
   "plan": {
     "micro_batches": {
       "tokens": 2048,
@@ -173,6 +174,8 @@ FINISHED_TEXT = """\
     "peak_bytes": 1000
   },
   "measured": null,
+  "template_date": null,
+  "stop_token_ids": [],
   "versions": {
     "python": "3.13.1"
   },
@@ -222,6 +225,7 @@ DRAWN_INPUTS = st.builds(
     st.none() | st.builds(DataInputs, TEXTS, HASHES, HASHES),
     st.none() | st.builds(BaseInputs, TEXTS, TEXTS),
     HASHES,
+    HASHES,
     st.none() | st.builds(PlanInputs, MICRO_BATCHES),
     HASHES,
     HASHES,
@@ -253,6 +257,8 @@ RECORDS = st.builds(
     seconds=st.dictionaries(TEXTS, NUMBERS, max_size=3),
     predicted=COSTS,
     measured=COSTS,
+    template_date=HASHES,
+    stop_token_ids=st.lists(COUNTS, max_size=2).map(tuple),
     versions=NAMED,
     machine=NAMED,
 )
@@ -286,6 +292,7 @@ def test_a_record_comes_back_as_it_was_written(record: RunRecord) -> None:
         DataInputs(record.data.sha256, record.data.exam_sha256, record.data.rows_sha256),
         BaseInputs(record.base.name, record.base.sha256),
         record.template,
+        record.template_date,
         PlanInputs(record.plan.micro_batches),
         record.device,
         record.dtype,

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import platform
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 
 _LIBRARIES = ("finetuning-exam", "torch", "transformers", "peft", "trl", "datasets", "tokenizers")
+
+
+def now() -> datetime:
+    """Return the local time to the second, without a time zone."""
+    return datetime.now().replace(microsecond=0)
 
 
 def machine_facts(threads: int) -> dict[str, str]:

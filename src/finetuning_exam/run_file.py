@@ -119,6 +119,7 @@ def _read_inputs(content: dict[str, Json]) -> RunInputs:
         if name is not None and base_sha256 is not None
         else None,
         template=_text(content, "template"),
+        template_date=_text(content, "template_date"),
         plan=PlanInputs(MicroBatches(tokens, checkpointing))
         if isinstance(tokens, int) and isinstance(checkpointing, bool)
         else None,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import cast, get_args
 
 from finetuning_exam.durable import Json
@@ -112,8 +113,10 @@ class Cost:
 class RunRecord:
     """A finished run.
 
-    `command` would repeat it, `seconds` holds the wall time of each part, `versions` those of
-    Python and the libraries, and `machine` everything its last bits depend on.
+    `command` would repeat it. `seconds` holds the wall time of each part, `versions` those of
+    Python and the libraries, and `machine` everything its last bits depend on. `template_date` is
+    the date that a chat template wrote as today's, None where it writes none; `stop_token_ids` are
+    the ids that end an answer.
     """
 
     command: str
@@ -131,6 +134,8 @@ class RunRecord:
     seconds: dict[str, float]
     predicted: Cost | None = None
     measured: Cost | None = None
+    template_date: str | None = None
+    stop_token_ids: tuple[int, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
     machine: dict[str, str] = field(default_factory=dict)
 
@@ -167,10 +172,11 @@ class PlanInputs:
 
 @dataclass(frozen=True, slots=True)
 class PinnedChoices:
-    """Measured choices that a resumed run must keep to stay the same run."""
+    """Choices of its start that a resumed run must keep to stay the same run."""
 
     micro_batches: MicroBatches | None = None
     cpu_dtype: Dtype | None = None
+    template_date: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +191,7 @@ class RunInputs:
     data: DataInputs | None = None
     base: BaseInputs | None = None
     template: str | None = None
+    template_date: str | None = None
     plan: PlanInputs | None = None
     device: str | None = None
     dtype: str | None = None
@@ -200,7 +207,17 @@ class RunInputs:
     @property
     def pinned(self) -> PinnedChoices:
         """The choices that a resume must keep."""
-        return PinnedChoices(self.plan.micro_batches if self.plan else None, self.cpu_dtype)
+        return PinnedChoices(
+            self.plan.micro_batches if self.plan else None, self.cpu_dtype, self.date
+        )
+
+    @property
+    def date(self) -> datetime | None:
+        """The date that the chat template writes; None where it writes none, or is not known."""
+        try:
+            return datetime.fromisoformat(self.template_date or "")
+        except ValueError:
+            return None
 
     @property
     def max_length(self) -> int | None:

@@ -56,7 +56,7 @@ def test_it_is_the_tokenizer_of_the_training(models: Models, text: str) -> None:
     ours = make_encoder(load_tokenizer(folder), template, base_stop_ids=base_stop_ids(folder))
     assert ours.encode_batch(rows(6)) == theirs.encode_batch(rows(6))
     assert ours.stop_ids() == theirs.stop_ids()
-    assert ours.special_texts == theirs.special_texts
+    assert ours.special_pattern == theirs.special_pattern
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "gemma3", "opt"])

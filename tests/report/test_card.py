@@ -77,7 +77,7 @@ def test_only_a_base_on_the_hub_is_named_to_the_hub(
 
 
 @pytest.mark.parametrize("template", ["plain", "chat"])
-def test_the_snippet_is_ten_lines_of_python_or_fewer(
+def test_the_snippet_is_a_dozen_lines_of_python_or_fewer(
     exam: Exam, run: RunRecord, template: str
 ) -> None:
     """It parses, uses plain PEFT only, and leaves the base's folder to the reader."""
@@ -85,12 +85,11 @@ def test_the_snippet_is_ten_lines_of_python_or_fewer(
     snippet = card.split("```python\n")[1].split("\n```")[0]
     modules = [node.module for node in ast.parse(snippet).body if isinstance(node, ast.ImportFrom)]
     assert modules == ["peft", "transformers"]
-    assert len(snippet.splitlines()) <= 10
+    assert len(snippet.splitlines()) <= 12
     assert '"path/to/the/base"' in snippet
-    assert ("apply_chat_template" in snippet) == (template == "chat")
-    assert ("### Instruction:\\nYour question\\n\\n### Response:\\n" in snippet) == (
-        template == "plain"
-    )
+    assert "apply_chat_template" in snippet
+    prompt = "### Instruction:\nYour question\n\n### Response:\n"
+    assert (prompt in card) == (template == "plain")
 
 
 def test_odd_paths_and_commands_break_nothing(exam: Exam, run: RunRecord) -> None:

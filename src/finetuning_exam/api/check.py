@@ -12,7 +12,7 @@ from finetuning_exam.data.check import Check, check_files, split_checked
 from finetuning_exam.data.encoding.encoder import Encoder, make_encoder
 from finetuning_exam.data.encoding.labels import training_loss_on
 from finetuning_exam.data.encoding.lengths import row_lengths
-from finetuning_exam.data.encoding.rows import encode_all
+from finetuning_exam.data.encoding.rows import encode_all, template_findings
 from finetuning_exam.data.encoding.template import choose_template
 from finetuning_exam.data.findings import Finding, errors
 from finetuning_exam.data.fix import CleanCopy, clean_copy, left_out_lines
@@ -20,6 +20,7 @@ from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import Split
 from finetuning_exam.durable import write_text
 from finetuning_exam.errors import UsageError
+from finetuning_exam.machine import now
 from finetuning_exam.model.folder import canonical_name, check_local_model, find_model_folder
 from finetuning_exam.report.data_check import Outlook
 from finetuning_exam.setting_values import validated
@@ -89,7 +90,7 @@ def _encode(settings: CheckSettings, check: Check) -> DataReport:
     tokenizer = load_tokenizer(folder)
     template = choose_template(settings.template, tokenizer)
     loss_on = training_loss_on(completion_only=settings.completion_only_loss)
-    encoder = make_encoder(tokenizer, template, loss_on=loss_on)
+    encoder = make_encoder(tokenizer, template, loss_on=loss_on, date=now())
     limit = min(settings.max_length, context_length(folder))
     train, exam = check.train.examples, check.exam.examples if check.exam else ()
     rows = encode_all(encoder, train, limit)
@@ -108,7 +109,8 @@ def _encode(settings: CheckSettings, check: Check) -> DataReport:
             steps_per_epoch(settings, len(split.train)),
             rows_per_step(settings),
         )
-    findings = (*check.findings, *rows.findings, *exam_rows.findings)
+    about_template = template_findings(encoder, settings.model_name_or_path)
+    findings = (*check.findings, *about_template, *rows.findings, *exam_rows.findings)
     return DataReport(check, findings, outlook, encoder, limit)
 
 

@@ -69,6 +69,16 @@ class Kind(Enum):
         "special token in the text that the chat template would interpret",
         "Remove it, or use --template plain, where it is ordinary text.",
     )
+    TEMPLATE_MARKS = (
+        "warning",
+        "marks of the chat template that are not tokens of the tokenizer",
+        "Use --template plain, or a tokenizer that has these tokens.",
+    )
+    TEMPLATE_DATE = (
+        "note",
+        "chat template that writes today's date",
+        "A run keeps the date of its start, also when it is resumed, examined and compared.",
+    )
     ANSWER_TOO_LONG = (
         "warning",
         "answer too long: example left out",

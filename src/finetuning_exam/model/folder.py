@@ -7,6 +7,7 @@ import json
 import os
 import re
 from dataclasses import dataclass, field
+from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
 
@@ -28,6 +29,8 @@ class Origin:
     base_name: str
     base_sha256: str | None = None
     template: Template | None = None
+    template_date: datetime | None = None
+    """The date that the chat template wrote in training; None where it writes none."""
     cpu_dtype: Dtype | None = None
     """Number format of the training, if it ran on a CPU."""
     adapter_sha256: str | None = None
@@ -182,6 +185,7 @@ def adapter_origin(folder: Path) -> Origin:
         base_name=run.inputs.base.name,
         base_sha256=run.inputs.base.sha256,
         template="chat" if inputs.template == "chat" else "plain",
+        template_date=inputs.date,
         cpu_dtype=inputs.cpu_dtype,
         adapter_sha256=own.adapter_sha256 if own else None,
         data_paths=run.data_paths,

@@ -94,6 +94,7 @@ class Session:
             base.tokenizer,
             choose_template(template, base.tokenizer),
             base_stop_ids=base.stop_ids,
+            date=origin.template_date,
         )
         tuned = load_adapter(base, folder)
         row_nll = stock_nll(tuned, pad_token_id(base.tokenizer))
@@ -150,6 +151,7 @@ class Session:
         return Decoding(
             max_new_tokens=max_new_tokens,
             stop_ids=self.encoder.stop_ids(),
+            stop_text=self.encoder.stop_text,
             pad_id=pad_token_id(self.base.tokenizer),
             do_sample=do_sample,
             temperature=temperature,

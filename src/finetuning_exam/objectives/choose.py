@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from finetuning_exam.data.encoding.encoder import Encoded, Encoder, make_encoder
+from dataclasses import replace
+
+from finetuning_exam.data.encoding.encoder import Encoded, Encoder
 from finetuning_exam.data.encoding.labels import training_loss_on
 from finetuning_exam.objectives.base import Objective
 from finetuning_exam.objectives.sft import SupervisedFineTuning
@@ -13,13 +15,6 @@ def choose_objective(settings: TrainSettings, encoder: Encoder) -> Objective[Enc
     """Return the objective that the settings ask for.
 
     `encoder` is that of the exam, with the tokenizer and template of the run.
-
-    Raises:
-        ModelError: the tokenizer or its chat template cannot be used.
     """
-    training_encoder = make_encoder(
-        encoder.tokenizer,
-        encoder.template,
-        loss_on=training_loss_on(completion_only=settings.completion_only_loss),
-    )
-    return SupervisedFineTuning(training_encoder, encoder)
+    loss_on = training_loss_on(completion_only=settings.completion_only_loss)
+    return SupervisedFineTuning(replace(encoder, loss_on=loss_on), encoder)

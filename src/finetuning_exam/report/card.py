@@ -119,15 +119,7 @@ def _results(exam: Exam) -> str:
 
 def _use(run: RunRecord) -> str:
     base = hub_name(run.base.name) or _BASE_PLACEHOLDER
-    if run.template == "chat":
-        prompt = (
-            'tokenizer.apply_chat_template([{"role": "user", "content": "Your question"}], '
-            "tokenize=False, add_generation_prompt=True)"
-        )
-        special = ", add_special_tokens=False"
-    else:
-        prompt = json.dumps(prompt_func(Example("Your question", "", 0, "")))
-        special = ""
+    ends = f", eos_token_id={list(run.stop_token_ids)}" if run.stop_token_ids else ""
     snippet = f"""\
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -135,16 +127,31 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 base, adapter = {json.dumps(base)}, "path/to/this/folder"
 tokenizer = AutoTokenizer.from_pretrained(adapter)
 model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), adapter)
-prompt = {prompt}
-ids = tokenizer(prompt, return_tensors="pt"{special})
-answer = model.generate(**ids, max_new_tokens=80, do_sample=False)[0, ids["input_ids"].shape[1] :]
-print(tokenizer.decode(answer, skip_special_tokens=True))"""
+messages = [{{"role": "user", "content": "Your question"}}]
+prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+ids = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)
+answer = model.generate(**ids, max_new_tokens=80, do_sample=False{ends})[0]
+print(tokenizer.decode(answer[ids["input_ids"].shape[1] :], skip_special_tokens=True))"""
     where = (
         "The base is the folder `finetuning_exam/model/builtin` in the installed package.\n\n"
         if run.base.name == BUILTIN_MODEL
         else ""
     )
-    return where + _block(snippet, "python")
+    return where + _block(snippet, "python") + _prompt(run)
+
+
+def _prompt(run: RunRecord) -> str:
+    """The prompt word for word, and what of it changes from day to day."""
+    if run.template == "plain":
+        prompt = prompt_func(Example("Your question", "", 0, ""))
+        return f"\n\nThe prompt is:\n\n{_block(prompt, 'text')}"
+    if run.template_date is None:
+        return ""
+    day = run.template_date.partition("T")[0]
+    return (
+        f"\n\nThe chat template writes today's date into each prompt. In training and in the exam "
+        f"it was {_code(day)}."
+    )
 
 
 def _data(run: RunRecord) -> str:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 from peft import PeftModel
 
 from finetuning_exam.data.encoding.encoder import Encoded, Encoder, make_encoder
-from finetuning_exam.data.encoding.rows import EncodedRows, encode_all, hash_of_sequences
+from finetuning_exam.data.encoding.rows import (
+    EncodedRows,
+    encode_all,
+    hash_of_sequences,
+    template_findings,
+)
 from finetuning_exam.data.encoding.template import choose_template
 from finetuning_exam.data.findings import Finding, Kind
 from finetuning_exam.data.reading.read import SKIP_BAD_ROWS, refuse_errors
@@ -18,6 +24,7 @@ from finetuning_exam.data.split import Split
 from finetuning_exam.errors import DataError
 from finetuning_exam.evaluation.exam import ExamPlan
 from finetuning_exam.heap import return_freed_memory, trim_heap
+from finetuning_exam.machine import now
 from finetuning_exam.model.adapter import (
     add_adapter,
     lora_config,
@@ -117,7 +124,7 @@ def prepare(settings: TrainSettings, split: Split, pinned: PinnedChoices | None 
     layer = layer_size(find_model_folder(settings.model_name_or_path))
     compute = choose_compute(settings.device, settings.dtype, layer, pinned.cpu_dtype)
     base = load_base(settings.model_name_or_path, compute)
-    rows = encode_split(settings, split, base)
+    rows = encode_split(settings, split, base, pinned.template_date or now())
     model = _with_adapter(settings, base)
     fast = choose_fast_path(model, pad_token_id(base.tokenizer), pieces)
     memory = _fit_into_memory(Workload(rows.objective, fast, settings), rows, pinned.micro_batches)
@@ -139,8 +146,8 @@ def prepare(settings: TrainSettings, split: Split, pinned: PinnedChoices | None 
     )
 
 
-def encode_split(settings: TrainSettings, split: Split, base: Base) -> EncodedSplit:
-    """Encode every part of a split for a base.
+def encode_split(settings: TrainSettings, split: Split, base: Base, date: datetime) -> EncodedSplit:
+    """Encode every part of a split for a base; `date` is what a chat template writes as today's.
 
     Raises:
         ModelError: the tokenizer or its chat template cannot be used.
@@ -148,14 +155,17 @@ def encode_split(settings: TrainSettings, split: Split, base: Base) -> EncodedSp
             for the exam.
     """
     template = choose_template(settings.template, base.tokenizer)
-    encoder = make_encoder(base.tokenizer, template, base_stop_ids=base.stop_ids)
+    encoder = make_encoder(base.tokenizer, template, base_stop_ids=base.stop_ids, date=date)
     objective = choose_objective(settings, encoder)
     longest = min(settings.max_length, base.context)
     training = objective.training_rows(split.train, longest)
     validation = objective.validation_rows(split.validation, longest)
     exam = encode_all(encoder, split.exam, longest)
     # If the exam uses the training rows, each finding occurs twice.
-    findings = tuple(dict.fromkeys((*training.findings, *validation.findings, *exam.findings)))
+    about_template = template_findings(encoder, settings.model_name_or_path)
+    findings = tuple(
+        dict.fromkeys((*about_template, *training.findings, *validation.findings, *exam.findings))
+    )
     if not settings.skip_bad_rows:
         refuse_errors(findings, SKIP_BAD_ROWS)
     _check_any_left(split.train, training, "training")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from copy import copy
 from pathlib import Path
 
+from finetuning_exam.data.encoding.saved_template import saved_template
 from finetuning_exam.durable import file_sha256, staged, sweep
 from finetuning_exam.evaluation.exam import Exam, Stage, take_exam
 from finetuning_exam.machine import library_versions, machine_facts
@@ -39,6 +41,8 @@ def train(
         DivergedError, StoppedError, DiskError: as `train_adapter`.
     """
     rows, tokenizer = prepared.rows, prepared.base.tokenizer
+    saved = copy(tokenizer)
+    saved.chat_template = saved_template(rows.encoder)
     folder, process = checkpoints.folder, checkpoints.process
     process.on_main(lambda: sweep(folder))
     job = TrainingJob(
@@ -58,7 +62,7 @@ def train(
     def save() -> None:
         with staged(folder) as temporary:
             save_adapter(prepared.model, temporary)
-            tokenizer.save_pretrained(temporary)
+            saved.save_pretrained(temporary)
 
     process.on_main(save)
     return result
@@ -93,6 +97,8 @@ def make_record(
         ),
         template=prepared.rows.template,
         template_sha256=hashlib.sha256(str(chat_template).encode("utf-8")).hexdigest(),
+        template_date=date.isoformat() if (date := prepared.rows.encoder.date) else None,
+        stop_token_ids=prepared.rows.encoder.stop_ids(),
         device=compute.device.type,
         dtype=compute.dtype_name,
         threads=compute.threads,

@@ -33,7 +33,7 @@ def test_whitespace_that_an_end_token_includes_stays_with_it(make_tokenizer: Mak
     tokenizer = make_tokenizer(chat_template=END_BEHIND_END)
     tokenizer.add_tokens([AddedToken(TURN_END, special=True, rstrip=True)], special_tokens=True)
     encoder = make_encoder(tokenizer, "chat", loss_on="answers")
-    segments = render(TALK, "chat", tokenizer, encoder.shape)
+    segments = render(TALK, encoder.shape)
     whole = tokenizer.encode("".join(it.text for it in segments), add_special_tokens=False)
     assert list(encoder.encode(TALK).ids) == whole
     assert segments[1].text == f"It lists files.{TURN_END}\n"
@@ -43,7 +43,7 @@ def test_a_chat_row_is_the_template_s_text(encoders: Encoders) -> None:
     """A row's text is the template's text, without what follows the end of the turn."""
     encoder = encoders["chat, start twice", "last_answer"]
     record = Example("Hi", "Ho", 1, "d.jsonl")
-    rendered = render(record, "chat", encoder.tokenizer)
+    rendered = render(record, encoder.shape)
     text = decode_ids(encoder, encoder.encode(record).ids)
     assert text == f"{START}{TURN}user\nHi{TURN_END}\n{TURN}assistant\nHo{TURN_END}"
     assert "".join(segment.text for segment in rendered) == text + "\n"
@@ -82,7 +82,7 @@ def test_a_chat_conversation_is_the_template_s_text(encoders: Encoders) -> None:
     """The ids of a conversation are those of the template's text, with one start token."""
     encoder = encoders["chat, start twice", "answers"]
     text = decode_ids(encoder, encoder.encode(TALK).ids)
-    segments = render(TALK, "chat", encoder.tokenizer)
+    segments = render(TALK, encoder.shape)
     assert text + "\n" == "".join(segment.text for segment in segments)
     assert text.count(START) == 1
 

@@ -181,8 +181,7 @@ def test_plain_prompt_tokens_are_exactly_the_prompt(
     encoder = encoders[plain_kind, "last_answer"]
     prompt = encoder.prompt_ids(record)[len(encoder.start_ids) :]
     given = "".join(
-        segment.text + (END if segment.is_answer else "")
-        for segment in render(record, "plain", encoder.tokenizer)[:-1]
+        segment.text + (END if segment.is_answer else "") for segment in render(record)[:-1]
     )
     assert decode_ids(encoder, prompt) == given
     assert record.earlier or given == prompt_func(record)

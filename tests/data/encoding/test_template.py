@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from encoders import shape_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
@@ -64,7 +65,7 @@ def test_the_plain_template_word_for_word() -> None:
 
 def test_a_plain_conversation_word_for_word(make_tokenizer: MakeTokenizer) -> None:
     """A system turn comes first under `### System:`; a blank line separates the exchanges."""
-    rendered = render(TALK, "plain", make_tokenizer())
+    rendered = render(TALK)
     assert rendered == (
         Segment(
             "### System:\nBe brief.\n\n### Instruction:\nWhat does ls do?\n\n### Response:\n",
@@ -93,8 +94,8 @@ def test_a_plain_text_has_no_template(make_tokenizer: MakeTokenizer) -> None:
     template.
     """
     text = Example("", "Once upon a time.", 1, "d.jsonl")
-    for template in ("plain", "chat"):
-        rendered = render(text, template, make_tokenizer(chat_template=CHATML))
+    for shape in (None, shape_of(make_tokenizer(chat_template=CHATML))):
+        rendered = render(text, shape)
         assert rendered == (Segment("Once upon a time.", is_answer=True),)
     assert (prompt_func(text), formatting_func(text)) == ("", "Once upon a time.")
 
@@ -113,7 +114,7 @@ def test_an_example_is_its_prompt_half_and_its_answer(
 
 def test_the_plain_prompt_is_rendered_from_the_same_source(make_tokenizer: MakeTokenizer) -> None:
     """`render` in the plain template returns exactly `prompt_func` and the answer."""
-    rendered = render(WITH_INPUT, "plain", make_tokenizer(chat_template=CHATML))
+    rendered = render(WITH_INPUT)
     assert rendered == _rendered(prompt_func(WITH_INPUT), "It is long.")
 
 
@@ -136,7 +137,7 @@ def test_chat_without_a_chat_template_is_an_error(make_tokenizer: MakeTokenizer)
 def test_a_chat_template_is_cut_after_the_generation_prompt(make_tokenizer: MakeTokenizer) -> None:
     """The prompt half ends with the generation prompt; the answer half ends the turn."""
     tokenizer = make_tokenizer(chat_template=CHATML)
-    assert render(WITH_INPUT, "chat", tokenizer) == _rendered(
+    assert render(WITH_INPUT, shape_of(tokenizer)) == _rendered(
         "<|im_start|>user\nExplain the flag.\n\nls -l<|im_end|>\n<|im_start|>assistant\n",
         "It is long.<|im_end|>\n",
     )
@@ -146,15 +147,15 @@ def test_a_question_without_an_answer_has_the_same_prompt(make_tokenizer: MakeTo
     """At inference the prompt is that of the training row, and the answer half is empty."""
     tokenizer = make_tokenizer(chat_template=CHATML)
     asked = Example(EXAMPLE.instruction, "", 1, "argument")
-    prompt, _answer = render(EXAMPLE, "chat", tokenizer)
-    assert render(asked, "chat", tokenizer) == _rendered(prompt.text, "")
+    prompt, _answer = render(EXAMPLE, shape_of(tokenizer))
+    assert render(asked, shape_of(tokenizer)) == _rendered(prompt.text, "")
 
 
 def test_a_template_that_wants_a_full_answer_gets_one(make_tokenizer: MakeTokenizer) -> None:
     """For a question without an answer the template is still given one, which is then removed."""
     picky = "{% if not messages[-1].content %}{{ raise_exception('empty turn') }}{% endif %}"
     asked = Example(EXAMPLE.instruction, "", 1, "argument")
-    prompt, answer = render(asked, "chat", make_tokenizer(chat_template=picky + CHATML))
+    prompt, answer = render(asked, shape_of(make_tokenizer(chat_template=picky + CHATML)))
     assert prompt.text.endswith("<|im_start|>assistant\n")
     assert answer.text == ""
 
@@ -178,7 +179,7 @@ def test_a_template_that_raises_is_one_line(
 ) -> None:
     """Any exception of a chat template becomes one sentence with the first line of its reason."""
     with pytest.raises(ModelError) as caught:
-        render(EXAMPLE, "chat", make_tokenizer(chat_template=template))
+        render(EXAMPLE, shape_of(make_tokenizer(chat_template=template)))
     expected = reason.rstrip(".")
     assert str(caught.value) == f"The chat template failed: {expected}. Use --template plain."
 
@@ -186,7 +187,7 @@ def test_a_template_that_raises_is_one_line(
 def test_a_thinking_template_is_refused(make_tokenizer: MakeTokenizer) -> None:
     """A template that opens a thought only in the generation prompt is an error."""
     with pytest.raises(ModelError) as caught:
-        render(EXAMPLE, "chat", make_tokenizer(chat_template=THINKING))
+        render(EXAMPLE, shape_of(make_tokenizer(chat_template=THINKING)))
     assert str(caught.value) == (
         "With this chat template the prompt is not a prefix of the whole conversation, so "
         "training and inference would see different prompts. Use --template plain."
@@ -197,7 +198,7 @@ def test_a_thinking_template_is_refused_at_inference_too(make_tokenizer: MakeTok
     """The same template is refused for a question without an answer."""
     asked = Example(EXAMPLE.instruction, "", 1, "argument")
     with pytest.raises(ModelError, match="the prompt is not a prefix"):
-        render(asked, "chat", make_tokenizer(chat_template=THINKING))
+        render(asked, shape_of(make_tokenizer(chat_template=THINKING)))
 
 
 @pytest.mark.parametrize(
@@ -215,7 +216,7 @@ def test_a_template_that_leaves_the_answer_out_is_refused(
 ) -> None:
     """A template without the assistant turn would train on nothing, and is an error."""
     with pytest.raises(ModelError):
-        render(EXAMPLE, "chat", make_tokenizer(chat_template=template))
+        render(EXAMPLE, shape_of(make_tokenizer(chat_template=template)))
 
 
 # Conversations in chat templates
@@ -224,7 +225,7 @@ def test_a_template_that_leaves_the_answer_out_is_refused(
 def test_a_chat_conversation_word_for_word(make_tokenizer: MakeTokenizer) -> None:
     """Each assistant turn is a segment; all segments together are the template's text."""
     tokenizer = make_tokenizer(chat_template=CHATML)
-    rendered = render(TALK, "chat", tokenizer)
+    rendered = render(TALK, shape_of(tokenizer))
     assert [segment.is_answer for segment in rendered] == [False, True, False, True]
     assert rendered[1].text == "It lists files.<|im_end|>\n"
     assert rendered[2].text == (
@@ -248,9 +249,9 @@ def test_a_template_that_rewrites_earlier_turns_is_refused(make_tokenizer: MakeT
         "{{ message.content }}",
     )
     tokenizer = make_tokenizer(chat_template=template)
-    assert len(render(EXAMPLE, "chat", tokenizer)) == 2
+    assert len(render(EXAMPLE, shape_of(tokenizer))) == 2
     with pytest.raises(ModelError, match="the prompt is not a prefix of the whole"):
-        render(TALK, "chat", tokenizer)
+        render(TALK, shape_of(tokenizer))
 
 
 def test_a_template_that_refuses_system_turns_is_named(make_tokenizer: MakeTokenizer) -> None:
@@ -259,7 +260,7 @@ def test_a_template_that_refuses_system_turns_is_named(make_tokenizer: MakeToken
         "{% if messages[0].role == 'system' %}{{ raise_exception('No system role') }}{% endif %}"
     )
     with pytest.raises(ModelError) as caught:
-        render(TALK, "chat", make_tokenizer(chat_template=strict + CHATML))
+        render(TALK, shape_of(make_tokenizer(chat_template=strict + CHATML)))
     assert str(caught.value) == (
         "The chat template rejects system turns: No system role. "
         "Use --template plain, or remove the system turns."
@@ -267,7 +268,7 @@ def test_a_template_that_refuses_system_turns_is_named(make_tokenizer: MakeToken
     make_encoder(make_tokenizer(chat_template=strict + CHATML), "chat").encode(EXAMPLE)
     always = make_tokenizer(chat_template="{{ raise_exception('No') }}")
     with pytest.raises(ModelError, match=r"^The chat template failed: No\."):
-        render(TALK, "chat", always)
+        render(TALK, shape_of(always))
 
 
 @pytest.mark.parametrize(
@@ -283,7 +284,7 @@ def test_a_template_that_drops_a_turn_is_refused(
         "{% if message.role != '" + role + "' %}{{ message.content }}{% endif %}",
     )
     with pytest.raises(ModelError) as caught:
-        render(TALK, "chat", make_tokenizer(chat_template=template))
+        render(TALK, shape_of(make_tokenizer(chat_template=template)))
     assert str(caught.value) == (
         f"The chat template does not render the {name} verbatim. Use --template plain."
     )
@@ -315,9 +316,9 @@ def test_a_prompt_that_depends_on_the_answer_is_refused(
         "{% if 'lists' in message.content %}[list] {% endif %}{{ message.content }}",
     )
     tokenizer = make_tokenizer(chat_template=template)
-    assert len(render(WITH_INPUT, "chat", tokenizer)) == 2
+    assert len(render(WITH_INPUT, shape_of(tokenizer))) == 2
     with pytest.raises(ModelError, match="the prompt is not a prefix of the whole"):
-        render(EXAMPLE, "chat", tokenizer)
+        render(EXAMPLE, shape_of(tokenizer))
 
 
 # Limits of foreign code
@@ -327,12 +328,12 @@ def test_a_template_that_loops_is_stopped(
     make_tokenizer: MakeTokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An endless template is an error within its time limit, and leaves no timer behind."""
-    monkeypatch.setattr("finetuning_exam.data.encoding.chat.TEMPLATE_SECONDS", 0.2)
+    monkeypatch.setattr("finetuning_exam.data.encoding.chat_template.TEMPLATE_SECONDS", 0.2)
     loop = "{% for i in range(90000) %}{% for j in range(90000) %}{% endfor %}{% endfor %}"
     before = signal.getsignal(signal.SIGVTALRM)
     started = time.process_time()
     with pytest.raises(ModelError) as caught:
-        render(EXAMPLE, "chat", make_tokenizer(chat_template=loop + CHATML))
+        render(EXAMPLE, shape_of(make_tokenizer(chat_template=loop + CHATML)))
     assert time.process_time() - started < 5
     assert str(caught.value) == (
         "The chat template did not finish within 0.2 seconds. Use --template plain."
@@ -347,7 +348,12 @@ class _Patient:
     chat_template: str | None = "patient"
 
     def apply_chat_template(
-        self, conversation: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool
+        self,
+        conversation: list[dict[str, str]],
+        *,
+        tokenize: bool,
+        add_generation_prompt: bool,
+        **variables: object,
     ) -> str:
         def work() -> None:
             while time.thread_time() < 0.3:
@@ -363,8 +369,8 @@ class _Patient:
 
 def test_the_work_of_other_threads_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the CPU time of the rendering thread counts."""
-    monkeypatch.setattr("finetuning_exam.data.encoding.chat.TEMPLATE_SECONDS", 0.1)
-    assert len(render(EXAMPLE, "chat", _Patient())) == 2
+    monkeypatch.setattr("finetuning_exam.data.encoding.chat_template.TEMPLATE_SECONDS", 0.1)
+    assert len(render(EXAMPLE, shape_of(_Patient()))) == 2
     assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0.0, 0.0)
 
 
@@ -372,8 +378,8 @@ def test_a_template_works_in_another_thread(make_tokenizer: MakeTokenizer) -> No
     """Outside the main thread there is no time limit, and rendering works."""
     tokenizer = make_tokenizer(chat_template=CHATML)
     with ThreadPoolExecutor() as pool:
-        found = pool.submit(render, EXAMPLE, "chat", tokenizer).result()
-    assert found == render(EXAMPLE, "chat", tokenizer)
+        found = pool.submit(render, EXAMPLE, shape_of(tokenizer)).result()
+    assert found == render(EXAMPLE, shape_of(tokenizer))
 
 
 @pytest.mark.parametrize("role", ["user", "assistant"])
@@ -385,7 +391,7 @@ def test_a_template_that_renders_too_much_is_refused(
         CHATML + "{% if messages[-1].role == '" + role + "' %}{{ 'x' * 50000000 }}{% endif %}"
     )
     with pytest.raises(ModelError) as caught:
-        render(EXAMPLE, "chat", make_tokenizer(chat_template=template))
+        render(EXAMPLE, shape_of(make_tokenizer(chat_template=template)))
     assert re.fullmatch(
         r"The chat template rendered 50,000,\d{3} characters from a conversation of \d\d\. "
         r"Use --template plain\.",
@@ -398,4 +404,4 @@ def test_a_long_conversation_of_short_turns_is_not_too_much(make_tokenizer: Make
     pairs = (Turn("user", "a"), Turn("assistant", "b")) * 150
     example = Example("a", "b", 1, "d.jsonl", earlier=pairs)
     tokenizer = make_tokenizer(chat_template=CHATML.replace("<|im_end|>", "-" * 800 + "<|im_end|>"))
-    assert len(render(example, "chat", tokenizer)) == 302
+    assert len(render(example, shape_of(tokenizer))) == 302

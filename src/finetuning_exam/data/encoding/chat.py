@@ -1,102 +1,131 @@
-"""Render a conversation with a tokenizer's chat template.
-
-The template comes with the model and is untrusted code. It runs in Transformers' sandbox, which
-denies access to files and attributes, and here within limits: the CPU time of one rendering, and
-the length of its output. Not covered: time on Windows and outside the main thread, where Python has
-no timer that can interrupt; a single operation that never returns to the interpreter; and the
-memory that a rendering takes before its length is known.
-"""
+"""A conversation as text in a chat template: given and answered parts, and how an answer ends."""
 
 from __future__ import annotations
 
 import re
-import signal
-import threading
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from types import FrameType
-from typing import Protocol
+from dataclasses import dataclass, replace
+from datetime import datetime
 
+from finetuning_exam.data.encoding.chat_template import TEMPLATE_HINT, ChatTemplate
 from finetuning_exam.data.records import Example, Turn
 from finetuning_exam.errors import ModelError
 
-TEMPLATE_SECONDS = 2.0
-"""The CPU time that one rendering may take; it usually takes about a millisecond."""
-_GROWTH = 16
-_MARKS_PER_TURN = 64
-_PREAMBLE = 1 << 16
-_HINT = "Use --template plain."
 _SYSTEM = Turn("system", "System7qZvWx")
 _QUESTION = Turn("user", "Question7qZvWx")
 _ANSWER = Turn("assistant", "Answer7qZvWx")
 """A conversation of words that occur in no template."""
+_TWO_DATES = (datetime(1999, 1, 1, 1, 1), datetime(2024, 12, 22, 22, 22))
+_MARK = re.compile(r"<\|[^|<>\s]{1,40}\|>|</?(?:start|end)_of_\w{1,20}>|<(?:bos|eos|s)>|</s>")
 _NAMES = {"system": "system turn", "user": "question", "assistant": "answer"}
-
-
-class ChatTokenizer(Protocol):
-    """The part of a Transformers tokenizer that renders a conversation."""
-
-    chat_template: str | None
-
-    def apply_chat_template(
-        self, conversation: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool
-    ) -> str:
-        """Return the text of a conversation."""
-        ...
-
-
-class _TooSlow(Exception):
-    """A rendering has exceeded its time limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChatShape:
     """The properties of a chat template that hold for every conversation; see `chat_shape`."""
 
+    template: ChatTemplate
     header: str
     """Text that precedes an answer but is missing from the template's generation prompt."""
-    special: re.Pattern[str] | None
-    """The tokenizer's special tokens; the first one after an answer ends it."""
+    ending: str
+    """All that the template writes after the last answer."""
+    tokens: re.Pattern[str] | None
+    """The tokenizer's added tokens; the first one that is written after an answer ends it."""
+    marks: frozenset[str]
+    """The added tokens that the template writes around turns."""
+    missing_marks: tuple[str, ...]
+    """Text that looks like a mark of the template, but is not a token of the tokenizer."""
     shows_system: bool
+    writes_date: bool
+
+    @property
+    def ends_with_token(self) -> bool:
+        """True if the template writes a token after an answer, which ends it."""
+        return self.tokens is not None and self.tokens.search(self.ending) is not None
+
+    @property
+    def stop_text(self) -> str:
+        """The text that ends an answer where no token does; "" if there is none either."""
+        return "" if self.ends_with_token else self.ending.strip()
+
+    def ended(self, parts: Sequence[str]) -> tuple[str, ...]:
+        """Return the parts of a conversation with each answer ending right after its last token.
+
+        The whitespace after that is part of the next prompt, and dropped after the last answer.
+        """
+        if not self.ends_with_token:
+            return tuple(parts)
+        ended: list[str] = []
+        between = ""
+        for given, answer in zip(parts[::2], parts[1::2], strict=True):
+            end = max((found.end() for found in self._ends(answer)), default=len(answer))
+            ended += [between + given, answer[:end]]
+            between = answer[end:]
+        return tuple(ended)
+
+    def _ends(self, answer: str) -> Iterator[re.Match[str]]:
+        return self.tokens.finditer(answer) if self.tokens else iter(())
 
 
-def chat_shape(tokenizer: ChatTokenizer, special: re.Pattern[str] | None) -> ChatShape:
+def chat_shape(template: ChatTemplate, tokens: re.Pattern[str] | None) -> ChatShape:
     """Inspect a chat template once, with words that can only come from the conversation.
 
-    A template that rejects or drops system turns is accepted as long as there are none.
+    `tokens` matches the tokenizer's added tokens. A template that rejects or drops system turns is
+    accepted as long as there are none.
 
     Raises:
         ModelError: the template cannot be used for a single question; see `chat_parts`.
     """
-    prompt = _render(tokenizer, [_QUESTION], asks=True)
-    whole = _render(tokenizer, [_QUESTION, _ANSWER], asks=False)
+    prompt = template.render([_QUESTION], asks=True)
+    whole = template.render([_QUESTION, _ANSWER], asks=False)
     if _QUESTION.text not in prompt:
         raise _not_shown(_QUESTION)
     if not whole.startswith(prompt):
         raise _no_prefix()
-    header, found, _ = whole[len(prompt) :].partition(_ANSWER.text)
+    header, found, ending = whole[len(prompt) :].partition(_ANSWER.text)
     if not found:
         raise _not_shown(_ANSWER)
-    # Whitespace alone is not a header: it starts the answer, and its first token.
-    return ChatShape(header if header.strip() else "", special, _shows_system(tokenizer))
+    around = prompt + ending
+    return ChatShape(
+        template,
+        # Whitespace alone is not a header: it starts the answer, and its first token.
+        header if header.strip() else "",
+        ending,
+        tokens,
+        frozenset(tokens.findall(around)) if tokens else frozenset(),
+        _missing_marks(tokens.sub(" ", around) if tokens else around),
+        _shows_system(template),
+        _writes_date(template),
+    )
 
 
-def _shows_system(tokenizer: ChatTokenizer) -> bool:
+def _missing_marks(text: str) -> tuple[str, ...]:
+    """Return what looks like a mark in the text of a template without its tokens."""
+    return tuple(dict.fromkeys(_MARK.findall(text)))
+
+
+def _shows_system(template: ChatTemplate) -> bool:
     """Return whether a system turn is in the prompt, or is rejected with an error."""
     try:
-        text = _render(tokenizer, [_SYSTEM, _QUESTION], asks=True)
+        text = template.render([_SYSTEM, _QUESTION], asks=True)
     except ModelError:  # rendering an example with a system turn says why
         return True
     return _SYSTEM.text in text
 
 
-def chat_parts(example: Example, tokenizer: ChatTokenizer, shape: ChatShape) -> list[str]:
+def _writes_date(template: ChatTemplate) -> bool:
+    """Return whether the prompt is another one at another date."""
+    one, other = (
+        replace(template, date=date).render([_QUESTION], asks=True) for date in _TWO_DATES
+    )
+    return one != other
+
+
+def chat_parts(example: Example, shape: ChatShape) -> list[str]:
     """Return the text of a conversation as alternating parts: given, then answered.
 
     Each assistant turn has two parts: the text up to its answer, then the answer up to the first
-    special token after it and the whitespace after that, or all that the template writes if there
+    added token after it and the whitespace after that, or all that the template writes if there
     is none. An absent answer gives an empty last part. What the model is given at inference is a
     prefix of what it is trained on, turn by turn.
 
@@ -114,11 +143,11 @@ def chat_parts(example: Example, tokenizer: ChatTokenizer, shape: ChatShape) -> 
     for index, turn in enumerate(answered):
         if turn.role != "assistant":
             continue
-        prompt = _render(tokenizer, answered[:index], asks=True) + shape.header
-        whole = _render(tokenizer, answered[: index + 1], asks=False)
+        prompt = shape.template.render(answered[:index], asks=True) + shape.header
+        whole = shape.template.render(answered[: index + 1], asks=False)
         if not (prompt.startswith(done) and whole.startswith(prompt)):
             raise _no_prefix()
-        answer = _answer_with_end(turn, whole[len(prompt) :], shape.special)
+        answer = _answer_with_end(turn, whole[len(prompt) :], shape.tokens)
         parts += [prompt[len(done) :], answer]
         done = prompt + answer
     _check_shown(answered, parts)
@@ -132,16 +161,16 @@ def question(example: Example) -> str:
     return f"{example.instruction}\n\n{example.input}" if example.input else example.instruction
 
 
-def _answer_with_end(turn: Turn, rest: str, special: re.Pattern[str] | None) -> str:
+def _answer_with_end(turn: Turn, rest: str, tokens: re.Pattern[str] | None) -> str:
     """Return an answer and what ends it, from the text that a template renders from there on."""
     text = turn.text.strip()
     start = len(rest) - len(rest.lstrip())
     if not rest.startswith(text, start):
         raise _no_prefix() if text in rest else _not_shown(turn)
-    end = special.search(rest, start + len(text)) if special else None
+    end = tokens.search(rest, start + len(text)) if tokens else None
     if end is None:
         return rest
-    # A special token may include the whitespace after it, so the two stay together.
+    # A token may include the whitespace after it, so the two stay together.
     behind = rest[end.end() :]
     return rest[: len(rest) - len(behind.lstrip())]
 
@@ -160,85 +189,11 @@ def _no_prefix() -> ModelError:
     return ModelError(
         "With this chat template the prompt is not a prefix of the whole conversation, so "
         "training and inference would see different prompts.",
-        _HINT,
+        TEMPLATE_HINT,
     )
 
 
 def _not_shown(turn: Turn) -> ModelError:
-    return ModelError(f"The chat template does not render the {_NAMES[turn.role]} verbatim.", _HINT)
-
-
-def _render(tokenizer: ChatTokenizer, turns: Sequence[Turn], *, asks: bool) -> str:
-    """Render some turns, and the generation prompt if it `asks` for an answer."""
-    try:
-        text = _apply(tokenizer, turns, asks=asks)
-    except ModelError:
-        raise
-    except Exception as error:  # a template is untrusted code and may raise anything
-        reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
-        if _refuses_system(tokenizer, turns, asks=asks):
-            raise ModelError(
-                f"The chat template rejects system turns: {reason}.",
-                "Use --template plain, or remove the system turns.",
-            ) from error
-        raise ModelError(f"The chat template failed: {reason}.", _HINT) from error
-    n_characters = sum(len(turn.text) + _MARKS_PER_TURN for turn in turns)
-    if len(text) > _GROWTH * n_characters + _PREAMBLE:
-        raise ModelError(
-            f"The chat template rendered {len(text):,} characters from a conversation of "
-            f"{sum(len(turn.text) for turn in turns):,}.",
-            _HINT,
-        )
-    return text
-
-
-def _refuses_system(tokenizer: ChatTokenizer, turns: Sequence[Turn], *, asks: bool) -> bool:
-    """Return whether the same turns render without their system turn."""
-    others = [turn for turn in turns if turn.role != "system"]
-    if len(others) == len(turns):
-        return False
-    try:
-        _apply(tokenizer, others, asks=asks)
-    except Exception:  # it fails for another reason
-        return False
-    return True
-
-
-def _apply(tokenizer: ChatTokenizer, turns: Sequence[Turn], *, asks: bool) -> str:
-    messages = [{"role": turn.role, "content": turn.text} for turn in turns]
-    try:
-        with _time_limit(TEMPLATE_SECONDS):
-            return tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=asks
-            )
-    except _TooSlow:
-        raise ModelError(
-            f"The chat template did not finish within {TEMPLATE_SECONDS:g} seconds.", _HINT
-        ) from None
-
-
-@contextmanager
-def _time_limit(seconds: float) -> Iterator[None]:
-    """Raise `_TooSlow` once this thread has used `seconds` of CPU time.
-
-    The timer counts the CPU time of the process, so a busy machine interrupts nothing early; when
-    it fires the thread's own clock decides, so other threads interrupt nothing early either.
-    """
-    is_main = threading.current_thread() is threading.main_thread()
-    if not hasattr(signal, "setitimer") or not is_main:
-        yield
-        return
-    started = time.thread_time()
-
-    def check(_number: int, _frame: FrameType | None) -> None:
-        if time.thread_time() - started >= seconds:
-            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-            raise _TooSlow
-
-    before = signal.signal(signal.SIGVTALRM, check)
-    signal.setitimer(signal.ITIMER_VIRTUAL, seconds, seconds / 10)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, before or signal.SIG_DFL)
+    return ModelError(
+        f"The chat template does not render the {_NAMES[turn.role]} verbatim.", TEMPLATE_HINT
+    )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from finetuning_exam.data.encoding.chat import ChatShape, chat_shape
+from finetuning_exam.data.encoding.chat_template import ChatTemplate
 from finetuning_exam.data.encoding.labels import IGNORED, LossOn, labels_of
-from finetuning_exam.data.encoding.template import Rendered, render
+from finetuning_exam.data.encoding.sections import Ids, Section, section_ids
+from finetuning_exam.data.encoding.template import render
 from finetuning_exam.data.encoding.tokens import Tokenizer, encode_texts, fast_backend
 from finetuning_exam.data.encoding.truncate import fewest_left_out, middle, without_oldest
 from finetuning_exam.data.records import Example
@@ -69,10 +72,21 @@ class Encoder:
     eos_token_id: int
     base_stop_ids: tuple[int, ...]
     special_ids: frozenset[int]
-    special_texts: tuple[str, ...]
+    """The ids of special tokens, and of the tokens with which the chat template marks turns."""
     special_pattern: re.Pattern[str] | None
+    """The texts of these tokens."""
     shape: ChatShape | None
     """The properties of the chat template; None for the plain template."""
+
+    @property
+    def stop_text(self) -> str:
+        """The text that ends an answer, where the template ends it with text and not a token."""
+        return self.shape.stop_text if self.shape else ""
+
+    @property
+    def date(self) -> datetime | None:
+        """The date that the chat template writes; None where it writes none, or today's."""
+        return self.shape.template.date if self.shape and self.shape.writes_date else None
 
     def special_text_in(self, text: str) -> str | None:
         """Return the first special token in a text, the longest if several begin there."""
@@ -102,23 +116,29 @@ class Encoder:
     def encode(self, example: Example) -> Encoded:
         """Return a whole row; its last label is a token that ends the answer.
 
-        Prompt and answer are tokenized separately, so no token spans their boundary.
+        Its ids are those of the whole text, and no token spans a prompt and its answer (see
+        `sections`).
         """
         return self.encode_batch([example])[0]
 
     def encode_batch(self, examples: Sequence[Example]) -> list[Encoded]:
         """Return the rows of some examples, tokenized together; the same as one by one."""
-        rendered = [render(it, self.template, self.tokenizer, self.shape) for it in examples]
-        pieces = iter(self._ids([segment.text for row in rendered for segment in row]))
+        sections = [self._sections(it) for it in examples]
+        # The plain template has no special tokens: what looks like one is the user's own text.
+        is_plain = self.template == "plain"
+        ids = Ids(self.tokenizer, self.backend, self.special_pattern if is_plain else None)
+        ids.learn(section for row in sections for section in row)
         shared: dict[int, int] = {}  # one int object per id, not one per occurrence
         return [
-            self._row(example, segments, pieces, shared)
-            for example, segments in zip(examples, rendered, strict=True)
+            self._row(example, [section_ids(section, ids) for section in row], shared)
+            for example, row in zip(examples, sections, strict=True)
         ]
 
     def encode_text(self, text: str) -> Encoded:
         """Return a plain text with every token but the first supervised, without an end token."""
-        ids = (*self.start_ids, *self._ids([text])[0])
+        is_plain = self.template == "plain"
+        (found,) = encode_texts(self.tokenizer, self.backend, [text], split_special_tokens=is_plain)
+        ids = (*self.start_ids, *found)
         return Encoded(ids, (IGNORED, *ids[1:]), 0, len(text.encode("utf-8")))
 
     def stop_ids(self) -> tuple[int, ...]:
@@ -126,28 +146,39 @@ class Encoder:
         probe = Example(instruction="a", answer="b", line=0, path="")
         return tuple(sorted({self.eos_token_id, self.encode(probe).ids[-1], *self.base_stop_ids}))
 
-    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
-        # The plain template has no special tokens: what looks like one is the user's own text.
-        split = self.template == "plain"
-        return encode_texts(self.tokenizer, self.backend, texts, split_special_tokens=split)
+    def _sections(self, example: Example) -> list[Section]:
+        """Return the text of an example, a section for each stretch between two end tokens."""
+        rendered = render(example, self.shape)
+        parts = [segment.text for segment in rendered]
+        if example.is_plain_text:
+            return [Section(self._text_of(self.start_ids), ("", *parts))]
+        if self.shape is not None:
+            return [Section("", self.shape.ended(parts))]
+        start, end = self._text_of(self.start_ids), self._text_of([self.eos_token_id])
+        pairs = zip(parts[::2], parts[1::2], strict=True)
+        return [Section(end if number else start, pair) for number, pair in enumerate(pairs)]
+
+    def _text_of(self, special_ids: Iterable[int]) -> str:
+        """Return the text of special tokens that the tokenizer reads as these again, or ""."""
+        added = self.tokenizer.added_tokens_decoder
+        return "".join(added[it].content for it in special_ids if it in added)
 
     def _row(
-        self,
-        example: Example,
-        rendered: Rendered,
-        pieces: Iterator[list[int]],
-        shared: dict[int, int],
+        self, example: Example, sections: list[list[tuple[int, ...]]], shared: dict[int, int]
     ) -> Encoded:
         # A chat template writes its own beginning-of-text token; a plain text has no template.
-        is_bare = self.template == "plain" or example.is_plain_text
+        is_bare = self.shape is None or example.is_plain_text
         ids = list(self.start_ids) if is_bare else []
         answers: list[tuple[int, int]] = []
-        for place, segment in enumerate(rendered, start=1):
-            piece = next(pieces)
-            if segment.is_answer:
-                n = self._end_answer(piece, is_bare=is_bare, is_last=place == len(rendered))
-                answers.append((len(ids), len(ids) + n))
-            ids += piece
+        for number, parts in enumerate(sections, start=1):
+            for place, part in enumerate(parts):
+                if place % 2:
+                    answers.append((len(ids), len(ids) + len(part)))
+                ids += part
+            is_last = number == len(sections)
+            if is_bare or (is_last and self.shape is not None and not self.shape.ends_with_token):
+                ids.append(self.eos_token_id)
+                answers[-1] = (answers[-1][0], len(ids))
         whole = tuple(map(shared.setdefault, ids, ids))
         prompt_length = 0 if example.is_plain_text else answers[-1][0]
         labels = labels_of(whole, answers, self.loss_on)
@@ -160,24 +191,6 @@ class Encoder:
         earlier = (turn.text for turn in example.earlier if turn.role == "assistant")
         return n + sum(len(text.encode("utf-8")) for text in earlier)
 
-    def _end_answer(self, piece: list[int], *, is_bare: bool, is_last: bool) -> int:
-        """End the ids of an answer; return how many of them are the answer and its end.
-
-        In a chat template an answer ends with the special token after it in its segment;
-        whitespace after that is part of the next prompt, and dropped after the last answer. If
-        there is none the row ends with the end-of-text token, like all answers of the plain
-        template.
-        """
-        if not is_bare:
-            for place in range(len(piece) - 1, -1, -1):
-                if piece[place] in self.special_ids:
-                    if is_last:
-                        del piece[place + 1 :]
-                    return place + 1
-        if is_bare or is_last:
-            piece.append(self.eos_token_id)
-        return len(piece)
-
 
 def make_encoder(
     tokenizer: Tokenizer,
@@ -185,11 +198,13 @@ def make_encoder(
     *,
     loss_on: LossOn = "last_answer",
     base_stop_ids: tuple[int, ...] = (),
+    date: datetime | None = None,
 ) -> Encoder:
     """Make an encoder for a template returned by `choose_template`.
 
-    `base_stop_ids` are the ids at which the base ends a text besides the end-of-text token. A chat
-    template is tried here once, so that an unusable one is reported before the data is read.
+    `base_stop_ids` are the ids at which the base ends a text besides the end-of-text token. `date`
+    is the one that a chat template writes as today's; without it the template reads the clock. A
+    chat template is tried here once, so that an unusable one is reported before the data is read.
 
     Raises:
         ModelError: the tokenizer has no end-of-text token, so answers could not end, or the chat
@@ -204,13 +219,16 @@ def make_encoder(
     bos = tokenizer.bos_token_id
     probe = tokenizer.encode("a", add_special_tokens=True)
     start = (bos,) if bos is not None and probe[:1] == [bos] else ()
-    special = {
-        token_id: token.content
-        for token_id, token in tokenizer.added_tokens_decoder.items()
-        if token.special
-    }
-    longest_first = sorted(filter(None, special.values()), key=len, reverse=True)
-    pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+    added = tokenizer.added_tokens_decoder
+    special = {token_id: token.content for token_id, token in added.items() if token.special}
+    shape = None
+    if template == "chat":
+        # Some tokenizers add runs of blanks, which mark nothing.
+        tokens = _any_of(token.content for token in added.values() if token.content.strip())
+        shape = chat_shape(ChatTemplate(tokenizer, date), tokens)
+        special |= {
+            it: token.content for it, token in added.items() if token.content in shape.marks
+        }
     return Encoder(
         tokenizer,
         fast_backend(tokenizer),
@@ -220,7 +238,12 @@ def make_encoder(
         eos,
         base_stop_ids,
         frozenset(special),
-        tuple(special.values()),
-        pattern,
-        chat_shape(tokenizer, pattern) if template == "chat" else None,
+        _any_of(special.values()),
+        shape,
     )
+
+
+def _any_of(texts: Iterable[str]) -> re.Pattern[str] | None:
+    """Return a pattern that matches any of the texts, the longest if several begin in a place."""
+    longest_first = sorted(filter(None, texts), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first))) if longest_first else None

@@ -16,6 +16,7 @@ from finetuning_exam.data.encoding.truncate import (
     without_oldest,
 )
 from finetuning_exam.data.findings import Finding, Kind, errors
+from finetuning_exam.data.reading.fields import listed
 from finetuning_exam.data.records import Example
 
 Row = TypeVar("Row")
@@ -62,6 +63,22 @@ def encode_all(
                 rows.append(fitted)
                 kept.append(example)
     return EncodedRows(tuple(rows), tuple(kept), tuple(findings))
+
+
+def template_findings(encoder: Encoder, model_name: str) -> tuple[Finding, ...]:
+    """Report what the chat template of a model does that its user should know."""
+    shape = encoder.shape
+    if shape is None:
+        return ()
+    found: list[Finding] = []
+    if shape.missing_marks:
+        marks = listed(shape.missing_marks)
+        detail = f"the chat template writes {marks} as ordinary text, in several tokens each"
+        found.append(Finding(Kind.TEMPLATE_MARKS, detail, model_name))
+    if encoder.date:
+        detail = f"the chat template writes the date, here {encoder.date:%Y-%m-%d}"
+        found.append(Finding(Kind.TEMPLATE_DATE, detail, model_name))
+    return tuple(found)
 
 
 def special_token_findings(encoder: Encoder, examples: Sequence[Example]) -> tuple[Finding, ...]:

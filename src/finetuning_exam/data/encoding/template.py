@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from finetuning_exam.data.encoding.chat import ChatShape, ChatTokenizer, chat_parts, chat_shape
+from finetuning_exam.data.encoding.chat import ChatShape, chat_parts
+from finetuning_exam.data.encoding.chat_template import ChatTokenizer
 from finetuning_exam.data.records import Example
 from finetuning_exam.errors import ModelError
 from finetuning_exam.settings import Template
@@ -49,23 +50,15 @@ def choose_template(wanted: Template, tokenizer: ChatTokenizer) -> Template:
     return wanted
 
 
-def render(
-    example: Example,
-    template: Template,
-    tokenizer: ChatTokenizer,
-    shape: ChatShape | None = None,
-) -> Rendered:
-    """Render an example in the chosen template (`plain` or `chat`); a plain text is left as it is.
-
-    `shape` is the result of `chat_shape`; without it no special token is known, so an answer
-    includes all that the template writes after it.
+def render(example: Example, shape: ChatShape | None = None) -> Rendered:
+    """Render an example in a chat template, or in the plain one; a plain text is left as it is.
 
     Raises:
         ModelError: the chat template cannot be used; see `chat_parts`.
     """
-    if template == "plain" or example.is_plain_text:
+    if shape is None or example.is_plain_text:
         return _plain(example)
-    parts = chat_parts(example, tokenizer, shape or chat_shape(tokenizer, None))
+    parts = chat_parts(example, shape)
     return tuple(Segment(text, is_answer=index % 2 == 1) for index, text in enumerate(parts))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, cast
 
-from finetuning_exam.data.encoding.chat import ChatTokenizer
+from finetuning_exam.data.encoding.chat_template import ChatTokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend

@@ -22,6 +22,8 @@ class Decoding:
     temperature: float = 1.0
     top_p: float = 1.0
     seed: int = 0
+    stop_text: str = ""
+    """Text that ends an answer besides the `stop_ids`, where a template has no token for it."""
     context: int | None = None
     """Positions of the model, which a prompt and its answer never exceed; absent: no limit."""
 

@@ -178,7 +178,10 @@ def write_alone(
 
 
 def to_answer(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], decoding: Decoding) -> Answer:
-    """Return the text of an answer's ids, and whether they end with a stop id."""
+    """Return the text of an answer's ids, and whether the model ended it itself."""
     stopped = bool(ids) and ids[-1] in decoding.stop_ids
     text = tokenizer.decode(ids[:-1] if stopped else ids, skip_special_tokens=True)
+    if decoding.stop_text:
+        text, found, _ = text.partition(decoding.stop_text)
+        stopped = stopped or bool(found)
     return Answer(text.strip(), stopped)

@@ -43,15 +43,19 @@ def stream_answer(
     row = Row(prompt, 0)
     tokens = _tokens_step_by_step if can_batch(model) else _tokens_from_thread
     words = _Words(tokenizer)
+    shown = _UpTo(decoding.stop_text)
     ids: list[int] = []
     with on_side(model, side), evaluating(model), closing(tokens(model, row, decoding)) as written:
         for token in written:
             ids.append(token)
             if token not in decoding.stop_ids:
                 words.put(torch.tensor([token]))
-                yield from words.take()
+                yield from shown.pieces(words.take())
+            if shown.is_over:
+                break
         words.end()
-        yield from words.take()
+        yield from shown.pieces(words.take())
+        yield from shown.rest()
     return to_answer(tokenizer, ids, decoding)
 
 
@@ -71,6 +75,37 @@ class _Words(TextStreamer):  # type: ignore[misc]
         """Return the pieces that are certain and were not taken yet."""
         ready, self._ready = self._ready, []
         return ready
+
+
+class _UpTo:
+    """Holds text back as long as it may be the beginning of a text that ends the answer."""
+
+    def __init__(self, stop_text: str) -> None:
+        self._stop = stop_text
+        self._held = ""
+        self.is_over = False
+
+    def pieces(self, pieces: list[str]) -> list[str]:
+        """Return what is certainly before the end, of the pieces given so far."""
+        if not self._stop:
+            return pieces
+        if self.is_over:
+            return []
+        text, found, _ = (self._held + "".join(pieces)).partition(self._stop)
+        self.is_over = bool(found)
+        n_held = 0 if found else self._n_begun(text)
+        ready, self._held = text[: len(text) - n_held], text[len(text) - n_held :]
+        return [ready] if ready else []
+
+    def rest(self) -> list[str]:
+        """Return what was held back and turned out to be no end."""
+        held, self._held = self._held, ""
+        return [held] if held else []
+
+    def _n_begun(self, text: str) -> int:
+        """Return the length of the longest end of a text with which the stop text begins."""
+        lengths = range(min(len(text), len(self._stop) - 1), 0, -1)
+        return next((n for n in lengths if self._stop.startswith(text[-n:])), 0)
 
 
 def _tokens_step_by_step(
