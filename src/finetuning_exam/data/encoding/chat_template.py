@@ -9,6 +9,7 @@ memory that a rendering takes before its length is known.
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
 import time
@@ -25,6 +26,10 @@ from finetuning_exam.errors import ModelError
 TEMPLATE_SECONDS = 2.0
 """The CPU time that one rendering may take; it usually takes about a millisecond."""
 TEMPLATE_HINT = "Use --template plain."
+_DIRECTIVES = "aAwdbBmyYHIpMSfzZjUWcxXGuV"
+"""The letters of the directives of `strftime`."""
+_INDENTED_BLOCK = re.compile(r"\A[ \t]+(?=\{%(?!\+))")
+"""White space that Transformers' templates lose before a block at the start of a line."""
 _GROWTH = 16
 _MARKS_PER_TURN = 64
 _PREAMBLE = 1 << 16
@@ -45,6 +50,23 @@ class ChatTokenizer(Protocol):
     ) -> str:
         """Return the text of a conversation; `variables` are those of the template."""
         ...
+
+
+def _with_date(template: str, date: datetime) -> str:
+    """Return a template that gets this date from `strftime_now`, the function for today's.
+
+    Transformers hands only plain data to a template, so the function is a macro.
+    """
+    written = (
+        (f"%{mark}{it}", date.strftime(f"%{it}")) for mark in ("", "-") for it in _DIRECTIVES
+    )
+    replaced = "".join(
+        f" | replace({directive!r}, {(text.lstrip('0') or '0') if '-' in directive else text!r})"
+        for directive, text in written
+    )
+    macro = f"{{%- macro strftime_now(format) -%}}{{{{- format{replaced} -}}}}{{%- endmacro -%}}"
+    # An expression keeps the white space that follows it, where a block would lose it.
+    return macro + "{{ '' }}" + _INDENTED_BLOCK.sub("", template)
 
 
 class _TooSlow(Exception):
@@ -103,10 +125,11 @@ class ChatTemplate:
 
     def _apply(self, turns: Sequence[Turn], *, asks: bool) -> str:
         messages = [{"role": turn.role, "content": turn.text} for turn in turns]
+        text = self.text or self.tokenizer.chat_template
         variables: dict[str, object] = {}
-        if self.date is not None:
-            variables["strftime_now"] = self.date.strftime
-        if self.text is not None:
+        if isinstance(text, str) and self.date is not None and "strftime_now" in text:
+            variables["chat_template"] = _with_date(text, self.date)
+        elif self.text is not None:
             variables["chat_template"] = self.text
         try:
             with _time_limit(TEMPLATE_SECONDS):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from finetuning_exam.data.encoding.tokens import Tokenizer, encode_texts
@@ -101,35 +102,48 @@ class Ids:
 
 def section_ids(section: Section, ids: Ids) -> list[tuple[int, ...]]:
     """Return the ids of each part; joined they are those of the whole text, unless a token would
-    span two parts.
+    span the prompt and the last answer.
 
     The ids of a part depend on the parts before it, never on those after it.
     """
     given = _prompt_ids(section, ids)
-    prompt = sum(given, ())
+    prompt = ids.of(section.prompt, section.lead)
     whole = ids.of(section.whole, section.lead)
     if whole[: len(prompt)] == prompt:
         return [*given, whole[len(prompt) :]]
-    return [*given, _apart(section.parts[-1], ids)]
+    return [*given, _within(section.parts[-1], ids)]
 
 
 def _prompt_ids(section: Section, ids: Ids) -> list[tuple[int, ...]]:
-    """Return the ids of each part before the last answer."""
+    """Return the ids of each part before the last answer; joined they are those of the prompt.
+
+    A token that spans an answer and what is given belongs to the answer.
+    """
     prompt = ids.of(section.prompt, section.lead)
     ends = [0]
-    for text in section.inner_prompts():
+    for number, text in enumerate(section.inner_prompts()):
         start = ids.of(text, section.lead)
-        if prompt[: len(start)] != start:
-            first, *others = section.parts[:-1]
-            return [ids.of(first, section.lead), *(_apart(it, ids) for it in others)]
-        ends.append(len(start))
+        if prompt[: len(start)] == start:
+            end = len(start)
+        else:  # without what follows, the last characters would be other tokens
+            rest = _within(section.prompt[len(text) :], ids)
+            end = len(prompt) - _n_common(reversed(prompt), reversed(rest))
+            if prompt[end:] != rest and number % 2 == 0:  # a token spans it and the next answer
+                end = _n_common(prompt, start)
+        ends.append(max(end, ends[-1]))
     return [prompt[start:end] for start, end in zip(ends, [*ends[1:], len(prompt)], strict=True)]
 
 
-def _apart(text: str, ids: Ids) -> tuple[int, ...]:
+def _within(text: str, ids: Ids) -> tuple[int, ...]:
     """Return the ids of a text that stands within another and shares no token with it."""
     for anchor in _ANCHORS if text else ():
         before, both = ids.of(anchor), ids.of(anchor + text)
         if both[: len(before)] == before:
             return both[len(before) :]
     return ids.of(text)
+
+
+def _n_common(one: Iterable[int], other: Iterable[int]) -> int:
+    """Return the number of ids with which both begin."""
+    pairs = zip(one, other, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
