@@ -175,3 +175,19 @@ def test_a_tokenizer_with_code_is_refused(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
     with pytest.raises(ModelError, match="its own code"):
         load_tokenizer(tmp_path)
+
+
+def test_several_templates_without_a_default_are_an_error(models: Models, tmp_path: Path) -> None:
+    """Named chat templates of which none is the default are listed."""
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / file).write_bytes((models.folder() / file).read_bytes())
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text(encoding="utf-8"))
+    named = [{"name": it, "template": "{{ messages }}"} for it in ("rag", "tool_use")]
+    config["chat_template"] = named
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(ModelError) as caught:
+        load_tokenizer(tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path}: the tokenizer has several chat templates (rag, tool_use), none of which is "
+        'named default. Rename the one to use to "default" in tokenizer_config.json.'
+    )

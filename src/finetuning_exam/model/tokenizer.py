@@ -61,7 +61,31 @@ def load_tokenizer(folder: Path) -> Tokenizer:
             f"{folder}: the tokenizer cannot be loaded ({reason.rstrip('.')}).",
             "Copy the model again.",
         ) from error
+    loaded.chat_template = _one_template(loaded.chat_template, folder)
     return cast(Tokenizer, loaded)
+
+
+def _one_template(found: str | dict[str, str] | None, folder: Path) -> str | None:
+    """Return the chat template for conversations; a tokenizer may have several with names.
+
+    Some folders keep it in chat_template.json, which Transformers reads for processors only.
+
+    Raises:
+        ModelError: it has several, none of which is the default.
+    """
+    if isinstance(found, dict):
+        named = found.get("default") or (next(iter(found.values())) if len(found) == 1 else None)
+        if named is None and found:
+            raise ModelError(
+                f"{folder}: the tokenizer has several chat templates ({', '.join(sorted(found))}), "
+                "none of which is named default.",
+                'Rename the one to use to "default" in tokenizer_config.json.',
+            )
+        return named
+    if found is None:
+        written = _read_object(folder / "chat_template.json").get("chat_template")
+        return written if isinstance(written, str) else None
+    return found
 
 
 def context_length(folder: Path) -> int:

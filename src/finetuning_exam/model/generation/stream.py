@@ -43,7 +43,7 @@ def stream_answer(
     row = Row(prompt, 0)
     tokens = _tokens_step_by_step if can_batch(model) else _tokens_from_thread
     words = _Words(tokenizer)
-    shown = _UpTo(decoding.stop_text)
+    shown = UpTo(decoding.stop_text)
     ids: list[int] = []
     with on_side(model, side), evaluating(model), closing(tokens(model, row, decoding)) as written:
         for token in written:
@@ -77,7 +77,7 @@ class _Words(TextStreamer):  # type: ignore[misc]
         return ready
 
 
-class _UpTo:
+class UpTo:
     """Holds text back as long as it may be the beginning of a text that ends the answer."""
 
     def __init__(self, stop_text: str) -> None:
