@@ -11,8 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from finetuning_exam.data.findings import Fault, Kind
+from finetuning_exam.data.reading.cells import is_nothing
 from finetuning_exam.data.reading.fields import as_list, as_text, listed, quoted
 from finetuning_exam.data.reading.json_values import json_type
+from finetuning_exam.data.reading.packed_text import fault_of_text, is_python
+from finetuning_exam.data.reading.training_fields import IN_PARTS, refuse_media, shown
 from finetuning_exam.data.records import Turn
 
 Role = Literal["system", "user", "assistant"]
@@ -34,7 +37,8 @@ TOOL_ROLES = frozenset(
 )
 _TOOL_KEYS = ("tool_calls", "function_call")
 _THOUGHT_KEYS = ("thinking", "reasoning_content")
-_MASK_KEYS = ("train", "training", "loss", "weight")
+_MASK_KEYS = ("train", "training", "trainable", "loss", "weight", "loss_weight")
+_WEIGHT_KEYS = ("weight", "loss_weight")
 
 
 class RecordTurn(NamedTuple):
@@ -61,10 +65,12 @@ def read_turns(value: object, field: str) -> tuple[RecordTurn, ...]:
             loss mask that differs from the default.
     """
     turns: list[RecordTurn] = []
+    if isinstance(value, str):
+        raise fault_of_text(value, f"field {field!r}")
     for number, turn in enumerate(as_list(value, f"field {field!r}"), start=1):
         where = f"turn {number} of {field!r}"
         if not isinstance(turn, Mapping):
-            raise Fault(Kind.BAD_TURNS, f"{where} is {json_type(turn)}; expected an object")
+            raise _not_a_turn(turn, where)
         if is_pair(turn):
             turns += _read_pair(turn, where)
         else:
@@ -86,11 +92,24 @@ def unread_keys(turns: object) -> tuple[str, ...]:
         elif "role" in turn or "from" in turn:
             role = "role" if "role" in turn else "from"
             text = "content" if "content" in turn else "value"
-            read = (role, text, "train_detail", *_TOOL_KEYS, *_THOUGHT_KEYS, *_MASK_KEYS)
+            read = (role, text, "train_detail", *_TOOL_KEYS, *_THOUGHT_KEYS, *_MASK_KEYS, *IN_PARTS)
         else:
             read = ("input", "output")
         found |= {key: None for key, it in turn.items() if key not in read and it is not None}
     return tuple(found)
+
+
+def _not_a_turn(turn: object, where: str) -> Fault:
+    if isinstance(turn, str) and is_python(turn):
+        return Fault(Kind.PYTHON_NOTATION, f"{where} is Python's notation as text")
+    if isinstance(turn, str):
+        return Fault(Kind.NO_ROLES, f"{where} is a text without a role; expected an object")
+    if isinstance(turn, list) and len(turn) == 2 and str(turn[0]).strip().casefold() in ROLES:
+        detail = f"{where} is a list of a role and a text; expected an object"
+        return Fault(Kind.NO_ROLES, detail)
+    if isinstance(turn, list) and turn and all(isinstance(it, str) for it in turn):
+        return Fault(Kind.NO_ROLES, f"{where} is a list of texts without roles; expected an object")
+    return Fault(Kind.BAD_TURNS, f"{where} is {json_type(turn)}; expected an object")
 
 
 def is_pair(turn: Mapping[str, object]) -> bool:
@@ -123,6 +142,7 @@ def _read_turn(turn: Mapping[str, object], where: str) -> RecordTurn:
         )
     role = ROLES[name]
     _refuse_masks(turn, role, where)
+    refuse_media(turn, where)
     text_key = "content" if "content" in turn else "value"
     if text_key not in turn:
         raise Fault(Kind.BAD_TURNS, f"{where} has no content (fields: {listed(turn)})")
@@ -137,15 +157,22 @@ def _refuse_masks(turn: Mapping[str, object], role: Role, where: str) -> None:
     """
     for key in _MASK_KEYS:
         mask = turn.get(key)
-        if mask is not None and mask != (role == "assistant"):
-            value = str(mask).lower() if isinstance(mask, bool | int | float) else json_type(mask)
+        if is_nothing(mask) or mask == (role == "assistant"):
+            continue
+        if not isinstance(mask, bool | int | float):
+            expected = "a number" if key in _WEIGHT_KEYS else "a boolean"
             raise Fault(
-                Kind.UNSUPPORTED,
-                f"{where} has {key!r}: {value}; choosing which turns are trained is not supported",
+                Kind.WRONG_TYPE,
+                f"field {key!r} of {where} is {json_type(mask)}; expected {expected}",
             )
+        raise Fault(
+            Kind.CHANGES_TRAINING,
+            f"{where} has {key!r}: {shown(mask)}; choosing which turns are trained is not "
+            "supported",
+        )
     if turn.get("train_detail"):
         raise Fault(
-            Kind.UNSUPPORTED,
+            Kind.CHANGES_TRAINING,
             f"{where} has 'train_detail'; choosing which parts are trained is not supported",
         )
     for key in _THOUGHT_KEYS:
@@ -166,6 +193,7 @@ def _content(value: object, what: str) -> str:
         if kind != "text":
             name = f"type {quoted(kind)}" if isinstance(kind, str) else "no type"
             raise Fault(Kind.UNSUPPORTED, f"{where} has {name}; only text is supported")
+        refuse_media(part, where)
         texts.append(as_text(part.get("text"), where))
     return "".join(texts)
 
