@@ -72,6 +72,13 @@ def test_an_array_has_the_same_reasons(line: str) -> None:
     assert "delimiter" not in text
 
 
+def test_an_array_that_breaks_off_lacks_its_bracket() -> None:
+    """Its end is named, after the records that were read."""
+    for content in (b'[{"a": "b"}', b'[{"a": "b"}\n', b'[{"a": "b"}, {"a": "c"}'):
+        (text,) = texts_of(read_raw(content))
+        assert "(missing ']' at column" in text
+
+
 def test_a_file_of_python_dicts_says_how_to_convert_it() -> None:
     """The hint of the kind names json.dumps, not only the line."""
     assert "json.dumps" in Kind.PYTHON_NOTATION.hint

@@ -78,8 +78,8 @@ def _check(name: str, fields: FieldSettings) -> None:
     read = _read(name, fields)
     if isinstance(read, str):
         assert not any(word in read for word in FOREIGN)
-        assert "--prompt_field id" not in read
-        assert "--prompt_field 'Unnamed: 0'" not in read
+        assert "--format text --prompt_field id" not in read
+        assert "Name the field" not in read or "_field id" not in read
 
 
 @same_folder

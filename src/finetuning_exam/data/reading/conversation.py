@@ -156,7 +156,9 @@ def _refuse_masks(turn: Mapping[str, object], role: Role, where: str) -> None:
     (`weight`).
     """
     for key in _MASK_KEYS:
-        mask = turn.get(key)
+        if key not in turn:
+            continue
+        mask = turn[key]
         if is_nothing(mask) or mask == (role == "assistant"):
             continue
         if not isinstance(mask, bool | int | float):

@@ -68,8 +68,9 @@ def comma_expected(text: str, position: int) -> str:
     """Describe what stands where a comma or a closing bracket belongs."""
     if (other := _other_reason(text, position)) is not None:
         return other
-    before = text[position - 1 : position]
-    if before == '"' and text[position].isalnum():
+    if position >= len(text) and (bracket := _unclosed(text)) is not None:
+        return f"missing {bracket!r}"
+    if text[position - 1 : position] == '"' and text[position : position + 1].isalnum():
         return f'{EXPECTED_COMMA}; a quotation mark inside a text is written \\"'
     return EXPECTED_COMMA
 

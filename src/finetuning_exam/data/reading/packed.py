@@ -8,7 +8,7 @@ from itertools import islice
 
 from finetuning_exam.data.findings import Fault, Finding, Kind
 from finetuning_exam.data.reading.files import RawRecord
-from finetuning_exam.data.reading.layouts import CONVERSATION_FIELDS, Layout
+from finetuning_exam.data.reading.layouts import CONVERSATION_FIELDS, PAIRS, Layout
 from finetuning_exam.data.reading.packed_text import (
     are_turns,
     is_json,
@@ -81,13 +81,23 @@ def refuse_packed(
 
     Raises:
         UsageError: every text of the prompt or answer is a list of turns, in JSON or in Python's
-            notation, and no flag names the field.
+            notation, or every plain text is a record in JSON, and no flag names the field.
     """
     if fields.format == "text" or fields.prompt_field or fields.answer_field:
         return
     for name in filter(None, (layout.prompt, layout.answer)):
         texts = _texts(records, name)
-        if not texts or not next(iter(texts.values())).lstrip().startswith("["):
+        start = next((text.lstrip()[0] for text in texts.values()), "")
+        if (
+            start == "{"
+            and layout.format == "text"
+            and all(_is_record(_value(text)) for text in texts.values())
+        ):
+            raise UsageError(
+                f"{path}: field {name!r} holds records in JSON as text.",
+                f"Write the records themselves: json.loads(record[{name!r}]) returns each.",
+            )
+        if start != "[":
             continue
         if all(are_turns(_value(text)) for text in texts.values()):
             raise UsageError(
@@ -131,6 +141,14 @@ def _lists(name: str, texts: dict[int, str]) -> dict[int, list[object]]:
         if isinstance(value, list) and (name not in _TURNS or are_turns(value)):
             lists[index] = value
     return lists
+
+
+def _is_record(value: object) -> bool:
+    """Return whether a value is an object with the fields of a known format."""
+    if not isinstance(value, dict):
+        return False
+    pairs = [{layout.prompt, layout.answer} for layout in PAIRS]
+    return any(names <= value.keys() for names in [*pairs, *({it} for it in CONVERSATION_FIELDS)])
 
 
 def _is_only_python(text: str) -> bool:
