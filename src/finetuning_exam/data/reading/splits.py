@@ -42,6 +42,11 @@ def without_held_out(
     return records, []
 
 
+def is_for_training(name: str, value: object) -> bool:
+    """Return whether a field assigns its record to the training split."""
+    return name in _FIELDS and _split(value) in _TRAINED
+
+
 def _separate(
     records: Sequence[RawRecord], splits: Sequence[str], field: str, path: str
 ) -> tuple[Sequence[RawRecord], list[Finding]]:

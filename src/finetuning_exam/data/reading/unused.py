@@ -12,6 +12,7 @@ from finetuning_exam.data.reading.conversation import unread_keys
 from finetuning_exam.data.reading.fields import quoted
 from finetuning_exam.data.reading.files import RawRecord
 from finetuning_exam.data.reading.layouts import Layout
+from finetuning_exam.data.reading.splits import is_for_training
 from finetuning_exam.data.reading.training_fields import is_default
 from finetuning_exam.settings import FieldSettings
 
@@ -34,7 +35,9 @@ def unused_fields(
         unread = [
             key
             for key, it in record.value.items()
-            if key not in layout.used_fields and not is_default(key, it)
+            if key not in layout.used_fields
+            and not is_default(key, it)
+            and not is_for_training(key, it)
         ]
         for name in {layout.prompt, layout.answer} & record.value.keys():
             unread += [f"{name}[].{key}" for key in unread_keys(record.value[name])]
