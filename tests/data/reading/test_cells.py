@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 from collections.abc import Sequence
+from decimal import Decimal
 
 import datasets
 import pyarrow
@@ -67,6 +69,22 @@ def test_a_weight_in_a_table_is_still_refused() -> None:
     weights = [NAN, 0.0, 1.0]
     records = _read(instruction=["q", "r", "s"], output=["a", "b", "c"], weight=weights)
     assert [(it.line, it.kind) for it in records.findings] == [(2, Kind.CHANGES_TRAINING)]
+
+
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [
+        (datetime.date(2024, 1, 2), "a date"),
+        (datetime.datetime(2024, 1, 2, 3, 4), "a date"),
+        (Decimal("1.5"), "a number"),
+        (b"x", "binary"),
+        ({"a": "b"}, "an object"),
+    ],
+)
+def test_other_values_are_named(value: object, what: str) -> None:
+    """A table holds more types than JSON; each has its name where text belongs."""
+    (found,) = _read(instruction=["q"], output=[value]).findings
+    assert found.detail == f"field 'output' is {what}; expected a string"
 
 
 def test_hub_datasets_have_the_same_rule(monkeypatch: pytest.MonkeyPatch) -> None:

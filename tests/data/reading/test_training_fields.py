@@ -187,6 +187,26 @@ def test_media_in_turns_are_refused(turn: Row) -> None:
     assert detail.endswith("; only text is supported")
 
 
+@pytest.mark.parametrize(
+    ("more", "kind"),
+    [
+        ({"weight": 0}, Kind.CHANGES_TRAINING),
+        ({"train": False}, Kind.CHANGES_TRAINING),
+        ({"images": ["x.png"]}, Kind.UNSUPPORTED),
+        ({"tools": [{"name": "f"}]}, Kind.TOOL_TURN),
+    ],
+)
+def test_every_form_of_a_turn_has_the_same_rules(more: Row, kind: Kind) -> None:
+    """A pair in one object, a turn, and an instance are refused alike, and nothing is accepted."""
+    nothing: Row = dict.fromkeys(more)
+    for turns in ([ASK, {**SAY, **more}], [{"human": "q", "assistant": "a", **more}]):
+        assert complaint_about({"messages": turns}, CHAT)[0] is kind
+    instance: Row = {"instruction": "q", "instances": [{"output": "a", **more}]}
+    assert complaint_about(instance, TASKS)[0] is kind
+    assert one_example({"messages": [{"human": "q", "assistant": "a", **nothing}]}, CHAT)
+    assert one_example({"instruction": "q", "instances": [{"output": "a", **nothing}]}, TASKS)
+
+
 SPLITS = {
     "test": ("split", ["train", "test", "train", "test"], [2, 4]),
     "validation": ("split", ["train", "validation", "train", "Dev"], [2, 4]),

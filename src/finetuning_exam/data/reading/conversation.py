@@ -15,7 +15,7 @@ from finetuning_exam.data.reading.cells import is_nothing
 from finetuning_exam.data.reading.fields import as_list, as_text, listed, quoted
 from finetuning_exam.data.reading.json_values import json_type
 from finetuning_exam.data.reading.packed_text import fault_of_text, is_python
-from finetuning_exam.data.reading.training_fields import IN_PARTS, refuse_media, shown
+from finetuning_exam.data.reading.training_fields import IN_PARTS, is_default, refuse_media, shown
 from finetuning_exam.data.records import Turn
 
 Role = Literal["system", "user", "assistant"]
@@ -35,9 +35,11 @@ ROLES: dict[str, Role] = {
 TOOL_ROLES = frozenset(
     {"tool", "tool_call", "tool_response", "function", "function_call", "observation", "ipython"}
 )
-_TOOL_KEYS = ("tool_calls", "function_call")
+_TOOL_KEYS = ("tool_calls", "function_call", "tools", "functions")
 _THOUGHT_KEYS = ("thinking", "reasoning_content")
 _MASK_KEYS = ("train", "training", "trainable", "loss", "weight", "loss_weight")
+_REFUSED_KEYS = ("train_detail", *_TOOL_KEYS, *_THOUGHT_KEYS, *_MASK_KEYS, *IN_PARTS)
+"""Fields of a turn that are refused unless they say nothing, or what is done anyway."""
 _WEIGHT_KEYS = ("weight", "loss_weight")
 
 
@@ -88,14 +90,18 @@ def unread_keys(turns: object) -> tuple[str, ...]:
         if not isinstance(turn, Mapping):
             continue
         if is_pair(turn):
-            read: tuple[str, ...] = ("human", "assistant")
+            read: tuple[str, ...] = ("human", "assistant", *_REFUSED_KEYS)
         elif "role" in turn or "from" in turn:
             role = "role" if "role" in turn else "from"
             text = "content" if "content" in turn else "value"
-            read = (role, text, "train_detail", *_TOOL_KEYS, *_THOUGHT_KEYS, *_MASK_KEYS, *IN_PARTS)
+            read = (role, text, *_REFUSED_KEYS)
         else:
             read = ("input", "output")
-        found |= {key: None for key, it in turn.items() if key not in read and it is not None}
+        found |= {
+            key: None
+            for key, it in turn.items()
+            if key not in read and it is not None and not is_default(key, it)
+        }
     return tuple(found)
 
 
@@ -118,6 +124,9 @@ def is_pair(turn: Mapping[str, object]) -> bool:
 
 
 def _read_pair(turn: Mapping[str, object], where: str) -> Iterator[RecordTurn]:
+    _refuse_tools(turn, where)
+    _refuse_masks(turn, "assistant", where)
+    refuse_media(turn, where)
     yield RecordTurn(where, "user", as_text(turn["human"], f"field 'human' of {where}"))
     if turn.get("assistant") is not None:
         answer = as_text(turn["assistant"], f"field 'assistant' of {where}")
@@ -132,9 +141,7 @@ def _read_turn(turn: Mapping[str, object], where: str) -> RecordTurn:
     name = written if written in ROLES else written.strip().casefold()
     if name in TOOL_ROLES:
         raise Fault(Kind.TOOL_TURN, f"{where} has the role {name!r}")
-    for key in _TOOL_KEYS:
-        if turn.get(key):
-            raise Fault(Kind.TOOL_TURN, f"{where} contains {key!r}")
+    _refuse_tools(turn, where)
     if name not in ROLES:
         raise Fault(
             Kind.BAD_TURNS,
@@ -147,6 +154,12 @@ def _read_turn(turn: Mapping[str, object], where: str) -> RecordTurn:
     if text_key not in turn:
         raise Fault(Kind.BAD_TURNS, f"{where} has no content (fields: {listed(turn)})")
     return RecordTurn(where, role, _content(turn[text_key], f"field {text_key!r} of {where}"))
+
+
+def _refuse_tools(turn: Mapping[str, object], where: str) -> None:
+    for key in _TOOL_KEYS:
+        if key in turn and not is_nothing(turn[key]):
+            raise Fault(Kind.TOOL_TURN, f"{where} contains {key!r}")
 
 
 def _refuse_masks(turn: Mapping[str, object], role: Role, where: str) -> None:
@@ -172,13 +185,13 @@ def _refuse_masks(turn: Mapping[str, object], role: Role, where: str) -> None:
             f"{where} has {key!r}: {shown(mask)}; choosing which turns are trained is not "
             "supported",
         )
-    if turn.get("train_detail"):
+    if not is_nothing(turn.get("train_detail")):
         raise Fault(
             Kind.CHANGES_TRAINING,
             f"{where} has 'train_detail'; choosing which parts are trained is not supported",
         )
     for key in _THOUGHT_KEYS:
-        if turn.get(key):
+        if not is_nothing(turn.get(key)):
             raise Fault(Kind.UNSUPPORTED, f"{where} has {key!r}, which is not supported")
 
 

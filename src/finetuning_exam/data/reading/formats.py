@@ -176,6 +176,7 @@ def _instances(
         try:
             answer = _filled(it, "output", Kind.EMPTY_ANSWER)
             about = read_optional(it, ("input",))
+            refuse_unread(it, frozenset({"input", "output"}))
         except Fault as fault:
             raise Fault(fault.kind, f"{where}: {fault.detail}") from None
         read.append((Exchange(before, question, answer), about))

@@ -6,6 +6,8 @@ import json
 import math
 import re
 from collections import Counter
+from datetime import date, datetime
+from decimal import Decimal
 from typing import NoReturn
 
 from finetuning_exam.data.findings import Fault, Kind
@@ -135,14 +137,19 @@ def as_object(value: object) -> dict[str, object]:
 
 
 def json_type(value: object) -> str:
-    """Return the JSON type of a value, with its article."""
+    """Return the JSON type of a value with its article, or what a table may hold instead."""
     names = {
         type(None): "null",
         bool: "a boolean",
         int: "a number",
         float: "a number",
+        Decimal: "a number",
         list: "a list",
+        tuple: "a list",
         str: "a string",
+        bytes: "binary",
+        date: "a date",
+        datetime: "a date",
     }
     return names.get(type(value), "an object")
 
