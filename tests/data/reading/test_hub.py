@@ -100,6 +100,33 @@ def test_any_failure_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("error", "what"),
+    [
+        (
+            ValueError("Unknown split \"dev\". Should be one of ['train', 'test']."),
+            "hub:o/n has no split 'train'. Name one of its splits (train, test).",
+        ),
+        (
+            RuntimeError("Dataset scripts are no longer supported, but found n.py"),
+            "hub:o/n cannot be loaded: it needs code of its own, which is never run. "
+            "Download its data as a file and give that file's path.",
+        ),
+        (
+            datasets.exceptions.DatasetNotFoundError("Dataset 'o/n' doesn't exist on the Hub"),
+            "hub:o/n cannot be loaded: no such dataset, or it requires a login. "
+            "Check its name, its splits and whether it requires a login on the Hugging Face Hub.",
+        ),
+    ],
+)
+def test_a_known_failure_is_named(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, what: str
+) -> None:
+    """A missing split or dataset, and a dataset that is a program, are described in our words."""
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    assert _fail_with(monkeypatch, error) == what
+
+
 def test_an_empty_split_has_no_records(
     asked: list[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

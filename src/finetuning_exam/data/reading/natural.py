@@ -31,6 +31,7 @@ METADATA = frozenset(
 )
 """Names of fields that describe a record and are never suggested as its text."""
 
+_LONGEST_LOOKED_AT = 200
 _NUMBER = re.compile(r"[-+]?[$€£]?\d[\d.,_ ]*([eE][-+]?\d+)?\s?%?|true|false|nan", re.IGNORECASE)
 _DATE = re.compile(
     r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ]\S+( ?\S+)?)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}( \S+)?"
@@ -49,7 +50,8 @@ _SPACED = re.compile(r"\S\s+\S")
 def content_of(values: Iterable[object]) -> Content | None:
     """Return what most of the values hold; None if they are not strings, or all empty.
 
-    A value counts as text if it has several words, or letters of a script without spaces.
+    A value counts as text if it has several words, or letters of a script without spaces; a
+    field of words is a text if more than a quarter of them do.
     """
     counts: Counter[Content] = Counter()
     for value in islice((it for it in values if it is not None), SAMPLE):
@@ -59,13 +61,10 @@ def content_of(values: Iterable[object]) -> Content | None:
             counts[_content(text)] += 1
     if not counts:
         return None
-    content, times = counts.most_common(1)[0]
     words = counts["text"] + counts["single words"]
-    if content not in NATURAL and 2 * words > counts.total():
-        content, times = "text", words
-    if content == "single words" and 3 * counts["text"] > times:
-        return "text"
-    return content
+    if 2 * words > counts.total():
+        return "text" if 4 * counts["text"] > words else "single words"
+    return next(content for content, _ in counts.most_common() if content not in NATURAL)
 
 
 def _is_unspaced(char: str) -> bool:
@@ -79,6 +78,7 @@ def _content(text: str) -> Content:
             return "JSON as text"
         if is_python(text):
             return "Python's notation as text"
+    text = text[:_LONGEST_LOOKED_AT]
     if _NUMBER.fullmatch(text):
         return "numbers"
     if _DATE.fullmatch(text):
