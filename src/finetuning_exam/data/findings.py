@@ -28,6 +28,12 @@ class Kind(Enum):
         "Save the file as UTF-8 (from Windows-1252: iconv -f CP1252 -t UTF-8 FILE > NEW).",
     )
     NOT_JSON = ("error", "not valid JSON", "Fix the line.")
+    PYTHON_NOTATION = (
+        "error",
+        "Python's notation instead of JSON",
+        "Write each record with json.dumps(record), not str(record). To convert what is written: "
+        "json.dumps(ast.literal_eval(text)).",
+    )
     SEVERAL_OBJECTS = ("error", "several objects on one line", "Write one object per line.")
     NOT_FINITE = ("error", "NaN or Infinity", "JSON has neither: use a number, a string or null.")
     TOO_DEEP = ("error", "nested too deeply", "Write a flat object.")
@@ -52,6 +58,12 @@ class Kind(Enum):
         "malformed conversation",
         "Give every turn a role and a text, and alternate user and assistant, user first.",
     )
+    NO_ROLES = (
+        "error",
+        "texts without roles",
+        'Write {"messages": [{"role": "user", "content": "…"}, '
+        '{"role": "assistant", "content": "…"}]}.',
+    )
     TOOL_TURN = (
         "error",
         "tool calls",
@@ -59,6 +71,17 @@ class Kind(Enum):
         "fte check FILE --fix NEW.jsonl.",
     )
     UNSUPPORTED = ("error", "unsupported content", "Remove it from the records.")
+    CHANGES_TRAINING = (
+        "error",
+        "field that would change training",
+        "Remove these records, or remove the field if it should not count.",
+    )
+    HELD_OUT = (
+        "error",
+        "records of another split",
+        "Write each split to a file of its own (--eval_file names the exam's). To write a copy "
+        "without these records, run fte check FILE --fix NEW.jsonl.",
+    )
     NOT_INSTRUCTIONS = (
         "error",
         "records for another training method",
@@ -88,6 +111,16 @@ class Kind(Enum):
         "warning",
         "prompt too long: truncated",
         "Shorten the prompt, or raise --max_length (at most the model's context length).",
+    )
+    REPEATED_HEADER = (
+        "warning",
+        "header line inside the table",
+        "It is left out. If files were joined, check that their columns have the same order.",
+    )
+    UNUSED_LABEL = (
+        "warning",
+        "label that is not used",
+        "Without --answer_field, the text alone is trained.",
     )
     EXACT_DUPLICATE = (
         "warning",
@@ -162,6 +195,21 @@ class Kind(Enum):
         "note",
         "unused field",
         "If it should be read, rename it, or name it with --prompt_field or --answer_field.",
+    )
+    UNPACKED = (
+        "note",
+        "JSON text read as its value",
+        "Store the value itself, not its text, to make this explicit.",
+    )
+    JOINED_FILES = (
+        "note",
+        "byte-order mark inside a file",
+        "It is not read as text. Join files without their byte-order marks to avoid this note.",
+    )
+    ROW_NUMBERS = (
+        "note",
+        "column of row numbers",
+        "Write the table without them: df.to_csv(path, index=False).",
     )
     NAMED_TWICE = ("note", "file listed more than once", "List it once.")
 

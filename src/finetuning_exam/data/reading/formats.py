@@ -23,6 +23,8 @@ from finetuning_exam.data.reading.fields import (
 )
 from finetuning_exam.data.reading.json_values import json_type
 from finetuning_exam.data.reading.layouts import Layout
+from finetuning_exam.data.reading.natural import NATURAL, content_of
+from finetuning_exam.data.reading.training_fields import refuse_unread
 from finetuning_exam.data.records import Example, Turn
 
 
@@ -50,6 +52,8 @@ def to_examples(
     has_turns = isinstance(value.get(layout.prompt), list)
     required = needed if answer_required else needed[:1]
     refuse_other_training(value, needed, required, has_turns=has_turns)
+    if all(name in value for name in required):
+        refuse_unread(value, layout.used_fields)
     refuse_misspelt(value, required, layout.used_fields)
     tag, group = ("" if it in needed else read_name(value, it) for it in ("tag", "group"))
     return tuple(
@@ -100,7 +104,7 @@ def _question(value: Record, layout: Layout) -> str:
     question = read_field(value, layout.prompt)
     if question.strip():
         return question
-    others = [name for name in layout.input_fields if value.get(name)]
+    others = [name for name in layout.input_fields if content_of([value.get(name)]) in NATURAL]
     hint = f" (if {others[0]!r} is the question, use --prompt_field {others[0]})" if others else ""
     raise Fault(Kind.EMPTY_PROMPT, f"field {layout.prompt!r} is empty{hint}")
 
@@ -172,6 +176,7 @@ def _instances(
         try:
             answer = _filled(it, "output", Kind.EMPTY_ANSWER)
             about = read_optional(it, ("input",))
+            refuse_unread(it, frozenset({"input", "output"}))
         except Fault as fault:
             raise Fault(fault.kind, f"{where}: {fault.detail}") from None
         read.append((Exchange(before, question, answer), about))
