@@ -44,10 +44,11 @@ from finetuning_exam.data.encoding.encoder import Encoded
 from finetuning_exam.data.encoding.labels import IGNORED
 from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import Split
-from finetuning_exam.model.adapter import ALL_LINEAR, add_adapter, lora_config, save_adapter
+from finetuning_exam.model.adapter import add_adapter, lora_config, save_adapter
 from finetuning_exam.model.device import choose_compute
 from finetuning_exam.model.likelihood import collate, supervised_nll
 from finetuning_exam.model.load import load_base
+from finetuning_exam.model.targets import ALL_LINEAR
 from finetuning_exam.run_record import TrainingResult
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training.checkpoint.find import find_checkpoint

@@ -18,7 +18,6 @@ from finetuning_exam.model.adapter import (
     adapted_modules,
     add_adapter,
     base_and_tuned,
-    linear_names,
     load_adapter,
     lora_config,
 )
@@ -28,6 +27,7 @@ from finetuning_exam.model.generation.generate import generate_answers
 from finetuning_exam.model.likelihood import stock_nll
 from finetuning_exam.model.load import Base, load_base
 from finetuning_exam.model.score import score_rows
+from finetuning_exam.model.targets import target_names
 
 CPU = choose_compute("cpu", "float32")
 QUESTIONS = rows(5)
@@ -209,10 +209,10 @@ def test_a_wrong_target_name_is_reported_with_the_right_ones(models: Models) -> 
     assert caught.value.exit_code == 2
 
 
-def test_linear_names_leave_out_the_head(models: Models) -> None:
+def test_target_names_leave_out_the_head(models: Models) -> None:
     """The names on offer are those of the layers, without the output head."""
     base = load_base(str(models.folder("llama")), CPU)
-    assert linear_names(base) == (
+    assert target_names(base.model) == (
         "down_proj",
         "gate_proj",
         "k_proj",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -91,23 +92,54 @@ def test_weights_of_another_shape_are_refused(folder: Path) -> None:
     state = load_file(folder / "model.safetensors")
     state["model.layers.1.mlp.up_proj.weight"] = torch.zeros(3, 32)
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelError):
+    with pytest.raises(ModelError, match=r"up_proj\.weight: 3 × 32 in the file, 64 × 32 by config"):
         load_base(str(folder), CPU)
 
 
-def test_truncated_weights_are_refused(folder: Path) -> None:
-    """A truncated weight file is an error."""
-    path = folder / "model.safetensors"
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ModelError, match="cannot be loaded as a causal language model"):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model_type": "nonesuch"}, "the architecture 'nonesuch' is not part of Transformers "),
+        ({"model_type": None}, "config.json names no model_type, so its architecture is not known"),
+        ({"model_type": "t5"}, "of the architecture 't5', which is not a causal language model"),
+        ({"num_hidden_layers": "two"}, "config.json does not describe a llama model ("),
+        ({"num_hidden_layers": 3}, "missing weights (9), such as model.layers.2."),
+        (
+            {"vocab_size": 600},
+            "2 tensors are not of the size that config.json says, such as lm_head.weight: "
+            "512 × 32 in the file, 600 × 32 by config.json.",
+        ),
+        (
+            {"hidden_size": 64},
+            "not of the size that config.json says, such as lm_head.weight: 512 × 32 in the file, "
+            "512 × 64 by config.json.",
+        ),
+    ],
+    ids=["unknown", "none", "other kind", "no number", "too deep", "vocabulary", "too wide"],
+)
+def test_a_config_that_does_not_fit_is_refused(
+    folder: Path, change: dict[str, object], message: str
+) -> None:
+    """A config of another architecture or size is reported in our own words, with both sizes."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps(config | change), encoding="utf-8")
+    with pytest.raises(ModelError, match=re.escape(message)) as caught:
         load_base(str(folder), CPU)
+    assert str(caught.value).startswith(f"{folder}: ")
+    assert len(str(caught.value).splitlines()) == 1
 
 
-def test_an_unknown_architecture_is_refused(folder: Path) -> None:
-    """A config of a model type that Transformers does not know is an error."""
-    (folder / "config.json").write_text('{"model_type": "nonesuch"}', encoding="utf-8")
-    with pytest.raises(ModelError, match="cannot be loaded as a causal language model"):
-        load_base(str(folder), CPU)
+def test_weights_that_no_module_takes_are_noted(folder: Path) -> None:
+    """A config with fewer layers than the weights loads, and the rest is noted, not hidden."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(
+        json.dumps(config | {"num_hidden_layers": 1}), encoding="utf-8"
+    )
+    assert load_base(str(folder), CPU).notes == (
+        "9 tensors are not part of the model and not used, such as "
+        "model.layers.1.input_layernorm.weight",
+    )
+    assert load_base("builtin", CPU).notes == ()
 
 
 def test_code_of_a_model_is_never_run(folder: Path) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 def print_plan(console: Console, prepared: Prepared) -> None:
     """Print the base model, the adapter, and the steps to train."""
     from finetuning_exam.model.adapter import adapted_modules
+    from finetuning_exam.model.targets import unadapted_experts
 
     base, compute, plan = prepared.base, prepared.compute, prepared.plan
     settings = prepared.settings
@@ -47,6 +48,15 @@ def print_plan(console: Console, prepared: Prepared) -> None:
     )
     for note in prepared.fast.notes:
         print_line(console, f"Fast path {note}.")
+    for note in base.notes:
+        print_line(console, f"Warning: {base.name}: {note}.")
+    share, experts = unadapted_experts(prepared.model)
+    if experts:
+        print_line(
+            console,
+            f"Warning: {share:.0%} of the weights are in experts, which stay as they are. To adapt "
+            f"them too: --lora_target_modules all-linear {' '.join(experts)}",
+        )
 
 
 def print_memory(console: Console, memory: MemoryPlan) -> None:
