@@ -67,9 +67,8 @@ def test_the_first_step_of_a_run_changes_the_adapter(
         models.folder(),
         lr_scheduler_type="cosine",
         warmup_ratio=ratio,
-        max_steps=3,
+        max_steps=2,
         save_steps=1,
-        save_total_limit=3,
         fast_path=fast_path,
     )
     run_training(settings, tmp_path, rows(8))

@@ -61,6 +61,9 @@ def load_tokenizer(folder: Path) -> Tokenizer:
             f"{folder}: the tokenizer cannot be loaded ({reason.rstrip('.')}).",
             "Copy the model again.",
         ) from error
+    if not loaded.chat_template:  # Transformers reads this file for processors only
+        named = _read_object(folder / "chat_template.json").get("chat_template")
+        loaded.chat_template = named if isinstance(named, str) else loaded.chat_template
     return cast(Tokenizer, loaded)
 
 

@@ -33,7 +33,7 @@ from finetuning_exam.training.progress import OnProgress
 def train(
     prepared: Prepared, checkpoints: CheckpointConfig, on_progress: OnProgress
 ) -> TrainingResult:
-    """Train, and save the kept adapter and the tokenizer in the run's folder.
+    """Train, and save the kept adapter in the run's folder.
 
     Raises:
         DivergedError, StoppedError, DiskError: as `train_adapter`.
@@ -58,10 +58,15 @@ def train(
     def save() -> None:
         with staged(folder) as temporary:
             save_adapter(prepared.model, temporary)
-            tokenizer.save_pretrained(temporary)
 
     process.on_main(save)
     return result
+
+
+def save_tokenizer(prepared: Prepared, folder: Path) -> None:
+    """Save the tokenizer beside the adapter, for use without this program."""
+    with staged(folder) as temporary:
+        prepared.base.tokenizer.save_pretrained(temporary)
 
 
 def examine(prepared: Prepared, on_stage: Callable[[Stage], None]) -> Exam:
