@@ -25,16 +25,21 @@ from transformers import (
     GPT2Config,
     GPTNeoXConfig,
     GraniteConfig,
+    GraniteMoeConfig,
     LlamaConfig,
     MistralConfig,
+    MixtralConfig,
     Olmo2Config,
+    OlmoeConfig,
     OPTConfig,
     Phi3Config,
     PhiConfig,
     PreTrainedConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    Qwen2MoeConfig,
     Qwen3Config,
+    Qwen3MoeConfig,
     SmolLM3Config,
     StableLmConfig,
 )
@@ -165,6 +170,33 @@ ARCHITECTURES = {
 }
 
 
+def _with_experts(kind: type[PreTrainedConfig], **more: object) -> Callable[..., PreTrainedConfig]:
+    return _llama_like(kind, num_experts_per_tok=2, **more)
+
+
+EXPERTS = {
+    # q, k, v, o; the experts are no linear modules
+    "mixtral": Architecture(_with_experts(MixtralConfig, num_local_experts=4), 8),
+    # gate, up and down of the shared expert, too
+    "qwen2_moe": Architecture(
+        _with_experts(
+            Qwen2MoeConfig,
+            num_experts=4,
+            moe_intermediate_size=16,
+            shared_expert_intermediate_size=24,
+            output_router_logits=True,
+        ),
+        14,
+    ),
+    "qwen3_moe": Architecture(
+        _with_experts(Qwen3MoeConfig, head_dim=8, num_experts=4, moe_intermediate_size=16), 8
+    ),
+    "olmoe": Architecture(_with_experts(OlmoeConfig, num_experts=4), 8),
+    "granitemoe": Architecture(_with_experts(GraniteMoeConfig, num_local_experts=4), 8),
+}
+"""Mixtures of experts, whose experts `all-linear` leaves alone."""
+
+
 class Models:
     """Model folders, each created on first use."""
 
@@ -180,7 +212,7 @@ class Models:
         if not folder.exists():
             transformers_logging.disable_progress_bar()
             torch.manual_seed(seed)
-            config = ARCHITECTURES[architecture].config(**options)
+            config = (ARCHITECTURES | EXPERTS)[architecture].config(**options)
             AutoModelForCausalLM.from_config(config).save_pretrained(folder)
             save_tokenizer(folder, text)
         return folder

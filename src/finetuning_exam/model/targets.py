@@ -32,7 +32,7 @@ class Targets:
 def find_targets(model: PreTrainedModel, wanted: Sequence[str]) -> tuple[Targets, tuple[str, ...]]:
     """Return what the wanted names mean in a model; second, the names that mean nothing in it."""
     linear, tensors = linear_modules(model), expert_parameters(model)
-    if not tensors:
+    if not has_experts(model):
         unknown = tuple(it for it in wanted if it != ALL_LINEAR and not _named(it, linear))
         return Targets(_without_experts(wanted), []), unknown
     routers = {**_router_parameters(model), **{n: k for n, k in linear.items() if is_router(n)}}
@@ -66,6 +66,13 @@ def _named(name: str, names: Sequence[str] | dict[str, str]) -> bool:
 def _is_named(name: str, path: str) -> bool:
     """Return whether a name is the end of a path, in whole components."""
     return f".{path}".endswith(f".{name}")
+
+
+def has_experts(model: torch.nn.Module) -> bool:
+    """Return whether a model is a mixture of experts."""
+    return bool(expert_parameters(model)) or any(
+        "experts" in path.split(".") for path, _ in model.named_modules()
+    )
 
 
 def linear_modules(model: PreTrainedModel) -> dict[str, str]:
@@ -105,9 +112,15 @@ def is_router(path: str) -> bool:
 
 def target_names(model: PreTrainedModel) -> tuple[str, ...]:
     """Return the names that can be adapted: last components of paths, without the head."""
-    experts = expert_parameters(model)
-    paths = [*linear_modules(model), *experts, *(_router_parameters(model) if experts else ())]
-    return tuple(sorted({path.rpartition(".")[2] for path in paths}))
+    paths = [*linear_modules(model), *expert_parameters(model)]
+    paths += _router_parameters(model) if has_experts(model) else ()
+    return tuple(sorted(set(map(_short, paths))))
+
+
+def _short(path: str) -> str:
+    """Return the last component of a path, or two where the last is just `weight`."""
+    parts = path.split(".")
+    return ".".join(parts[-2:] if parts[-1] == "weight" else parts[-1:])
 
 
 def unadapted_experts(model: torch.nn.Module) -> tuple[float, tuple[str, ...]]:
@@ -123,5 +136,5 @@ def unadapted_experts(model: torch.nn.Module) -> tuple[float, tuple[str, ...]]:
         if path.replace(".base_layer", "") not in adapted
     }
     base = sum(p.numel() for name, p in model.named_parameters() if "lora_" not in name)
-    names = sorted({path.rpartition(".")[2] for path in left})
+    names = sorted({_short(path.replace(".base_layer", "")) for path in left})
     return sum(shape.numel() for shape in left.values()) / max(1, base), tuple(names)
