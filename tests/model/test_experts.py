@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -154,17 +155,34 @@ def test_a_mixture_trains_and_answers(
     assert not any(map(is_router, config["target_modules"]))
 
 
-def test_a_missing_expert_is_refused(models: Models, tmp_path: Path) -> None:
-    """A mixture whose files lack one expert's weight is an error, not a random expert."""
-    import shutil
-
-    folder = Path(shutil.copytree(models.folder("qwen3_moe"), tmp_path / "model"))
+@pytest.mark.parametrize(
+    ("architecture", "shape", "message"),
+    [
+        ("qwen3_moe", None, "experts.down_proj: 3 × 32 × 16 in the file, 4 × 32 × 16 by config"),
+        ("mixtral", None, "experts.2.w1.weight is missing, while there are 4 experts."),
+        ("mixtral", (3, 3), "experts.2.w1.weight is 3 × 3, and that of another expert 64 × 32."),
+        (
+            "olmoe",
+            (3, 3),
+            "experts.2.down_proj.weight is 3 × 3, and that of another expert 32 × 64.",
+        ),
+    ],
+)
+def test_an_expert_that_is_missing_or_odd_is_refused(
+    models: Models, tmp_path: Path, architecture: str, shape: tuple[int, int] | None, message: str
+) -> None:
+    """A mixture whose files lack one expert's weight, or have it in another shape, is an error that
+    names it, and never has a random expert.
+    """
+    folder = Path(shutil.copytree(models.folder(architecture), tmp_path / "model"))
     state = load_file(folder / "model.safetensors")
     lost = next(name for name in sorted(state) if ".experts.2." in name)
     del state[lost]
+    if shape:
+        state[lost] = torch.zeros(shape)
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelError) as caught:
         load_base(str(folder), CPU)
-    assert str(caught.value).startswith(f"{folder}: ")
-    assert "experts" in str(caught.value)
-    assert len(str(caught.value).splitlines()) == 1
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"{folder}: ")
+    assert message in line

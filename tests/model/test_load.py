@@ -7,9 +7,17 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import huggingface_hub
 import pytest
 import torch
+from huggingface_hub.errors import (
+    GatedRepoError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
 from safetensors.torch import load_file, save_file
 from tiny import CONTEXT, Models
 
@@ -18,6 +26,7 @@ from finetuning_exam.model.device import choose_compute
 from finetuning_exam.model.load import load_base
 
 CPU = choose_compute("cpu", "float32")
+RESPONSE: Any = SimpleNamespace(headers={}, request=None)
 
 
 @pytest.fixture
@@ -68,10 +77,46 @@ def test_a_missing_folder_never_falls_through_to_the_hub(tmp_path: Path) -> None
     )
 
 
-def test_a_hub_name_without_a_network_is_one_line() -> None:
-    """A name found neither locally nor on the Hub gives a one-line error."""
-    with pytest.raises(ModelError, match="no-such-user/no-such-model: not a local folder"):
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (None, "not in the cache of the Hub; this machine is offline (HF_HUB_OFFLINE is set)."),
+        (
+            LocalEntryNotFoundError("nothing"),
+            "not in the cache of the Hub; the Hub did not answer (LocalEntryNotFoundError).",
+        ),
+        (ConnectionError("no route"), "the Hub did not answer (ConnectionError)."),
+        (
+            RepositoryNotFoundError("404", response=RESPONSE),
+            "and the Hub has no public model of this name.",
+        ),
+        (
+            GatedRepoError("403", response=RESPONSE),
+            "and the Hub gives this model only to those who accepted its terms.",
+        ),
+    ],
+    ids=["offline", "not cached", "no route", "no model", "gated"],
+)
+def test_a_hub_name_that_cannot_be_had_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, error: Exception | None, message: str
+) -> None:
+    """A name found neither locally nor on the Hub gives the reason and how to give a folder; no one
+    is told to look at a network.
+    """
+    if error is not None:
+
+        def fail(*_: object, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    with pytest.raises(ModelError) as caught:
         load_base("no-such-user/no-such-model", CPU)
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith("no-such-user/no-such-model: not a local folder, and ")
+    assert message in line
+    assert "folder" in caught.value.hint
+    assert "network" not in line
 
 
 def test_missing_weights_are_refused(folder: Path) -> None:

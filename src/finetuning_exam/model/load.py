@@ -30,7 +30,7 @@ from finetuning_exam.model.folder import (
     find_model_folder,
 )
 from finetuning_exam.model.tokenizer import context_of, end_tokens, load_tokenizer
-from finetuning_exam.model.weights import weights_sha256
+from finetuning_exam.model.weights import uneven_experts, weights_sha256
 
 _LOAD_ERRORS = (
     OSError,
@@ -87,6 +87,9 @@ def load_base(name: str, compute: Compute) -> Base:
             output_loading_info=True,
         )
     except _LOAD_ERRORS as error:
+        uneven = uneven_experts(files.loaded)
+        if uneven:
+            raise ModelError(f"{name}: {uneven}.", "Copy the model again.") from error
         raise ModelError(
             f"{name}: cannot be loaded as a causal language model ({_reason(error)}).",
             "Use a folder with config.json, model.safetensors and tokenizer files.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ _NO_WEIGHTS = frozenset({"training_args.bin", "optimizer.bin", "scheduler.bin", 
 _COPY_AGAIN = "Copy or download the model again."
 _LONGEST_HEADER = 100_000_000
 """Bytes of a header, at most, as the safetensors library has it."""
+_EXPERT = re.compile(r"(.*\.experts)\.(\d+)\.(.*)")
 _LFS = b"version https://git-lfs"
 
 Shapes = dict[str, tuple[int, ...]]
@@ -108,6 +110,27 @@ def tensor_shapes(path: Path) -> Shapes:
         state = "cut" if 8 + length + end > size else "damaged"
         raise NotWhole(f"{state} ({size:,} bytes, and its header describes {8 + length + end:,})")
     return shapes
+
+
+def uneven_experts(files: tuple[Path, ...]) -> str | None:
+    """Return which expert's tensor is missing or has another shape than the others'; else None."""
+    groups: dict[str, dict[int, tuple[int, ...]]] = {}
+    for file in files:
+        for name, shape in tensor_shapes(file).items():
+            found = _EXPERT.fullmatch(name)
+            if found:
+                groups.setdefault(f"{found[1]}.*.{found[3]}", {})[int(found[2])] = shape
+    count = 1 + max((max(group) for group in groups.values()), default=-1)
+    for pattern, group in groups.items():
+        for expert in range(count):
+            name = pattern.replace("*", str(expert), 1)
+            if expert not in group:
+                return f"{name} is missing, while there are {count} experts"
+            usual = group[min(group)]
+            if group[expert] != usual:
+                sizes = " × ".join(map(str, group[expert])), " × ".join(map(str, usual))
+                return f"{name} is {sizes[0]}, and that of another expert {sizes[1]}"
+    return None
 
 
 def _shapes_of(path: Path, name: str) -> Shapes:
