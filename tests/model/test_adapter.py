@@ -65,7 +65,7 @@ def test_a_truncated_adapter_is_refused(models: Models, folder: Path, size: int)
     """A truncated weight file is an error that names the file."""
     content = (folder / WEIGHTS).read_bytes()
     (folder / WEIGHTS).write_bytes(content[:size])
-    with pytest.raises(AdapterError, match=f"{WEIGHTS}: damaged") as caught:
+    with pytest.raises(AdapterError, match=rf"{WEIGHTS}: (empty|cut)") as caught:
         load_adapter(load_base(str(models.folder()), CPU), folder)
     assert caught.value.exit_code == 3
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -215,8 +216,30 @@ def test_a_folder_without_a_tokenizer_is_refused(folder: Path) -> None:
     """A folder without tokenizer files is refused."""
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).unlink()
-    with pytest.raises(ModelError):
+    with pytest.raises(ModelError, match=r": no tokenizer in this folder \(no tokenizer\.json\)"):
         load_base(str(folder), CPU)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda content: content[:3000], "it ends too early"),
+        (lambda content: "", "it is empty"),
+        (lambda content: content.replace(",", ";", 1), "not valid JSON at line 2, column "),
+        (lambda content: "[]", "not a JSON object"),
+    ],
+    ids=["cut", "empty", "no JSON", "list"],
+)
+def test_a_damaged_tokenizer_is_named(
+    folder: Path, change: Callable[[str], str], reason: str
+) -> None:
+    """A damaged tokenizer.json is named with what is wrong, not in a parser's words."""
+    path = folder / "tokenizer.json"
+    path.write_text(change(path.read_text(encoding="utf-8")), encoding="utf-8")
+    with pytest.raises(ModelError, match=reason) as caught:
+        load_base(str(folder), CPU)
+    assert f"{path}: " in str(caught.value)
+    assert "expected" not in str(caught.value)
 
 
 def test_a_tokenizer_larger_than_the_embedding_is_refused(models: Models) -> None:

@@ -10,12 +10,11 @@ from typing import TypeVar
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from finetuning_exam.durable import MANIFEST, manifest_faults
 from finetuning_exam.errors import AdapterError, UsageError
-from finetuning_exam.model.adapter_fit import misfit, name_fault
+from finetuning_exam.model.adapter_fit import misfit, name_fault, size_fault
 from finetuning_exam.model.folder import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
@@ -117,14 +116,13 @@ def restore_adapter(model: PeftModel, tensors: dict[str, torch.Tensor]) -> None:
         AdapterError: names or shapes do not match the adapter one to one.
     """
     own = get_peft_model_state_dict(model, save_embedding_layers=False)
-    unmatched = sorted(
-        name
-        for name in own.keys() | tensors.keys()
-        if name not in own or name not in tensors or own[name].shape != tensors[name].shape
+    fault = size_fault(
+        {name: tuple(it.shape) for name, it in tensors.items()},
+        {name: tuple(it.shape) for name, it in own.items()},
     )
-    if unmatched:
+    if fault:
         raise AdapterError(
-            f"{len(unmatched)} tensors do not fit the adapter, such as {unmatched[0]}.",
+            f"{fault}.",
             "Use the same base, --lora_r and --lora_target_modules as the run that wrote them.",
         )
     set_peft_model_state_dict(model, tensors)
@@ -198,13 +196,9 @@ def start_from(model: PeftModel, base: Base, folder: Path) -> None:
     origin = adapter_origin(folder)
     check_manifest(folder, origin)
     _check_base(base, folder, origin)
+    _stored_shapes(folder)  # a damaged file is named in our own words
     try:
         restore_adapter(model, load_file(folder / ADAPTER_WEIGHTS))
-    except SafetensorError as error:
-        raise AdapterError(
-            f"{folder / ADAPTER_WEIGHTS}: damaged ({error}).",
-            "Copy the file again, or use another checkpoint.",
-        ) from error
     except AdapterError as error:
         raise AdapterError(f"{folder}: {error.what}", error.hint) from error
 
@@ -217,10 +211,10 @@ def base_and_tuned(model: PeftModel, measure: Callable[[], T]) -> tuple[T, T]:
 
 
 def _stored_shapes(folder: Path) -> Shapes:
+    path = folder / ADAPTER_WEIGHTS
     try:
-        return tensor_shapes(folder / ADAPTER_WEIGHTS)
-    except (NotWhole, OSError) as error:
-        raise AdapterError(
-            f"{folder / ADAPTER_WEIGHTS}: damaged ({getattr(error, 'strerror', None) or error}).",
-            "Copy the file again, or retrain.",
-        ) from error
+        return tensor_shapes(path)
+    except NotWhole as error:
+        raise AdapterError(f"{path}: {error}.", "Copy the file again, or retrain.") from None
+    except OSError as error:
+        raise AdapterError(f"{path}: cannot be read ({error.strerror}).") from error

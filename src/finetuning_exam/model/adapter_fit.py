@@ -40,6 +40,15 @@ def name_fault(stored: Shapes, expected: Shapes) -> str | None:
     return "; ".join(filter(None, parts))
 
 
+def size_fault(stored: Shapes, expected: Shapes) -> str | None:
+    """Return how the names or sizes of an adapter's tensors differ from another's, or None."""
+    wrong = sorted(it for it in stored if it in expected and stored[it] != expected[it])
+    if wrong:
+        sizes = f"{_size(stored[wrong[0]])}, not {_size(expected[wrong[0]])}"
+        return f"{_tensors(wrong)} of another size, such as {wrong[0]}: {sizes}"
+    return name_fault(stored, expected)
+
+
 def misfit(base: Base, folder: Path, stored: Shapes, error: Exception) -> AdapterError:
     """Return the error for an adapter that PEFT could not put on a base.
 
@@ -83,8 +92,6 @@ def misfit(base: Base, folder: Path, stored: Shapes, error: Exception) -> Adapte
 
 def _config_fault(config: dict[str, Json]) -> str | None:
     """Return what is wrong with the config of an adapter by itself, or None."""
-    if not config:
-        return "is empty, or no JSON object"
     if config.get("peft_type") != "LORA":
         return f"describes no LoRA adapter (peft_type {config.get('peft_type')})"
     if not isinstance(config.get("r"), int):

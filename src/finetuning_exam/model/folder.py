@@ -11,9 +11,9 @@ from importlib.resources import files
 from pathlib import Path
 
 from finetuning_exam import run_file
-from finetuning_exam.durable import Json, read_object
+from finetuning_exam.durable import Json, read_json, read_object
 from finetuning_exam.errors import AdapterError, ModelError, UsageError
-from finetuning_exam.model.preflight import code_in_adapter, code_in_model
+from finetuning_exam.model.preflight import code_in_adapter, code_in_model, reason_of
 from finetuning_exam.model.weights import WeightFiles, weight_files
 from finetuning_exam.settings import BUILTIN_MODEL, Dtype, FieldSettings, Template
 
@@ -99,19 +99,6 @@ def check_model_folder(folder: Path, name: str) -> WeightFiles:
             "Use a model whose architecture is part of Transformers.",
         )
     return weight_files(folder, name)
-
-
-def reason_of(error: Exception) -> str:
-    """Return why a JSON file cannot be read, in a few words."""
-    if isinstance(error, json.JSONDecodeError):
-        if error.pos >= len(error.doc.rstrip()):
-            return "it is empty" if not error.doc.strip() else "it ends too early"
-        return f"not valid JSON at line {error.lineno}, column {error.colno}"
-    if isinstance(error, RecursionError):
-        return "nested too deeply"
-    if isinstance(error, UnicodeDecodeError):
-        return "not UTF-8"
-    return getattr(error, "strerror", None) or str(error)
 
 
 def _refuse_adapter(folder: Path, name: str) -> None:
@@ -218,7 +205,7 @@ def check_adapter_folder(folder: Path) -> None:
 
     Raises:
         UsageError: the folder, its weights or its config is missing.
-        AdapterError: the config would make a library import code.
+        AdapterError: the config is damaged, or would make a library import code.
     """
     for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
         if not (folder / name).is_file():
@@ -226,6 +213,13 @@ def check_adapter_folder(folder: Path) -> None:
                 f"{folder}: no {name} in this folder.",
                 "Train first (fte train), or use --adapter to name the adapter's folder.",
             )
+    try:
+        read_json(folder / ADAPTER_CONFIG)
+    except (OSError, ValueError, RecursionError) as error:
+        raise AdapterError(
+            f"{folder / ADAPTER_CONFIG}: cannot be read ({reason_of(error)}).",
+            "Copy the folder again, or retrain.",
+        ) from error
     code = code_in_adapter(folder / ADAPTER_CONFIG)
     if code:
         raise AdapterError(
