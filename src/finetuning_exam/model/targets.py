@@ -6,10 +6,11 @@ which is no linear module. `all-linear` leaves these and the routers as they are
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from peft import PeftModel
 from transformers import PreTrainedModel
 
 ALL_LINEAR = "all-linear"
@@ -68,7 +69,7 @@ def _is_named(name: str, path: str) -> bool:
     return f".{path}".endswith(f".{name}")
 
 
-def has_experts(model: torch.nn.Module) -> bool:
+def has_experts(model: PreTrainedModel) -> bool:
     """Return whether a model is a mixture of experts."""
     return bool(expert_parameters(model)) or any(
         "experts" in path.split(".") for path, _ in model.named_modules()
@@ -82,15 +83,25 @@ def linear_modules(model: PreTrainedModel) -> dict[str, str]:
     return {name: kind for name, kind in found.items() if kind in ("Linear", "Conv1D")}
 
 
-def expert_parameters(model: torch.nn.Module) -> dict[str, torch.Size]:
+def expert_parameters(model: PreTrainedModel | PeftModel) -> dict[str, torch.Size]:
     """Return the shape of every parameter that holds one projection of all experts, by its path."""
+    counts = set(_expert_counts(model.config.to_dict()))
     return {
         f"{path}.{name}": parameter.shape
         for path, module in model.named_modules()
         if not isinstance(module, torch.nn.modules.conv._ConvNd)
         for name, parameter in module.named_parameters(recurse=False)
-        if parameter.ndim == 3 and "lora_" not in path
+        if parameter.ndim == 3 and parameter.shape[0] in counts and "lora_" not in path
     }
+
+
+def _expert_counts(config: Mapping[object, object]) -> Iterator[int]:
+    """Yield the numbers of a config, at any depth, that may be its number of experts."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _expert_counts(value)
+        elif "expert" in str(key) and isinstance(value, int) and value > 1:
+            yield value
 
 
 def _router_parameters(model: PreTrainedModel) -> dict[str, str]:
@@ -123,7 +134,7 @@ def _short(path: str) -> str:
     return ".".join(parts[-2:] if parts[-1] == "weight" else parts[-1:])
 
 
-def unadapted_experts(model: torch.nn.Module) -> tuple[float, tuple[str, ...]]:
+def unadapted_experts(model: PreTrainedModel | PeftModel) -> tuple[float, tuple[str, ...]]:
     """Return the share of a model's weights in experts without an adapter, and their names."""
     adapted = {
         f"{name}.{module.parameter_name}".replace(".base_layer", "")
