@@ -102,3 +102,5 @@ class EventPrinter:
             f"base {session.base.name}, adapter {self._folder}, {session.encoder.template} "
             f"template, {session.compute.device.type}",
         )
+        for note in session.base.notes:
+            print_line(self._console, f"Warning: {session.base.name}: {note}.")
