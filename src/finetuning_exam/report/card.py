@@ -21,12 +21,13 @@ from finetuning_exam.report.text import (
     BITS_PER_BYTE,
     CHRF,
     EXACT_MATCH,
-    MULTIPLE_CHOICE,
     NLL_PER_TOKEN,
+    choice_name,
     counted,
     measures,
     number,
     on_one_line,
+    pieces_words,
     visible,
 )
 from finetuning_exam.run_record import RunRecord
@@ -103,7 +104,7 @@ def _metrics(exam: Exam) -> tuple[tuple[str, str, float], ...]:
         ("bits_per_byte", BITS_PER_BYTE, overall.bits_per_byte.tuned),
         ("exact_match", EXACT_MATCH, overall.exact_match.tuned),
         ("chrf", CHRF, overall.chrf.tuned),
-        ("accuracy", MULTIPLE_CHOICE, overall.choice_accuracy.tuned),
+        ("accuracy", choice_name(overall), overall.choice_accuracy.tuned),
     )
 
 
@@ -124,7 +125,7 @@ def _results(exam: Exam) -> str:
     lines += [f"| {m.name} | {m.base} | {m.tuned} | {m.change} |" for m in measures(exam.overall)]
     rows = "held-out" if exam.is_held_out else "training"
     return (
-        f"{exam.overall.n_examples:,} {rows} examples. Difference: "
+        f"{pieces_words(exam.overall.n_examples, exam.overall.n_clusters, rows)}. Difference: "
         f"{difference_words(exam.overall.nll_per_token)}; negative is better.\n\n"
         + "\n".join(lines)
         + f"\n\nForgetting: {forgetting_words(exam)}; {difference_words(exam.forgetting)}.\n\n"

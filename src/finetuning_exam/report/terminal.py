@@ -11,40 +11,71 @@ from rich.table import Table
 from rich.text import Text
 
 from finetuning_exam.evaluation.exam import Exam
+from finetuning_exam.evaluation.labels import LabelAccuracy
 from finetuning_exam.evaluation.results import ExamRow, Pair, Results
 from finetuning_exam.report.comparison import Answered, Comparison, marked, score_note
 from finetuning_exam.report.headline import difference_words, forgetting_words, headline
+from finetuning_exam.report.labels import (
+    accuracy_words,
+    confusion,
+    confusions_words,
+    tests_words,
+)
 from finetuning_exam.report.text import (
+    BALANCED_ACCURACY,
     BITS_PER_BYTE,
     CHRF,
     EXACT_MATCH,
-    MULTIPLE_CHOICE,
     NLL_PER_TOKEN,
     STOPPED,
+    choice_name,
+    pieces_words,
     visible,
 )
 
 _COLOURS = {"improved": "green", "worse": "red"}
 N_SHOWN = 3
+MOST_LABELS_SHOWN = 6
+"""With more labels, the most frequent confusions are listed instead of a confusion table."""
 N_CHARACTERS = 240
 _NOTHING = "(empty)"
 
 
 def exam_summary(exam: Exam) -> RenderableType:
     """Show the verdict, the figures overall and by tag, and a few examples."""
+    overall = exam.overall
     colour = _COLOURS.get(exam.verdict, "yellow")
     parts: list[RenderableType] = [
         Text(f"Verdict: {exam.verdict}", style=f"bold {colour}"),
         Text(headline(exam)),
-        Text(f"Difference: {difference_words(exam.overall.nll_per_token)}"),
+        Text(f"Exam: {pieces_words(overall.n_examples, overall.n_clusters)}"),
+        Text(f"Difference: {difference_words(overall.nll_per_token)}"),
         Text(f"Forgetting: {forgetting_words(exam)}"),
         _figures(exam),
     ]
+    if overall.labels:
+        parts += _labels(overall.labels)
     shown = spread(exam.rows)
     if shown:
         parts.append(Text("Examples", style="bold"))
         parts.append(comparisons_table([_comparison(row) for row in shown], with_scores=False))
     return Group(*parts)
+
+
+def _labels(found: LabelAccuracy) -> list[RenderableType]:
+    """The accuracy in words, and the tuned model's confusions: a table if it is small."""
+    parts: list[RenderableType] = [Text(f"Labels: {accuracy_words(found)} ({tests_words(found)})")]
+    if len(found.labels) > MOST_LABELS_SHOWN:
+        parts.append(Text(f"Most frequent confusions: {confusions_words(found, found.tuned)}"))
+        return parts
+    shown = confusion(found, found.tuned)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("right label / tuned picks", overflow="fold")
+    for name in shown.labels:
+        table.add_column(Text(name), justify="right", overflow="fold")
+    for name, counts in shown.rows:
+        table.add_row(Text(name), *(f"{count:,}" for count in counts))
+    return [*parts, table]
 
 
 def comparisons_table(
@@ -116,15 +147,16 @@ def _figures(exam: Exam) -> Table:
 
 def _figure_rows(columns: Sequence[Results]) -> list[tuple[str, list[str]]]:
     """The name of each figure and its text in each column."""
-    chance = columns[0].choice_accuracy.chance
-    return [
+    overall = columns[0]
+    choice = f"{choice_name(overall)} (chance {overall.choice_accuracy.chance:.0%})"
+    rows = [
         (
             NLL_PER_TOKEN,
             [f"{r.nll_per_token.base:.3f} → {r.nll_per_token.tuned:.3f}" for r in columns],
         ),
         (BITS_PER_BYTE, [_base_to_tuned(r.bits_per_byte, ".3f") for r in columns]),
         (
-            f"{MULTIPLE_CHOICE} (chance {chance:.0%})",
+            choice,
             [
                 _base_to_tuned(Pair(r.choice_accuracy.base, r.choice_accuracy.tuned), ".0%")
                 for r in columns
@@ -134,6 +166,16 @@ def _figure_rows(columns: Sequence[Results]) -> list[tuple[str, list[str]]]:
         (CHRF, [_base_to_tuned(Pair(r.chrf.base, r.chrf.tuned), ".1f") for r in columns]),
         (STOPPED, [_base_to_tuned(r.stopped, ".0%") for r in columns]),
     ]
+    if overall.labels:
+        rows.insert(3, (BALANCED_ACCURACY, [_base_to_tuned(_balanced(r), ".0%") for r in columns]))
+    return rows
+
+
+def _balanced(results: Results) -> Pair:
+    labels = results.labels
+    if labels is None:
+        return Pair(math.nan, math.nan)
+    return Pair(labels.base.balanced_accuracy, labels.tuned.balanced_accuracy)
 
 
 def _base_to_tuned(pair: Pair, form: str) -> str:

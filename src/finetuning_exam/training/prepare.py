@@ -141,7 +141,10 @@ def prepare(settings: TrainSettings, split: Split, pinned: PinnedChoices | None 
         plan=replace(plan, micro_batches=memory.micro_batches),
         memory=memory,
         exam_plan=ExamPlan.from_settings(
-            settings, base.context, is_held_out=not split.exam_is_training
+            settings,
+            base.context,
+            is_held_out=not split.exam_is_training,
+            known=(*split.train, *split.validation),
         ),
     )
 
