@@ -121,6 +121,39 @@ class Kind(Enum):
         "text decoded with the wrong encoding",
         "Restore the text from its source.",
     )
+    ESCAPED_TEXT = (
+        "warning",
+        "text escaped twice",
+        "The model would learn to write the backslash. Decode the text once more where the file "
+        'is made: in JSON, a newline is written "\\n", not "\\\\n".',
+    )
+    HTML_ENTITY = (
+        "warning",
+        "HTML entities in place of characters",
+        "The model would learn to write them. Decode the text first (in Python: html.unescape).",
+    )
+    MISSING_VALUE = (
+        "warning",
+        "missing value written as text",
+        "Write the text, or remove the record, unless this word is meant.",
+    )
+    PLACEHOLDER = (
+        "warning",
+        "placeholder in place of an answer",
+        "The model would learn to write it. Write the answer, or remove the record.",
+    )
+    CUT_ANSWERS = (
+        "warning",
+        "answers cut off at one length",
+        "The model would learn to stop in mid-sentence. Make these answers again with a higher "
+        "limit, or remove them.",
+    )
+    REPEATED_ANSWER = (
+        "warning",
+        "one answer to many different questions",
+        "The model would learn to give it to any question. Remove most of these records, unless "
+        "it is meant.",
+    )
     SPECIAL_TOKEN_TEXT = (
         "warning",
         "text that looks like a special token; trained as ordinary text",
