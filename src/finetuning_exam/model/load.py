@@ -11,15 +11,17 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
+from finetuning_exam.data.encoding.tokens import Tokenizer
 from finetuning_exam.errors import ModelError
 from finetuning_exam.model.device import Compute
+from finetuning_exam.model.embeddings import check_embeddings, load_checked_tokenizer
 from finetuning_exam.model.folder import (
     canonical_name,
     check_model_folder,
     find_model_folder,
     weights_sha256,
 )
-from finetuning_exam.model.tokenizer import context_of, end_tokens, load_tokenizer
+from finetuning_exam.model.tokenizer import context_of, end_tokens
 
 _LOAD_ERRORS = (
     OSError,
@@ -62,7 +64,7 @@ def load_base(name: str, compute: Compute) -> Base:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
-        tokenizer = cast(PreTrainedTokenizerBase, load_tokenizer(folder))
+        tokenizer = cast(PreTrainedTokenizerBase, load_checked_tokenizer(folder, name))
         model, notes = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=compute.dtype,
@@ -87,12 +89,7 @@ def load_base(name: str, compute: Compute) -> Base:
     stop_ids = end_tokens(getattr(model.generation_config, "eos_token_id", None))
     # The model's own settings (repetition penalty, beams …) would change greedy answers.
     model.generation_config = GenerationConfig()
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
-        raise ModelError(
-            f"{name}: the tokenizer has {len(tokenizer)} entries, but the model has only "
-            f"{model.get_input_embeddings().num_embeddings} embeddings.",
-            "Use the tokenizer that belongs to this model.",
-        )
+    check_embeddings(cast(Tokenizer, tokenizer), model.get_input_embeddings().num_embeddings, name)
     return Base(
         canonical_name(name),
         folder,

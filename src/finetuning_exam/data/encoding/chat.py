@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Protocol
 
+from finetuning_exam.data.findings import Kind
 from finetuning_exam.data.records import Example, Turn
 from finetuning_exam.errors import ModelError
 
@@ -45,6 +46,14 @@ class ChatTokenizer(Protocol):
     ) -> str:
         """Return the text of a conversation."""
         ...
+
+
+class TurnsRefusedError(ModelError):
+    """A conversation that the chat template does not take; it may take others."""
+
+    def __init__(self, what: str, kind: Kind = Kind.TURNS_REFUSED, hint: str = _HINT) -> None:
+        super().__init__(what, hint)
+        self.kind = kind
 
 
 class _TooSlow(Exception):
@@ -101,8 +110,9 @@ def chat_parts(example: Example, tokenizer: ChatTokenizer, shape: ChatShape) -> 
     prefix of what it is trained on, turn by turn.
 
     Raises:
-        ModelError: the chat template fails, rejects or drops a turn, takes too long, renders too
-            much, or renders a prompt that is not a prefix of the whole.
+        TurnsRefusedError: the chat template fails, rejects or drops a turn, or renders a prompt
+            that is not a prefix of the whole.
+        ModelError: it takes too long or renders too much.
     """
     turns = [*example.earlier, Turn("user", question(example))]
     answered = [*turns, Turn("assistant", example.answer) if example.answer else _ANSWER]
@@ -156,16 +166,18 @@ def _check_shown(turns: Sequence[Turn], parts: Sequence[str]) -> None:
             raise _not_shown(turn)
 
 
-def _no_prefix() -> ModelError:
-    return ModelError(
+def _no_prefix() -> TurnsRefusedError:
+    return TurnsRefusedError(
         "With this chat template the prompt is not a prefix of the whole conversation, so "
-        "training and inference would see different prompts.",
-        _HINT,
+        "training and inference would see different prompts."
     )
 
 
-def _not_shown(turn: Turn) -> ModelError:
-    return ModelError(f"The chat template does not render the {_NAMES[turn.role]} verbatim.", _HINT)
+def _not_shown(turn: Turn) -> TurnsRefusedError:
+    what = f"The chat template does not render the {_NAMES[turn.role]} verbatim."
+    if turn.role == "system":
+        return TurnsRefusedError(what, Kind.SYSTEM_REFUSED, Kind.SYSTEM_REFUSED.hint)
+    return TurnsRefusedError(what)
 
 
 def _render(tokenizer: ChatTokenizer, turns: Sequence[Turn], *, asks: bool) -> str:
@@ -177,11 +189,10 @@ def _render(tokenizer: ChatTokenizer, turns: Sequence[Turn], *, asks: bool) -> s
     except Exception as error:  # a template is untrusted code and may raise anything
         reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
         if _refuses_system(tokenizer, turns, asks=asks):
-            raise ModelError(
-                f"The chat template rejects system turns: {reason}.",
-                "Use --template plain, or remove the system turns.",
-            ) from error
-        raise ModelError(f"The chat template failed: {reason}.", _HINT) from error
+            kind = Kind.SYSTEM_REFUSED
+            what = f"The chat template rejects system turns: {reason}."
+            raise TurnsRefusedError(what, kind, kind.hint) from error
+        raise TurnsRefusedError(f"The chat template failed: {reason}.") from error
     n_characters = sum(len(turn.text) + _MARKS_PER_TURN for turn in turns)
     if len(text) > _GROWTH * n_characters + _PREAMBLE:
         raise ModelError(
