@@ -25,11 +25,24 @@ def load_checked_tokenizer(folder: Path, name: str) -> Tokenizer:
 
 
 def n_embeddings(folder: Path) -> int | None:
-    """Return the number of embeddings in config.json; None if the file does not give it."""
+    """Return the number of embeddings that config.json asks for, or its family's default.
+
+    None if config.json cannot be used, which is reported when the model is loaded. A default is
+    looked up with torch.
+    """
     config = read_object(folder / "config.json")
     text = config.get("text_config")
     found = (text if isinstance(text, dict) else config).get("vocab_size")
-    return found if isinstance(found, int) else None
+    if isinstance(found, int):
+        return found
+    try:
+        from transformers import AutoConfig
+
+        whole = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception:  # config classes raise all kinds of errors
+        return None
+    default = getattr(whole.get_text_config(), "vocab_size", None)
+    return default if isinstance(default, int) else None
 
 
 def check_embeddings(tokenizer: Tokenizer, rows: int, name: str) -> None:
