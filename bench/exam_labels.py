@@ -141,7 +141,7 @@ def _choose(choices: Sequence[object], nll: list[list[float]], names: Sequence[s
         return torch.tensor([nll[row.ids[0]][row.ids[1]] for row in batch])
 
     encoder = cast(Encoder, _Numbered(names))
-    return list(choose(torch.nn.Identity(), encoder, cast("list", choices), row_nll, 64))
+    return list(choose(torch.nn.Identity(), encoder, cast("list[Choice]", choices), row_nll, 64))
 
 
 # Trainings of the built-in base

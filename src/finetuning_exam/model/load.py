@@ -21,15 +21,17 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
+from finetuning_exam.data.encoding.tokens import Tokenizer
 from finetuning_exam.durable import read_object
 from finetuning_exam.errors import ModelError
 from finetuning_exam.model.device import Compute
+from finetuning_exam.model.embeddings import check_embeddings, load_checked_tokenizer
 from finetuning_exam.model.folder import (
     canonical_name,
     check_model_folder,
     find_model_folder,
 )
-from finetuning_exam.model.tokenizer import context_of, end_tokens, load_tokenizer
+from finetuning_exam.model.tokenizer import context_of, end_tokens
 from finetuning_exam.model.weights import uneven_experts, weights_sha256
 
 _LOAD_ERRORS = (
@@ -74,7 +76,7 @@ def load_base(name: str, compute: Compute) -> Base:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     config = _load_config(folder, name)
-    tokenizer = cast(PreTrainedTokenizerBase, load_tokenizer(folder))
+    tokenizer = cast(PreTrainedTokenizerBase, load_checked_tokenizer(folder, name))
     try:
         model, loading = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -99,12 +101,7 @@ def load_base(name: str, compute: Compute) -> Base:
     stop_ids = end_tokens(getattr(model.generation_config, "eos_token_id", None))
     # The model's own settings (repetition penalty, beams …) would change greedy answers.
     model.generation_config = GenerationConfig()
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
-        raise ModelError(
-            f"{name}: the tokenizer has {len(tokenizer)} entries, but the model has only "
-            f"{model.get_input_embeddings().num_embeddings} embeddings.",
-            "Use the tokenizer that belongs to this model.",
-        )
+    check_embeddings(cast(Tokenizer, tokenizer), model.get_input_embeddings().num_embeddings, name)
     return Base(
         canonical_name(name),
         folder,

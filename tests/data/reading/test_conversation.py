@@ -10,9 +10,12 @@ from hypothesis import strategies as st
 
 from finetuning_exam.data.findings import Fault, Kind
 from finetuning_exam.data.reading.conversation import Exchange, read_turns, to_exchange
+from finetuning_exam.data.reading.fields import emptiness
 from finetuning_exam.data.records import Turn
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"])).filter(str.strip)
+TEXT = st.text(st.characters(exclude_categories=["Cs"])).filter(
+    lambda text: emptiness(text) is None
+)
 SYSTEM = {"role": "system", "content": "Be brief."}
 ASK = {"role": "user", "content": "What is a tree?"}
 SAY = {"role": "assistant", "content": "A plant."}

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 from finetuning_exam.data.findings import Fault, Kind
 from finetuning_exam.data.reading.cells import is_nothing
-from finetuning_exam.data.reading.fields import as_list, as_text, listed, quoted
+from finetuning_exam.data.reading.fields import as_list, as_text, emptiness, listed, quoted
 from finetuning_exam.data.reading.json_values import json_type
 from finetuning_exam.data.reading.packed_text import fault_of_text, is_python
 from finetuning_exam.data.reading.training_fields import IN_PARTS, is_default, refuse_media, shown
@@ -259,6 +259,6 @@ def _check_order(turns: Sequence[RecordTurn]) -> None:
                 Kind.BAD_TURNS,
                 f"{turn.where} is {articles[turn.role]} turn; expected {articles[expected]} turn",
             )
-        if not turn.text.strip():
+        if empty := emptiness(turn.text):
             kind = Kind.EMPTY_PROMPT if turn.role == "user" else Kind.EMPTY_ANSWER
-            raise Fault(kind, f"{turn.where} is empty")
+            raise Fault(kind, f"{turn.where} {empty}")

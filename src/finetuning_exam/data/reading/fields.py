@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
@@ -30,6 +31,12 @@ _LISTS_OF_OTHERS = (
     "segments",
     "input_ids",
 )
+_INVISIBLE = re.compile(
+    "[\\s\x00-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
+    "\u202a-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb"
+    "\U000e0000-\U000e0fff]*"
+)
+"""Whitespace, control and format characters, fillers and selectors: nothing that can be seen."""
 _NEEDED = "expected one prompt and one answer, as text"
 
 
@@ -43,6 +50,15 @@ def listed(names: Iterable[str]) -> str:
 def quoted(text: str) -> str:
     """Return a text in quotes, shortened if it is long."""
     return repr(text if len(text) <= _MOST_QUOTED else f"{text[:_MOST_QUOTED]}…")
+
+
+def emptiness(text: str) -> str | None:
+    """Return in what way a text is empty, as the end of a sentence; None if it can be seen."""
+    if not _INVISIBLE.fullmatch(text):
+        return None
+    hidden = text.strip()
+    code = f" (U+{ord(hidden[0]):04X})" if hidden else ""
+    return f"contains only invisible characters{code}" if hidden else "is empty"
 
 
 def as_text(value: object, what: str) -> str:

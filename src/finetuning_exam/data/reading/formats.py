@@ -15,6 +15,7 @@ from finetuning_exam.data.reading.fields import (
     Record,
     as_list,
     as_text,
+    emptiness,
     read_field,
     read_name,
     read_optional,
@@ -102,11 +103,12 @@ def _exchanges(
 
 def _question(value: Record, layout: Layout) -> str:
     question = read_field(value, layout.prompt)
-    if question.strip():
+    empty = emptiness(question)
+    if empty is None:
         return question
     others = [name for name in layout.input_fields if content_of([value.get(name)]) in NATURAL]
     hint = f" (if {others[0]!r} is the question, use --prompt_field {others[0]})" if others else ""
-    raise Fault(Kind.EMPTY_PROMPT, f"field {layout.prompt!r} is empty{hint}")
+    raise Fault(Kind.EMPTY_PROMPT, f"field {layout.prompt!r} {empty}{hint}")
 
 
 def _answer(value: Record, layout: Layout, answer_required: bool) -> str:
@@ -122,8 +124,8 @@ def _answer(value: Record, layout: Layout, answer_required: bool) -> str:
 
 def _filled(value: Record, name: str, empty: Kind) -> str:
     text = read_field(value, name)
-    if not text.strip():
-        raise Fault(empty, f"field {name!r} is empty")
+    if how := emptiness(text):
+        raise Fault(empty, f"field {name!r} {how}")
     return text
 
 
@@ -140,7 +142,7 @@ def _history(value: Record, named: tuple[str, str]) -> tuple[Turn, ...]:
         if not isinstance(pair, list) or len(pair) != 2:
             raise Fault(Kind.BAD_TURNS, f"{where} is not a list of a question and an answer")
         question, answer = (as_text(text, where) for text in pair)
-        if not (question.strip() and answer.strip()):
+        if emptiness(question) or emptiness(answer):
             raise Fault(Kind.BAD_TURNS, f"{where} contains an empty text")
         turns += [Turn("user", question), Turn("assistant", answer)]
     return tuple(turns)

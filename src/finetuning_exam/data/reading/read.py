@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from finetuning_exam.data.findings import Fault, Finding, Kind, errors
+from finetuning_exam.data.findings import Fault, Finding, Kind, errors, grouped
 from finetuning_exam.data.reading.cells import without_nan
 from finetuning_exam.data.reading.containers import read_file
 from finetuning_exam.data.reading.field_names import read_names, refuse_unrecognised
@@ -111,7 +111,7 @@ def refuse_errors(findings: Iterable[Finding], alternative: str = "") -> None:
     kinds = {fault.kind for fault in faults}
     paths = shlex.join(dict.fromkeys(fault.path for fault in faults))
     hint = faults[0].kind.hint if len(kinds) == 1 else f"Run fte check {paths} to see them by kind."
-    raise DataError([str(fault) for fault in faults], f"{hint} {alternative}".strip())
+    raise DataError([line for line, _ in grouped(faults)], f"{hint} {alternative}".strip())
 
 
 def exam_file_of(paths: Sequence[str], eval_file: str | None) -> str | None:
