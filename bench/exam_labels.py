@@ -1,4 +1,4 @@
-# ruff: noqa: T201 - an experiment that prints tables
+# ruff: noqa: T201, TID251 - an experiment that prints tables, on tensors of simulated scores
 """Measure how often the exam is right about labels that were learned, guessed or shuffled.
 
     uv run python bench/exam_labels.py
@@ -37,7 +37,7 @@ from finetuning_exam import TrainSettings, train
 from finetuning_exam.data.encoding.encoder import Encoded, Encoder
 from finetuning_exam.data.evidence import label_sets
 from finetuning_exam.data.records import Example
-from finetuning_exam.evaluation.choices import choose, make_choices
+from finetuning_exam.evaluation.choices import Choice, choose, make_choices
 from finetuning_exam.evaluation.exam import Exam, ExamPlan, conclude
 from finetuning_exam.evaluation.results import ExamRow
 from finetuning_exam.evaluation.stats import Interval, PairedDifference
