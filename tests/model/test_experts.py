@@ -186,3 +186,13 @@ def test_an_expert_that_is_missing_or_odd_is_refused(
     (line,) = str(caught.value).splitlines()
     assert line.startswith(f"{folder}: ")
     assert message in line
+
+
+def test_a_resumed_run_of_adapted_experts_is_the_same(models: Models, tmp_path: Path) -> None:
+    """A checkpoint with adapted experts resumes to the same bytes."""
+    settings = brisk(models.folder("qwen2_moe"), lora_target_modules=BOTH, save_steps=2)
+    run_training(settings, tmp_path, rows(12))
+    whole = (tmp_path / "adapter_model.safetensors").read_bytes()
+    (tmp_path / "adapter_model.safetensors").unlink()
+    run_training(settings, tmp_path, rows(12), checkpoint=tmp_path / "checkpoint-2")
+    assert (tmp_path / "adapter_model.safetensors").read_bytes() == whole
