@@ -33,7 +33,7 @@ CODES = {
     DivergedError: 5,
     InUseError: 6,
     WorseError: 7,
-    IncompleteError: 8,
+    IncompleteError: 9,
 }
 SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 

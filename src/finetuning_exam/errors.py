@@ -114,7 +114,7 @@ class WorseError(UserError):
 class IncompleteError(UserError):
     """A run whose adapter and exam are complete, and which lacks another of its files."""
 
-    exit_code = 8
+    exit_code = 9
 
 
 _NO_MEMORY = ("out of memory", "allocate memory", "not enough memory", "bad_alloc")

@@ -48,7 +48,7 @@ FAILURES: dict[str, tuple[object, str, Callable[..., None], str, str, int]] = {
         _failing(AttributeError("'dict' object has no attribute 'encode'")),
         "the tokenizer",
         "AttributeError: 'dict' object has no attribute 'encode'",
-        8,
+        9,
     ),
     "report": (
         html,
@@ -56,7 +56,7 @@ FAILURES: dict[str, tuple[object, str, Callable[..., None], str, str, int]] = {
         _failing(KeyError("loss")),
         "report.html",
         "KeyError: 'loss'",
-        8,
+        9,
     ),
     "plots": (
         html,
@@ -64,9 +64,9 @@ FAILURES: dict[str, tuple[object, str, Callable[..., None], str, str, int]] = {
         _failing(ImportError("no display")),
         "report.html",
         "ImportError: no display",
-        8,
+        9,
     ),
-    "card": (card, "model_card", _failing(ValueError()), "README.md", "no reason given", 8),
+    "card": (card, "model_card", _failing(ValueError()), "README.md", "no reason given", 9),
     "report on a full disk": (
         train_module,
         "write_text",
