@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -25,6 +27,8 @@ from finetuning_exam.report.text import (
 )
 
 _COLOURS = {"improved": "green", "worse": "red"}
+MAX_TAGS = 5
+"""Tags with a column in the table of figures."""
 N_SHOWN = 3
 N_CHARACTERS = 240
 _NOTHING = "(empty)"
@@ -38,7 +42,7 @@ def exam_summary(exam: Exam) -> RenderableType:
         Text(headline(exam)),
         Text(f"Difference: {difference_words(exam.overall.nll_per_token)}"),
         Text(f"Forgetting: {forgetting_words(exam)}"),
-        _figures(exam),
+        _Figures(exam),
     ]
     shown = spread(exam.rows)
     if shown:
@@ -100,18 +104,45 @@ def _beginning(text: str) -> str:
     return text if len(text) <= N_CHARACTERS else f"{text[:N_CHARACTERS].rstrip()} …"
 
 
-def _figures(exam: Exam) -> Table:
-    """The figures as base → tuned: one column for all examples and one for each of five tags."""
-    columns = (
-        [("all", exam.overall), *exam.by_tag] if len(exam.by_tag) > 1 else [("all", exam.overall)]
-    )
+@dataclass(frozen=True, slots=True)
+class _Figures:
+    """The figures as base → tuned: one column for all examples, and one for each of five tags.
+
+    A terminal that is too narrow shows fewer tags; those that are left out are named.
+    """
+
+    exam: Exam
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        by_tag = self.exam.by_tag if len(self.exam.by_tag) > 1 else ()
+        columns = [("all", self.exam.overall), *by_tag]
+        n_shown = min(len(columns), 1 + MAX_TAGS)
+        while n_shown > 1 and not _fits(_figures_table(columns[:n_shown]), console, options):
+            n_shown -= 1
+        yield _figures_table(columns[:n_shown])
+        if left_out := columns[n_shown:]:
+            names = ", ".join(visible(name) for name, _ in left_out)
+            yield Text(
+                f"Tags left out for lack of space: {names}. A wider terminal shows up to "
+                f"{MAX_TAGS}, exam.json all of them.",
+                style="dim",
+            )
+
+
+def _figures_table(columns: Sequence[tuple[str, Results]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("base → tuned")
-    for name, results in columns[:6]:
+    for name, results in columns:
         table.add_column(f"{visible(name)} ({results.n_examples})", justify="right")
-    for label, cells in _figure_rows([results for _, results in columns[:6]]):
+    for label, cells in _figure_rows([results for _, results in columns]):
         table.add_row(label, *cells)
     return table
+
+
+def _fits(table: Table, console: Console, options: ConsoleOptions) -> bool:
+    """Return whether a table is as narrow as the terminal without wrapping its cells."""
+    unlimited = options.update(max_width=10_000)
+    return Measurement.get(console, unlimited, table).maximum <= options.max_width
 
 
 def _figure_rows(columns: Sequence[Results]) -> list[tuple[str, list[str]]]:
