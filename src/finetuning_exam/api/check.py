@@ -27,7 +27,7 @@ from finetuning_exam.model.folder import (
 from finetuning_exam.report.data_check import Outlook
 from finetuning_exam.setting_values import validated
 from finetuning_exam.settings import CheckSettings
-from finetuning_exam.training.plan import rows_per_step, steps_per_epoch
+from finetuning_exam.training.plan import rows_in_step, steps_per_epoch
 
 _OTHER_EXTENSIONS = (".csv", ".tsv", ".parquet", ".gz", ".zst", ".zstd")
 """File extensions that would imply, or be read as, something other than JSON lines."""
@@ -114,7 +114,7 @@ def _encode(settings: CheckSettings, check: Check) -> DataReport:
             row_lengths(rows.rows, limit),
             left,
             steps_per_epoch(settings, len(left.train)),
-            rows_per_step(settings),
+            rows_in_step(settings, len(left.train)),
         )
     return DataReport(check, findings, outlook, encoder, limit)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,7 +23,12 @@ from finetuning_exam.api.events import (
 )
 from finetuning_exam.api.heavy_imports import rare_collections
 from finetuning_exam.api.out_of_memory import LESS_IN_EXAM, LESS_IN_TRAINING, out_of_memory_hint
-from finetuning_exam.api.resume import checkpoint_to_resume, pinned_choices, resume_hint
+from finetuning_exam.api.resume import (
+    checkpoint_to_resume,
+    how_to_go_on,
+    pinned_choices,
+    stop_hint,
+)
 from finetuning_exam.api.run_start import begin_run, check_new_run
 from finetuning_exam.data.check import Check, check_files, split_checked
 from finetuning_exam.data.reading.hub import is_hub_name
@@ -78,6 +83,16 @@ def train(
         StoppedError: a signal stopped the training.
     """
     settings = validated(settings or TrainSettings())
+    command = command or command_of(settings)
+    folder = Path(settings.output_dir)
+    with stop_hint(lambda: how_to_go_on(command, folder, is_own=False)):
+        return _train(settings, command, on_event, interrupts or Interrupts())
+
+
+def _train(
+    settings: TrainSettings, command: Command, on_event: OnEvent, interrupts: Interrupts
+) -> TrainedRun:
+    """Read the data and check the folder, then do the work in it."""
     process = this_process()
     folder = Path(settings.output_dir)
     _check_trackers(settings)
@@ -90,9 +105,9 @@ def train(
         folder,
         check,
         split,
-        command or command_of(settings),
+        command,
         on_event if process.is_main else ignore,
-        interrupts or Interrupts(),
+        interrupts,
         process,
     )
     with process.main_only(run_folder.locked(folder)):
@@ -141,17 +156,18 @@ class _Run:
 
     def train_and_examine(self, resumed: CheckpointRef | None) -> TrainedRun:
         """Do all the work; the folder is locked."""
-        self.on_event(DataRead(self.check, self.split))
-        with rare_collections():
-            from finetuning_exam.training.prepare import prepare
-            from finetuning_exam.training.run import make_record
+        with self._stop_hint(is_own=resumed is not None):
+            self.on_event(DataRead(self.check, self.split))
+            with rare_collections():
+                from finetuning_exam.training.prepare import prepare
+                from finetuning_exam.training.run import make_record
 
-        with self._timed("load"):
-            prepared = prepare(self.settings, self.split, pinned_choices(resumed))
-        self.on_event(RunPrepared(prepared))
-        predicted = self._predict(prepared, resumed)
-        self.process.on_main(lambda: self._begin(prepared, resumed))
-        with resume_hint(f"To resume: {self.command.to_resume}"):
+            with self._timed("load"):
+                prepared = prepare(self.settings, self.split, pinned_choices(resumed))
+            self.on_event(RunPrepared(prepared))
+            predicted = self._predict(prepared, resumed)
+            self.process.on_main(lambda: self._begin(prepared, resumed))
+        with self._stop_hint(is_own=True):
             result = self._train(prepared, predicted, resumed)
             exam = self._examine(prepared, predicted)
         record = make_record(
@@ -164,6 +180,9 @@ class _Run:
         )
         self.process.on_main(lambda: _write_results(self.folder, exam, record))
         return TrainedRun(self.folder, exam, record)
+
+    def _stop_hint(self, *, is_own: bool) -> AbstractContextManager[None]:
+        return stop_hint(lambda: how_to_go_on(self.command, self.folder, is_own=is_own))
 
     def _predict(self, prepared: Prepared, resumed: CheckpointRef | None) -> Cost:
         from finetuning_exam.training.cost.predict import predict

@@ -10,11 +10,13 @@ from rich.console import Console
 from finetuning_exam.cli.console import duration, print_line, print_sources
 from finetuning_exam.data.check import Check
 from finetuning_exam.data.findings import Finding, errors
+from finetuning_exam.data.reading.read import Records
+from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import Split
 from finetuning_exam.report.data_check import kinds_lines, split_line
 from finetuning_exam.report.text import counted, size
 from finetuning_exam.run_record import Cost, TrainingResult
-from finetuning_exam.training.plan import rows_per_step
+from finetuning_exam.training.plan import rows_in_step
 
 if TYPE_CHECKING:
     from finetuning_exam.api.events import RunBegun
@@ -25,14 +27,16 @@ if TYPE_CHECKING:
 def print_plan(console: Console, prepared: Prepared) -> None:
     """Print the base model, the adapter, and the steps to train."""
     from finetuning_exam.model.adapter import adapted_modules
+    from finetuning_exam.model.device import requested_threads
 
     base, compute, plan = prepared.base, prepared.compute, prepared.plan
     settings = prepared.settings
-    rows = rows_per_step(settings)
+    rows = rows_in_step(settings, len(prepared.rows.train))
+    asked = " by OMP_NUM_THREADS" if requested_threads() == compute.threads else ""
     print_line(
         console,
         f"{base.name}: {base.n_parameters / 1e6:.1f} M parameters on {compute.device.type} "
-        f"({compute.dtype_name}, {counted(compute.threads, 'thread')}), "
+        f"({compute.dtype_name}, {counted(compute.threads, 'thread')}{asked}), "
         f"{prepared.rows.template} template",
     )
     print_line(
@@ -42,8 +46,8 @@ def print_plan(console: Console, prepared: Prepared) -> None:
     )
     print_line(
         console,
-        f"{plan.total_steps} steps of {rows} rows ({plan.num_train_epochs:.3g} epochs), "
-        f"learning rate {plan.learning_rate:g}",
+        f"{counted(plan.total_steps, 'step')} of {counted(rows, 'row')} "
+        f"({plan.num_train_epochs:.3g} epochs), learning rate {plan.learning_rate:g}",
     )
     for note in prepared.fast.notes:
         print_line(console, f"Fast path {note}.")
@@ -101,6 +105,17 @@ def print_data(console: Console, check: Check, split: Split) -> None:
             console,
             f"Warning: left out {n_taught} that the training file also has, such as {first}.",
         )
+
+
+def print_used(console: Console, read: Split, used: Split, exam: Records | None) -> None:
+    """Print the split again if some of its examples could not be used."""
+    n_left_out = len({*_parts(read)} - {*_parts(used)})
+    if n_left_out:
+        print_line(console, f"Left out {counted(n_left_out, 'example')}. {split_line(used, exam)}")
+
+
+def _parts(split: Split) -> tuple[Example, ...]:
+    return (*split.train, *split.validation, *split.exam)
 
 
 def print_findings(console: Console, findings: Sequence[Finding]) -> None:

@@ -29,7 +29,7 @@ from finetuning_exam.report.text import (
 )
 from finetuning_exam.run_record import RunRecord
 from finetuning_exam.settings import BUILTIN_MODEL
-from finetuning_exam.training.plan import rows_per_step
+from finetuning_exam.training.plan import rows_in_step
 
 _BASE_PLACEHOLDER = "path/to/the/base"
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~&:$@^=\"'])")
@@ -169,7 +169,7 @@ def _data(run: RunRecord) -> str:
 def _recipe(run: RunRecord) -> str:
     settings, plan, result = run.settings, run.plan, run.result
     modules = " ".join(settings.lora_target_modules)
-    rows = rows_per_step(settings)
+    rows = rows_in_step(settings, run.data.n_train)
     trained = "answers only" if settings.completion_only_loss else "prompts and answers"
     early = " (stopped early)" if result.stopped_early else ""
     return "\n".join(
@@ -180,8 +180,8 @@ def _recipe(run: RunRecord) -> str:
             f"- Loss on {trained}; template `{run.template}`",
             f"- AdamW, peak learning rate {plan.learning_rate:g}, "
             f"{settings.lr_scheduler_type} schedule, {plan.warmup_steps} warmup steps",
-            f"- {rows} rows per step, {result.steps:,} of {plan.total_steps:,} steps{early}; "
-            f"step {result.best_step:,} was kept",
+            f"- {counted(rows, 'row')} per step, {result.steps:,} of {plan.total_steps:,} steps"
+            f"{early}; step {result.best_step:,} was kept",
             f"- Validation loss: first {number(result.first_validation_loss)}, "
             f"best {number(result.best_validation_loss)}; seed {settings.seed}",
             f"- {run.device}, {run.dtype}, {run.threads} threads; {result.tokens:,} tokens in "

@@ -13,7 +13,7 @@ from finetuning_exam.data.check import Check, answer_classes, tag_counts
 from finetuning_exam.data.encoding.lengths import Lengths
 from finetuning_exam.data.findings import SEVERITIES, Finding, Severity, by_kind, grouped
 from finetuning_exam.data.reading.read import Records
-from finetuning_exam.data.split import Split
+from finetuning_exam.data.split import MIN_ROWS_FOR_HOLDOUT, Split
 from finetuning_exam.durable import Json
 from finetuning_exam.report.text import counted, on_one_line, visible
 
@@ -91,6 +91,8 @@ def split_line(split: Split, exam: Records | None) -> str:
         source = exam.path + (", all in the training data" if split.exam_is_training else "")
     else:
         itself = "the training examples themselves"
+        if len(split.train) < MIN_ROWS_FOR_HOLDOUT:
+            itself += f", because fewer than {MIN_ROWS_FOR_HOLDOUT} are not divided"
         source = itself if split.exam_is_training else "held out from the same data"
     return (
         f"Split: {counted(len(split.train), 'example')} to train on, "
