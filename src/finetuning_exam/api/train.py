@@ -90,6 +90,16 @@ def train(
         StoppedError: a signal stopped the training.
     """
     settings = validated(settings or TrainSettings())
+    command = command or command_of(settings)
+    folder = Path(settings.output_dir)
+    with stop_hint(lambda: how_to_go_on(command, folder, is_own=False)):
+        return _train(settings, command, on_event, interrupts or Interrupts())
+
+
+def _train(
+    settings: TrainSettings, command: Command, on_event: OnEvent, interrupts: Interrupts
+) -> TrainedRun:
+    """Read the data and check the folder, then do the work in it."""
     process = this_process()
     folder = Path(settings.output_dir)
     _check_trackers(settings)
@@ -106,7 +116,7 @@ def train(
         split,
         command,
         on_event if process.is_main else ignore,
-        interrupts or Interrupts(),
+        interrupts,
         process,
     )
     with process.main_only(run_folder.locked(folder)):
