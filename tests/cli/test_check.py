@@ -37,6 +37,10 @@ def test_valid_data_exits_with_code_0(check: Check) -> None:
     assert check.lines[7:] == [
         "Split: 6 examples to train on, 0 to choose the best step, 6 for the exam "
         "(the training examples themselves).",
+        "Exam: 6 examples, 6 pieces of evidence.",
+        "Warning: the exam uses the training rows, so it says nothing about new questions, and "
+        'the verdict can only be "too few examples to tell". To change that, use at least 20 '
+        "examples, or give an exam file of other questions with --eval_file.",
         "One epoch: 1 step of 16 rows.",
         "",
         "1 note.",

@@ -20,6 +20,7 @@ from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import Split
 from finetuning_exam.durable import write_text
 from finetuning_exam.errors import UsageError
+from finetuning_exam.evaluation.outlook import exam_outlook
 from finetuning_exam.model.folder import canonical_name, check_local_model, find_model_folder
 from finetuning_exam.report.data_check import Outlook
 from finetuning_exam.setting_values import validated
@@ -105,6 +106,7 @@ def _encode(settings: CheckSettings, check: Check) -> DataReport:
             template,
             row_lengths(rows.rows, limit),
             split,
+            exam_outlook(check, split, settings.eval_fraction, settings.seed),
             steps_per_epoch(settings, len(split.train)),
             rows_per_step(settings),
         )

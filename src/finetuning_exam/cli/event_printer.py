@@ -64,7 +64,7 @@ class EventPrinter:
             case Notice(text):
                 print_line(console, text)
             case DataRead():
-                print_data(console, event.check, event.split)
+                print_data(console, event)
             case RunPrepared(prepared):
                 print_plan(console, prepared)
                 limit, longest = prepared.base.context, prepared.settings.max_length
