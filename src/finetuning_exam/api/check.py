@@ -19,6 +19,7 @@ from finetuning_exam.data.findings import Finding, Kind, errors
 from finetuning_exam.data.fix import CleanCopy, clean_copy, left_out_lines
 from finetuning_exam.durable import write_text
 from finetuning_exam.errors import UsageError
+from finetuning_exam.evaluation.outlook import exam_outlook
 from finetuning_exam.machine import now
 from finetuning_exam.model.folder import (
     canonical_name,
@@ -116,6 +117,7 @@ def _encode(settings: CheckSettings, check: Check) -> DataReport:
             template,
             row_lengths(rows.rows, limit),
             left,
+            exam_outlook(check, left, settings.eval_fraction, settings.seed),
             steps_per_epoch(settings, len(left.train)),
             rows_in_step(settings, len(left.train)),
         )

@@ -39,6 +39,7 @@ from finetuning_exam.data.split import Split
 from finetuning_exam.durable import write_json, write_text
 from finetuning_exam.errors import DataError, StoppedError, UsageError
 from finetuning_exam.evaluation.general import read_general_text
+from finetuning_exam.evaluation.outlook import exam_outlook
 from finetuning_exam.launch import is_under_uv
 from finetuning_exam.model.folder import check_local_model
 from finetuning_exam.report.data_check import finding_to_json
@@ -166,8 +167,10 @@ class _Run:
 
     def train_and_examine(self, resumed: CheckpointRef | None) -> TrainedRun:
         """Do all the work; the folder is locked."""
+        settings = self.settings
+        outlook = exam_outlook(self.check, self.split, settings.eval_fraction, settings.seed)
         with self._stop_hint(is_own=resumed is not None):
-            self.on_event(DataRead(self.check, self.split))
+            self.on_event(DataRead(self.check, self.split, outlook))
             with rare_collections():
                 from finetuning_exam.training.prepare import prepare
                 from finetuning_exam.training.run import make_record
