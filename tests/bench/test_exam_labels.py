@@ -17,7 +17,7 @@ def test_a_simulated_exam_is_judged_rightly(situation: Situation, n_labels: int)
     for seed in (2, 3):
         exam = simulate(situation, n_labels, N_ROWS, seed)
         assert exam.overall.labels is not None
-        assert exam.overall.n_clusters == N_ROWS
+        assert exam.overall.n_clusters >= N_ROWS - 10, "rare labels may be facts"
         assert exam.overall.choice_accuracy.chance == pytest.approx(1 / n_labels)
         assert is_right(situation, exam) == (True, True), headline(exam)
 
