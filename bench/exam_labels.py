@@ -179,7 +179,8 @@ def train_and_examine(
             output_dir=str(folder / "out"),
             seed=seed,
             max_steps=max_steps,
-            max_new_tokens=8,
+            max_new_tokens=4,
+            eval_fraction=0.0,
         )
         return train(settings).exam
 
@@ -213,6 +214,7 @@ def main() -> None:
     """Take the exams and print a line for each number of labels and situation."""
     parser = argparse.ArgumentParser(description="Exams of classifications.")
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--labels", type=int, nargs="*", default=N_LABELS)
     parser.add_argument("--rows", type=int, default=0, help="rows of the exam, or of a training")
     parser.add_argument("--train", action="store_true", help="train the built-in base")
     parser.add_argument("--max_steps", type=int, help="steps of a training")
@@ -226,7 +228,7 @@ def main() -> None:
         f"{'labels':>6} {'situation':<10}{'verdict right':>15}{'headline right':>16}"
         f"{'better by NLL':>15}{'base':>7}{'tuned':>7}{'commonest':>11}{'pieces':>8}"
     )
-    for n_labels in N_LABELS:
+    for n_labels in flags.labels:
         for situation in SITUATIONS:
             exams = [take(situation, n_labels, n, seed) for seed in range(flags.seeds)]
             print(_line(n_labels, situation, exams), flush=True)

@@ -10,7 +10,8 @@ noise has mean 0 and is normal, heavy-tailed (Student's t with 3 degrees of free
 (exponential). Without a shift, every verdict that takes a side is wrong; with one, the verdict
 `improved` has found it. Pieces of evidence are counted by the program's own rule. Where facts come
 in several wordings, with one answer and without a group, all wordings of a fact have the same
-noise. With labels, every example is a question of its own and has its own noise.
+noise. With labels, every example is a question of its own and has its own noise. "examples" are
+facts or questions.
 """
 
 from __future__ import annotations
@@ -107,8 +108,7 @@ def main() -> None:
     parser.add_argument("--power_exams", type=int, default=200)
     flags = parser.parse_args()
     print(f"Wrong verdicts in {flags.exams} exams of two equal models (nominal: 5%)")
-    head = f"{'examples':>10}" + "".join(f"{name:>14}" for name in KINDS)
-    print(head)
+    print(f"{'examples':>10}" + "".join(f"{name:>14}" for name in KINDS))
     for n in SIZES:
         shares = [wrong_share(kind, n, flags.exams) for kind in KINDS.values()]
         print(f"{n:10}" + "".join(f"{share:14.1%}" for share in shares), flush=True)
@@ -116,9 +116,9 @@ def main() -> None:
         f"\nSmallest difference with the verdict 'improved' in {FOUND:.0%} of {flags.power_exams} "
         "exams, in standard deviations of the examples' differences"
     )
-    print(head)
+    print(f"{'examples':>10}" + "".join(f"{name:>14}" for name in NOISES))
     for n in POWER_SIZES:
-        found = [smallest_found(kind, n, flags.power_exams) for kind in KINDS.values()]
+        found = [smallest_found(KINDS[name], n, flags.power_exams) for name in NOISES]
         print(f"{n:10}" + "".join(f"{shift:14.2f}" for shift in found), flush=True)
 
 
