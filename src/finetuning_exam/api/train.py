@@ -33,7 +33,7 @@ from finetuning_exam.api.resume import (
 )
 from finetuning_exam.api.run_start import begin_run, check_new_run
 from finetuning_exam.data.check import Check, check_files, split_checked
-from finetuning_exam.data.reading.hub import is_hub_name
+from finetuning_exam.data.reading.hub import absolute_path
 from finetuning_exam.data.reading.read import SKIP_BAD_ROWS, refuse_errors
 from finetuning_exam.data.split import Split
 from finetuning_exam.durable import write_json, write_text
@@ -266,9 +266,9 @@ class _Run:
     def _data_record(self, prepared: Prepared) -> DataRecord:
         train, exam, split = self.check.train, self.check.exam, prepared.rows.split
         return DataRecord(
-            paths=tuple(_absolute(source.path) for source in train.sources),
+            paths=tuple(absolute_path(source.path) for source in train.sources),
             sha256=train.sha256,
-            exam_path=_absolute(exam.path) if exam else None,
+            exam_path=absolute_path(exam.path) if exam else None,
             exam_sha256=exam.sha256 if exam else None,
             n_train=len(split.train),
             n_validation=len(split.validation),
@@ -283,11 +283,6 @@ class _Run:
         started = time.perf_counter()
         yield
         self.seconds[part] = round(time.perf_counter() - started, 2)
-
-
-def _absolute(path: str) -> str:
-    """Return a file's absolute path; a hub dataset's name stays as it is."""
-    return path if is_hub_name(path) else str(Path(path).resolve())
 
 
 def _write_report(folder: Path, exam: Exam, record: RunRecord) -> None:
