@@ -154,9 +154,9 @@ def test_a_run_stopped_before_its_first_checkpoint_can_be_started_again(
 
 
 def test_a_second_signal_is_no_traceback(in_terminal: Terminal, models: Models) -> None:
-    """Ctrl-C again and again stops the run at once, with the cursor and without a traceback."""
+    """A second Ctrl-C stops the run at once, with the cursor and without a traceback."""
     typed = ["train", "d.jsonl", "--model", str(models.folder()), "--device", "cpu"]
-    code, shown = in_terminal([*FTE, *typed], b"starting", [signal.SIGINT] * 3)
+    code, shown = in_terminal([*FTE, *typed], b"starting", [signal.SIGINT] * 2)
     assert code == 130
     assert "Traceback" not in shown
     assert shown.rfind("\x1b[?25h") > shown.rfind("\x1b[?25l") > -1
