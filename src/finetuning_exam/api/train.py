@@ -105,9 +105,7 @@ def _train(
     folder = Path(settings.output_dir)
     _check_trackers(settings)
     read_general_text(settings.general_file)  # an error is reported before the work
-    command = command or command_of(settings)
-    with stop_hint(lambda: how_to_go_on(command, folder, is_own=False)):
-        check, split = _read_data(settings)
+    check, split = _read_data(settings)
     process.on_main(lambda: run_folder.check_output_dir(folder))  # it makes the folder
     check_local_model(settings.model_name_or_path)
     run = _Run(
