@@ -79,12 +79,21 @@ def _guarded(name: str, run: Callable[[], int]) -> int:
         print_error(f"{name}: out of memory. {LESS_ANYWHERE}")
         return UsageError.exit_code
     except KeyboardInterrupt as error:
-        code = 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
-        leave_at_next_signal(code)
-        discard_output()
-        show_cursor()
-        print_error(f"\n{name}: stopped. {error}".rstrip())
-        return code
+        try:
+            return _stopped(name, error)
+        except KeyboardInterrupt:  # the next signal came before it was made to end the process
+            show_cursor()
+            return 128 + signal.SIGINT
+
+
+def _stopped(name: str, error: KeyboardInterrupt) -> int:
+    """Say that a signal stopped a command, and return its exit code."""
+    code = 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
+    leave_at_next_signal(code)
+    discard_output()
+    show_cursor()
+    print_error(f"\n{name}: stopped. {error}".rstrip())
+    return code
 
 
 def _run(name: str, arguments: Sequence[str]) -> int:
