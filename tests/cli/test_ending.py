@@ -153,10 +153,14 @@ def test_a_run_stopped_before_its_first_checkpoint_can_be_started_again(
     assert (Path("it's mine") / "exam.json").is_file()
 
 
-def test_a_second_signal_is_no_traceback(in_terminal: Terminal, models: Models) -> None:
-    """A second Ctrl-C stops the run at once, with the cursor and without a traceback."""
+@pytest.mark.parametrize("n_signals", [2, 3, 5])
+@pytest.mark.parametrize("until", [b"loading the model", b"starting"])
+def test_more_signals_are_no_traceback(
+    in_terminal: Terminal, models: Models, until: bytes, n_signals: int
+) -> None:
+    """However often Ctrl-C is pressed, the run ends with the cursor and without a traceback."""
     typed = ["train", "d.jsonl", "--model", str(models.folder()), "--device", "cpu"]
-    code, shown = in_terminal([*FTE, *typed], b"starting", [signal.SIGINT] * 2)
+    code, shown = in_terminal([*FTE, *typed], until, [signal.SIGINT] * n_signals)
     assert code == 130
     assert "Traceback" not in shown
     assert shown.rfind("\x1b[?25h") > shown.rfind("\x1b[?25l") > -1
