@@ -158,7 +158,7 @@ def check_same_inputs(
 ) -> None:
     """Refuse to resume a run that would not be the same run; `where` is its checkpoint.
 
-    `otherwise` says what to do if the other inputs are wanted. Inputs that either side does not know are not compared.
+    Inputs that either side does not know are not compared. `otherwise` says what else to do.
 
     Raises:
         UsageError: a setting or a file differs; all differences are shown.

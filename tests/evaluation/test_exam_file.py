@@ -245,7 +245,7 @@ def test_a_file_without_a_version_is_read(tmp_path: Path) -> None:
 
 
 def test_the_folds_of_a_cross_validation_are_in_the_file(tmp_path: Path) -> None:
-    """Above the figures stands that other adapters than the saved one were examined, and on what."""
+    """The file says which adapters were examined, and that the saved one is not among them."""
     path = tmp_path / "exam.json"
     folds = (FoldFigures(24, 6, Pair(5.0, 3.5)), FoldFigures(25, 5, Pair(4.0, math.nan)))
     write(path, replace(EXAM, folds=folds))
