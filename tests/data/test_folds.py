@@ -120,6 +120,24 @@ def test_tags_of_grouped_rows_are_spread(n_folds: int) -> None:
         assert _spread([tags["a"], tags["b"]]) <= 2
 
 
+@pytest.mark.parametrize(
+    ("n_rows", "n_labels", "n_folds"), [(20, 2, 5), (30, 3, 5), (44, 4, 10), (23, 2, 3)]
+)
+def test_labels_are_spread(n_rows: int, n_labels: int, n_folds: int) -> None:
+    """In a classification, folds have equal shares of each label, also within tags."""
+    rows = tuple(
+        replace(row, answer=f"label {row.line % n_labels}", tag="ab"[row.line > n_rows // 2])
+        for row in numbered_rows(n_rows)
+    )
+    exams = [split.exam for split in fold_splits(rows, n_folds, 0.1, 3)]
+    assert _spread([len(exam) for exam in exams]) <= 1
+    for label in {row.answer for row in rows}:
+        assert _spread([sum(row.answer == label for row in exam) for exam in exams]) <= 2
+        for tag in "ab":
+            found = [sum((row.answer, row.tag) == (label, tag) for row in exam) for exam in exams]
+            assert _spread(found) <= 1
+
+
 def test_the_seed_deals_differently() -> None:
     """The same seed gives the same folds, another seed others."""
     rows = numbered_rows(30)

@@ -6,7 +6,9 @@ import math
 import random
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
+from finetuning_exam.data.evidence import label_sets
 from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import (
     MIN_ROWS_FOR_VALIDATION,
@@ -14,6 +16,7 @@ from finetuning_exam.data.split import (
     Split,
     clusters_of,
     draw_parts,
+    normalized,
 )
 from finetuning_exam.errors import UsageError
 
@@ -26,8 +29,8 @@ def fold_splits(
     """Return one split per fold: the fold is its exam, and the others are trained on.
 
     Examples that belong together (see `split_examples`) are in one fold. Folds have about equal
-    sizes, and about equal shares of each tag. A `fraction` of the others is the validation part if
-    there are at least `MIN_ROWS_FOR_VALIDATION` of them.
+    sizes, and about equal shares of each tag, and in a classification of each label. A `fraction`
+    of the others is the validation part if there are at least `MIN_ROWS_FOR_VALIDATION` of them.
 
     Raises:
         UsageError: there are more folds than groups of examples that belong together.
@@ -36,10 +39,10 @@ def fold_splits(
     if n_folds > len(clusters):
         raise UsageError(*_too_many_folds(n_folds, len(clusters), len(examples)))
     splits: list[Split] = []
-    for fold in _deal(clusters, n_folds, seed):
+    for fold in _deal(clusters_of(_by_label(examples), links), n_folds, seed):
         examined = sorted(index for cluster in fold for index in cluster.rows)
-        held_out = frozenset(fold)
-        others = [cluster for cluster in clusters if cluster not in held_out]
+        held_out = frozenset(examined)
+        others = [cluster for cluster in clusters if cluster.rows[0] not in held_out]
         train, validation = _without_exam(examples, others, fraction, seed)
         splits.append(Split(train, validation, tuple(examples[index] for index in examined)))
     return tuple(splits)
@@ -74,6 +77,21 @@ def _without_exam(
     size = math.ceil(fraction * n_rows) if n_rows >= MIN_ROWS_FOR_VALIDATION else 0
     _, validation, train = draw_parts(clusters, (0, size), seed)  # 0: no exam
     return tuple(examples[it] for it in train), tuple(examples[it] for it in validation)
+
+
+def _by_label(examples: Sequence[Example]) -> list[Example]:
+    """Return examples whose tags also name their label, where the answers are labels.
+
+    If a fold has more than its share of a label, the others have less, so that its adapter expects
+    the label too seldom: a model that learns nothing but shares would look worse than its base.
+    """
+    labels = label_sets(examples)
+    return [
+        replace(example, tag=f"{example.tag}\n{normalized(example.answer)}")
+        if example.tag in labels and not example.is_plain_text
+        else example
+        for example in examples
+    ]
 
 
 def _deal(clusters: list[Cluster], n_folds: int, seed: int) -> list[list[Cluster]]:
