@@ -67,7 +67,8 @@ def _overlap(n_features: int) -> Changes:
 def _luck(deviation: float) -> Changes:
     def changes(draw: np.random.Generator, fold: NDArray[np.int64]) -> Array:
         adapters = draw.normal(0, deviation, fold.max() + 1)
-        return draw.normal(0, 1, len(fold)) + adapters[fold]
+        found: Array = draw.normal(0, 1, len(fold)) + adapters[fold]
+        return found
 
     return changes
 
@@ -78,7 +79,8 @@ def _shares(draw: np.random.Generator, fold: NDArray[np.int64]) -> Array:
     """
     sides = np.where(np.arange(len(fold)) % 2, 1.0, -1.0)
     expected = np.array([sides[fold != it].mean() for it in fold])
-    return -sides * expected + draw.normal(0, 0.05, len(fold))
+    found: Array = -sides * expected + draw.normal(0, 0.05, len(fold))
+    return found
 
 
 SITUATIONS = {
