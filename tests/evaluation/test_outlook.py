@@ -11,9 +11,14 @@ from finetuning_exam.data.check import Check, split_checked
 from finetuning_exam.data.folds import fold_splits
 from finetuning_exam.data.reading.read import Records
 from finetuning_exam.data.records import Example
-from finetuning_exam.evaluation.outlook import ExamOutlook, exam_outlook, pooled_outlook
+from finetuning_exam.evaluation.outlook import (
+    FEWEST_IN_FOLDS,
+    ExamOutlook,
+    exam_outlook,
+    pooled_outlook,
+)
 from finetuning_exam.evaluation.stats import MIN_EXAMPLES_FOR_INTERVAL, paired_difference
-from finetuning_exam.evaluation.verdict import verdict
+from finetuning_exam.evaluation.verdict import FOLDS_LEVEL, verdict
 
 
 def _facts(n: int, start: int = 0) -> tuple[Example, ...]:
@@ -88,7 +93,8 @@ def test_pieces_count_rather_than_rows() -> None:
     ("rows", "folds"),
     [
         pytest.param(_facts(5), None, id="5 facts"),
-        pytest.param(_facts(6), 5, id="6 facts"),
+        pytest.param(_facts(7), None, id="7 facts"),
+        pytest.param(_facts(8), 5, id="8 facts"),
         pytest.param(_facts(50), 5, id="50 facts"),
         pytest.param(_facts(51), None, id="the exam is large enough"),
         pytest.param(tuple(_facts(1) * 40), None, id="one question"),
@@ -111,6 +117,15 @@ def test_folds_are_offered_where_they_help(rows: tuple[Example, ...], folds: int
     if folds:
         fold_splits(rows, folds, 0.1, 42)  # which does not refuse them
         assert pooled_outlook(rows).can_tell
+
+
+@pytest.mark.parametrize("n", range(1, 12))
+def test_the_fewest_pieces_are_those_of_a_cross_validations_verdict(n: int) -> None:
+    """A unanimous cross-validation has a verdict from exactly the size that the outlook names."""
+    found = paired_difference([2.0] * n, [1.0 + 0.01 * i for i in range(n)], [1] * n, seed=0)
+    can_tell = verdict(found, n, level=FOLDS_LEVEL) == "improved"
+    assert can_tell == (n >= FEWEST_IN_FOLDS)
+    assert pooled_outlook(_facts(n)).can_tell == can_tell
 
 
 def test_folds_need_groups_apart() -> None:

@@ -22,7 +22,7 @@ from finetuning_exam.evaluation.results import (
     summarize,
 )
 from finetuning_exam.evaluation.stats import PairedDifference, family_confidence
-from finetuning_exam.evaluation.verdict import Verdict, verdict
+from finetuning_exam.evaluation.verdict import FOLDS_LEVEL, LEVEL, Verdict, verdict
 from finetuning_exam.model.adapter import base_and_tuned
 from finetuning_exam.model.generation.generate import Answer
 from finetuning_exam.model.session import Prompt, Session
@@ -56,6 +56,11 @@ class Exam:
     forgetting: PairedDifference
     rows: tuple[ExamRow, ...] = field(repr=False)
     folds: tuple[FoldFigures, ...] = ()
+
+    @property
+    def level(self) -> float:
+        """Largest p-value with which the verdict takes a side."""
+        return FOLDS_LEVEL if self.folds else LEVEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +210,12 @@ def measure_forgetting(session: Session, plan: ExamPlan) -> PairedDifference:
     return compare_scores(base, tuned, plan.seed)
 
 
-def conclude(rows: Sequence[ExamRow], forgetting: PairedDifference, plan: ExamPlan) -> Exam:
+def conclude(
+    rows: Sequence[ExamRow],
+    forgetting: PairedDifference,
+    plan: ExamPlan,
+    folds: tuple[FoldFigures, ...] = (),
+) -> Exam:
     """Return the exam that these rows add up to: its figures, overall and by tag, and verdict."""
     names = pieces_of_evidence([row.example for row in rows], plan.known)
     overall = summarize(rows, names, plan.seed)
@@ -222,10 +232,12 @@ def conclude(rows: Sequence[ExamRow], forgetting: PairedDifference, plan: ExamPl
             overall.n_clusters,
             is_held_out=plan.is_held_out,
             labels=overall.labels,
+            level=FOLDS_LEVEL if folds else LEVEL,
         ),
         plan.is_held_out,
         overall,
         tuple(by_tag),
         forgetting,
         tuple(rows),
+        folds,
     )

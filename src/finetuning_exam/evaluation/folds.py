@@ -67,8 +67,8 @@ def conclude_folds(
         (row for fold in folds for row in fold.rows), key=lambda row: position[row.example]
     )
     # Every row that was trained on is among those examined.
-    exam = conclude(rows, forgetting, replace(plan, is_held_out=True, known=()))
-    return replace(exam, folds=tuple(fold.figures for fold in folds))
+    plan = replace(plan, is_held_out=True, known=())
+    return conclude(rows, forgetting, plan, tuple(fold.figures for fold in folds))
 
 
 def write_rows(path: Path, rows: Sequence[ExamRow]) -> None:

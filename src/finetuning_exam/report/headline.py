@@ -101,7 +101,7 @@ def _guessing_words(exam: Exam, labels: LabelAccuracy) -> str:
         return f"Too few examples to tell whether it is better than guessing: {figures}"
     form = ""
     change = exam.overall.nll_per_token
-    if is_significant(change) and change.interval.high < 0:
+    if is_significant(change, exam.level) and change.interval.high < 0:
         form = "; only the form of the answers was learned"
     return f"No better than guessing: {figures}{form}"
 

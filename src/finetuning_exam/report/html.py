@@ -211,10 +211,11 @@ def _notes(exam: Exam, run: RunRecord) -> list[str]:
             "questions) count as one."
         )
     change = overall.nll_per_token
-    if change.interval.excludes_zero and not is_significant(change):
+    if change.interval.excludes_zero and not is_significant(change, exam.level):
         notes.append(
             "The interval excludes zero, but the permutation test is not significant "
-            f"({p_value(change.p_value)}), so the verdict takes no side."
+            f"({p_value(change.p_value)}; it must be at most {exam.level:g}), so the verdict takes "
+            "no side."
         )
     signs = change.signs
     if signs.n_lower + signs.n_higher:
