@@ -229,6 +229,9 @@ class TrainSettings(RunSettings, DataSettings, ExamOptions):
     adapter."""
     overwrite_output_dir: bool = setting(False, "Output", changes_training=False)
     """Replace an unfinished run in the output folder."""
+    folds: Annotated[int, Ge(2)] | None = setting(None, "Exam")
+    """Cross-validate a small file: divide it into this many folds, examine each with an adapter
+    trained on the others, and train the saved adapter on all rows. Default: hold out one part."""
     fail_if_worse: bool = setting(False, "Exam", changes_training=False)
     """Exit with code 7 if the exam finds the tuned model worse."""
 

@@ -16,7 +16,12 @@ from finetuning_exam.evaluation.exam import Exam
 from finetuning_exam.evaluation.labels import LabelAccuracy
 from finetuning_exam.evaluation.results import ExamRow, Pair, Results
 from finetuning_exam.report.comparison import Answered, Comparison, marked, score_note
-from finetuning_exam.report.headline import difference_words, forgetting_words, headline
+from finetuning_exam.report.headline import (
+    difference_words,
+    folds_words,
+    forgetting_words,
+    headline,
+)
 from finetuning_exam.report.labels import (
     accuracy_words,
     confusion,
@@ -49,12 +54,14 @@ def exam_summary(exam: Exam) -> RenderableType:
     """Show the verdict, the figures overall and by tag, and a few examples."""
     overall = exam.overall
     colour = _COLOURS.get(exam.verdict, "yellow")
+    saved = " (saved adapter)" if exam.folds else ""
     parts: list[RenderableType] = [
         Text(f"Verdict: {exam.verdict}", style=f"bold {colour}"),
         Text(headline(exam)),
+        *([Text(folds_words(exam))] if exam.folds else []),
         Text(f"Exam: {pieces_words(overall.n_examples, overall.n_clusters)}"),
         Text(f"Difference: {difference_words(overall.nll_per_token)}"),
-        Text(f"Forgetting: {forgetting_words(exam)}"),
+        Text(f"Forgetting{saved}: {forgetting_words(exam)}"),
         _Figures(exam),
     ]
     if overall.labels:
