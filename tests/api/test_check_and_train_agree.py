@@ -210,3 +210,14 @@ def test_a_refusal_of_every_row_is_one_line(models: Models) -> None:
         "Put the system text before the first question, or use --template plain."
     )
     assert len(check(CheckSettings(data=data, model_name_or_path=model)).errors) == 40
+
+
+def test_only_what_was_left_out_is_named(models: Models) -> None:
+    """Where no row is left, notes and warnings about the rows are no reasons for that."""
+    rows = [_row(n, output=f"<|end|> {LONG}") for n in range(2)]
+    data = (_write("d.jsonl", rows),)
+    model = str(models.folder())
+    with pytest.raises(DataError) as refused:
+        train(TrainSettings(data=data, model_name_or_path=model, device="cpu", max_length=100))
+    where = [fault.partition(": ")[0] for fault in refused.value.faults]
+    assert where == ["d.jsonl", "d.jsonl", "d.jsonl:1", "d.jsonl:2"]

@@ -22,8 +22,8 @@ from finetuning_exam.settings import Template
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
 
-_SHORT = Example(instruction="a", answer="b", line=0, path="")
-"""A record that any template renders, to see how its row ends."""
+SHORT = Example(instruction="a", answer="b", line=0, path="")
+"""A record whose answer is one token, to see how a row ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +240,7 @@ def make_encoder(
         _any_of(special.values()),
         shape,
     )
-    last = encoder.encode(_SHORT).ids[-1]
+    last = encoder.encode(SHORT).ids[-1]
     return replace(encoder, stop_ids=tuple(sorted({eos, last, *base_stop_ids})))
 
 
