@@ -22,6 +22,8 @@ from finetuning_exam.durable import write_text
 from finetuning_exam.errors import UsageError
 from finetuning_exam.evaluation.outlook import exam_outlook
 from finetuning_exam.machine import now
+from finetuning_exam.model.causal import check_is_causal
+from finetuning_exam.model.fit import check_weights_fit
 from finetuning_exam.model.folder import (
     canonical_name,
     check_local_model,
@@ -30,7 +32,7 @@ from finetuning_exam.model.folder import (
 )
 from finetuning_exam.report.data_check import Outlook
 from finetuning_exam.setting_values import validated
-from finetuning_exam.settings import CheckSettings
+from finetuning_exam.settings import BUILTIN_MODEL, CheckSettings
 from finetuning_exam.training.plan import rows_in_step, steps_per_epoch
 
 _OTHER_EXTENSIONS = (".csv", ".tsv", ".parquet", ".gz", ".zst", ".zstd")
@@ -96,7 +98,10 @@ def _encode(settings: CheckSettings, check: Check) -> DataReport:
 
     name = settings.model_name_or_path
     folder = find_model_folder(name)
-    check_model_folder(folder, name)
+    files = check_model_folder(folder, name)
+    if name != BUILTIN_MODEL:
+        check_is_causal(folder, name)
+        check_weights_fit(folder, files, name)
     tokenizer = load_checked_tokenizer(folder, name)
     template = choose_template(settings.template, tokenizer)
     loss_on = training_loss_on(completion_only=settings.completion_only_loss)
