@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +13,7 @@ from rich.console import Console
 
 from finetuning_exam.evaluation.exam import Exam
 from finetuning_exam.evaluation.results import Results
+from finetuning_exam.evaluation.stats import Interval, PairedDifference
 from finetuning_exam.report.terminal import exam_summary
 
 TAGS = ("shell", "git", "docker", "kubectl", "python", "sql", "vim")
@@ -57,3 +59,19 @@ def test_without_tags_nothing_is_left_out(exam: Exam) -> None:
     """An exam without tags, or with a single one, has one column."""
     for by_tag in ((), exam.by_tag[:1]):
         assert "left out for lack" not in _shown(replace(exam, by_tag=by_tag), 40)
+
+
+def test_a_question_is_shown_with_its_input(exam: Exam) -> None:
+    """Without their input, two questions could look the same."""
+    row = exam.rows[0]
+    asked = replace(row, example=replace(row.example, instruction="Translate.", input="Haus"))
+    assert "Translate." in _shown(replace(exam, rows=(asked,)), 200)
+    assert "Haus" in _shown(replace(exam, rows=(asked,)), 200)
+
+
+def test_a_figure_without_a_value_is_a_dash(exam: Exam) -> None:
+    """No figure is shown as nan."""
+    nothing = PairedDifference(5.0, math.nan, Interval(math.nan, math.nan))
+    shown = _shown(replace(exam, overall=replace(exam.overall, nll_per_token=nothing)), 200)
+    assert "5.000 → –" in shown
+    assert "nan" not in shown

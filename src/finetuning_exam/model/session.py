@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ from finetuning_exam.data.findings import Finding
 from finetuning_exam.data.question import make_question
 from finetuning_exam.data.reading.read import refuse_errors
 from finetuning_exam.data.records import Example
-from finetuning_exam.errors import DataError
+from finetuning_exam.errors import DataError, ModelError
 from finetuning_exam.model.adapter import base_and_tuned, load_adapter
 from finetuning_exam.model.device import Compute, choose_compute, layer_size
 from finetuning_exam.model.fast.path import choose_fast_path, wanted_pieces
@@ -227,11 +228,24 @@ class Session:
     def score(
         self, rows: Sequence[Encoded], batch_size: int = CompareSettings.eval_batch_size
     ) -> tuple[tuple[Score, ...], tuple[Score, ...]]:
-        """Return the scores of base and of tuned model for every row, in the order given."""
+        """Return the scores of base and of tuned model for every row, in the order given.
+
+        Raises:
+            ModelError: a likelihood is NaN or infinite, so that no score means anything.
+        """
         with self._alone():
-            return base_and_tuned(
+            base, tuned = base_and_tuned(
                 self.model, lambda: score_rows(self.model, rows, self.row_nll, batch_size)
             )
+        for side, scores in (("base", base), ("tuned", tuned)):
+            n = sum(not math.isfinite(it.nll) for it in scores)
+            if n:
+                raise ModelError(
+                    f"The {side} model gives {n:,} of {len(rows):,} texts a likelihood that is NaN "
+                    "or infinite.",
+                    "Try --dtype float32. If that does not help, the weights are damaged.",
+                )
+        return base, tuned
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

@@ -174,3 +174,11 @@ def test_an_answer_may_be_absent_where_none_is_required() -> None:
     )
     assert one_example({"messages": [ASK]}, CHAT, answer_required=False).answer == ""
     assert one_example({"prompt": "q", "labels": [1]}, TRL, answer_required=False).answer == ""
+
+
+@pytest.mark.parametrize("blank", [" ", "\t\n", "\u00a0", "\u200b", "\ufeff", "\u3164"])
+def test_a_name_in_which_nothing_can_be_seen_is_absent(blank: str) -> None:
+    """Blank cells are no tag, and no group that would hold all their rows together."""
+    row: Row = {"instruction": "q", "output": "a", "tag": blank, "group": blank}
+    example = one_example(row, ALPACA)
+    assert (example.tag, example.group) == ("", "")

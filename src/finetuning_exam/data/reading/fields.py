@@ -118,7 +118,9 @@ def read_optional(value: Record, names: Sequence[str]) -> str:
 
 
 def read_name(value: Record, name: str) -> str:
-    """Return the text or integer in a field that names something, "" if absent or null.
+    """Return the text or integer in a field that names something.
+
+    It is "" if absent or null, and also if there is nothing to see in it, as in a blank cell.
 
     Raises:
         Fault: the value is neither text nor an integer.
@@ -126,7 +128,8 @@ def read_name(value: Record, name: str) -> str:
     number = value.get(name)
     if isinstance(number, int) and not isinstance(number, bool):
         return str(number)
-    return read_optional(value, (name,))
+    text = read_optional(value, (name,))
+    return "" if emptiness(text) else text
 
 
 def refuse_other_training(
