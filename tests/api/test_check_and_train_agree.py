@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny import CHAT_TEMPLATE, Models
@@ -151,24 +152,15 @@ def test_check_and_train_agree_on_what_stops_a_run(models: Models, name: str) ->
     data = (_write("d.jsonl", situation.rows),)
     exam = _write("e.jsonl", situation.exam) if situation.exam else None
     model = _model(models, situation)
-    asked = CheckSettings(
-        data=data,
-        eval_file=exam,
-        model_name_or_path=model,
-        template=situation.choice,
-        max_length=situation.max_length,
-    )
-    run = TrainSettings(
-        data=data,
-        eval_file=exam,
-        model_name_or_path=model,
-        template=situation.choice,
-        max_length=situation.max_length,
-        max_steps=1,
-        device="cpu",
-        lora_r=2,
-        answered_examples=0,
-    )
+    shared: dict[str, Any] = {
+        "data": data,
+        "eval_file": exam,
+        "model_name_or_path": model,
+        "template": situation.choice,
+        "max_length": situation.max_length,
+    }
+    asked = CheckSettings(**shared)
+    run = TrainSettings(**shared, max_steps=1, device="cpu", lora_r=2, answered_examples=0)
     if situation.error:
         for refuse in (lambda: check(asked), lambda: train(run)):
             with pytest.raises(UserError) as caught:
