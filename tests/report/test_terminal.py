@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +13,7 @@ from rich.console import Console
 
 from finetuning_exam.evaluation.exam import Exam, FoldFigures
 from finetuning_exam.evaluation.results import Pair, Results
+from finetuning_exam.evaluation.stats import Interval, PairedDifference
 from finetuning_exam.report.headline import folds_words
 from finetuning_exam.report.terminal import exam_summary
 
@@ -70,3 +72,19 @@ def test_a_cross_validation_is_explained_below_the_headline(exam: Exam) -> None:
         assert "Forgetting (saved adapter): no measurable change" in shown
     assert "Forgetting: no measurable change" in _shown(exam, 80)
     assert "Cross-validation" not in _shown(exam, 80)
+
+
+def test_a_question_is_shown_with_its_input(exam: Exam) -> None:
+    """Without their input, two questions could look the same."""
+    row = exam.rows[0]
+    asked = replace(row, example=replace(row.example, instruction="Translate.", input="Haus"))
+    assert "Translate." in _shown(replace(exam, rows=(asked,)), 200)
+    assert "Haus" in _shown(replace(exam, rows=(asked,)), 200)
+
+
+def test_a_figure_without_a_value_is_a_dash(exam: Exam) -> None:
+    """No figure is shown as nan."""
+    nothing = PairedDifference(5.0, math.nan, Interval(math.nan, math.nan))
+    shown = _shown(replace(exam, overall=replace(exam.overall, nll_per_token=nothing)), 200)
+    assert "5.000 → –" in shown
+    assert "nan" not in shown

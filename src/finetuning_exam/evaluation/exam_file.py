@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from finetuning_exam.data.encoding.chat import question
 from finetuning_exam.durable import Json, read_object, write_json
 from finetuning_exam.errors import UsageError
 from finetuning_exam.evaluation.folds_file import Folds, folds_of
@@ -272,9 +273,7 @@ def _difference(difference: PairedDifference) -> Difference:
 def _example(row: ExamRow) -> ExaminedExample:
     example = row.example
     return ExaminedExample(
-        prompt=f"{example.instruction}\n\n{example.input}"
-        if example.input
-        else example.instruction,
+        prompt=question(example),
         reference=example.answer,
         base=row.base_answer.text if row.base_answer else None,
         tuned=row.tuned_answer.text if row.tuned_answer else None,

@@ -11,6 +11,7 @@ from typing import Literal
 
 from markupsafe import Markup
 
+from finetuning_exam.data.encoding.chat import question
 from finetuning_exam.evaluation.exam import Exam
 from finetuning_exam.evaluation.results import ExamRow, Results
 from finetuning_exam.evaluation.stats import family_confidence
@@ -270,13 +271,12 @@ def _difference(row: ExamRow) -> float:
 
 def _example(row: ExamRow) -> ExampleView:
     example = row.example
-    prompt = f"{example.instruction}\n\n{example.input}" if example.input else example.instruction
     reference = AnswerView("Reference", (Span(shorten(example.answer, EXAM), False),), "")
     return ExampleView(
         signed(_difference(row), 2),
         example.where,
         example.tag,
-        shorten(prompt, EXAM),
+        shorten(question(example), EXAM),
         (
             reference,
             _answer("Base", row.base_answer, row.base_score, example.answer),

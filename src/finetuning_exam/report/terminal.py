@@ -12,6 +12,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from finetuning_exam.data.encoding.chat import question
 from finetuning_exam.evaluation.exam import Exam
 from finetuning_exam.evaluation.labels import LabelAccuracy
 from finetuning_exam.evaluation.results import ExamRow, Pair, Results
@@ -134,7 +135,7 @@ def _comparison(row: ExamRow) -> Comparison:
         for answer in (row.base_answer, row.tuned_answer)
     )
     example = row.example
-    return Comparison(_beginning(example.instruction), base, tuned, _beginning(example.answer))
+    return Comparison(_beginning(question(example)), base, tuned, _beginning(example.answer))
 
 
 def _beginning(text: str) -> str:
@@ -190,7 +191,10 @@ def _figure_rows(columns: Sequence[Results]) -> list[tuple[str, list[str]]]:
     rows = [
         (
             NLL_PER_TOKEN,
-            [f"{r.nll_per_token.base:.3f} → {r.nll_per_token.tuned:.3f}" for r in columns],
+            [
+                _base_to_tuned(Pair(r.nll_per_token.base, r.nll_per_token.tuned), ".3f")
+                for r in columns
+            ],
         ),
         (BITS_PER_BYTE, [_base_to_tuned(r.bits_per_byte, ".3f") for r in columns]),
         (
