@@ -200,6 +200,14 @@ class TrainSettings(RunSettings, DataSettings, ExamOptions):
     gradient_checkpointing: bool | Auto = setting("auto", "Speed and memory")
     """Recompute activations in the backward pass: slower, but needs less memory. auto: only where
     memory is short."""
+    replay: tuple[str, ...] = setting(("auto",), "Training", "FILE")
+    """Text that holds the model to its base, so that it forgets little. auto: written by the base
+    itself; none: no replay; or files of text or conversations, in any format that fte check
+    reads."""
+    replay_weight: Annotated[float, Interval(ge=0, lt=math.inf)] = setting(1.0, "Training")
+    """Weight of the divergence from the base, in nats per token, in the loss."""
+    replay_tokens: Count = setting(128, "Training")
+    """Tokens of replay in each optimizer step."""
     fast_path: tuple[FastPiece | Literal["all", "none"], ...] = setting(
         ("all",), "Speed and memory", "PART"
     )

@@ -39,6 +39,7 @@ from finetuning_exam.model.session import Session
 from finetuning_exam.model.tokenizer import pad_token_id
 from finetuning_exam.objectives.base import Objective, sequences_of
 from finetuning_exam.objectives.choose import choose_objective
+from finetuning_exam.objectives.sft import SupervisedFineTuning
 from finetuning_exam.run_record import (
     MicroBatches,
     PinnedChoices,
@@ -48,6 +49,7 @@ from finetuning_exam.settings import Template, TrainSettings
 from finetuning_exam.training.cost.memory import MemoryPlan, plan_memory
 from finetuning_exam.training.cost.workload import Workload
 from finetuning_exam.training.plan import make_plan
+from finetuning_exam.training.replay import make_replay, write_texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +129,9 @@ def prepare(settings: TrainSettings, split: Split, pinned: PinnedChoices | None 
     rows = encode_split(settings, split, base, pinned.template_date or now())
     model = _with_adapter(settings, base)
     fast = choose_fast_path(model, pad_token_id(base.tokenizer), pieces)
-    memory = _fit_into_memory(Workload(rows.objective, fast, settings), rows, pinned.micro_batches)
     plan = make_plan(settings, len(rows.train), len(rows.validation), base.n_parameters)
+    rows = replace(rows, objective=_with_replay(rows, settings, fast, plan))
+    memory = _fit_into_memory(Workload(rows.objective, fast, settings), rows, pinned.micro_batches)
     return Prepared(
         settings=settings,
         compute=compute,
@@ -194,6 +197,16 @@ def _with_adapter(settings: TrainSettings, base: Base) -> PeftModel:
     if settings.fork is not None:
         start_from(model, base, Path(settings.fork))
     return model
+
+
+def _with_replay(
+    rows: EncodedSplit, settings: TrainSettings, fast: FastPath, plan: TrainingPlan
+) -> Objective[Encoded]:
+    objective = rows.objective
+    if settings.replay == ("none",) or not isinstance(objective, SupervisedFineTuning):
+        return objective
+    texts = write_texts(settings, fast, rows.encoder, plan.total_steps)
+    return replace(objective, replay=make_replay(settings, fast, texts))
 
 
 def _fit_into_memory(

@@ -71,13 +71,15 @@ class Decoder:
         device: torch.device = self._embed.weight.device
         return device
 
-    def token_nll(self, batch: PackedRows) -> Tensor:
-        """Compute the NLL of each target in nats: (supervised,) float32."""
-        hidden = self.hidden(batch)
+    def head_nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Compute the NLL in nats of targets (supervised,) after hidden states (supervised, width).
+
+        Returns (supervised,) float32.
+        """
         if "loss" in self.pieces and type(self._head) is nn.Linear and self._head.bias is None:
-            return self._loss(hidden, batch.targets)
+            return self._loss(hidden, targets)
         logits = self._head(hidden).float() * self._loss.logit_scale
-        return cross_entropy(logits, batch.targets, reduction="none")
+        return cross_entropy(logits, targets, reduction="none")
 
     def hidden(self, batch: PackedRows) -> Tensor:
         """Compute the last hidden states at the predicting positions: (supervised, width)."""

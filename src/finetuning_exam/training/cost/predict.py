@@ -25,7 +25,11 @@ def predict(prepared: Prepared, done_steps: int = 0) -> Cost:
     settings, plan, workload = prepared.settings, prepared.plan, prepared.workload
     device = prepared.compute.device
     held, peak = held_memory(device), peak_memory(device)
-    batches = draw_batches(prepared.rows.train, settings, plan.total_steps)[done_steps:]
+    drawn = draw_batches(prepared.rows.train, settings, plan.total_steps)[done_steps:]
+    batches = [
+        (*batch, *workload.objective.extra_rows(step))
+        for step, batch in enumerate(drawn, done_steps)
+    ]
     validation = sequences_of(workload.objective, prepared.rows.validation)
     scored = prepared.rows.scored
     largest = prepared.memory.largest_pass(workload, batches[:MAX_SIZED_BATCHES], scored)
