@@ -34,9 +34,9 @@ from peft import PeftModel
 from finetuning_exam.data.encoding.encoder import Encoded, make_encoder
 from finetuning_exam.data.encoding.rows import EncodedRows, encode_all
 from finetuning_exam.data.encoding.template import choose_template
+from finetuning_exam.data.evidence import pieces_of_evidence
 from finetuning_exam.data.reading.read import read_sound_records
 from finetuning_exam.evaluation.exam import Exam, ExamPlan, take_exam
-from finetuning_exam.evaluation.results import clusters
 from finetuning_exam.model.adapter import add_adapter, lora_config
 from finetuning_exam.model.device import choose_compute
 from finetuning_exam.model.fast.path import FastPath, choose_fast_path, wanted_pieces
@@ -111,7 +111,7 @@ def make_subject(paths: Sequence[str]) -> Subject:
     fast = choose_fast_path(model, pad_token_id(base.tokenizer), wanted_pieces(("all",)))
     pool = encode_all(encoder, read_sound_records(paths, FieldSettings()).examples, base.context)
     places: defaultdict[str, list[int]] = defaultdict(list)
-    for place, name in enumerate(clusters(pool.examples)):
+    for place, name in enumerate(pieces_of_evidence(pool.examples)):
         places[name].append(place)
     session = Session(base, model, encoder, compute, fast.row_nll)
     return Subject(base, fast, session, pool, tuple(tuple(it) for it in places.values()))

@@ -1,5 +1,5 @@
 # ruff: noqa: T201 - a benchmark prints its table
-"""Plant 321 faults of 31 kinds in 10,000 clean records and count those that `fte check` finds.
+"""Plant 367 faults of 37 kinds in 10,000 clean records and count those that `fte check` finds.
 
     uv run python bench/planted_faults.py [--rows 10000] [--each 11] [--seed 0]
 
@@ -25,6 +25,7 @@ Record = dict[str, object]
 Place = tuple[str, str, int]
 """Kind of finding, file name, line."""
 SYLLABLES = [a + b for a in "bdfgklmnprstvz" for b in ("a", "e", "i", "o", "u", "an", "er", "il")]
+FIELDS = ("instruction", "output")
 TAGS = ("shell", "git", "docker", "kubectl")
 
 
@@ -65,6 +66,13 @@ class Planter:
     def changed(self, kind: str, **fields: object) -> None:
         """Plant a record with some fields changed."""
         self.line(kind, {**self.record(), **fields})
+
+    def several(self, kind: str, n: int, answer: Callable[[], str]) -> None:
+        """Plant `n` answers that are one fault, which is reported at the first of them."""
+        indices = [self.free.pop() for _ in range(n)]
+        for index in indices:
+            self.train[index] = self._line({**self.record(), "output": answer()})
+        self.planted.add((kind, "train.jsonl", min(indices) + 1))
 
     def pair(self) -> tuple[Record, int]:
         """Take a clean record of the file, and the index of a clean line after it."""
@@ -121,8 +129,8 @@ def plant_bad_fields(planter: Planter) -> None:
     p.line("missing_field", record)
     p.line("misspelt_field", {**record, "ouput": answer})
     p.changed("wrong_type", output=draw.choice([None, 17, ["a"], {"a": "b"}, True]))
-    p.changed("empty_prompt", instruction=draw.choice(["", "  \n"]))
-    p.changed("empty_answer", output=draw.choice(["", " "]))
+    p.changed("empty_prompt", instruction=draw.choice(["", "  \n", "\ufeff", "\u3000"]))
+    p.changed("empty_answer", output=draw.choice(["", " ", "\u200b", "\u00a0", "\x07 \u2060"]))
     p.line("lone_surrogate", p._line(p.record()).replace(b"?", b"\\ud83d?", 1))
 
 
@@ -145,6 +153,21 @@ def plant_odd_texts(planter: Planter) -> None:
     p.changed("answer_too_long", output=p.words(700))
     p.changed("prompt_cut", instruction=p.words(700))
     p.changed("rare_tag", tag=p.words(2))
+
+
+def plant_spoilt_contents(planter: Planter) -> None:
+    """Plant one text of each kind that a model would learn to write as it is."""
+    p, draw = planter, planter.draw
+    first, second = p.words(6).capitalize(), p.words(5).capitalize()
+    lines = draw.choice(
+        [f"{first}.\n{second}.", f"{first}\n\n{second}.", f'"{first}" {second}.', f"{first}\t1"]
+    )
+    p.changed("escaped_text", **{draw.choice(FIELDS): json.dumps(lines)[1:-1]})
+    entity = draw.choice(["&quot;", "&#39;", "&nbsp;", "&lt;br&gt;", "&amp;", "&#x27;"])
+    p.changed("html_entity", **{draw.choice(FIELDS): f"{first}{entity} {second}."})
+    p.changed("missing_value", output=draw.choice(["nan", "None", "NULL", "N/A", "#N/A", "NaN"]))
+    placeholders = ["<output>", "{answer}", "[insert answer here]", "TODO", "TBD", "...", "xxx"]
+    p.changed("placeholder", output=draw.choice([*placeholders, "Lorem ipsum dolor sit amet."]))
 
 
 def plant_repeats(planter: Planter) -> None:
@@ -177,6 +200,9 @@ def plant_once(planter: Planter) -> None:
         planter.train[index] = planter._line({**planter.record(), "tag": "Shell"})
     firsts = [index for index, line in enumerate(planter.train) if b'"tag": "Shell"' in line]
     planter.planted.add(("similar_tags", "train.jsonl", min(firsts) + 1))
+    n = len(planter.train)
+    planter.several("cut_answers", n // 200 + 5, lambda: f"{planter.words(60)}."[:160].rstrip())
+    planter.several("repeated_answer", n // 4, lambda: "No idea.")
 
 
 def check(folder: Path) -> tuple[set[Place], float]:
@@ -203,6 +229,7 @@ def main() -> int:
         plant_broken_lines(planter)
         plant_bad_fields(planter)
         plant_odd_texts(planter)
+        plant_spoilt_contents(planter)
         plant_repeats(planter)
     plant_once(planter)
     with tempfile.TemporaryDirectory() as name:

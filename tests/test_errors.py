@@ -15,6 +15,7 @@ from finetuning_exam.errors import (
     DataError,
     DiskError,
     DivergedError,
+    IncompleteError,
     InUseError,
     ModelError,
     StoppedError,
@@ -32,6 +33,7 @@ CODES = {
     DivergedError: 5,
     InUseError: 6,
     WorseError: 7,
+    IncompleteError: 9,
 }
 SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 

@@ -25,16 +25,21 @@ from transformers import (
     GPT2Config,
     GPTNeoXConfig,
     GraniteConfig,
+    GraniteMoeConfig,
     LlamaConfig,
     MistralConfig,
+    MixtralConfig,
     Olmo2Config,
+    OlmoeConfig,
     OPTConfig,
     Phi3Config,
     PhiConfig,
     PreTrainedConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    Qwen2MoeConfig,
     Qwen3Config,
+    Qwen3MoeConfig,
     SmolLM3Config,
     StableLmConfig,
 )
@@ -44,10 +49,11 @@ from finetuning_exam.data.encoding.encoder import Encoded
 from finetuning_exam.data.encoding.labels import IGNORED
 from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import Split
-from finetuning_exam.model.adapter import ALL_LINEAR, add_adapter, lora_config, save_adapter
+from finetuning_exam.model.adapter import add_adapter, lora_config, save_adapter
 from finetuning_exam.model.device import choose_compute
 from finetuning_exam.model.likelihood import collate, supervised_nll
 from finetuning_exam.model.load import load_base
+from finetuning_exam.model.targets import ALL_LINEAR
 from finetuning_exam.run_record import TrainingResult
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training.checkpoint.find import find_checkpoint
@@ -164,6 +170,33 @@ ARCHITECTURES = {
 }
 
 
+def _with_experts(kind: type[PreTrainedConfig], **more: object) -> Callable[..., PreTrainedConfig]:
+    return _llama_like(kind, num_experts_per_tok=2, **more)
+
+
+EXPERTS = {
+    # q, k, v, o; the experts are no linear modules
+    "mixtral": Architecture(_with_experts(MixtralConfig, num_local_experts=4), 8),
+    # gate, up and down of the shared expert, too
+    "qwen2_moe": Architecture(
+        _with_experts(
+            Qwen2MoeConfig,
+            num_experts=4,
+            moe_intermediate_size=16,
+            shared_expert_intermediate_size=24,
+            output_router_logits=True,
+        ),
+        14,
+    ),
+    "qwen3_moe": Architecture(
+        _with_experts(Qwen3MoeConfig, head_dim=8, num_experts=4, moe_intermediate_size=16), 8
+    ),
+    "olmoe": Architecture(_with_experts(OlmoeConfig, num_experts=4), 8),
+    "granitemoe": Architecture(_with_experts(GraniteMoeConfig, num_local_experts=4), 8),
+}
+"""Mixtures of experts, whose experts `all-linear` leaves alone."""
+
+
 class Models:
     """Model folders, each created on first use."""
 
@@ -179,7 +212,7 @@ class Models:
         if not folder.exists():
             transformers_logging.disable_progress_bar()
             torch.manual_seed(seed)
-            config = ARCHITECTURES[architecture].config(**options)
+            config = (ARCHITECTURES | EXPERTS)[architecture].config(**options)
             AutoModelForCausalLM.from_config(config).save_pretrained(folder)
             save_tokenizer(folder, text)
         return folder

@@ -82,9 +82,9 @@ def write_folder(place: Path, write: Callable[[Path], None]) -> None:
 
 @contextmanager
 def staged(folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder; on exit its files are flushed and moved into `folder`.
+    """Yield a temporary folder; on exit its content is flushed and moved into `folder`.
 
-    Each file is moved atomically.
+    Each file and each folder is moved atomically.
 
     Raises:
         DiskError, UsageError: see `write_text`; if writing fails, no file is moved.
@@ -95,11 +95,13 @@ def staged(folder: Path) -> Iterator[Path]:
             _remove(aside)
             aside.mkdir()
             yield aside
-            written = sorted(aside.iterdir())
-            for path in written:
-                sync_file(path)
-            for path in written:
-                path.replace(folder / path.name)
+            for path in aside.rglob("*"):
+                sync_folder(path) if path.is_dir() else sync_file(path)
+            for path in sorted(aside.iterdir()):
+                place = folder / path.name
+                if path.is_dir() and place.exists():
+                    remove_folder(place)
+                path.replace(place)
             sync_folder(folder)
         finally:
             _remove(aside)

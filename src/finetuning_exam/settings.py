@@ -181,7 +181,8 @@ class TrainSettings(RunSettings, DataSettings, ExamOptions):
     lora_dropout: Share = setting(0.0, "LoRA")
     """Dropout on the adapter's input during training."""
     lora_target_modules: tuple[str, ...] = setting(("all-linear",), "LoRA", "NAME")
-    """Modules that get an adapter: all-linear, or names such as q_proj v_proj."""
+    """Modules that get an adapter: all-linear, or names such as q_proj v_proj. all-linear leaves
+    out the experts of a mixture and their router; name them to add them."""
     num_train_epochs: Positive | Auto = setting("auto", "Training")
     """Passes over the training rows. auto: by the size of the model and the data, printed when the
     run starts."""

@@ -57,3 +57,18 @@ def test_a_run_from_python_has_a_command_line(settings: TrainSettings) -> None:
     words = shlex.split(command_of(settings).line)
     assert words[:2] == ["fte", "train"]
     assert parse(TrainSettings, "train", words[2:]).settings == settings
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "fte train 'my data.jsonl' --seed 3 --overwrite_output_dir",
+        "fte train --output_dir 'a b' --fork 'it'\"'\"'s' d.jsonl --resume_from_checkpoint latest",
+        "fte train --no-overwrite-output-dir -- -d.jsonl",
+    ],
+)
+def test_a_command_can_be_typed_again(line: str) -> None:
+    """The command as it was typed keeps every flag and its quotes, after the user's prefix."""
+    command = Command(line, "python -m finetuning_exam")
+    assert command.as_typed == f"python -m finetuning_exam {line.removeprefix('fte ')}"
+    assert shlex.split(Command(line).as_typed) == shlex.split(line)

@@ -36,8 +36,8 @@ def test_valid_data_exits_with_code_0(check: Check) -> None:
     assert check.lines[6].startswith("Tokens (builtin, plain template): ")
     assert check.lines[7:] == [
         "Split: 6 examples to train on, 0 to choose the best step, 6 for the exam "
-        "(the training examples themselves).",
-        "One epoch: 1 step of 16 rows.",
+        "(the training examples themselves, because fewer than 20 are not divided).",
+        "One epoch: 1 step of 6 rows.",
         "",
         "1 note.",
         "",

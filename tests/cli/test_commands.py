@@ -178,7 +178,7 @@ def test_faulty_data_is_told_by_line() -> None:
     _assert_refused(
         _fte("train", "broken.jsonl"),
         "fte train: broken.jsonl:3: not valid JSON "
-        "(expected a field name in double quotes at column 21). Fix the line. "
+        "(missing '}' at column 21). Fix the line. "
         "To train without these records, add --skip_bad_rows.",
     )
     Path("short.jsonl").write_text(RECORD + '{"instruction": "a"}\n')

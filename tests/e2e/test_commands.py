@@ -366,7 +366,7 @@ def test_a_tiny_file_trains_and_proves_nothing(
     assert exam["verdict"] == "too few examples to tell"
     assert (exam["n_examples"], exam["is_held_out"]) == (n, False)
     said = capsys.readouterr().out
-    assert "for the exam (the training examples themselves)" in said
+    assert "for the exam (the training examples themselves, because fewer than 20 " in said
     assert "Verdict: too few examples to tell" in said
 
 

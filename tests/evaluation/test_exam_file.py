@@ -102,10 +102,11 @@ FIGURES = """\
 "stopped": {
   "base": 0.0,
   "tuned": null
-}"""
+},
+"labels": null"""
 TEXT = """\
 {
-  "schema_version": 1,
+  "schema_version": 2,
   "verdict": "improved",
   "is_held_out": true,
   FIGURES,
@@ -138,7 +139,9 @@ TEXT = """\
       "base_chose_right": false,
       "tuned_chose_right": true,
       "tag": "a",
-      "line": 4
+      "line": 4,
+      "base_label": null,
+      "tuned_label": null
     },
     {
       "prompt": "Why?",
@@ -150,7 +153,9 @@ TEXT = """\
       "base_chose_right": null,
       "tuned_chose_right": null,
       "tag": null,
-      "line": 7
+      "line": 7,
+      "base_label": null,
+      "tuned_label": null
     }
   ]
 }
@@ -241,12 +246,12 @@ def test_a_file_without_a_version_is_read(tmp_path: Path) -> None:
 def test_a_newer_version_is_refused(tmp_path: Path) -> None:
     """What a newer version wrote is not guessed at."""
     path = tmp_path / "exam.json"
-    path.write_text(json.dumps({**to_json(EXAM), "schema_version": 2}), encoding="utf-8")
+    path.write_text(json.dumps({**to_json(EXAM), "schema_version": 3}), encoding="utf-8")
     with pytest.raises(UsageError) as caught:
         read_exam_file(path)
     assert str(caught.value) == (
-        f"{path} was written by a newer version of fine-tuning-exam (schema 2; this one reads up "
-        "to 1). Update fine-tuning-exam."
+        f"{path} was written by a newer version of fine-tuning-exam (schema 3; this one reads up "
+        "to 2). Update fine-tuning-exam."
     )
 
 

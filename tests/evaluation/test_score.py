@@ -37,23 +37,27 @@ def test_the_right_answer_comes_first() -> None:
     for choice in make_choices(TAGGED, 0):
         right, *wrong = choice.options
         assert right == TAGGED[choice.index]
-        assert len(wrong) == N_DISTRACTORS
+        assert len(wrong) == (2 if right.tag == "c" else N_DISTRACTORS)
         assert {option.instruction for option in choice.options} == {right.instruction}
 
 
 def test_options_are_distinct_answers_of_the_same_tag() -> None:
-    """The wrong answers are answers of other examples of the tag, all four different."""
+    """The wrong answers are answers of other examples of the tag, all different."""
     for choice in make_choices(TAGGED, 0):
         tag = TAGGED[choice.index].tag
         answers = [option.answer for option in choice.options]
-        assert len(set(answers)) == N_DISTRACTORS + 1
+        assert len(set(answers)) == len(answers)
         assert set(answers) <= {example.answer for example in TAGGED if example.tag == tag}
 
 
-def test_a_tag_with_too_few_answers_has_no_questions() -> None:
-    """Three examples of a tag leave only two wrong answers: no question."""
-    assert {choice.index for choice in make_choices(TAGGED, 0)} == set(range(14))
-    assert make_choices(rows(3), 0) == ()
+@pytest.mark.parametrize("n_answers", [1, 2, 3, 4, 5])
+def test_there_are_as_many_wrong_answers_as_other_answers(n_answers: int) -> None:
+    """With two or three different answers a question has one or two wrong ones; with one it has
+    none, and is not asked.
+    """
+    choices = make_choices(rows(n_answers), 0)
+    assert len(choices) == (n_answers if n_answers > 1 else 0)
+    assert {len(it.options) for it in choices} <= {min(n_answers, N_DISTRACTORS + 1)}
     assert make_choices((), 0) == ()
 
 
@@ -62,7 +66,8 @@ def test_equal_answers_are_no_wrong_answers() -> None:
     same = [
         replace(e, answer=a) for e, a in zip(rows(4), ("Yes.", "yes", " YES ", "No."), strict=True)
     ]
-    assert make_choices(same, 0) == ()
+    assert {len(choice.options) for choice in make_choices(same, 0)} == {2}
+    assert make_choices(same[:3], 0) == ()
     more = [*same, *rows(7)[4:]]
     for choice in make_choices(more, 0):
         folded = [option.answer.strip(" .").casefold() for option in choice.options]
@@ -80,14 +85,14 @@ def test_questions_are_drawn_from_the_seed() -> None:
     answers=st.lists(st.sampled_from(["A.", "a", "B", "C c", "C  C.", "D", "E"]), max_size=12),
     seed=st.integers(0, 99),
 )
-def test_an_example_is_asked_if_three_other_answers_exist(answers: list[str], seed: int) -> None:
-    """Exactly the examples with three different other answers become questions, in order."""
+def test_an_example_is_asked_if_another_answer_exists(answers: list[str], seed: int) -> None:
+    """Exactly the examples with a different other answer become questions, in order."""
     examples = [
         Example(instruction=f"q{i}", answer=answer, line=i + 1, path="p")
         for i, answer in enumerate(answers)
     ]
     kinds = {" ".join(answer.casefold().split()).rstrip(".") for answer in answers}
-    expected = list(range(len(answers))) if len(kinds) >= N_DISTRACTORS + 1 else []
+    expected = list(range(len(answers))) if len(kinds) > 1 else []
     assert [choice.index for choice in make_choices(examples, seed)] == expected
 
 
@@ -108,9 +113,10 @@ def test_the_answer_that_the_question_helps_most_is_chosen(models: Models, batch
             pair = [option, replace(option, instruction=PREMISE, input="")]
             asked, unasked = score_rows(base.model, [encoder.encode(it) for it in pair], row_nll, 1)
             gains.append(asked.nll_per_token - unasked.nll_per_token)
-        expected.append(gains[0] < min(gains[1:]))
+        expected.append(gains.index(min(gains)))
     assert list(found) == expected
-    assert len(set(expected)) == 2, "some right and some wrong, or this test tells nothing"
+    assert 0 in expected
+    assert set(expected) != {0}, "some right and some wrong, or this test tells nothing"
 
 
 def test_an_answer_that_is_common_anyway_does_not_win() -> None:
@@ -147,7 +153,7 @@ def test_an_answer_that_is_common_anyway_does_not_win() -> None:
     found = choose(
         torch.nn.Identity(), cast(Encoder, Words()), make_choices(examples, 0), row_nll, 4
     )
-    assert found == (True, True, True, True)
+    assert found == (0, 0, 0, 0)
 
 
 def test_wrong_answers_are_of_like_length() -> None:
@@ -217,3 +223,52 @@ def test_wrong_answers_come_from_all_examples() -> None:
     assert offered == {example.answer for example in TAGGED[:14]}
     assert make_choices(TAGGED, 0, []) == ()
     assert make_choices(TAGGED, 0, range(len(TAGGED))) == make_choices(TAGGED, 0)
+
+
+# Labels
+
+LABELS = {"": ("Yes", "No", "Unsure")}
+
+
+def _judged(n: int) -> tuple[Example, ...]:
+    return tuple(
+        Example(f"Is {i} even?", ("Yes", "no.", "Unsure")[i % 3], i + 1, "p") for i in range(n)
+    )
+
+
+def test_every_label_is_an_option() -> None:
+    """In a classification the options are all labels as they are usually written, right first."""
+    choices = make_choices(_judged(3), 0, labels=LABELS)
+    assert all(choice.is_label for choice in choices)
+    assert [[option.answer for option in choice.options] for choice in choices] == [
+        ["Yes", "No", "Unsure"],
+        ["No", "Yes", "Unsure"],
+        ["Unsure", "Yes", "No"],
+    ]
+    assert {option.instruction for option in choices[1].options} == {"Is 1 even?"}
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_the_likeliest_label_is_picked(models: Models, batch_size: int) -> None:
+    """A label is picked by its likelihood after the question, not by its gain over the premise."""
+    base = load_base(str(models.folder()), choose_compute("cpu", "float32"))
+    encoder = make_encoder(base.tokenizer, "plain")
+    choices = make_choices(_judged(12), 0, labels=LABELS)
+    row_nll = stock_nll(base.model, 0)
+    found = choose(base.model, encoder, choices, row_nll, batch_size)
+    expected = []
+    for choice in choices:
+        encoded = [encoder.encode(option) for option in choice.options]
+        nll = [score.nll for score in score_rows(base.model, encoded, row_nll, 1)]
+        expected.append(nll.index(min(nll)))
+    assert list(found) == expected
+    assert len(set(expected)) > 1
+
+
+def test_a_tie_of_labels_is_wrong(models: Models) -> None:
+    """A model that finds all labels equally likely picks none of them right."""
+    base = load_base(str(models.folder()), choose_compute("cpu", "float32"))
+    encoder = make_encoder(base.tokenizer, "plain")
+    choices = make_choices(_judged(6), 0, labels=LABELS)
+    found = choose(base.model, encoder, choices, lambda batch: torch.ones(len(batch)), batch_size=4)
+    assert 0 not in found

@@ -141,7 +141,7 @@ def test_an_incomplete_adapter_is_refused(models: Models, out: Path) -> None:
     path = out / "adapter_model.safetensors"
     tensors = load_file(path)
     save_file(dict(list(tensors.items())[::2]), path)
-    with pytest.raises(AdapterError, match="tensors of the adapter are missing"):
+    with pytest.raises(AdapterError, match=": 14 tensors of 28 are missing"):
         load_adapter(load_base(str(models.folder()), CPU), out)
 
 
@@ -224,7 +224,7 @@ def test_a_fork_of_another_rank_is_refused(project: Project, out: Path, tmp_path
     log = tmp_path / "log"
     flags = ("--fork", str(out), "--lora_r", "8")
     assert run(project.command(tmp_path / "forked", *flags), log) == 3
-    assert "tensors do not fit the adapter" in log.read_text(encoding="utf-8")
+    assert "tensors are of another size, such as " in log.read_text(encoding="utf-8")
 
 
 # Another machine

@@ -102,15 +102,16 @@ def test_a_tokenizer_without_an_end_token_is_reported(said: Said, models: Models
 
 
 def test_system_turns_that_a_template_refuses_are_reported(said: Said, models: Models) -> None:
-    """The error explains that the template refuses system turns, and how to proceed."""
+    """Each system turn that the template refuses is an error with its line and how to proceed."""
     refusal = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
     model = _model(models, refusal + TURNS + ASKS)
     record = b'{"system": "Be brief.", "instruction": "Who?", "output": "I."}\n'
     assert said.check(GOOD + record, "--model", model) == 2
-    assert said.err == (
-        "fte check: The chat template rejects system turns: no system. "
-        "Use --template plain, or remove the system turns.\n"
-    )
+    assert (
+        "error: system turn that the chat template does not take (1)\n"
+        "  d.jsonl:2: the chat template rejects system turns: no system.\n"
+        "  → Put the system text before the first question, or use --template plain.\n"
+    ) in said.out
     assert said.check(GOOD, "--model", model) == 0
 
 

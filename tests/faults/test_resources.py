@@ -394,8 +394,9 @@ def test_a_base_on_the_hub_without_network(project: Project, tmp_path: Path) -> 
     command = project.command(tmp_path / "out", "--model", "nobody/nothing")
     assert run(command, log) == 2
     said = log.read_text(encoding="utf-8")
-    assert "nobody/nothing: not a local folder, and the Hub download failed" in said
-    assert "Check the name and the network, or use a local folder." in said
+    assert "nobody/nothing: not a local folder, and not in the cache of the Hub" in said
+    assert "Give the path of a folder with the model" in said
+    assert "network" not in said
 
 
 def test_the_run_json_of_a_finished_run_has_a_result(project: Project) -> None:

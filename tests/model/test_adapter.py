@@ -15,8 +15,9 @@ from transformers import AutoModelForCausalLM
 
 from finetuning_exam.durable import file_sha256, write_manifest
 from finetuning_exam.errors import AdapterError, UsageError
-from finetuning_exam.model.adapter import add_adapter, load_adapter, lora_config
+from finetuning_exam.model.adapter import add_adapter, load_adapter, lora_config, save_adapter
 from finetuning_exam.model.device import choose_compute
+from finetuning_exam.model.folder import adapter_origin
 from finetuning_exam.model.load import load_base
 from finetuning_exam.model.session import Session
 
@@ -45,8 +46,7 @@ def test_an_adapter_with_a_tensor_missing_is_refused(models: Models, folder: Pat
     with pytest.raises(AdapterError) as caught:
         load_adapter(load_base(str(models.folder()), CPU), folder)
     assert str(caught.value) == (
-        f"{folder}: 1 tensors of the adapter are missing and 0 are unknown, such as {lost}. "
-        "Copy the folder again, or retrain."
+        f"{folder}: 1 tensor of 28 is missing, such as {lost}. Copy the folder again, or retrain."
     )
     assert caught.value.exit_code == 3
 
@@ -56,9 +56,7 @@ def test_an_adapter_with_a_tensor_too_many_is_refused(models: Models, folder: Pa
     state = load_file(folder / WEIGHTS)
     name = sorted(state)[0].replace("layers.0", "layers.7")
     save_file({**state, name: torch.zeros(4, 32)}, folder / WEIGHTS)
-    with pytest.raises(
-        AdapterError, match=f"0 tensors .* missing and 1 are unknown, such as {name}"
-    ):
+    with pytest.raises(AdapterError, match=f": 1 tensor is not part of this base, such as {name}"):
         load_adapter(load_base(str(models.folder()), CPU), folder)
 
 
@@ -67,7 +65,7 @@ def test_a_truncated_adapter_is_refused(models: Models, folder: Path, size: int)
     """A truncated weight file is an error that names the file."""
     content = (folder / WEIGHTS).read_bytes()
     (folder / WEIGHTS).write_bytes(content[:size])
-    with pytest.raises(AdapterError, match=f"{WEIGHTS}: damaged") as caught:
+    with pytest.raises(AdapterError, match=rf"{WEIGHTS}: (empty|cut)") as caught:
         load_adapter(load_base(str(models.folder()), CPU), folder)
     assert caught.value.exit_code == 3
 
@@ -82,12 +80,67 @@ def test_a_damaged_adapter_config_is_refused(models: Models, folder: Path, conte
         load_adapter(load_base(str(models.folder()), CPU), folder)
 
 
-def test_an_adapter_of_other_shapes_is_refused(models: Models, folder: Path) -> None:
-    """A rank in the config that differs from the tensors is an error."""
+def _refusal(base: Path, folder: Path) -> str:
+    with pytest.raises(AdapterError) as caught:
+        load_adapter(load_base(str(base), CPU), folder)
+    assert caught.value.exit_code == 3
+    (line,) = str(caught.value).splitlines()
+    return line
+
+
+def test_a_rank_that_differs_from_the_weights_is_refused(models: Models, folder: Path) -> None:
+    """A rank in the config that differs from the tensors is named, with both sizes."""
     config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     (folder / "adapter_config.json").write_text(json.dumps({**config, "r": 5}), encoding="utf-8")
-    with pytest.raises(AdapterError, match="does not fit"):
-        load_adapter(load_base(str(models.folder()), CPU), folder)
+    line = _refusal(models.folder(), folder)
+    assert f"{folder}: adapter_config.json says r = 5, but the weights have another rank" in line
+    assert ".lora_A.weight is 4 × 64 in its file, 5 × 64 by the config." in line
+
+
+def test_a_base_of_another_width_is_refused(models: Models, folder: Path) -> None:
+    """An adapter without a run.json on a base of another width: both sizes are named."""
+    wide = models.folder(hidden_size=64)
+    line = _refusal(wide, folder)
+    assert f"{folder}: the adapter was trained on a base of another size than {wide}: " in line
+    assert "32 × 4 in its file, 64 × 4 for this base. Use --model" in line
+
+
+def test_a_base_without_the_adapters_modules_is_refused(models: Models, folder: Path) -> None:
+    """An adapter on a base of another architecture: the modules that it lacks are named."""
+    gpt2 = models.folder("gpt2")
+    line = _refusal(gpt2, folder)
+    assert f"{folder}: the adapter belongs to another base than {gpt2}, which has none" in line
+    assert ".self_attn.k_proj" in line
+
+
+@pytest.mark.parametrize(
+    ("rename", "message"),
+    [
+        (("base_model.model.", ""), "none of the 28 tensors has a name that PEFT gives, such as "),
+        (("base_model.model.model.", "base_model.model."), "none of the 28 tensors has a name"),
+        (("layers.1.", "layers.3."), "14 tensors of 28 are missing, such as "),
+        (("lora_A.weight", "lora_A.other.weight"), "14 tensors of 28 are missing, such as "),
+    ],
+    ids=["no prefix", "short prefix", "other layer", "adapter name"],
+)
+def test_names_that_do_not_fit_are_refused(
+    models: Models, folder: Path, rename: tuple[str, str], message: str
+) -> None:
+    """Tensors under names that PEFT would pass over are an error: no base poses as tuned."""
+    state = load_file(folder / WEIGHTS)
+    save_file({name.replace(*rename): it for name, it in state.items()}, folder / WEIGHTS)
+    assert f"{folder}: {message}" in _refusal(models.folder(), folder)
+
+
+def test_half_of_the_layers_is_refused(models: Models, folder: Path) -> None:
+    """An adapter that lacks the second layer is not whole."""
+    state = load_file(folder / WEIGHTS)
+    kept = {name: it for name, it in state.items() if "layers.0." in name}
+    save_file(kept, folder / WEIGHTS)
+    line = _refusal(models.folder(), folder)
+    assert (
+        f"{folder}: 14 tensors of 28 are missing, such as base_model.model.model.layers.1" in line
+    )
 
 
 @pytest.mark.parametrize("name", [WEIGHTS, "adapter_config.json"])
@@ -157,10 +210,28 @@ def test_a_target_that_is_no_linear_module_is_refused(models: Models, name: str)
 
 
 def test_an_adapter_finds_its_own_base(models: Models, folder: Path) -> None:
-    """Without --model the base is the one named in the adapter's config."""
+    """Without --model the base is the one that run.json names."""
+    base = load_base(str(models.folder()), CPU)
+    record = {"base": {"name": base.name, "sha256": base.sha256}, "template": "plain"}
+    (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
     session = Session.load(folder, device="cpu", dtype="float32")
     assert session.base.folder == models.folder()
     assert session.encoder.template == "plain"
+
+
+@pytest.mark.parametrize("place", [".", "adapter"], ids=["here", "beside"])
+def test_a_relative_base_is_found(
+    models: Models, folder: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Without run.json, a relative base in adapter_config.json is sought from the current folder,
+    then from the adapter's.
+    """
+    monkeypatch.chdir(folder.parent)
+    (folder.parent / place / "model").symlink_to(models.folder())
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    config["base_model_name_or_path"] = "./model"
+    (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert Session.load(folder, device="cpu", dtype="float32").base.n_parameters > 0
 
 
 def test_plain_peft_gives_the_same_logits(models: Models, trained: Run) -> None:
@@ -181,12 +252,31 @@ def test_the_file_holds_lora_matrices_only(trained: Run) -> None:
     assert [n for n in names if not n.endswith(("lora_A.weight", "lora_B.weight"))] == []
 
 
-def test_the_config_names_the_base_by_a_path_that_stays_true(trained: Run) -> None:
-    """adapter_config.json names the base's folder absolutely, and the LoRA settings as given."""
-    config = json.loads((trained.folder / "adapter_config.json").read_text(encoding="utf-8"))
-    assert config["base_model_name_or_path"] == str(trained.prepared.base.folder.resolve())
+@pytest.mark.parametrize("inside", [True, False])
+def test_the_config_names_no_place_of_this_machine(
+    models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: bool
+) -> None:
+    """adapter_config.json names a base within the current folder relative to it, and of any other
+    folder only the last part; never a Hub name by accident.
+    """
+    model = models.folder()
+    monkeypatch.chdir(model.parents[1] if inside else tmp_path)
+    base = load_base(str(model), CPU)
+    save_adapter(add_adapter(base, lora_config(4, 8, 0.0, ("all-linear",)), seed=0), tmp_path)
+    config = json.loads((tmp_path / "adapter_config.json").read_text(encoding="utf-8"))
+    named = f"{model.parent.name}/{model.name}" if inside else model.name
+    assert config["base_model_name_or_path"] == f"./{named}"
     assert (config["r"], config["lora_alpha"], config["task_type"]) == (4, 8, "CAUSAL_LM")
     assert config["peft_type"] == "LORA"
+
+
+def test_the_built_in_base_is_found_by_its_name_in_the_config(tmp_path: Path) -> None:
+    """adapter_config.json names the built-in base as a folder of the package, wherever it is."""
+    base = load_base("builtin", CPU)
+    save_adapter(add_adapter(base, lora_config(4, 8, 0.0, ("q_proj",)), seed=0), tmp_path)
+    config = json.loads((tmp_path / "adapter_config.json").read_text(encoding="utf-8"))
+    assert config["base_model_name_or_path"] == "finetuning_exam/model/builtin"
+    assert adapter_origin(tmp_path).base_name == "builtin"
 
 
 @pytest.mark.parametrize(("architecture", "tied"), [("llama", True), ("gpt2", True)])

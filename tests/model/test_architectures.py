@@ -11,14 +11,13 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from tiny import ARCHITECTURES, Models, Run, brisk, logits_of, rows, run_training
+from tiny import ARCHITECTURES, EXPERTS, Models, Run, brisk, logits_of, rows, run_training
 
 from finetuning_exam.errors import UsageError
 from finetuning_exam.model.adapter import (
     adapted_modules,
     add_adapter,
     base_and_tuned,
-    linear_names,
     load_adapter,
     lora_config,
 )
@@ -28,9 +27,12 @@ from finetuning_exam.model.generation.generate import generate_answers
 from finetuning_exam.model.likelihood import stock_nll
 from finetuning_exam.model.load import Base, load_base
 from finetuning_exam.model.score import score_rows
+from finetuning_exam.model.targets import target_names
+from finetuning_exam.training.run import save_tokenizer
 
 CPU = choose_compute("cpu", "float32")
 QUESTIONS = rows(5)
+ALL = ARCHITECTURES | EXPERTS
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Journey:
     fresh: Base
 
 
-@pytest.fixture(scope="module", params=ARCHITECTURES)
+@pytest.fixture(scope="module", params=ALL)
 def journey(
     request: pytest.FixtureRequest, models: Models, tmp_path_factory: pytest.TempPathFactory
 ) -> Journey:
@@ -61,7 +63,7 @@ def _ids(journey: Journey) -> tuple[int, ...]:
 def test_all_linear_adapts_the_expected_modules(journey: Journey) -> None:
     """`all-linear` adapts every linear module of both layers, and never the output head."""
     model = journey.run.prepared.model
-    assert adapted_modules(model) == ARCHITECTURES[journey.architecture].n_modules
+    assert adapted_modules(model) == ALL[journey.architecture].n_modules
     head = model.get_base_model().get_output_embeddings()
     assert isinstance(head, torch.nn.Linear)
     assert not hasattr(head, "lora_A")
@@ -71,7 +73,7 @@ def test_every_adapted_module_was_trained(journey: Journey) -> None:
     """After training no `lora_B` matrix is still zero."""
     state = load_file(journey.run.folder / "adapter_model.safetensors")
     b_matrices = {name: tensor for name, tensor in state.items() if "lora_B" in name}
-    assert len(b_matrices) == ARCHITECTURES[journey.architecture].n_modules
+    assert len(b_matrices) == ALL[journey.architecture].n_modules
     assert [name for name, tensor in b_matrices.items() if not tensor.any()] == []
 
 
@@ -209,10 +211,10 @@ def test_a_wrong_target_name_is_reported_with_the_right_ones(models: Models) -> 
     assert caught.value.exit_code == 2
 
 
-def test_linear_names_leave_out_the_head(models: Models) -> None:
+def test_target_names_leave_out_the_head(models: Models) -> None:
     """The names on offer are those of the layers, without the output head."""
     base = load_base(str(models.folder("llama")), CPU)
-    assert linear_names(base) == (
+    assert target_names(base.model) == (
         "down_proj",
         "gate_proj",
         "k_proj",
@@ -232,5 +234,6 @@ def test_a_module_that_cannot_be_adapted_is_a_user_error(models: Models) -> None
 
 def test_folder_holds_what_a_run_promises(journey: Journey) -> None:
     """The folder of a run contains the adapter, its config and the tokenizer."""
+    save_tokenizer(journey.run.prepared, journey.run.folder)
     names = {path.name for path in Path(journey.run.folder).iterdir()}
     assert {"adapter_model.safetensors", "adapter_config.json", "tokenizer.json"} <= names

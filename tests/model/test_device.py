@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,11 +24,38 @@ from finetuning_exam.model.device import (
 from finetuning_exam.settings import Dtype
 
 
+@pytest.fixture(autouse=True)
+def _no_threads_asked_for(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let no variable of this process decide, and restore its threads."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
 def test_cpu_computes_in_float32_with_a_thread_for_each_core() -> None:
     """On a CPU the format is float32 and torch uses every core this process may run on."""
     compute = choose_compute("cpu", "auto")
     assert (compute.device.type, compute.dtype_name) == ("cpu", "float32")
     assert compute.threads == torch.get_num_threads() == usable_cores()
+
+
+@pytest.mark.parametrize(("value", "threads"), [("1", 1), (" 3 ", 3), ("2,4", 2), ("5", 5)])
+def test_omp_num_threads_is_honoured(
+    monkeypatch: pytest.MonkeyPatch, value: str, threads: int
+) -> None:
+    """A number in OMP_NUM_THREADS is the number of threads; of a list, the first is."""
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+    assert choose_compute("cpu", "float32").threads == torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("value", ["", "0", "-2", "two", "1.5", "²"])
+def test_no_number_in_omp_num_threads_is_ignored(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    """Anything but a positive number leaves a thread for each core."""
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+    assert choose_compute("cpu", "float32").threads == usable_cores()
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="only Linux has affinity")

@@ -12,7 +12,7 @@ from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
 from finetuning_exam.evaluation.exam import Exam
-from finetuning_exam.report.card import hub_name, model_card
+from finetuning_exam.report.card import hub_name, model_card, without_places
 from finetuning_exam.run_record import RunRecord
 from finetuning_exam.settings import TrainSettings
 
@@ -133,3 +133,46 @@ def test_card_has_data_recipe_and_result(exam: Exam, run: RunRecord) -> None:
         "```sh\nfte train train.jsonl --seed 7\n```",
     ):
         assert expected in card
+
+
+def test_a_card_holds_no_place_of_this_machine(exam: Exam, run: RunRecord) -> None:
+    """A card is shared: of a path it has the last part, and a command has path/to/ in its place."""
+    home = "/home/alice/secret"
+    card = model_card(
+        exam,
+        replace(
+            run,
+            command=f"fte train {home}/d.jsonl --model={home}/base --eval_file ~/e.jsonl "
+            "--output_dir runs/x",
+            base=replace(run.base, name=f"{home}/base"),
+            data=replace(
+                run.data, paths=(f"{home}/d.jsonl", "hub:a/b"), exam_path=f"{home}/e.jsonl"
+            ),
+            settings=TrainSettings(output_dir=f"{home}/out"),
+        ),
+    )
+    assert "alice" not in card
+    assert "secret" not in card
+    assert "for `base`, fine-tuned" in card
+    assert "- Training file: `d.jsonl, hub:a/b`, SHA-256" in card
+    assert "- Exam file: `e.jsonl`, SHA-256" in card
+    assert (
+        "fte train path/to/d.jsonl --model=path/to/base --eval_file path/to/e.jsonl "
+        "--output_dir runs/x"
+    ) in card
+
+
+@pytest.mark.parametrize(
+    ("command", "shared"),
+    [
+        ("fte train d.jsonl --lora_r 8", "fte train d.jsonl --lora_r 8"),
+        ("fte train 'my data.jsonl'", "fte train 'my data.jsonl'"),
+        ("fte train '/a b/my data.jsonl'", "fte train 'path/to/my data.jsonl'"),
+        ("fte train --model=/srv/m d.jsonl", "fte train --model=path/to/m d.jsonl"),
+        ("fte train 'C:\\Users\\alice\\d.jsonl'", "fte train path/to/d.jsonl"),
+        ("fte train ../d.jsonl --model org/name", "fte train ../d.jsonl --model org/name"),
+    ],
+)
+def test_a_command_is_shared_without_absolute_paths(command: str, shared: str) -> None:
+    """Only absolute paths in a command change."""
+    assert without_places(command) == shared

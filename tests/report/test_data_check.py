@@ -182,7 +182,7 @@ def test_one_is_singular() -> None:
     lines = _shown(outlook_report(_checked(_examples(1)), _outlook(split, steps=1, rows=1)))
     assert lines[1:] == [
         "Split: 1 example to train on, 0 to choose the best step, 1 for the exam "
-        "(the training examples themselves).",
+        "(the training examples themselves, because fewer than 20 are not divided).",
         "One epoch: 1 step of 1 row.",
     ]
 

@@ -181,7 +181,10 @@ def test_an_exam_on_training_rows_is_reported(unmeasured_exam: Exam, run: RunRec
     assert "There are too few examples for a confidence interval." in words
     assert "-1.000 nats per token (no interval: too few examples); negative is better" in words
     assert "McNemar" not in words
-    assert "There was no multiple choice (it needs four different answers with the same" in words
+    assert (
+        "There was no multiple choice (it needs --answered_examples and two different answers"
+        in words
+    )
     assert "(scored only; no answer was generated)" in words
     assert "too few paragraphs of general text to tell." in words
     assert "interval of" not in words

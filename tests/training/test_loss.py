@@ -74,8 +74,11 @@ def _stock_trainer(
     settings = replace(settings, output_dir=str(folder))
     plan = plan_of(settings, len(train_rows))
     lines = [{"input_ids": list(row.ids), "labels": list(row.labels)} for row in train_rows]
+    model = _adapted(models)
+    # PEFT looks the base up when TRL saves; our adapters name no absolute path.
+    model.peft_config["default"].base_model_name_or_path = str(models.folder())
     return SFTTrainer(
-        model=_adapted(models),
+        model=model,
         args=training_arguments(settings, plan, CPU, has_validation=False),
         train_dataset=Dataset.from_list(lines),
         processing_class=load_base(str(models.folder()), CPU).tokenizer,

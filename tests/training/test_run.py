@@ -108,13 +108,16 @@ def test_no_row_left_is_an_error(models: Models) -> None:
     long = replace(rows(1)[0], answer="y " * 200, line=77)
     settings = brisk(models.folder(), max_length=100)
     for split, use in (
-        (Split((long,), (), ()), "training"),
-        (Split(rows(4), (), (long,)), "the exam"),
+        (Split((long,), (), ()), "train on"),
+        (Split(rows(4), (), (long,)), "examine"),
     ):
         with pytest.raises(DataError) as caught:
             prepare(settings, split)
-        assert str(caught.value).startswith(f"No rows left for {use}.\nrows.jsonl:77: the answer")
-        assert str(caught.value).endswith(Kind.ANSWER_TOO_LONG.hint)
+        assert str(caught.value).startswith(
+            f"rows.jsonl: no rows left to {use}: the only one had to be left out.\n"
+            "rows.jsonl:77: the answer"
+        )
+        assert str(caught.value).endswith(Kind.NOTHING_LEFT.hint)
 
 
 @pytest.mark.parametrize(("only", "spans"), [(True, 2), (False, 1)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,19 +12,23 @@ from finetuning_exam.data.encoding.encoder import Encoder, make_encoder
 from finetuning_exam.data.encoding.labels import training_loss_on
 from finetuning_exam.data.encoding.lengths import row_lengths
 from finetuning_exam.data.encoding.rows import encode_all, template_findings
+from finetuning_exam.data.encoding.stops import what_stops, without_left_out
 from finetuning_exam.data.encoding.template import choose_template
-from finetuning_exam.data.findings import Finding, errors
+from finetuning_exam.data.findings import Finding, Kind, errors
 from finetuning_exam.data.fix import CleanCopy, clean_copy, left_out_lines
-from finetuning_exam.data.records import Example
-from finetuning_exam.data.split import Split
 from finetuning_exam.durable import write_text
 from finetuning_exam.errors import UsageError
 from finetuning_exam.machine import now
-from finetuning_exam.model.folder import canonical_name, check_local_model, find_model_folder
+from finetuning_exam.model.folder import (
+    canonical_name,
+    check_local_model,
+    check_model_folder,
+    find_model_folder,
+)
 from finetuning_exam.report.data_check import Outlook
 from finetuning_exam.setting_values import validated
 from finetuning_exam.settings import CheckSettings
-from finetuning_exam.training.plan import rows_per_step, steps_per_epoch
+from finetuning_exam.training.plan import rows_in_step, steps_per_epoch
 
 _OTHER_EXTENSIONS = (".csv", ".tsv", ".parquet", ".gz", ".zst", ".zstd")
 """File extensions that would imply, or be read as, something other than JSON lines."""
@@ -77,17 +80,21 @@ def check(settings: CheckSettings | None = None) -> DataReport:
     report = _encode(settings, checked)
     if fix is None:
         return report
-    copy = clean_copy(checked.train, report.findings)
+    of_records = [it for it in report.findings if it.kind is not Kind.NOTHING_LEFT]
+    copy = clean_copy(checked.train, of_records)
     _write_copy(fix, copy)
     return replace(report, copy=copy)
 
 
 def _encode(settings: CheckSettings, check: Check) -> DataReport:
     """Encode every example of both files with the model's tokenizer, without torch."""
-    from finetuning_exam.model.tokenizer import context_length, load_tokenizer
+    from finetuning_exam.model.embeddings import load_checked_tokenizer
+    from finetuning_exam.model.tokenizer import context_length
 
-    folder = find_model_folder(settings.model_name_or_path)
-    tokenizer = load_tokenizer(folder)
+    name = settings.model_name_or_path
+    folder = find_model_folder(name)
+    check_model_folder(folder, name)
+    tokenizer = load_checked_tokenizer(folder, name)
     template = choose_template(settings.template, tokenizer)
     loss_on = training_loss_on(completion_only=settings.completion_only_loss)
     encoder = make_encoder(tokenizer, template, loss_on=loss_on, date=now())
@@ -95,32 +102,23 @@ def _encode(settings: CheckSettings, check: Check) -> DataReport:
     train, exam = check.train.examples, check.exam.examples if check.exam else ()
     rows = encode_all(encoder, train, limit)
     exam_rows = encode_all(encoder, exam, limit)
+    split = split_checked(check, settings.eval_fraction, settings.seed)
+    left = without_left_out(split, {*rows.examples, *exam_rows.examples})
+    about_template = template_findings(encoder, name)
+    found = (*check.findings, *about_template, *rows.findings, *exam_rows.findings)
+    stops = what_stops(split, left, found)
+    findings = (*found, *(it for it in stops if it.kind is Kind.NOTHING_LEFT))
     outlook = None
-    if rows.rows:
-        split = _without_left_out(
-            split_checked(check, settings.eval_fraction, settings.seed),
-            {*rows.examples, *exam_rows.examples},
-        )
+    if left.train:
         outlook = Outlook(
-            canonical_name(settings.model_name_or_path),
+            canonical_name(name),
             template,
             row_lengths(rows.rows, limit),
-            split,
-            steps_per_epoch(settings, len(split.train)),
-            rows_per_step(settings),
+            left,
+            steps_per_epoch(settings, len(left.train)),
+            rows_in_step(settings, len(left.train)),
         )
-    about_template = template_findings(encoder, settings.model_name_or_path)
-    findings = (*check.findings, *about_template, *rows.findings, *exam_rows.findings)
     return DataReport(check, findings, outlook, encoder, limit)
-
-
-def _without_left_out(split: Split, kept: Set[Example]) -> Split:
-    """Return a split without the examples that do not fit the model."""
-    train, validation, exam = (
-        tuple(example for example in part if example in kept)
-        for part in (split.train, split.validation, split.exam)
-    )
-    return replace(split, train=train, validation=validation, exam=exam)
 
 
 def left_out_path(path: Path | str) -> Path:

@@ -32,6 +32,11 @@ class Command:
         words = shlex.join([*flags[1:], f"--{RESUME}", "latest", *arguments])
         return f"{self.prefix} {words}"
 
+    @property
+    def as_typed(self) -> str:
+        """The command as the user gave it, with all its flags, ready to be typed again."""
+        return f"{self.prefix} {self.line.removeprefix('fte ')}"
+
     def _parts(self) -> tuple[list[str], list[str]]:
         """Return the words without what resumes or overwrites; second, what follows a bare `--`."""
         words = shlex.split(self.line)

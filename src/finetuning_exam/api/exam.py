@@ -47,14 +47,22 @@ def exam(settings: ExamSettings | None = None, *, on_event: OnEvent = ignore) ->
     on_event(Notice(f"{records.path}: {counted(len(records.examples), 'record')}"))
     session = load_session(settings)
     on_event(SessionLoaded(session))
+    from finetuning_exam.evaluation.exam import ExamPlan, take_exam
+
     origin = adapter_origin(Path(settings.adapter_name_or_path))
-    new, taught = leave_out_taught(records.examples, _trained(origin, on_event))
+    trained = _trained(origin, on_event)
+    new, taught = leave_out_taught(records.examples, trained)
     if taught:
         left = "left out" if new else "all there is, so this exam cannot tell anything"
         n_taught = counted(len(taught), "exam question")
         on_event(Notice(f"Warning: {n_taught} also in the training file: {left}."))
     questions = _encode(session, new or records.examples, origin.max_length, on_event)
-    taken = _take(settings, session, questions, on_event, is_held_out=bool(new))
+    plan = ExamPlan.from_settings(
+        settings, session.base.context, is_held_out=bool(new), known=trained
+    )
+    taken = take_exam(
+        session.with_fast_path(), questions, plan, lambda stage: on_event(ExamStage(stage))
+    )
     if output:
         from finetuning_exam.evaluation import exam_file
 
@@ -92,19 +100,3 @@ def _encode(
     if not encoded.rows:
         raise DataError(["No row is left to examine."], Kind.ANSWER_TOO_LONG.hint)
     return encoded
-
-
-def _take(
-    settings: ExamSettings,
-    session: Session,
-    questions: EncodedRows[Encoded],
-    on_event: OnEvent,
-    *,
-    is_held_out: bool,
-) -> Exam:
-    from finetuning_exam.evaluation.exam import ExamPlan, take_exam
-
-    plan = ExamPlan.from_settings(settings, session.base.context, is_held_out=is_held_out)
-    return take_exam(
-        session.with_fast_path(), questions, plan, lambda stage: on_event(ExamStage(stage))
-    )

@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from finetuning_exam import run_file
+from finetuning_exam.api.command import Command
 from finetuning_exam.data.check import Check
 from finetuning_exam.errors import AdapterError, StoppedError
 from finetuning_exam.run_file import RUN, check_same_inputs
 from finetuning_exam.run_record import DataInputs, PinnedChoices, RunInputs, settings_by_name
 from finetuning_exam.settings import TrainSettings
-from finetuning_exam.training.checkpoint.find import CheckpointRef, find_checkpoint
+from finetuning_exam.training.checkpoint.find import CheckpointRef, checkpoints, find_checkpoint
 
 
 @contextmanager
-def resume_hint(hint: str) -> Iterator[None]:
-    """Add a hint to the error of a run that was stopped."""
+def stop_hint(hint: Callable[[], str]) -> Iterator[None]:
+    """Add a hint to the error of a run that was stopped, unless it has one already."""
     try:
         yield
     except StoppedError as error:
-        error.hint = hint
+        error.hint = error.hint or hint()
         raise
     except KeyboardInterrupt as error:
-        raise type(error)(hint) from None
+        raise type(error)(str(error) or hint()) from None
+
+
+def how_to_go_on(command: Command, folder: Path, *, is_own: bool) -> str:
+    """Return the command that goes on with a run that was stopped.
+
+    It resumes if the folder has a checkpoint of this run, which it can have only if it `is_own`;
+    otherwise it is the same command again.
+    """
+    if is_own and folder.is_dir() and checkpoints(folder):
+        return f"To resume: {command.to_resume}"
+    return f"Nothing was saved yet. To start again: {command.as_typed}"
 
 
 def checkpoint_to_resume(settings: TrainSettings, check: Check) -> CheckpointRef | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,14 +16,21 @@ from finetuning_exam.api.events import (
     CostPredicted,
     DataRead,
     ExamStage,
+    Notice,
     OnEvent,
     RunPrepared,
     TrainingEnded,
     ignore,
 )
 from finetuning_exam.api.heavy_imports import rare_collections
+from finetuning_exam.api.late_steps import LateFailure, attempt
 from finetuning_exam.api.out_of_memory import LESS_IN_EXAM, LESS_IN_TRAINING, out_of_memory_hint
-from finetuning_exam.api.resume import checkpoint_to_resume, pinned_choices, resume_hint
+from finetuning_exam.api.resume import (
+    checkpoint_to_resume,
+    how_to_go_on,
+    pinned_choices,
+    stop_hint,
+)
 from finetuning_exam.api.run_start import begin_run, check_new_run
 from finetuning_exam.data.check import Check, check_files, split_checked
 from finetuning_exam.data.reading.hub import is_hub_name
@@ -50,11 +57,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TrainedRun:
-    """A finished run: its folder, its exam, and its record as run.json has it."""
+    """A finished run: its folder, its exam, and its record as run.json has it.
+
+    `failures` are the files besides adapter and exam that could not be written.
+    """
 
     folder: Path
     exam: Exam
     record: RunRecord
+    failures: tuple[LateFailure, ...] = ()
 
 
 def train(
@@ -67,6 +78,7 @@ def train(
     """Fine-tune a model with LoRA and examine it against its base.
 
     The adapter, the exam, the report and the checkpoints are in `settings.output_dir` afterwards.
+    A file that could not be written, other than adapter and exam, is in the result's `failures`.
     `on_event` gets the progress. `interrupts` may stop the training after a step, which is saved.
     `fail_if_worse` only concerns the exit code of the command.
 
@@ -82,7 +94,9 @@ def train(
     folder = Path(settings.output_dir)
     _check_trackers(settings)
     read_general_text(settings.general_file)  # an error is reported before the work
-    check, split = _read_data(settings)
+    command = command or command_of(settings)
+    with stop_hint(lambda: how_to_go_on(command, folder, is_own=False)):
+        check, split = _read_data(settings)
     process.on_main(lambda: run_folder.check_output_dir(folder))  # it makes the folder
     check_local_model(settings.model_name_or_path)
     run = _Run(
@@ -90,7 +104,7 @@ def train(
         folder,
         check,
         split,
-        command or command_of(settings),
+        command,
         on_event if process.is_main else ignore,
         interrupts or Interrupts(),
         process,
@@ -138,20 +152,22 @@ class _Run:
     interrupts: Interrupts
     process: Process
     seconds: dict[str, float] = field(default_factory=dict)
+    failures: list[LateFailure] = field(default_factory=list)
 
     def train_and_examine(self, resumed: CheckpointRef | None) -> TrainedRun:
         """Do all the work; the folder is locked."""
-        self.on_event(DataRead(self.check, self.split))
-        with rare_collections():
-            from finetuning_exam.training.prepare import prepare
-            from finetuning_exam.training.run import make_record
+        with self._stop_hint(is_own=resumed is not None):
+            self.on_event(DataRead(self.check, self.split))
+            with rare_collections():
+                from finetuning_exam.training.prepare import prepare
+                from finetuning_exam.training.run import make_record
 
-        with self._timed("load"):
-            prepared = prepare(self.settings, self.split, pinned_choices(resumed))
-        self.on_event(RunPrepared(prepared))
-        predicted = self._predict(prepared, resumed)
-        self.process.on_main(lambda: self._begin(prepared, resumed))
-        with resume_hint(f"To resume: {self.command.to_resume}"):
+            with self._timed("load"):
+                prepared = prepare(self.settings, self.split, pinned_choices(resumed))
+            self.on_event(RunPrepared(prepared))
+            predicted = self._predict(prepared, resumed)
+            self.process.on_main(lambda: self._begin(prepared, resumed))
+        with self._stop_hint(is_own=True):
             result = self._train(prepared, predicted, resumed)
             exam = self._examine(prepared, predicted)
         record = make_record(
@@ -162,8 +178,11 @@ class _Run:
             self.seconds,
             predicted,
         )
-        self.process.on_main(lambda: _write_results(self.folder, exam, record))
-        return TrainedRun(self.folder, exam, record)
+        self.process.on_main(lambda: self._write_results(prepared, exam, record))
+        return TrainedRun(self.folder, exam, record, tuple(self.failures))
+
+    def _stop_hint(self, *, is_own: bool) -> AbstractContextManager[None]:
+        return stop_hint(lambda: how_to_go_on(self.command, self.folder, is_own=is_own))
 
     def _predict(self, prepared: Prepared, resumed: CheckpointRef | None) -> Cost:
         from finetuning_exam.training.cost.predict import predict
@@ -206,7 +225,30 @@ class _Run:
 
         hint = f"{LESS_IN_EXAM} The training is done. To resume: {self.command.to_resume}"
         with out_of_memory_hint(predicted.peak_bytes, hint), self._timed("exam"):
-            return examine(prepared, lambda stage: self.on_event(ExamStage(stage)))
+            try:
+                return examine(prepared, lambda stage: self.on_event(ExamStage(stage)))
+            except Exception as error:
+                error.add_note(f"The adapter is trained and saved in {self.folder}.")
+                raise
+
+    def _write_results(self, prepared: Prepared, exam: Exam, record: RunRecord) -> None:
+        """Write exam and record, and then what a run can do without, each on its own."""
+        from finetuning_exam.evaluation import exam_file
+        from finetuning_exam.training.run import save_tokenizer
+
+        folder = self.folder
+        self._try("the tokenizer", lambda: save_tokenizer(prepared, folder))
+        exam_file.write(folder / run_folder.EXAM, exam)
+        run_file.write(folder, record)
+        run_folder.seal(folder)
+        self._try(run_folder.REPORT, lambda: _write_report(folder, exam, record))
+        self._try(run_folder.CARD, lambda: _write_card(folder, exam, record))
+
+    def _try(self, file: str, write: Callable[[], None]) -> None:
+        failure = attempt(file, write)
+        if failure:
+            self.failures.append(failure)
+            self.on_event(Notice(f"Warning: {failure} The adapter and the exam are kept."))
 
     def _data_record(self, prepared: Prepared) -> DataRecord:
         train, exam, split = self.check.train, self.check.exam, prepared.rows.split
@@ -235,15 +277,15 @@ def _absolute(path: str) -> str:
     return path if is_hub_name(path) else str(Path(path).resolve())
 
 
-def _write_results(folder: Path, exam: Exam, record: RunRecord) -> None:
-    from finetuning_exam.evaluation import exam_file
-    from finetuning_exam.report.card import model_card
+def _write_report(folder: Path, exam: Exam, record: RunRecord) -> None:
     from finetuning_exam.report.html import render_report
     from finetuning_exam.training.progress import read_metrics
 
     metrics = read_metrics(folder / run_folder.METRICS)
-    exam_file.write(folder / run_folder.EXAM, exam)
     write_text(folder / run_folder.REPORT, render_report(exam, record, metrics))
+
+
+def _write_card(folder: Path, exam: Exam, record: RunRecord) -> None:
+    from finetuning_exam.report.card import model_card
+
     write_text(folder / run_folder.CARD, model_card(exam, record))
-    run_file.write(folder, record)
-    run_folder.seal(folder)

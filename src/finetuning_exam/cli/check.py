@@ -78,4 +78,5 @@ def _print_report(console: Console, report: DataReport) -> None:
 
 def print_json(value: object) -> None:
     """Print JSON on standard output, for programs; in ASCII, which every terminal can show."""
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+    if sys.stdout is not None:
+        sys.stdout.write(json.dumps(value, indent=2) + "\n")

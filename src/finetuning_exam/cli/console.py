@@ -12,9 +12,16 @@ if TYPE_CHECKING:
     from finetuning_exam.data.check import Check
 
 
+class _Output(Console):
+    """A console whose closed pipe is an error like any other; rich would exit silently."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def make_console() -> Console:
     """Return a console for results on standard output: plain text unless that is a terminal."""
-    return Console(highlight=False, markup=False, emoji=False)
+    return _Output(highlight=False, markup=False, emoji=False)
 
 
 def print_line(console: Console, text: str) -> None:

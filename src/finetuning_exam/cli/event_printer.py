@@ -28,6 +28,7 @@ from finetuning_exam.cli.run_summary import (
     print_memory,
     print_plan,
     print_training,
+    print_used,
 )
 from finetuning_exam.training.progress import Progress
 
@@ -43,6 +44,7 @@ class EventPrinter:
         self._folder = folder
         self._status = console.status("loading the model")
         self._progress: ProgressView | None = None
+        self._data: DataRead | None = None
 
     def __enter__(self) -> EventPrinter:
         self._status.start()
@@ -64,12 +66,16 @@ class EventPrinter:
             case Notice(text):
                 print_line(console, text)
             case DataRead():
+                self._data = event
                 print_data(console, event.check, event.split)
             case RunPrepared(prepared):
                 print_plan(console, prepared)
                 limit, longest = prepared.base.context, prepared.settings.max_length
                 print_context_limit(console, longest, limit)
                 print_findings(console, prepared.rows.findings)
+                if self._data:
+                    read, exam = self._data.split, self._data.check.exam
+                    print_used(console, read, prepared.rows.split, exam)
                 print_memory(console, prepared.memory)
                 self._status.update("estimating time and memory")
             case CostPredicted(cost, can_stop_early):
@@ -102,3 +108,5 @@ class EventPrinter:
             f"base {session.base.name}, adapter {self._folder}, {session.encoder.template} "
             f"template, {session.compute.device.type}",
         )
+        for note in session.base.notes:
+            print_line(self._console, f"Warning: {session.base.name}: {note}.")

@@ -88,5 +88,5 @@ COMMANDS = {
 EXIT_CODES = (
     "0 success, 2 wrong usage or input, 3 damaged adapter or checkpoint, 4 disk error, "
     "5 training diverged, 6 output folder in use, 7 tuned model worse (--fail_if_worse), "
-    "130 or 143 stopped by a signal."
+    "8 run complete but for the tokenizer, report or card, 130 or 143 stopped by a signal."
 )

@@ -10,11 +10,13 @@ from rich.console import Console
 from finetuning_exam.cli.console import duration, print_line, print_sources
 from finetuning_exam.data.check import Check
 from finetuning_exam.data.findings import Finding, errors
-from finetuning_exam.data.split import Split
+from finetuning_exam.data.reading.read import Records
+from finetuning_exam.data.records import Example
+from finetuning_exam.data.split import Split, prompt_key
 from finetuning_exam.report.data_check import kinds_lines, split_line
 from finetuning_exam.report.text import counted, size
 from finetuning_exam.run_record import Cost, TrainingResult
-from finetuning_exam.training.plan import rows_per_step
+from finetuning_exam.training.plan import rows_in_step
 
 if TYPE_CHECKING:
     from finetuning_exam.api.events import RunBegun
@@ -25,14 +27,17 @@ if TYPE_CHECKING:
 def print_plan(console: Console, prepared: Prepared) -> None:
     """Print the base model, the adapter, and the steps to train."""
     from finetuning_exam.model.adapter import adapted_modules
+    from finetuning_exam.model.device import requested_threads
+    from finetuning_exam.model.targets import unadapted_experts
 
     base, compute, plan = prepared.base, prepared.compute, prepared.plan
     settings = prepared.settings
-    rows = rows_per_step(settings)
+    rows = rows_in_step(settings, len(prepared.rows.train))
+    asked = " by OMP_NUM_THREADS" if requested_threads() == compute.threads else ""
     print_line(
         console,
         f"{base.name}: {base.n_parameters / 1e6:.1f} M parameters on {compute.device.type} "
-        f"({compute.dtype_name}, {counted(compute.threads, 'thread')}), "
+        f"({compute.dtype_name}, {counted(compute.threads, 'thread')}{asked}), "
         f"{prepared.rows.template} template",
     )
     print_line(
@@ -42,11 +47,20 @@ def print_plan(console: Console, prepared: Prepared) -> None:
     )
     print_line(
         console,
-        f"{plan.total_steps} steps of {rows} rows ({plan.num_train_epochs:.3g} epochs), "
-        f"learning rate {plan.learning_rate:g}",
+        f"{counted(plan.total_steps, 'step')} of {counted(rows, 'row')} "
+        f"({plan.num_train_epochs:.3g} epochs), learning rate {plan.learning_rate:g}",
     )
     for note in prepared.fast.notes:
         print_line(console, f"Fast path {note}.")
+    for note in base.notes:
+        print_line(console, f"Warning: {base.name}: {note}.")
+    share, experts = unadapted_experts(prepared.model)
+    if experts:
+        print_line(
+            console,
+            f"Warning: {share:.0%} of the weights are in experts, which stay as they are. To adapt "
+            f"them too: --lora_target_modules all-linear {' '.join(experts)}",
+        )
 
 
 def print_memory(console: Console, memory: MemoryPlan) -> None:
@@ -90,9 +104,11 @@ def print_data(console: Console, check: Check, split: Split) -> None:
     if not split.validation:
         print_line(console, "No validation rows: the last step is kept.")
     if split.exam_is_training:
+        lacking = "" if check.exam else f"nothing is held out ({_too_few(check)}): "
         print_line(
             console,
-            "Warning: the exam uses the training rows, so it says nothing about new questions.",
+            f"Warning: {lacking}the exam uses the training rows, so it says nothing about new "
+            "questions.",
         )
     if split.taught:
         first = ", ".join(example.where for example in split.taught[:3])
@@ -101,6 +117,24 @@ def print_data(console: Console, check: Check, split: Split) -> None:
             console,
             f"Warning: left out {n_taught} that the training file also has, such as {first}.",
         )
+
+
+def _too_few(check: Check) -> str:
+    """Return how few different questions a file has."""
+    examples = check.train.examples
+    questions = {prompt_key(example) for example in examples}
+    return f"{counted(len(questions), 'different question')} in {counted(len(examples), 'row')}"
+
+
+def print_used(console: Console, read: Split, used: Split, exam: Records | None) -> None:
+    """Print the split again if some of its examples could not be used."""
+    n_left_out = len({*_parts(read)} - {*_parts(used)})
+    if n_left_out:
+        print_line(console, f"Left out {counted(n_left_out, 'example')}. {split_line(used, exam)}")
+
+
+def _parts(split: Split) -> tuple[Example, ...]:
+    return (*split.train, *split.validation, *split.exam)
 
 
 def print_findings(console: Console, findings: Sequence[Finding]) -> None:
@@ -128,7 +162,7 @@ def print_training(console: Console, result: TrainingResult, seconds: float) -> 
     kept = f"step {result.best_step} kept" if result.best_step != result.steps else "last step kept"
     print_line(
         console,
-        f"{result.steps} steps in {duration(seconds)}{early}, "
+        f"{counted(result.steps, 'step')} in {duration(seconds)}{early}, "
         f"{result.tokens_per_second:,.0f} tokens/s, {kept}",
     )
     first, best = result.first_validation_loss, result.best_validation_loss

@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 from finetuning_exam.api.command import Command
+from finetuning_exam.api.late_steps import incomplete
 from finetuning_exam.api.train import TrainedRun, train
 from finetuning_exam.cli.arguments import Parsed
 from finetuning_exam.cli.console import make_console, print_line, print_unused_keys
@@ -15,6 +16,7 @@ from finetuning_exam.errors import WorseError
 from finetuning_exam.launch import command_prefix
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training.interrupt import Interrupts
+from finetuning_exam.training.run_folder import REPORT
 
 
 def run(parsed: Parsed[TrainSettings]) -> int:
@@ -37,10 +39,14 @@ def run(parsed: Parsed[TrainSettings]) -> int:
 
     console.print()
     console.print(exam_summary(finished.exam))
-    print_line(console, f"Adapter, exam.json and report.html are in {finished.folder}.")
+    lost = [it.file for it in finished.failures]
+    report = "Adapter and exam.json" if REPORT in lost else "Adapter, exam.json and report.html"
+    print_line(console, f"{report} are in {finished.folder}.")
     print_line(console, f"Try it: {_compare_command(finished)}")
     if settings.fail_if_worse and finished.exam.verdict == "worse":
         raise WorseError("The exam found the tuned model worse than its base.")
+    if finished.failures:
+        raise incomplete(finished.failures)
     return 0
 
 

@@ -36,7 +36,7 @@ _WRONGLY_DECODED = re.compile(f"[ÂÃÐÑ]{_NEXT}|[â-é]{_NEXT}{{2}}|ð{_NEXT}{
 
 def character_findings(example: Example) -> Iterator[Finding]:
     """Yield at most one finding per kind and text of an example, at its first such character."""
-    for name, text in _texts(example):
+    for name, text in named_texts(example):
         if _PLAIN.fullmatch(text):
             continue
         for kind, pattern in _PATTERNS:
@@ -49,7 +49,8 @@ def character_findings(example: Example) -> Iterator[Finding]:
             yield Finding(Kind.MOJIBAKE, detail, example.path, example.line, example.column)
 
 
-def _texts(example: Example) -> Iterator[tuple[str, str]]:
+def named_texts(example: Example) -> Iterator[tuple[str, str]]:
+    """Yield each text of an example with the name that findings call it by."""
     names = {
         "system": "the system turn",
         "user": "an earlier question",

@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from finetuning_exam.data.answers import cut_answers, length_units, repeated_answer
 from finetuning_exam.data.characters import character_findings
+from finetuning_exam.data.contents import content_findings
 from finetuning_exam.data.findings import Finding, Kind
 from finetuning_exam.data.near_duplicates import near_duplicates, near_matches
 from finetuning_exam.data.reading.fields import quoted
@@ -71,6 +73,8 @@ def check_records(train: Records, exam: Records | None) -> Check:
     duplicates, links = _duplicates(train.examples)
     findings += duplicates
     findings += _conflicts(train.examples)
+    for records in files:
+        findings += cut_answers(records.examples, length_units())
     findings += _tags(train.examples)
     findings += _balance(train.examples)
     if exam:
@@ -96,6 +100,7 @@ def _at(example: Example, kind: Kind, detail: str) -> Finding:
 
 def _text_findings(example: Example) -> Iterator[Finding]:
     yield from character_findings(example)
+    yield from content_findings(example)
     if example.answer and normalized(example.answer) == normalized(example.instruction):
         yield _at(example, Kind.ANSWER_IS_PROMPT, "the answer is the same as the prompt")
     if example.answer != example.answer.strip() and not example.is_plain_text:
@@ -233,3 +238,5 @@ def _balance(examples: Sequence[Example]) -> Iterator[Finding]:
             first = next(example for example in examples if example.answer == answer)
             detail = f"{count:,} of {counts.total():,} answers are {quoted(answer)}"
             yield _at(first, Kind.UNBALANCED, detail)
+            return
+    yield from repeated_answer(examples)

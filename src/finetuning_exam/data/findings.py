@@ -8,6 +8,8 @@ from enum import Enum
 from typing import Literal, get_args
 
 Severity = Literal["error", "warning", "note"]
+MANY_ALIKE = 5
+"""Identical findings of a file share a line if there are more than this."""
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 """The most serious first: an error makes a record unusable, a warning is worth a look, a note is
 for information only.
@@ -28,6 +30,12 @@ class Kind(Enum):
         "Save the file as UTF-8 (from Windows-1252: iconv -f CP1252 -t UTF-8 FILE > NEW).",
     )
     NOT_JSON = ("error", "not valid JSON", "Fix the line.")
+    PYTHON_NOTATION = (
+        "error",
+        "Python's notation instead of JSON",
+        "Write each record with json.dumps(record), not str(record). To convert what is written: "
+        "json.dumps(ast.literal_eval(text)).",
+    )
     SEVERAL_OBJECTS = ("error", "several objects on one line", "Write one object per line.")
     NOT_FINITE = ("error", "NaN or Infinity", "JSON has neither: use a number, a string or null.")
     TOO_DEEP = ("error", "nested too deeply", "Write a flat object.")
@@ -52,6 +60,12 @@ class Kind(Enum):
         "malformed conversation",
         "Give every turn a role and a text, and alternate user and assistant, user first.",
     )
+    NO_ROLES = (
+        "error",
+        "texts without roles",
+        'Write {"messages": [{"role": "user", "content": "…"}, '
+        '{"role": "assistant", "content": "…"}]}.',
+    )
     TOOL_TURN = (
         "error",
         "tool calls",
@@ -59,6 +73,17 @@ class Kind(Enum):
         "fte check FILE --fix NEW.jsonl.",
     )
     UNSUPPORTED = ("error", "unsupported content", "Remove it from the records.")
+    CHANGES_TRAINING = (
+        "error",
+        "field that would change training",
+        "Remove these records, or remove the field if it should not count.",
+    )
+    HELD_OUT = (
+        "error",
+        "records of another split",
+        "Write each split to a file of its own (--eval_file names the exam's). To write a copy "
+        "without these records, run fte check FILE --fix NEW.jsonl.",
+    )
     NOT_INSTRUCTIONS = (
         "error",
         "records for another training method",
@@ -79,6 +104,21 @@ class Kind(Enum):
         "chat template that writes today's date",
         "A run keeps the date of its start, also when it is resumed, examined and compared.",
     )
+    SYSTEM_REFUSED = (
+        "error",
+        "system turn that the chat template does not take",
+        "Put the system text before the first question, or use --template plain.",
+    )
+    TURNS_REFUSED = (
+        "error",
+        "conversation that the chat template does not take",
+        "Change its turns to what the template expects, or use --template plain.",
+    )
+    NOTHING_LEFT = (
+        "error",
+        "no rows left",
+        "Raise --max_length (at most the model's context length), or shorten the answers.",
+    )
     ANSWER_TOO_LONG = (
         "warning",
         "answer too long: example left out",
@@ -88,6 +128,16 @@ class Kind(Enum):
         "warning",
         "prompt too long: truncated",
         "Shorten the prompt, or raise --max_length (at most the model's context length).",
+    )
+    REPEATED_HEADER = (
+        "warning",
+        "header line inside the table",
+        "It is left out. If files were joined, check that their columns have the same order.",
+    )
+    UNUSED_LABEL = (
+        "warning",
+        "label that is not used",
+        "Without --answer_field, the text alone is trained.",
     )
     EXACT_DUPLICATE = (
         "warning",
@@ -131,6 +181,39 @@ class Kind(Enum):
         "text decoded with the wrong encoding",
         "Restore the text from its source.",
     )
+    ESCAPED_TEXT = (
+        "warning",
+        "text escaped twice",
+        "The model would learn to write the backslash. Decode the text once more where the file "
+        'is made: in JSON, a newline is written "\\n", not "\\\\n".',
+    )
+    HTML_ENTITY = (
+        "warning",
+        "HTML entities in place of characters",
+        "The model would learn to write them. Decode the text first (in Python: html.unescape).",
+    )
+    MISSING_VALUE = (
+        "warning",
+        "missing value written as text",
+        "Write the text, or remove the record, unless this word is meant.",
+    )
+    PLACEHOLDER = (
+        "warning",
+        "placeholder in place of an answer",
+        "The model would learn to write it. Write the answer, or remove the record.",
+    )
+    CUT_ANSWERS = (
+        "warning",
+        "answers cut off at one length",
+        "The model would learn to stop in mid-sentence. Make these answers again with a higher "
+        "limit, or remove them.",
+    )
+    REPEATED_ANSWER = (
+        "warning",
+        "one answer to many different questions",
+        "The model would learn to give it to any question. Remove most of these records, unless "
+        "it is meant.",
+    )
     SPECIAL_TOKEN_TEXT = (
         "warning",
         "text that looks like a special token; trained as ordinary text",
@@ -162,6 +245,21 @@ class Kind(Enum):
         "note",
         "unused field",
         "If it should be read, rename it, or name it with --prompt_field or --answer_field.",
+    )
+    UNPACKED = (
+        "note",
+        "JSON text read as its value",
+        "Store the value itself, not its text, to make this explicit.",
+    )
+    JOINED_FILES = (
+        "note",
+        "byte-order mark inside a file",
+        "It is not read as text. Join files without their byte-order marks to avoid this note.",
+    )
+    ROW_NUMBERS = (
+        "note",
+        "column of row numbers",
+        "Write the table without them: df.to_csv(path, index=False).",
     )
     NAMED_TWICE = ("note", "file listed more than once", "List it once.")
 
@@ -206,6 +304,22 @@ def place(path: str, line: int, column: int = 0) -> str:
 def errors(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Return the findings that make a record unusable."""
     return tuple(finding for finding in findings if finding.kind.severity == "error")
+
+
+def grouped(findings: Sequence[Finding]) -> list[tuple[str, int]]:
+    """Return a line per finding, or one for many identical ones of a file, each with its count."""
+    identical: dict[tuple[str, str], list[Finding]] = {}
+    for finding in findings:
+        identical.setdefault((finding.path, finding.detail), []).append(finding)
+    lines: list[tuple[str, int]] = []
+    for found in identical.values():
+        if len(found) <= MANY_ALIKE:
+            lines += [(str(finding), 1) for finding in found]
+            continue
+        others = ", ".join(f"{it.line:,}" for it in found[1:MANY_ALIKE])
+        n_more = len(found) - MANY_ALIKE
+        lines.append((f"{found[0]} Also in lines {others} and {n_more:,} more.", len(found)))
+    return lines
 
 
 def by_kind(findings: Sequence[Finding]) -> tuple[tuple[Kind, tuple[Finding, ...]], ...]:

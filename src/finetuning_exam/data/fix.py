@@ -24,9 +24,10 @@ class CleanCopy:
 
 
 def clean_copy(records: Records, findings: Iterable[Finding]) -> CleanCopy:
-    """Return all records except exact duplicates and those with an error; all fields are kept.
+    """Return all records except exact duplicates, repeated headers and those with an error.
 
-    A record with several instances is a duplicate if all of them occur in earlier records.
+    All fields are kept. A record with several instances is a duplicate if all of them occur in
+    earlier records.
 
     Raises:
         UsageError, DataError: a file can no longer be read.
@@ -36,7 +37,8 @@ def clean_copy(records: Records, findings: Iterable[Finding]) -> CleanCopy:
     duplicates: dict[Place, Finding] = {}
     for finding in findings:
         place = Place(finding.path, finding.line, finding.column)
-        if finding.kind.severity == "error" and finding.path in paths:
+        is_unusable = finding.kind.severity == "error" or finding.kind is Kind.REPEATED_HEADER
+        if is_unusable and finding.path in paths:
             faults.setdefault(place, finding)
         elif finding.kind is Kind.EXACT_DUPLICATE:
             duplicates.setdefault(place, finding)

@@ -9,12 +9,14 @@ from dataclasses import dataclass, replace
 import torch
 
 from finetuning_exam.data.encoding.encoder import Encoder
+from finetuning_exam.data.evidence import LabelSets
 from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import normalized
 from finetuning_exam.model.likelihood import RowNll
 from finetuning_exam.model.score import score_rows
 
 N_DISTRACTORS = 3
+"""Wrong answers of a question, or as many as there are."""
 N_NEAREST = 8
 """Number of candidates, closest in length to the right answer, to draw wrong answers from."""
 PREMISE = "Answer."
@@ -25,26 +27,32 @@ PREMISE = "Answer."
 class Choice:
     """A multiple-choice question: the example with its right answer, then with the wrong ones.
 
-    `index` is the example's position in the exam.
+    `index` is the example's position in the exam. If `is_label`, the options are all labels of a
+    classification.
     """
 
     index: int
     options: tuple[Example, ...]
+    is_label: bool = False
 
 
 def make_choices(
-    examples: Sequence[Example], seed: int, asked: Sequence[int] | None = None
+    examples: Sequence[Example],
+    seed: int,
+    asked: Sequence[int] | None = None,
+    labels: LabelSets | None = None,
 ) -> tuple[Choice, ...]:
-    """Turn examples into multiple-choice questions, each with three wrong answers.
+    """Turn examples into multiple-choice questions, each with up to three wrong answers.
 
     Wrong answers are other answers of the same tag, and close in length to the right one, because
-    a model may prefer short or long answers. Examples whose tag has too few different answers are
-    left out, and so are plain texts, which ask nothing.
+    a model may prefer short or long answers. In a classification they are all other labels. A tag
+    with a single answer has no questions, and neither have plain texts, which ask nothing.
 
     Args:
         examples: All examples of the exam; wrong answers are drawn from all of them.
         seed: Seed of the draw.
         asked: Indices of the examples to turn into questions; None means all.
+        labels: The labels of each tag that is a classification.
     """
     answers: dict[str, dict[str, str]] = {}
     for example in examples:
@@ -57,15 +65,27 @@ def make_choices(
         example = examples[index]
         if example.is_plain_text:
             continue
+        if of_tag := (labels or {}).get(example.tag):
+            choices.append(_label_choice(index, example, of_tag))
+            continue
         same_tag = answers[example.tag]
         others = [key for key in same_tag if key != normalized(example.answer)]
-        if len(others) < N_DISTRACTORS:
+        if not others:
             continue
         others.sort(key=lambda key: abs(len(same_tag[key]) - len(example.answer)))
-        wrong = [same_tag[key] for key in draw.sample(others[:N_NEAREST], N_DISTRACTORS)]
+        nearest = others[:N_NEAREST]
+        n_wrong = min(N_DISTRACTORS, len(nearest))
+        wrong = [same_tag[key] for key in draw.sample(nearest, n_wrong)]
         options = (replace(example, answer=text) for text in wrong)
         choices.append(Choice(index, (example, *options)))
     return tuple(choices)
+
+
+def _label_choice(index: int, example: Example, labels: Sequence[str]) -> Choice:
+    """Offer every label, each in its usual spelling, so that none is less likely for its own."""
+    right = normalized(example.answer)
+    ordered = sorted(labels, key=lambda label: normalized(label) != right)  # stable: right first
+    return Choice(index, tuple(replace(example, answer=label) for label in ordered), is_label=True)
 
 
 def choose(
@@ -74,27 +94,40 @@ def choose(
     choices: Sequence[Choice],
     row_nll: RowNll,
     batch_size: int,
-) -> tuple[bool, ...]:
-    """Return, for each question, whether the model prefers the right answer to every wrong one.
+) -> tuple[int, ...]:
+    """Return, for each question, the index of the option that the model prefers; 0 is right.
 
-    Options are compared by how much more likely they are, per token, after the question than after
-    `PREMISE` (domain conditional PMI, Holtzman et al. 2021); otherwise common answers would win.
-    A tie counts as wrong.
+    Labels are compared by their likelihood, end token included: the likeliest is what the model
+    would answer if it had to name a label. Other options are compared by how much more likely they
+    are, per token, after the question than after `PREMISE` (domain conditional PMI, Holtzman et
+    al. 2021); otherwise common answers would win. A tie counts as wrong.
     """
     options = [option for choice in choices for option in choice.options]
     prior = {
         option.answer: Example(PREMISE, option.answer, option.line, option.path)
-        for option in options
+        for choice in choices
+        if not choice.is_label
+        for option in choice.options
     }
     rows = encoder.encode_batch([*options, *prior.values()])
     scores = score_rows(model, rows, row_nll, batch_size)
     unasked = dict(zip(prior, scores[len(options) :], strict=True))
-    gains = [
-        score.nll_per_token - unasked[option.answer].nll_per_token
-        for option, score in zip(options, scores, strict=False)
-    ]
-    width = N_DISTRACTORS + 1
-    return tuple(
-        gains[start] < min(gains[start + 1 : start + width])
-        for start in range(0, len(gains), width)
-    )
+    preferred: list[int] = []
+    start = 0
+    for choice in choices:
+        asked = scores[start : start + len(choice.options)]
+        start += len(choice.options)
+        if choice.is_label:
+            preferred.append(_lowest([score.nll for score in asked]))
+        else:
+            pairs = zip(choice.options, asked, strict=True)
+            preferred.append(
+                _lowest([it.nll_per_token - unasked[o.answer].nll_per_token for o, it in pairs])
+            )
+    return tuple(preferred)
+
+
+def _lowest(values: Sequence[float]) -> int:
+    """Return the index of the lowest value; 0 only if it is lower than every other."""
+    best = min(range(1, len(values)), key=values.__getitem__)
+    return 0 if values[0] < values[best] else best

@@ -9,10 +9,17 @@ from typing import Literal
 
 from finetuning_exam.data.encoding.encoder import Encoded
 from finetuning_exam.data.encoding.rows import EncodedRows
+from finetuning_exam.data.evidence import label_sets, pieces_of_evidence
 from finetuning_exam.data.records import Example
 from finetuning_exam.evaluation.choices import Choice, choose, make_choices
 from finetuning_exam.evaluation.general import read_general_text
-from finetuning_exam.evaluation.results import ExamRow, Results, clusters, compare_scores, summarize
+from finetuning_exam.evaluation.results import (
+    N_OPTIONS,
+    ExamRow,
+    Results,
+    compare_scores,
+    summarize,
+)
 from finetuning_exam.evaluation.stats import PairedDifference, family_confidence
 from finetuning_exam.evaluation.verdict import Verdict, verdict
 from finetuning_exam.model.adapter import base_and_tuned
@@ -49,10 +56,17 @@ class ExamPlan:
     is_held_out: bool = True
     general: tuple[str, ...] = field(default_factory=lambda: read_general_text(None), repr=False)
     """Paragraphs by which forgetting is measured; by default the package's sample."""
+    known: tuple[Example, ...] = field(default=(), repr=False)
+    """Examples that were trained on, which show with the exam's own what its labels are."""
 
     @classmethod
     def from_settings(
-        cls, settings: TrainSettings | ExamSettings, context: int, *, is_held_out: bool
+        cls,
+        settings: TrainSettings | ExamSettings,
+        context: int,
+        *,
+        is_held_out: bool,
+        known: tuple[Example, ...] = (),
     ) -> ExamPlan:
         """Return the plan that a command's settings ask for, with the general text read.
 
@@ -67,7 +81,13 @@ class ExamPlan:
             context=context,
             is_held_out=is_held_out,
             general=read_general_text(settings.general_file),
+            known=known if is_held_out else (),
         )
+
+    @property
+    def most_options(self) -> int:
+        """Most options of a question, as far as the examples that were trained on show it."""
+        return max([N_OPTIONS, *map(len, label_sets(self.known).values())])
 
     def longest_answer(self, rows: Sequence[Encoded]) -> int:
         """Return how many tokens an answer to these rows may have: `max_new_tokens`, or without
@@ -100,18 +120,26 @@ def take_exam(
     on_stage("answering")
     base_answers, tuned_answers = _answers(session, [rows[index] for index in sample], plan)
     on_stage("choosing")
-    choices = make_choices(examples, plan.seed, sample)
+    labels = label_sets((*plan.known, *examples))
+    choices = make_choices(examples, plan.seed, sample, labels)
     chosen = _chosen(session, rows, choices, plan)
     for place, index in enumerate(sample):
-        base_chose, tuned_chose = chosen.get(index, (None, None))
         examined[index] = replace(
             examined[index],
             base_answer=base_answers[place],
             tuned_answer=tuned_answers[place],
-            base_chose_right=base_chose,
-            tuned_chose_right=tuned_chose,
         )
-    return _conclude(examined, _forgetting(session, plan), plan)
+    for choice, base, tuned in chosen:
+        examined[choice.index] = replace(
+            examined[choice.index],
+            base_chose_right=base == 0,
+            tuned_chose_right=tuned == 0,
+            n_options=len(choice.options),
+            labels=labels[examples[choice.index].tag] if choice.is_label else (),
+            base_label=choice.options[base].answer if choice.is_label else None,
+            tuned_label=choice.options[tuned].answer if choice.is_label else None,
+        )
+    return conclude(examined, _forgetting(session, plan), plan)
 
 
 def _sample(examples: Sequence[Example], plan: ExamPlan) -> list[int]:
@@ -134,8 +162,8 @@ def _answers(
 
 def _chosen(
     session: Session, rows: Sequence[Encoded], choices: Sequence[Choice], plan: ExamPlan
-) -> dict[int, tuple[bool, bool]]:
-    """Return whether base and tuned chose right, by index of the example.
+) -> list[tuple[Choice, int, int]]:
+    """Return each question that was asked, with the options that base and tuned prefer.
 
     A question is not asked if an option does not fit into the context, or if its prompt was cut.
     """
@@ -151,10 +179,7 @@ def _chosen(
         session.model,
         lambda: choose(session.model, encoder, asked, session.row_nll, plan.batch_size),
     )
-    return {
-        choice.index: right
-        for choice, right in zip(asked, zip(base, tuned, strict=True), strict=True)
-    }
+    return list(zip(asked, base, tuned, strict=True))
 
 
 def _forgetting(session: Session, plan: ExamPlan) -> PairedDifference:
@@ -165,8 +190,9 @@ def _forgetting(session: Session, plan: ExamPlan) -> PairedDifference:
     return compare_scores(base, tuned, plan.seed)
 
 
-def _conclude(rows: Sequence[ExamRow], forgetting: PairedDifference, plan: ExamPlan) -> Exam:
-    names = clusters([row.example for row in rows])
+def conclude(rows: Sequence[ExamRow], forgetting: PairedDifference, plan: ExamPlan) -> Exam:
+    """Return the exam that these rows add up to: its figures, overall and by tag, and verdict."""
+    names = pieces_of_evidence([row.example for row in rows], plan.known)
     overall = summarize(rows, names, plan.seed)
     tags = sorted({row.example.tag for row in rows} - {""})
     confidence = family_confidence(len(tags))  # several tags: one of them differs by chance
@@ -176,7 +202,12 @@ def _conclude(rows: Sequence[ExamRow], forgetting: PairedDifference, plan: ExamP
         of_tag = [rows[index] for index in chosen], [names[index] for index in chosen]
         by_tag.append((tag, summarize(*of_tag, plan.seed, confidence)))
     return Exam(
-        verdict(overall.nll_per_token, overall.n_clusters, is_held_out=plan.is_held_out),
+        verdict(
+            overall.nll_per_token,
+            overall.n_clusters,
+            is_held_out=plan.is_held_out,
+            labels=overall.labels,
+        ),
         plan.is_held_out,
         overall,
         tuple(by_tag),

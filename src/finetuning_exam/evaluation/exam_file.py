@@ -19,11 +19,14 @@ from finetuning_exam.run_file import check_schema_version
 
 if TYPE_CHECKING:  # these import torch, which a reader does without
     from finetuning_exam.evaluation.exam import Exam
+    from finetuning_exam.evaluation.labels import LabelAccuracy, Picks
     from finetuning_exam.evaluation.results import ExamRow, Pair, Results
     from finetuning_exam.evaluation.stats import PairedDifference
 
-SCHEMA_VERSION = 1
-"""A file without a version is of version 0, which has the same keys."""
+SCHEMA_VERSION = 2
+"""A file without a version is of version 0. Versions 0 and 1 have the same keys and lack those of
+classifications, which are None for them.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +74,40 @@ class Difference(Sides):
 
 
 @dataclass(frozen=True, slots=True)
+class LabelPicks:
+    """The labels that one model picked; `confusion[right][picked]` counts examples."""
+
+    accuracy: float
+    balanced_accuracy: float
+    confusion: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """The picks of both models in a classification, and what guessing gives.
+
+    `labels` gives the order of the confusion tables; the first is the commonest, with the share
+    `majority`. `p_majority` and `p_shuffled` are one-sided, of the tuned model against guesses.
+    """
+
+    labels: tuple[str, ...]
+    n_examples: int
+    n_clusters: int
+    base: LabelPicks
+    tuned: LabelPicks
+    majority: float
+    shuffled: float
+    p_majority: float
+    p_shuffled: float
+    is_guessing: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Figures:
-    """All figures of one set of examples: nats per token, bits, shares, and chrF from 0 to 100."""
+    """All figures of one set of examples: nats per token, bits, shares, and chrF from 0 to 100.
+
+    `labels` is None where the examples are no classification.
+    """
 
     n_examples: int
     n_clusters: int
@@ -83,11 +118,14 @@ class Figures:
     chrf: Difference
     choice_accuracy: Choice
     stopped: Sides
+    labels: Labels | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ExaminedExample:
-    """One example: its answers, their scores, and where it comes from."""
+    """One example: its answers, their scores, and where it comes from; in a classification also the
+    labels that were picked.
+    """
 
     prompt: str
     reference: str
@@ -99,6 +137,8 @@ class ExaminedExample:
     tuned_chose_right: bool | None
     tag: str | None
     line: int
+    base_label: str | None = None
+    tuned_label: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +228,27 @@ def _figures(results: Results) -> Figures:
             n_questions=choice.n_questions,
         ),
         stopped=_sides(results.stopped),
+        labels=_labels(results.labels) if results.labels else None,
     )
+
+
+def _labels(found: LabelAccuracy) -> Labels:
+    return Labels(
+        labels=found.labels,
+        n_examples=found.n_examples,
+        n_clusters=found.n_clusters,
+        base=_label_picks(found.base),
+        tuned=_label_picks(found.tuned),
+        majority=found.majority,
+        shuffled=found.shuffled,
+        p_majority=found.p_majority,
+        p_shuffled=found.p_shuffled,
+        is_guessing=found.is_guessing,
+    )
+
+
+def _label_picks(picks: Picks) -> LabelPicks:
+    return LabelPicks(picks.accuracy, picks.balanced_accuracy, picks.confusion)
 
 
 def _difference(difference: PairedDifference) -> Difference:
@@ -219,6 +279,8 @@ def _example(row: ExamRow) -> ExaminedExample:
         tuned_chose_right=row.tuned_chose_right,
         tag=example.tag or None,
         line=example.line,
+        base_label=row.base_label,
+        tuned_label=row.tuned_label,
     )
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from finetuning_exam.data.records import Example
-from finetuning_exam.data.split import normalized, prompt_key
 from finetuning_exam.evaluation.choices import N_DISTRACTORS
+from finetuning_exam.evaluation.labels import LabelAccuracy, Picked, label_accuracy
 from finetuning_exam.evaluation.stats import (
     CONFIDENCE,
     PairedDifference,
@@ -19,10 +18,8 @@ from finetuning_exam.evaluation.stats import (
 from finetuning_exam.model.generation.generate import Answer
 from finetuning_exam.model.score import Score
 
-CHANCE = 1 / (N_DISTRACTORS + 1)
-MOST_WORDINGS = 8
-MOST_WORDINGS_SHARE = 0.05
-"""An answer that more examples share than both limits is a label, not one fact reworded."""
+N_OPTIONS = N_DISTRACTORS + 1
+"""Options of a question where there are enough different answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +34,8 @@ class Pair:
 class ChoiceAccuracy:
     """Share of multiple-choice questions answered correctly.
 
-    `p_value` is that of McNemar's test of tuned against base.
+    `chance` is what guessing would give: the mean of one over the number of options. `p_value` is
+    that of McNemar's test of tuned against base.
     """
 
     base: float
@@ -58,8 +56,9 @@ class Shares(Pair):
 class Results:
     """The figures of a set of examples.
 
-    `n_clusters` is the number of independent pieces of evidence; see `clusters`. `chrf` is the mean
-    over answers, 0 to 100. `stopped` is the share of answers that the model ended on its own.
+    `n_clusters` is the number of pieces of evidence; see `data.evidence`. `chrf` is the mean over
+    answers, 0 to 100. `stopped` is the share of answers that the model ended on its own. `labels`
+    is None where the examples are no classification, or none of them was asked.
     """
 
     n_examples: int
@@ -71,11 +70,16 @@ class Results:
     chrf: PairedDifference
     choice_accuracy: ChoiceAccuracy
     stopped: Pair
+    labels: LabelAccuracy | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ExamRow:
-    """One example with its scores; answers and choices are None if it was not asked."""
+    """One example with its scores; answers and choices are None if it was not asked.
+
+    `n_options` is the number of options that both models chose from. In a classification `labels`
+    are these options, and `base_label` and `tuned_label` those that were picked.
+    """
 
     example: Example
     base_score: Score
@@ -84,6 +88,10 @@ class ExamRow:
     tuned_answer: Answer | None = None
     base_chose_right: bool | None = None
     tuned_chose_right: bool | None = None
+    n_options: int = N_OPTIONS
+    labels: tuple[str, ...] = ()
+    base_label: str | None = None
+    tuned_label: str | None = None
 
 
 def summarize(
@@ -93,8 +101,8 @@ def summarize(
 
     Args:
         rows: The examples with their scores and answers.
-        names: The cluster of each row; see `clusters`.
-        seed: Seed of the bootstrap and of the permutation test.
+        names: The piece of evidence of each row; see `data.evidence`.
+        seed: Seed of the bootstrap and of the permutation tests.
         confidence: Confidence level of the intervals.
     """
     base = [row.base_score for row in rows]
@@ -116,7 +124,20 @@ def summarize(
         ),
         choice_accuracy=_choice_accuracy(rows, names),
         stopped=Pair(_mean(base_stopped), _mean(tuned_stopped)),
+        labels=label_accuracy(_picked(rows, names), seed),
     )
+
+
+def _picked(rows: Sequence[ExamRow], names: Sequence[str]) -> list[Picked]:
+    """Return the picks of rows that are one classification; empty if they are anything else."""
+    asked = [row for row in rows if row.base_chose_right is not None]
+    if len({row.labels for row in asked}) != 1 or any(row.example.is_plain_text for row in rows):
+        return []
+    return [
+        Picked(row.example.answer, row.base_label, row.tuned_label, name)
+        for row, name in zip(rows, names, strict=True)
+        if row.base_label is not None and row.tuned_label is not None
+    ]
 
 
 def _exact_match(rows: Sequence[ExamRow], names: Sequence[str]) -> Shares:
@@ -127,13 +148,15 @@ def _exact_match(rows: Sequence[ExamRow], names: Sequence[str]) -> Shares:
 
 def _choice_accuracy(rows: Sequence[ExamRow], names: Sequence[str]) -> ChoiceAccuracy:
     asked = [
-        (bool(row.base_chose_right), bool(row.tuned_chose_right), name)
+        (row, name)
         for row, name in zip(rows, names, strict=True)
         if row.base_chose_right is not None
     ]
-    base, tuned = [it[0] for it in asked], [it[1] for it in asked]
-    p_value = mcnemar_p_value(base, tuned, [it[2] for it in asked])
-    return ChoiceAccuracy(_mean(base), _mean(tuned), CHANCE, p_value, len(asked))
+    base = [bool(row.base_chose_right) for row, _ in asked]
+    tuned = [bool(row.tuned_chose_right) for row, _ in asked]
+    chance = _mean([1 / row.n_options for row, _ in asked]) if asked else 1 / N_OPTIONS
+    p_value = mcnemar_p_value(base, tuned, [name for _, name in asked])
+    return ChoiceAccuracy(_mean(base), _mean(tuned), chance, p_value, len(asked))
 
 
 def compare_scores(
@@ -152,46 +175,6 @@ def compare_scores(
         clusters,
         confidence,
     )
-
-
-def clusters(examples: Sequence[Example]) -> list[str]:
-    """Name the cluster of each example; a cluster is one piece of evidence.
-
-    Examples with the same question, the same answer or the same group are wordings of one fact and
-    form a cluster. An answer shared by many examples is a label, as in classification, and joins
-    none of them.
-    """
-    n_of_answer = Counter(normalized(it.answer) for it in examples)
-    most = max(MOST_WORDINGS, MOST_WORDINGS_SHARE * len(examples))
-    union = _Union(len(examples))
-    first: dict[str, int] = {}
-    for index, example in enumerate(examples):
-        answer = normalized(example.answer)
-        keys = [f"prompt {prompt_key(example)}"]
-        keys += [f"group {example.group}"] if example.group else []
-        keys += [f"answer {answer}"] if n_of_answer[answer] <= most else []
-        for key in keys:
-            union.join(first.setdefault(key, index), index)
-    return [str(union.root(index)) for index in range(len(examples))]
-
-
-class _Union:
-    """Disjoint sets of the integers below `n` (union-find, Tarjan 1975)."""
-
-    def __init__(self, n: int) -> None:
-        self._parent = list(range(n))
-
-    def root(self, index: int) -> int:
-        """Return the smallest member of the set that holds `index`."""
-        while self._parent[index] != index:
-            self._parent[index] = self._parent[self._parent[index]]
-            index = self._parent[index]
-        return index
-
-    def join(self, one: int, other: int) -> None:
-        """Merge two sets."""
-        low, high = sorted((self.root(one), self.root(other)))
-        self._parent[high] = low
 
 
 def _bits_per_byte(scores: Sequence[Score]) -> float:

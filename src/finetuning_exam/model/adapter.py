@@ -10,22 +10,28 @@ from typing import TypeVar
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from finetuning_exam.durable import MANIFEST, manifest_faults
 from finetuning_exam.errors import AdapterError, UsageError
+from finetuning_exam.model.adapter_fit import misfit, name_fault, size_fault
 from finetuning_exam.model.folder import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
     Origin,
     adapter_origin,
     check_adapter_folder,
+    public_name,
 )
 from finetuning_exam.model.load import Base
-from finetuning_exam.settings import BUILTIN_MODEL
+from finetuning_exam.model.targets import (
+    ALL_LINEAR,
+    find_targets,
+    linear_modules,
+    target_names,
+)
+from finetuning_exam.model.weights import NotWhole, Shapes, tensor_shapes
 
-ALL_LINEAR = "all-linear"
 T = TypeVar("T")
 
 
@@ -49,46 +55,41 @@ def add_adapter(base: Base, config: LoraConfig, seed: int) -> PeftModel:
     """Add a fresh adapter to the base: A matrices drawn from `seed`, B matrices zero.
 
     Raises:
-        UsageError: the base has no module with one of the requested names.
+        UsageError: the base has no module with one of the requested names, or cannot have an
+            adapter there.
     """
     torch.manual_seed(seed)
     config.fan_in_fan_out = linear_kinds(base) == {"Conv1D"}  # GPT-2 stores its weights transposed
     wanted = config.target_modules
-    if isinstance(wanted, (set, list)):
-        names = [f".{name}" for name, _ in _linear_modules(base)]
-        unknown = sorted(it for it in wanted if not any(n.endswith(f".{it}") for n in names))
-        if unknown:
+    names = [wanted] if isinstance(wanted, str) else sorted(wanted or ())
+    targets, unknown = find_targets(base.model, names)
+    if unknown:
+        raise UsageError(
+            f"--lora_target_modules: {base.name} has no module {', '.join(unknown)}.",
+            f"Available modules: {', '.join(target_names(base.model))}.",
+        )
+    modules = targets.modules
+    config.target_modules = modules if isinstance(modules, str) else set(modules)
+    if targets.parameters:
+        if config.lora_dropout:
             raise UsageError(
-                f"--lora_target_modules: {base.name} has no module {', '.join(unknown)}.",
-                f"Available modules: {', '.join(linear_names(base))}.",
+                f"--lora_dropout {config.lora_dropout:g}: experts cannot be adapted with dropout.",
+                "Give --lora_dropout 0, or only --lora_target_modules outside of the experts.",
             )
-    if base.name != BUILTIN_MODEL:  # PEFT records this name, and could not find "builtin"
-        base.model.name_or_path = base.name
+        config.target_parameters = targets.parameters
+    base.model.name_or_path = public_name(base.name)  # PEFT records it in adapter_config.json
     try:
         return get_peft_model(base.model, config)
     except ValueError as error:
         raise UsageError(
             f"--lora_target_modules: {str(error).splitlines()[0]}",
-            f"Available modules: {', '.join(linear_names(base))}.",
+            f"Available modules: {', '.join(target_names(base.model))}.",
         ) from error
 
 
 def linear_kinds(base: Base) -> set[str]:
     """Return the classes of the modules that can be adapted: Linear, or Conv1D as in GPT-2."""
-    return {kind for _, kind in _linear_modules(base)}
-
-
-def linear_names(base: Base) -> tuple[str, ...]:
-    """Return the last name components of the modules that can be adapted, without the head."""
-    return tuple(sorted({name.rsplit(".", 1)[-1] for name, _ in _linear_modules(base)}))
-
-
-def _linear_modules(base: Base) -> list[tuple[str, str]]:
-    """Name and class of every linear module except the output head."""
-    head = base.model.get_output_embeddings()
-    found = [(name, it) for name, it in base.model.named_modules() if it is not head]
-    kinds = ((name, type(it).__name__) for name, it in found)
-    return [(name, kind) for name, kind in kinds if kind in ("Linear", "Conv1D")]
+    return set(linear_modules(base.model).values())
 
 
 def adapted_modules(model: PeftModel) -> int:
@@ -115,14 +116,13 @@ def restore_adapter(model: PeftModel, tensors: dict[str, torch.Tensor]) -> None:
         AdapterError: names or shapes do not match the adapter one to one.
     """
     own = get_peft_model_state_dict(model, save_embedding_layers=False)
-    unmatched = sorted(
-        name
-        for name in own.keys() | tensors.keys()
-        if name not in own or name not in tensors or own[name].shape != tensors[name].shape
+    fault = size_fault(
+        {name: tuple(it.shape) for name, it in tensors.items()},
+        {name: tuple(it.shape) for name, it in own.items()},
     )
-    if unmatched:
+    if fault:
         raise AdapterError(
-            f"{len(unmatched)} tensors do not fit the adapter, such as {unmatched[0]}.",
+            f"{fault}.",
             "Use the same base, --lora_r and --lora_target_modules as the run that wrote them.",
         )
     set_peft_model_state_dict(model, tensors)
@@ -140,26 +140,18 @@ def load_adapter(base: Base, folder: Path) -> PeftModel:
     origin = adapter_origin(folder)
     check_manifest(folder, origin)
     _check_base(base, folder, origin)
-    stored = _stored_keys(folder)
+    stored = _stored_shapes(folder)
     try:
         with warnings.catch_warnings():
             # PEFT only warns about missing tensors; below they are an error.
             warnings.filterwarnings("ignore", "Found missing adapter keys", UserWarning)
             model = PeftModel.from_pretrained(base.model, str(folder), is_trainable=False)
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, OSError) as error:
-        reason = (str(error).strip() or repr(error)).splitlines()[0]
-        raise AdapterError(
-            f"{folder}: the adapter does not fit {base.name} ({reason}).",
-            "Use --model to name the base it was trained on.",
-        ) from error
-    expected = set(get_peft_model_state_dict(model, save_embedding_layers=False))
-    if stored != expected:
-        unmatched = sorted(stored ^ expected)
-        raise AdapterError(
-            f"{folder}: {len(expected - stored)} tensors of the adapter are missing and "
-            f"{len(stored - expected)} are unknown, such as {unmatched[0]}.",
-            "Copy the folder again, or retrain.",
-        )
+        raise misfit(base, folder, stored, error) from error
+    expected = get_peft_model_state_dict(model, save_embedding_layers=False)
+    fault = name_fault(stored, {name: tuple(it.shape) for name, it in expected.items()})
+    if fault:
+        raise AdapterError(f"{folder}: {fault}.", "Copy the folder again, or retrain.")
     model.eval()
     return model
 
@@ -204,13 +196,9 @@ def start_from(model: PeftModel, base: Base, folder: Path) -> None:
     origin = adapter_origin(folder)
     check_manifest(folder, origin)
     _check_base(base, folder, origin)
+    _stored_shapes(folder)  # a damaged file is named in our own words
     try:
         restore_adapter(model, load_file(folder / ADAPTER_WEIGHTS))
-    except SafetensorError as error:
-        raise AdapterError(
-            f"{folder / ADAPTER_WEIGHTS}: damaged ({error}).",
-            "Copy the file again, or use another checkpoint.",
-        ) from error
     except AdapterError as error:
         raise AdapterError(f"{folder}: {error.what}", error.hint) from error
 
@@ -222,12 +210,11 @@ def base_and_tuned(model: PeftModel, measure: Callable[[], T]) -> tuple[T, T]:
         return measure(), tuned
 
 
-def _stored_keys(folder: Path) -> set[str]:
+def _stored_shapes(folder: Path) -> Shapes:
+    path = folder / ADAPTER_WEIGHTS
     try:
-        with safe_open(folder / ADAPTER_WEIGHTS, framework="pt") as file:
-            return set(file.keys())
-    except (SafetensorError, OSError) as error:
-        raise AdapterError(
-            f"{folder / ADAPTER_WEIGHTS}: damaged ({error}).",
-            "Copy the file again, or retrain.",
-        ) from error
+        return tensor_shapes(path)
+    except NotWhole as error:
+        raise AdapterError(f"{path}: {error}.", "Copy the file again, or retrain.") from None
+    except OSError as error:
+        raise AdapterError(f"{path}: cannot be read ({error.strerror}).") from error

@@ -73,7 +73,7 @@ def choose_compute(
     layer: LayerSize | None = None,
     earlier_on_cpu: Dtype | None = None,
 ) -> Compute:
-    """Choose a device and number format; use one CPU thread per usable core.
+    """Choose a device and number format, and set the number of CPU threads.
 
     Args:
         device: The requested device; `auto` takes the best one that works.
@@ -84,7 +84,7 @@ def choose_compute(
     Raises:
         UsageError: the requested device does not work here.
     """
-    torch.set_num_threads(usable_cores())
+    torch.set_num_threads(requested_threads() or usable_cores())
     name = (
         next(name for name in ("cuda", "mps", "cpu") if _works(name))
         if device == "auto"
@@ -96,6 +96,15 @@ def choose_compute(
         dtype = earlier_on_cpu
     chosen = _auto_dtype(name, layer) if dtype == "auto" else _DTYPES[dtype]
     return Compute(torch.device(name), chosen, torch.get_num_threads())
+
+
+def requested_threads() -> int | None:
+    """Return the number of threads in OMP_NUM_THREADS; None if it holds no positive number.
+
+    Of a list, which is for nested loops, the first counts: https://www.openmp.org/specifications/.
+    """
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(first) if first.isascii() and first.isdigit() and int(first) > 0 else None
 
 
 def usable_cores() -> int:

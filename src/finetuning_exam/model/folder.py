@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import errno
 import json
 import os
 import re
@@ -12,13 +12,16 @@ from importlib.resources import files
 from pathlib import Path
 
 from finetuning_exam import run_file
-from finetuning_exam.durable import read_object
+from finetuning_exam.durable import Json, read_json, read_object
 from finetuning_exam.errors import AdapterError, ModelError, UsageError
-from finetuning_exam.model.preflight import code_in_adapter, code_in_model
+from finetuning_exam.model.preflight import code_in_adapter, code_in_model, reason_of
+from finetuning_exam.model.weights import WeightFiles, weight_files
 from finetuning_exam.settings import BUILTIN_MODEL, Dtype, FieldSettings, Template
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
+BUILTIN_PLACE = "finetuning_exam/model/builtin"
+"""What an adapter_config.json calls the built-in base: its folder within any installation."""
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -58,7 +61,7 @@ def find_model_folder(name: str) -> Path:
     except (OSError, RuntimeError, ValueError):  # unknown home, or a name the system rejects
         is_file = False
     if is_file:
-        raise ModelError(f"{name}: a file, not a model folder.", "Use the folder that contains it.")
+        raise _is_a_file(name)
     if looks_like_path(name):
         raise ModelError(
             f"{name}: no such model folder.", "Check the path, or use --model builtin."
@@ -71,23 +74,24 @@ def looks_like_path(name: str) -> bool:
     return name.startswith((".", "/", "~")) or _HUB_NAME.fullmatch(name) is None
 
 
-def check_model_folder(folder: Path, name: str) -> None:
-    """Check a model folder before anything is loaded from it.
+def check_model_folder(folder: Path, name: str) -> WeightFiles:
+    """Check a model folder before anything is loaded from it; return its weight files.
 
     Raises:
-        ModelError: config.json is missing or broken, there are no safetensors weights, or the
-            folder brings code (see `preflight`).
+        ModelError: config.json is missing or broken, the folder brings code (see `preflight`), or
+            the weights are incomplete (see `weight_files`).
     """
+    _refuse_adapter(folder, name)
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
+        kind = "GGUF weights" if any(folder.glob("*.gguf")) else "no config.json"
         raise ModelError(
-            f"{name}: no config.json in this folder.",
-            "Use a folder that contains a Transformers model.",
+            f"{name}: {kind} in this folder.", "Use a folder that contains a Transformers model."
         ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(
-            f"{name}: config.json cannot be read ({error}).", "Copy the model again."
+            f"{name}: config.json cannot be read ({reason_of(error)}).", "Copy the model again."
         ) from error
     if not isinstance(config, dict):
         raise ModelError(f"{name}: config.json is not an object.", "Copy the model again.")
@@ -97,11 +101,36 @@ def check_model_folder(folder: Path, name: str) -> None:
             f"{name}: needs to run its own code ({code}), which is never allowed.",
             "Use a model whose architecture is part of Transformers.",
         )
-    if not any(folder.glob("*.safetensors")):
+    return weight_files(folder, name)
+
+
+def _refuse_adapter(folder: Path, name: str) -> None:
+    """Refuse an adapter given as a model: Transformers would load the base that it names.
+
+    Raises:
+        ModelError: the folder holds an adapter.
+    """
+    if not (folder / ADAPTER_CONFIG).exists():
+        return
+    if (folder / "config.json").exists():
         raise ModelError(
-            f"{name}: no .safetensors weights in this folder.",
-            "Other formats can run code when loaded; convert the weights first.",
+            f"{name}: holds an adapter ({ADAPTER_CONFIG}) beside the model, so it is not clear "
+            "which is meant.",
+            "Move the adapter to a folder of its own.",
         )
+    raise ModelError(
+        f"{name}: an adapter, not a model.",
+        "Give its base as --model; --fork trains an adapter further, --adapter examines it.",
+    )
+
+
+def _is_a_file(name: str) -> ModelError:
+    if name.lower().endswith(".gguf"):
+        return ModelError(
+            f"{name}: a GGUF file, which is for inference.",
+            "Use the folder of the original model, with .safetensors weights.",
+        )
+    return ModelError(f"{name}: a file, not a model folder.", "Use the folder that contains it.")
 
 
 def check_local_model(name: str) -> None:
@@ -114,29 +143,43 @@ def check_local_model(name: str) -> None:
         check_model_folder(find_model_folder(name), name)
 
 
-def weights_sha256(folder: Path) -> str:
-    """Return the SHA-256 over all weight files, sorted by name, each preceded by its name."""
-    digest = hashlib.sha256()
-    for file in sorted(folder.glob("*.safetensors")):
-        digest.update(file.name.encode("utf-8"))
-        with file.open("rb") as stream:
-            while chunk := stream.read(1 << 22):
-                digest.update(chunk)
-    return digest.hexdigest()
-
-
 def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     patterns = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
     try:
         return Path(snapshot_download(name, allow_patterns=patterns))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        raise ModelError(
-            f"{name}: not a local folder, and the Hub download failed ({type(error).__name__}).",
-            "Check the name and the network, or use a local folder.",
-        ) from error
+    except Exception as error:  # the network may fail in any way
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise
+        raise _not_from_hub(name, error) from error
+
+
+def _not_from_hub(name: str, error: Exception) -> ModelError:
+    """Return the error for a Hub name that was neither downloaded nor found in the cache."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    missing = f"{name}: not a local folder"
+    if isinstance(error, GatedRepoError):
+        return ModelError(
+            f"{missing}, and the Hub gives this model only to those who accepted its terms.",
+            "Accept them on its page, log in with hf auth login, or give the folder of a copy.",
+        )
+    if isinstance(error, RepositoryNotFoundError):
+        return ModelError(
+            f"{missing}, and the Hub has no public model of this name.",
+            "Check the name, log in if the model is private, or give the folder of a model.",
+        )
+    why = (
+        "this machine is offline (HF_HUB_OFFLINE is set)"
+        if constants.HF_HUB_OFFLINE
+        else f"the Hub did not answer ({type(error).__name__})"
+    )
+    return ModelError(
+        f"{missing}, and not in the cache of the Hub; {why}.",
+        "Give the path of a folder with the model, such as ./models/name, or --model builtin.",
+    )
 
 
 def canonical_name(name: str) -> str:
@@ -145,12 +188,27 @@ def canonical_name(name: str) -> str:
     return str(path.resolve()) if name != BUILTIN_MODEL and path.is_dir() else name
 
 
+def public_name(name: str) -> str:
+    """Return a name of a base that reveals nothing of this machine, for files that are shared.
+
+    A folder within the current one is named relative to it, as PEFT resolves it; of any other, the
+    last component is left. Both start with `./`, so that no library takes them for a Hub name.
+    """
+    if name == BUILTIN_MODEL:
+        return BUILTIN_PLACE
+    path = Path(name)
+    if not path.is_absolute():
+        return name
+    here = Path.cwd()
+    return f"./{path.relative_to(here) if path.is_relative_to(here) else path.name}"
+
+
 def check_adapter_folder(folder: Path) -> None:
     """Check early that a folder contains an adapter.
 
     Raises:
         UsageError: the folder, its weights or its config is missing.
-        AdapterError: the config would make a library import code.
+        AdapterError: the config is damaged, or would make a library import code.
     """
     for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
         if not (folder / name).is_file():
@@ -158,12 +216,28 @@ def check_adapter_folder(folder: Path) -> None:
                 f"{folder}: no {name} in this folder.",
                 "Train first (fte train), or use --adapter to name the adapter's folder.",
             )
+    try:
+        read_json(folder / ADAPTER_CONFIG)
+    except (OSError, ValueError, RecursionError) as error:
+        raise AdapterError(
+            f"{folder / ADAPTER_CONFIG}: cannot be read ({reason_of(error)}).",
+            "Copy the folder again, or retrain.",
+        ) from error
     code = code_in_adapter(folder / ADAPTER_CONFIG)
     if code:
         raise AdapterError(
             f"{folder}: needs to run its own code ({code}), which is never allowed.",
             "Use an adapter without custom code.",
         )
+
+
+def _base_of(named: Json, adapter: Path) -> str:
+    """Return the base that an adapter_config.json names, sought from here or from its folder."""
+    if not isinstance(named, str) or named in ("", BUILTIN_PLACE):
+        return BUILTIN_MODEL
+    beside = adapter / named
+    is_beside = named.startswith(".") and not Path(named).exists() and beside.is_dir()
+    return str(beside) if is_beside else named
 
 
 def adapter_origin(folder: Path) -> Origin:
@@ -179,7 +253,7 @@ def adapter_origin(folder: Path) -> Origin:
     run = run_file.read(folder.parent) if own is None and is_checkpoint else own
     if run is None or run.inputs.base is None:
         config = read_object(folder / ADAPTER_CONFIG)
-        return Origin(str(config.get("base_model_name_or_path") or BUILTIN_MODEL))
+        return Origin(_base_of(config.get("base_model_name_or_path"), folder))
     inputs = run.inputs
     return Origin(
         base_name=run.inputs.base.name,

@@ -73,3 +73,16 @@ def _items(value: object) -> Iterator[tuple[str, object]]:
             pending.extend(found.values())
         elif isinstance(found, list):
             pending.extend(found)
+
+
+def reason_of(error: Exception) -> str:
+    """Return why a JSON file cannot be read, in a few words."""
+    if isinstance(error, json.JSONDecodeError):
+        if error.pos >= len(error.doc.rstrip()):
+            return "it is empty" if not error.doc.strip() else "it ends too early"
+        return f"not valid JSON at line {error.lineno}, column {error.colno}"
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    if isinstance(error, UnicodeDecodeError):
+        return "not UTF-8"
+    return getattr(error, "strerror", None) or "not a JSON object"

@@ -88,6 +88,7 @@ class Session:
         layer = layer_size(find_model_folder(name))
         compute = choose_compute(device, dtype, layer, origin.cpu_dtype)
         base = load_base(name, compute)
+        tuned = load_adapter(base, folder)  # a wrong base is named before its template is missed
         if template == "auto" and origin.template:
             template = origin.template
         encoder = make_encoder(
@@ -96,7 +97,6 @@ class Session:
             base_stop_ids=base.stop_ids,
             date=origin.template_date,
         )
-        tuned = load_adapter(base, folder)
         row_nll = stock_nll(tuned, pad_token_id(base.tokenizer))
         return cls(base, tuned, encoder, compute, row_nll)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from finetuning_exam.data.encoding.tokens import Tokenizer
 from finetuning_exam.errors import ModelError
-from finetuning_exam.model.preflight import code_in_model
+from finetuning_exam.model.preflight import code_in_model, reason_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -22,6 +22,14 @@ _CONTEXT_NAMES = (
     "n_positions",
     "max_sequence_length",
     "max_seq_len",
+)
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "*.model",
+    "vocab.*",
+    "merges.txt",
+    "*.tiktoken",
+    "tekken.json",
 )
 _DEFINED_BY_JSON = ("PreTrainedTokenizerFast", "TokenizersBackend")
 """Tokenizer classes that are completely defined by tokenizer.json."""
@@ -56,6 +64,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
                 folder, local_files_only=True, trust_remote_code=False
             )
     except Exception as error:  # tokenizers raises bare Exceptions
+        _refuse_damaged(folder)
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise ModelError(
             f"{folder}: the tokenizer cannot be loaded ({reason.rstrip('.')}).",
@@ -86,6 +95,20 @@ def _one_template(found: str | dict[str, str] | None, folder: Path) -> str | Non
         written = _read_object(folder / "chat_template.json").get("chat_template")
         return written if isinstance(written, str) else None
     return found
+
+
+def _refuse_damaged(folder: Path) -> None:
+    """Name a tokenizer's file that is missing or damaged, after a library has failed to load it.
+
+    Raises:
+        ModelError: there is no tokenizer in the folder, or its tokenizer.json is not valid JSON.
+    """
+    _read_object(folder / "tokenizer.json")
+    if not any(path for form in _TOKENIZER_FILES for path in folder.glob(form)):
+        raise ModelError(
+            f"{folder}: no tokenizer in this folder (no tokenizer.json).",
+            "Copy the tokenizer's files from where the model is from.",
+        )
 
 
 def context_length(folder: Path) -> int:
@@ -158,7 +181,9 @@ def _read_object(path: Path) -> dict[str, object]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: cannot be read ({error}).", "Copy the model again.") from error
+        raise ModelError(
+            f"{path}: cannot be read ({reason_of(error)}).", "Copy the model again."
+        ) from error
     if not isinstance(value, dict):
         raise ModelError(f"{path}: not a JSON object.", "Copy the model again.")
     return value

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
-from pathlib import Path, PurePath
+import shlex
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 
 import yaml
 
 from finetuning_exam.data.encoding.template import prompt_func
+from finetuning_exam.data.reading.hub import is_hub_name
 from finetuning_exam.data.records import Example
 from finetuning_exam.evaluation.exam import Exam
 from finetuning_exam.machine import library_versions
@@ -19,17 +21,18 @@ from finetuning_exam.report.text import (
     BITS_PER_BYTE,
     CHRF,
     EXACT_MATCH,
-    MULTIPLE_CHOICE,
     NLL_PER_TOKEN,
+    choice_name,
     counted,
     measures,
     number,
     on_one_line,
+    pieces_words,
     visible,
 )
 from finetuning_exam.run_record import RunRecord
 from finetuning_exam.settings import BUILTIN_MODEL
-from finetuning_exam.training.plan import rows_per_step
+from finetuning_exam.training.plan import rows_in_step
 
 _BASE_PLACEHOLDER = "path/to/the/base"
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~&:$@^=\"'])")
@@ -46,9 +49,22 @@ def model_card(exam: Exam, run: RunRecord) -> str:
         f"## Use\n\n{_use(run)}",
         f"## Data\n\n{_data(run)}",
         f"## Recipe\n\n{_recipe(run)}",
-        f"To reproduce:\n\n{_block(run.command, 'sh')}",
+        f"To reproduce:\n\n{_block(without_places(run.command), 'sh')}",
     )
     return "\n\n".join(sections) + "\n"
+
+
+def without_places(command: str) -> str:
+    """Return a command line whose absolute paths end at `path/to/`, since a card is shared."""
+    words = (word.rpartition("=") for word in shlex.split(command))
+    return shlex.join(f"{flag}{sign}{_placeless(value)}" for flag, sign, value in words)
+
+
+def _placeless(path: str) -> str:
+    """Return an absolute path as `path/to/NAME`, and anything else as it is."""
+    is_absolute = PurePosixPath(path).is_absolute() or PureWindowsPath(path).is_absolute()
+    name = PureWindowsPath(path).name if "\\" in path else PurePosixPath(path).name
+    return f"path/to/{name}" if is_absolute or path.startswith("~") else path
 
 
 def hub_name(name: str) -> str | None:
@@ -88,12 +104,12 @@ def _metrics(exam: Exam) -> tuple[tuple[str, str, float], ...]:
         ("bits_per_byte", BITS_PER_BYTE, overall.bits_per_byte.tuned),
         ("exact_match", EXACT_MATCH, overall.exact_match.tuned),
         ("chrf", CHRF, overall.chrf.tuned),
-        ("accuracy", MULTIPLE_CHOICE, overall.choice_accuracy.tuned),
+        ("accuracy", choice_name(overall), overall.choice_accuracy.tuned),
     )
 
 
 def _what_it_is(run: RunRecord) -> str:
-    base = _code(run.base.name)
+    base = _code(hub_name(run.base.name) or PurePath(run.base.name).name)
     if run.base.name == BUILTIN_MODEL:
         base = "the built-in base of finetuning-exam (`--model builtin`)"
     return (
@@ -109,7 +125,7 @@ def _results(exam: Exam) -> str:
     lines += [f"| {m.name} | {m.base} | {m.tuned} | {m.change} |" for m in measures(exam.overall)]
     rows = "held-out" if exam.is_held_out else "training"
     return (
-        f"{exam.overall.n_examples:,} {rows} examples. Difference: "
+        f"{pieces_words(exam.overall.n_examples, exam.overall.n_clusters, rows)}. Difference: "
         f"{difference_words(exam.overall.nll_per_token)}; negative is better.\n\n"
         + "\n".join(lines)
         + f"\n\nForgetting: {forgetting_words(exam)}; {difference_words(exam.forgetting)}.\n\n"
@@ -156,9 +172,11 @@ def _prompt(run: RunRecord) -> str:
 
 def _data(run: RunRecord) -> str:
     data = run.data
-    lines = [f"- Training file: {_code(data.path)}, SHA-256 `{data.sha256}`"]
+    names = ", ".join(map(_file_name, data.paths))
+    lines = [f"- Training file: {_code(names)}, SHA-256 `{data.sha256}`"]
     if data.exam_path is not None:
-        lines.append(f"- Exam file: {_code(data.exam_path)}, SHA-256 `{data.exam_sha256}`")
+        exam = _code(_file_name(data.exam_path))
+        lines.append(f"- Exam file: {exam}, SHA-256 `{data.exam_sha256}`")
     lines.append(
         f"- Rows: {data.n_train:,} for training, {data.n_validation:,} for validation, "
         f"{data.n_exam:,} for the exam"
@@ -173,10 +191,15 @@ def _data(run: RunRecord) -> str:
     return "\n".join(lines)
 
 
+def _file_name(path: str) -> str:
+    """Return the name of a file without its place; the whole name of a Hub dataset."""
+    return path if is_hub_name(path) else PurePath(path).name
+
+
 def _recipe(run: RunRecord) -> str:
     settings, plan, result = run.settings, run.plan, run.result
     modules = " ".join(settings.lora_target_modules)
-    rows = rows_per_step(settings)
+    rows = rows_in_step(settings, run.data.n_train)
     trained = "answers only" if settings.completion_only_loss else "prompts and answers"
     early = " (stopped early)" if result.stopped_early else ""
     return "\n".join(
@@ -187,8 +210,8 @@ def _recipe(run: RunRecord) -> str:
             f"- Loss on {trained}; template `{run.template}`",
             f"- AdamW, peak learning rate {plan.learning_rate:g}, "
             f"{settings.lr_scheduler_type} schedule, {plan.warmup_steps} warmup steps",
-            f"- {rows} rows per step, {result.steps:,} of {plan.total_steps:,} steps{early}; "
-            f"step {result.best_step:,} was kept",
+            f"- {counted(rows, 'row')} per step, {result.steps:,} of {plan.total_steps:,} steps"
+            f"{early}; step {result.best_step:,} was kept",
             f"- Validation loss: first {number(result.first_validation_loss)}, "
             f"best {number(result.best_validation_loss)}; seed {settings.seed}",
             f"- {run.device}, {run.dtype}, {run.threads} threads; {result.tokens:,} tokens in "

@@ -11,16 +11,14 @@ from rich.text import Text
 
 from finetuning_exam.data.check import Check, answer_classes, tag_counts
 from finetuning_exam.data.encoding.lengths import Lengths
-from finetuning_exam.data.findings import SEVERITIES, Finding, Severity, by_kind
+from finetuning_exam.data.findings import SEVERITIES, Finding, Severity, by_kind, grouped
 from finetuning_exam.data.reading.read import Records
-from finetuning_exam.data.split import Split
+from finetuning_exam.data.split import MIN_ROWS_FOR_HOLDOUT, Split
 from finetuning_exam.durable import Json
 from finetuning_exam.report.text import counted, on_one_line, visible
 
 MAX_SHOWN = 20
 """The number of findings of one kind that are shown; the rest are counted."""
-MANY_ALIKE = 5
-"""Identical findings of a file share a line if there are more than this."""
 MAX_BARS = 12
 _NAME_WIDTH, _BAR_WIDTH = 30, 24
 _COLOURS: Mapping[Severity, str] = {"error": "red", "warning": "yellow", "note": "cyan"}
@@ -51,7 +49,7 @@ def findings_report(findings: Sequence[Finding]) -> RenderableType:
         heading = Text(f"{kind.severity}: ", style=f"bold {_COLOURS[kind.severity]}")
         heading.append(f"{kind.title} ({len(found):,})", style="bold")
         parts.append(heading)
-        lines = _grouped(found)
+        lines = grouped(found)
         parts += [_indented(line) for line, _ in lines[:MAX_SHOWN]]
         if n_more := sum(size for _, size in lines[MAX_SHOWN:]):
             parts.append(_indented(f"… and {n_more:,} more."))
@@ -93,6 +91,8 @@ def split_line(split: Split, exam: Records | None) -> str:
         source = exam.path + (", all in the training data" if split.exam_is_training else "")
     else:
         itself = "the training examples themselves"
+        if len(split.train) < MIN_ROWS_FOR_HOLDOUT:
+            itself += f", because fewer than {MIN_ROWS_FOR_HOLDOUT} are not divided"
         source = itself if split.exam_is_training else "held out from the same data"
     return (
         f"Split: {counted(len(split.train), 'example')} to train on, "
@@ -158,22 +158,6 @@ def outlook_to_json(outlook: Outlook) -> Json:
         "rows_per_step": outlook.rows_per_step,
         "steps_per_epoch": outlook.steps_per_epoch,
     }
-
-
-def _grouped(findings: Sequence[Finding]) -> list[tuple[str, int]]:
-    """Return a line per finding, or one for many identical ones of a file, each with its count."""
-    identical: dict[tuple[str, str], list[Finding]] = {}
-    for finding in findings:
-        identical.setdefault((finding.path, finding.detail), []).append(finding)
-    lines: list[tuple[str, int]] = []
-    for found in identical.values():
-        if len(found) <= MANY_ALIKE:
-            lines += [(str(finding), 1) for finding in found]
-            continue
-        others = ", ".join(f"{it.line:,}" for it in found[1:MANY_ALIKE])
-        n_more = len(found) - MANY_ALIKE
-        lines.append((f"{found[0]} Also in lines {others} and {n_more:,} more.", len(found)))
-    return lines
 
 
 def _lengths(outlook: Outlook) -> str:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 
 from finetuning_exam.evaluation.exam import Exam
+from finetuning_exam.evaluation.labels import LabelAccuracy
 from finetuning_exam.evaluation.stats import PairedDifference
-from finetuning_exam.report.text import interval_text, signed
+from finetuning_exam.evaluation.verdict import is_significant
+from finetuning_exam.report.labels import guesses_words
+from finetuning_exam.report.text import counted, interval_text, percent, signed
 
 SIGNIFICANCE = 0.05
 MIN_QUESTIONS = 20
@@ -33,6 +36,11 @@ def forgot_seriously(exam: Exam) -> bool:
     return exam.forgetting.interval.low > SERIOUS_FORGETTING
 
 
+def is_guessing(exam: Exam) -> bool:
+    """Return True if the exam is a classification without labels that are better than guesses."""
+    return exam.overall.labels is not None and exam.overall.labels.is_guessing
+
+
 def headline(exam: Exam) -> str:
     """Return the verdict and one sentence on what it means."""
     if not exam.is_held_out:
@@ -42,21 +50,39 @@ def headline(exam: Exam) -> str:
         )
     cost = f"; {forgetting_words(exam)}" if forgot_seriously(exam) else ""
     if learned_form_only(exam):
+        figure = "the accuracy" if exam.overall.labels else "multiple choice"
         return (
             "Improved, but it learned the form, not the answers: held-out answers became "
-            "significantly more likely, but multiple choice shows no measurable improvement"
-            f"{cost}."
+            f"significantly more likely, but {figure} shows no measurable improvement{cost}."
         )
     if exam.verdict == "improved":
         title = "Improved, but it forgot" if cost else "Improved"
         return f"{title}: held-out answers became significantly more likely{cost}."
     if exam.verdict == "worse":
-        return f"Worse: held-out answers became significantly less likely{cost}."
+        guess = "; labels are no better than guessing" if is_guessing(exam) else ""
+        return f"Worse: held-out answers became significantly less likely{guess}{cost}."
+    if exam.overall.labels and is_guessing(exam):
+        return f"{_guessing_words(exam, exam.overall.labels)}{cost}."
     nothing = {
         "no measurable difference": "No measurable difference on the held-out examples",
         "too few examples to tell": "Too few examples to tell whether anything changed",
     }[exam.verdict]
     return f"{nothing}, but it forgot: {forgetting_words(exam)}." if cost else f"{nothing}."
+
+
+def _guessing_words(exam: Exam, labels: LabelAccuracy) -> str:
+    """Say that the labels are no better than guesses, or that there are too few to tell."""
+    figures = (
+        f"the tuned model picks the right label for {percent(labels.tuned.accuracy, 0)} of "
+        f"{counted(labels.n_examples, 'held-out example')}; {guesses_words(labels)}"
+    )
+    if exam.verdict == "too few examples to tell":
+        return f"Too few examples to tell whether it is better than guessing: {figures}"
+    form = ""
+    change = exam.overall.nll_per_token
+    if is_significant(change) and change.interval.high < 0:
+        form = "; only the form of the answers was learned"
+    return f"No better than guessing: {figures}{form}"
 
 
 def difference_words(difference: PairedDifference) -> str:

@@ -29,6 +29,7 @@ from finetuning_exam.report.headline import (
     headline,
     learned_form_only,
 )
+from finetuning_exam.report.labels import Confusion, accuracy_words, confusion, tests_words
 from finetuning_exam.report.page import (
     AnswerView,
     beginning,
@@ -75,6 +76,8 @@ class Page:
     meaning: str
     notes: tuple[str, ...]
     measures: tuple[Measure, ...]
+    labels: str
+    confusions: tuple[tuple[str, Confusion], ...]
     tags: tuple[tuple[str, Results], ...]
     tag_confidence: float
     forgetting: str
@@ -107,6 +110,8 @@ def _page(exam: Exam, run: RunRecord, metrics: tuple[dict[str, float], ...]) -> 
         meaning=_meaning(exam),
         notes=tuple(_notes(exam, run)),
         measures=measures(exam.overall),
+        labels=_label_words(exam),
+        confusions=_confusions(exam),
         tags=tuple(sorted(exam.by_tag, key=lambda item: -item[1].n_examples)),
         tag_confidence=family_confidence(len(exam.by_tag)),
         forgetting=forgetting_words(exam),
@@ -123,6 +128,18 @@ def _page(exam: Exam, run: RunRecord, metrics: tuple[dict[str, float], ...]) -> 
         ),
         versions=library_versions(),
     )
+
+
+def _label_words(exam: Exam) -> str:
+    labels = exam.overall.labels
+    return f"{accuracy_words(labels)} ({tests_words(labels)})" if labels else ""
+
+
+def _confusions(exam: Exam) -> tuple[tuple[str, Confusion], ...]:
+    labels = exam.overall.labels
+    if labels is None:
+        return ()
+    return ("Base", confusion(labels, labels.base)), ("Tuned", confusion(labels, labels.tuned))
 
 
 def _tone(exam: Exam) -> Literal["improved", "worse", "unsure"]:
@@ -182,7 +199,8 @@ def _notes(exam: Exam, run: RunRecord) -> list[str]:
     if overall.n_clusters < overall.n_examples:
         notes.append(
             f"The {overall.n_examples:,} examples count as {overall.n_clusters:,} pieces of "
-            "evidence: examples with the same question, answer or group count as one."
+            "evidence: wordings of one fact (the same question, group, or answer of a few "
+            "questions) count as one."
         )
     change = overall.nll_per_token
     if change.interval.excludes_zero and not is_significant(change):
@@ -217,10 +235,12 @@ def _choice_notes(exam: Exam) -> list[str]:
     choice = exam.overall.choice_accuracy
     if choice.n_questions == 0:
         return [
-            "There was no multiple choice (it needs four different answers with the same tag), so "
-            "the exam cannot show whether the answers were learned or only their form."
+            "There was no multiple choice (it needs --answered_examples and two different answers "
+            "with the same tag), so the exam cannot show whether the answers were learned or only "
+            "their form."
         ]
-    figures = f"multiple choice {percent(choice.base)} → {percent(choice.tuned)}"
+    name = "accuracy" if exam.overall.labels else "multiple choice"
+    figures = f"{name} {percent(choice.base)} → {percent(choice.tuned)}"
     if choice.base >= CEILING:
         return [
             f"The base already chose nearly every right answer ({figures}), which leaves no room "

@@ -4,47 +4,82 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from finetuning_exam.evaluation.exam import Exam
+from finetuning_exam.evaluation.labels import LabelAccuracy
 from finetuning_exam.evaluation.results import ExamRow, Pair, Results
 from finetuning_exam.report.comparison import Answered, Comparison, marked, score_note
 from finetuning_exam.report.headline import difference_words, forgetting_words, headline
+from finetuning_exam.report.labels import (
+    accuracy_words,
+    confusion,
+    confusions_words,
+    tests_words,
+)
 from finetuning_exam.report.text import (
+    BALANCED_ACCURACY,
     BITS_PER_BYTE,
     CHRF,
     EXACT_MATCH,
-    MULTIPLE_CHOICE,
     NLL_PER_TOKEN,
     STOPPED,
+    choice_name,
+    pieces_words,
     visible,
 )
 
 _COLOURS = {"improved": "green", "worse": "red"}
+MAX_TAGS = 5
+"""Tags with a column in the table of figures."""
 N_SHOWN = 3
+MOST_LABELS_SHOWN = 6
+"""With more labels, the most frequent confusions are listed instead of a confusion table."""
 N_CHARACTERS = 240
 _NOTHING = "(empty)"
 
 
 def exam_summary(exam: Exam) -> RenderableType:
     """Show the verdict, the figures overall and by tag, and a few examples."""
+    overall = exam.overall
     colour = _COLOURS.get(exam.verdict, "yellow")
     parts: list[RenderableType] = [
         Text(f"Verdict: {exam.verdict}", style=f"bold {colour}"),
         Text(headline(exam)),
-        Text(f"Difference: {difference_words(exam.overall.nll_per_token)}"),
+        Text(f"Exam: {pieces_words(overall.n_examples, overall.n_clusters)}"),
+        Text(f"Difference: {difference_words(overall.nll_per_token)}"),
         Text(f"Forgetting: {forgetting_words(exam)}"),
-        _figures(exam),
+        _Figures(exam),
     ]
+    if overall.labels:
+        parts += _labels(overall.labels)
     shown = spread(exam.rows)
     if shown:
         parts.append(Text("Examples", style="bold"))
         parts.append(comparisons_table([_comparison(row) for row in shown], with_scores=False))
     return Group(*parts)
+
+
+def _labels(found: LabelAccuracy) -> list[RenderableType]:
+    """The accuracy in words, and the tuned model's confusions: a table if it is small."""
+    parts: list[RenderableType] = [Text(f"Labels: {accuracy_words(found)} ({tests_words(found)})")]
+    if len(found.labels) > MOST_LABELS_SHOWN:
+        parts.append(Text(f"Most frequent confusions: {confusions_words(found, found.tuned)}"))
+        return parts
+    shown = confusion(found, found.tuned)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("right label / tuned picks", overflow="fold")
+    for name in shown.labels:
+        table.add_column(Text(name), justify="right", overflow="fold")
+    for name, counts in shown.rows:
+        table.add_row(Text(name), *(f"{count:,}" for count in counts))
+    return [*parts, table]
 
 
 def comparisons_table(
@@ -100,31 +135,59 @@ def _beginning(text: str) -> str:
     return text if len(text) <= N_CHARACTERS else f"{text[:N_CHARACTERS].rstrip()} …"
 
 
-def _figures(exam: Exam) -> Table:
-    """The figures as base → tuned: one column for all examples and one for each of five tags."""
-    columns = (
-        [("all", exam.overall), *exam.by_tag] if len(exam.by_tag) > 1 else [("all", exam.overall)]
-    )
+@dataclass(frozen=True, slots=True)
+class _Figures:
+    """The figures as base → tuned: one column for all examples, and one for each of five tags.
+
+    A terminal that is too narrow shows fewer tags; those that are left out are named.
+    """
+
+    exam: Exam
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        by_tag = self.exam.by_tag if len(self.exam.by_tag) > 1 else ()
+        columns = [("all", self.exam.overall), *by_tag]
+        n_shown = min(len(columns), 1 + MAX_TAGS)
+        while n_shown > 1 and not _fits(_figures_table(columns[:n_shown]), console, options):
+            n_shown -= 1
+        yield _figures_table(columns[:n_shown])
+        if left_out := columns[n_shown:]:
+            names = ", ".join(visible(name) for name, _ in left_out)
+            yield Text(
+                f"Tags left out for lack of space: {names}. A wider terminal shows up to "
+                f"{MAX_TAGS}, exam.json all of them.",
+                style="dim",
+            )
+
+
+def _figures_table(columns: Sequence[tuple[str, Results]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("base → tuned")
-    for name, results in columns[:6]:
+    for name, results in columns:
         table.add_column(f"{visible(name)} ({results.n_examples})", justify="right")
-    for label, cells in _figure_rows([results for _, results in columns[:6]]):
+    for label, cells in _figure_rows([results for _, results in columns]):
         table.add_row(label, *cells)
     return table
 
 
+def _fits(table: Table, console: Console, options: ConsoleOptions) -> bool:
+    """Return whether a table is as narrow as the terminal without wrapping its cells."""
+    unlimited = options.update(max_width=10_000)
+    return Measurement.get(console, unlimited, table).maximum <= options.max_width
+
+
 def _figure_rows(columns: Sequence[Results]) -> list[tuple[str, list[str]]]:
     """The name of each figure and its text in each column."""
-    chance = columns[0].choice_accuracy.chance
-    return [
+    overall = columns[0]
+    choice = f"{choice_name(overall)} (chance {overall.choice_accuracy.chance:.0%})"
+    rows = [
         (
             NLL_PER_TOKEN,
             [f"{r.nll_per_token.base:.3f} → {r.nll_per_token.tuned:.3f}" for r in columns],
         ),
         (BITS_PER_BYTE, [_base_to_tuned(r.bits_per_byte, ".3f") for r in columns]),
         (
-            f"{MULTIPLE_CHOICE} (chance {chance:.0%})",
+            choice,
             [
                 _base_to_tuned(Pair(r.choice_accuracy.base, r.choice_accuracy.tuned), ".0%")
                 for r in columns
@@ -134,6 +197,16 @@ def _figure_rows(columns: Sequence[Results]) -> list[tuple[str, list[str]]]:
         (CHRF, [_base_to_tuned(Pair(r.chrf.base, r.chrf.tuned), ".1f") for r in columns]),
         (STOPPED, [_base_to_tuned(r.stopped, ".0%") for r in columns]),
     ]
+    if overall.labels:
+        rows.insert(3, (BALANCED_ACCURACY, [_base_to_tuned(_balanced(r), ".0%") for r in columns]))
+    return rows
+
+
+def _balanced(results: Results) -> Pair:
+    labels = results.labels
+    if labels is None:
+        return Pair(math.nan, math.nan)
+    return Pair(labels.base.balanced_accuracy, labels.tuned.balanced_accuracy)
 
 
 def _base_to_tuned(pair: Pair, form: str) -> str:

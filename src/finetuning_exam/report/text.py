@@ -20,6 +20,8 @@ BITS_PER_BYTE = "Bits per byte"
 EXACT_MATCH = "Exact match"
 CHRF = "chrF (0\N{EN DASH}100)"
 MULTIPLE_CHOICE = "Multiple choice"
+ACCURACY = "Accuracy"
+BALANCED_ACCURACY = "Balanced accuracy"
 STOPPED = "Stopped on their own"
 
 ABSENT = "\N{EN DASH}"
@@ -101,11 +103,23 @@ class Measure:
     change: str
 
 
+def choice_name(results: Results) -> str:
+    """Return the name of the share of right choices: in a classification it is the accuracy."""
+    return ACCURACY if results.labels else MULTIPLE_CHOICE
+
+
+def pieces_words(n_examples: int, n_clusters: int, kind: str = "") -> str:
+    """Format the size of an exam: `32 held-out examples, 20 pieces of evidence`."""
+    noun = f"{kind} example" if kind else "example"
+    piece = "piece" if n_clusters == 1 else "pieces"
+    return f"{counted(n_examples, noun)}, {n_clusters:,} {piece} of evidence"
+
+
 def measures(results: Results) -> tuple[Measure, ...]:
     """Return the lines of the results table, base against tuned."""
     nll = results.nll_per_token
     choice = results.choice_accuracy
-    bits, chrf = results.bits_per_byte, results.chrf
+    bits, chrf, labels = results.bits_per_byte, results.chrf, results.labels
     return (
         Measure(
             NLL_PER_TOKEN,
@@ -135,10 +149,19 @@ def measures(results: Results) -> tuple[Measure, ...]:
             _with_interval(signed(chrf.difference, 1), interval_text(chrf.interval, 1)),
         ),
         _shares(
-            f"{MULTIPLE_CHOICE} (chance {percent(choice.chance, 0)})",
+            f"{choice_name(results)} (chance {percent(choice.chance, 0)})",
             choice.base,
             choice.tuned,
             choice.p_value,
+        ),
+        *(
+            [
+                _shares(
+                    BALANCED_ACCURACY, labels.base.balanced_accuracy, labels.tuned.balanced_accuracy
+                )
+            ]
+            if labels
+            else []
         ),
         _shares(STOPPED, results.stopped.base, results.stopped.tuned),
     )

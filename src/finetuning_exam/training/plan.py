@@ -57,6 +57,11 @@ def rows_per_step(settings: DataSettings) -> int:
     return settings.per_device_train_batch_size * settings.gradient_accumulation_steps
 
 
+def rows_in_step(settings: DataSettings, n_rows: int) -> int:
+    """Return the most rows that an optimizer batch really has, with `n_rows` training rows."""
+    return min(rows_per_step(settings), n_rows)
+
+
 def steps_per_epoch(settings: DataSettings, n_rows: int) -> int:
     """Return the optimizer steps of one epoch of `n_rows` training rows."""
     batches = math.ceil(n_rows / settings.per_device_train_batch_size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -16,12 +15,10 @@ from finetuning_exam.data.encoding.rows import (
     hash_of_sequences,
     template_findings,
 )
+from finetuning_exam.data.encoding.stops import refuse_stops, what_stops
 from finetuning_exam.data.encoding.template import choose_template
-from finetuning_exam.data.findings import Finding, Kind
-from finetuning_exam.data.reading.read import SKIP_BAD_ROWS, refuse_errors
-from finetuning_exam.data.records import Example
+from finetuning_exam.data.findings import Finding
 from finetuning_exam.data.split import Split
-from finetuning_exam.errors import DataError
 from finetuning_exam.evaluation.exam import ExamPlan
 from finetuning_exam.heap import return_freed_memory, trim_heap
 from finetuning_exam.machine import now
@@ -144,7 +141,10 @@ def prepare(settings: TrainSettings, split: Split, pinned: PinnedChoices | None 
         plan=replace(plan, micro_batches=memory.micro_batches),
         memory=memory,
         exam_plan=ExamPlan.from_settings(
-            settings, base.context, is_held_out=not split.exam_is_training
+            settings,
+            base.context,
+            is_held_out=not split.exam_is_training,
+            known=(*split.train, *split.validation),
         ),
     )
 
@@ -166,26 +166,18 @@ def encode_split(settings: TrainSettings, split: Split, base: Base, date: dateti
     exam = encode_all(encoder, split.exam, longest)
     # If the exam uses the training rows, each finding occurs twice.
     about_template = template_findings(encoder, settings.model_name_or_path)
-    findings = tuple(
-        dict.fromkeys((*about_template, *training.findings, *validation.findings, *exam.findings))
+    found = dict.fromkeys(
+        (*about_template, *training.findings, *validation.findings, *exam.findings)
     )
-    if not settings.skip_bad_rows:
-        refuse_errors(findings, SKIP_BAD_ROWS)
-    _check_any_left(split.train, training, "training")
-    _check_any_left(split.exam, exam, "the exam")
+    findings = tuple(sorted(found, key=lambda it: (it.path, it.line, it.column)))
     kept = replace(
         split, train=training.examples, validation=validation.examples, exam=exam.examples
     )
+    stops = what_stops(split, kept, findings, skip_bad_rows=settings.skip_bad_rows)
+    refuse_stops(stops, findings, kept)
     return EncodedSplit(
         kept, template, encoder, objective, training.rows, validation.rows, exam, findings
     )
-
-
-def _check_any_left(examples: Sequence[Example], encoded: EncodedRows[Encoded], use: str) -> None:
-    """Raise DataError, listing every row, if all rows of a part of the split were left out."""
-    if examples and not encoded.rows:
-        faults = [str(finding) for finding in encoded.findings]
-        raise DataError([f"No rows left for {use}.", *faults], Kind.ANSWER_TOO_LONG.hint)
 
 
 def _with_adapter(settings: TrainSettings, base: Base) -> PeftModel:

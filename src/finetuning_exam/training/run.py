@@ -35,14 +35,12 @@ from finetuning_exam.training.progress import OnProgress
 def train(
     prepared: Prepared, checkpoints: CheckpointConfig, on_progress: OnProgress
 ) -> TrainingResult:
-    """Train, and save the kept adapter and the tokenizer in the run's folder.
+    """Train, and save the kept adapter in the run's folder.
 
     Raises:
         DivergedError, StoppedError, DiskError: as `train_adapter`.
     """
     rows, tokenizer = prepared.rows, prepared.base.tokenizer
-    saved = copy(tokenizer)
-    saved.chat_template = saved_template(rows.encoder)
     folder, process = checkpoints.folder, checkpoints.process
     process.on_main(lambda: sweep(folder))
     job = TrainingJob(
@@ -62,10 +60,20 @@ def train(
     def save() -> None:
         with staged(folder) as temporary:
             save_adapter(prepared.model, temporary)
-            saved.save_pretrained(temporary)
 
     process.on_main(save)
     return result
+
+
+def save_tokenizer(prepared: Prepared, folder: Path) -> None:
+    """Save the tokenizer beside the adapter, for use without this program.
+
+    Its chat template renders a question as training did.
+    """
+    tokenizer = copy(prepared.base.tokenizer)
+    tokenizer.chat_template = saved_template(prepared.rows.encoder)
+    with staged(folder) as temporary:
+        tokenizer.save_pretrained(temporary)
 
 
 def examine(prepared: Prepared, on_stage: Callable[[Stage], None]) -> Exam:

@@ -47,6 +47,7 @@ _FILES = (
     DATA_CHECK,
     REPORT,
     CARD,
+    "additional_chat_templates",
     *_LOADED,
 )
 """What a run writes besides run.json and its checkpoints."""

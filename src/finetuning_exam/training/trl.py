@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 import torch
 from datasets import Dataset
 from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import TrainerControl
 from trl import SFTConfig, SFTTrainer
 
@@ -117,9 +119,24 @@ class ObjectiveTrainer(CheckpointingTrainer, SFTTrainer, Generic[Row]):
             data_collator=self._collate,
         )
         self.model_accepts_loss_kwargs = True  # our loss divides by num_items_in_batch itself
+        # TRL asks experts' routers for a loss of their own, which fails where a model answers.
+        text_config = job.fast.model.get_base_model().config.get_text_config()
+        if hasattr(text_config, "output_router_logits"):
+            text_config.output_router_logits = False
 
     def _send_telemetry(self) -> None:
         """Send nothing: TRL would report each trainer to the Hub unless a variable is set."""
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: Optimizer | None = None
+    ) -> LRScheduler:
+        """Return Transformers' scheduler, with a warm-up whose first step is not of rate 0."""
+        is_new = self.lr_scheduler is None
+        scheduler: LRScheduler = super().create_scheduler(num_training_steps, optimizer)
+        if isinstance(scheduler, LambdaLR) and is_new:
+            scheduler = without_zero_step(scheduler, self._job.plan.warmup_steps)
+            self.lr_scheduler: LRScheduler | None = scheduler
+        return scheduler
 
     def training_step(
         self,
@@ -233,6 +250,21 @@ def check_finite(value: float, name: str, rows: str = "") -> None:
         raise DivergedError(
             f"The {name} is {value}.{rows}", "Lower --learning_rate, or check the data."
         )
+
+
+def without_zero_step(stock: LambdaLR, warmup_steps: int) -> LambdaLR:
+    """Return a schedule whose warm-up rises from a first share of the peak rate, never from 0.
+
+    Transformers' step k of a warm-up of n steps has k / n of the peak rate, so its first step
+    changes nothing; here it has (k + 1) / (n + 1). From step n on, the rates are the same.
+    """
+
+    def raised(stock_rate: Callable[[int], float]) -> Callable[[int], float]:
+        return lambda step: (
+            (step + 1) / (warmup_steps + 1) if step < warmup_steps else stock_rate(step)
+        )
+
+    return LambdaLR(stock.optimizer, [raised(it) for it in stock.lr_lambdas])
 
 
 def _dataset(job: TrainingJob[Row], rows: Sequence[Row]) -> Dataset:

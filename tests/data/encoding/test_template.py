@@ -263,7 +263,7 @@ def test_a_template_that_refuses_system_turns_is_named(make_tokenizer: MakeToken
         render(TALK, shape_of(make_tokenizer(chat_template=strict + CHATML)))
     assert str(caught.value) == (
         "The chat template rejects system turns: No system role. "
-        "Use --template plain, or remove the system turns."
+        "Put the system text before the first question, or use --template plain."
     )
     make_encoder(make_tokenizer(chat_template=strict + CHATML), "chat").encode(EXAMPLE)
     always = make_tokenizer(chat_template="{{ raise_exception('No') }}")
@@ -285,8 +285,9 @@ def test_a_template_that_drops_a_turn_is_refused(
     )
     with pytest.raises(ModelError) as caught:
         render(TALK, shape_of(make_tokenizer(chat_template=template)))
+    hint = "Put the system text before the first question, or use" if role == "system" else "Use"
     assert str(caught.value) == (
-        f"The chat template does not render the {name} verbatim. Use --template plain."
+        f"The chat template does not render the {name} verbatim. {hint} --template plain."
     )
 
 
@@ -303,7 +304,8 @@ def test_a_dropped_system_turn_is_detected(
     with pytest.raises(ModelError) as caught:
         encoder.encode(repeated)
     assert str(caught.value) == (
-        "The chat template does not render the system turn verbatim. Use --template plain."
+        "The chat template does not render the system turn verbatim. "
+        "Put the system text before the first question, or use --template plain."
     )
 
 

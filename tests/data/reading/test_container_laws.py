@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from raw_records import GOOD, read_raw
 
-from finetuning_exam.data.findings import Kind
+from finetuning_exam.data.findings import Kind, errors
 from finetuning_exam.data.reading.containers import read_file
 from finetuning_exam.errors import DataError, UsageError
 
@@ -41,15 +41,26 @@ def _check_laws(content: bytes, name: str) -> None:
     assert read.records or read.findings
     if read.container != "JSON lines" or content[:2] == b"\x1f\x8b" or content[:1] == b"\x28":
         return
-    lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    lines = content.removeprefix(MARK).split(b"\n")
     filled = [number for number, line in enumerate(lines, start=1) if line.strip(b" \t\r")]
-    found = [row.line for row in read.records] + [finding.line for finding in read.findings]
-    assert sorted(found) == filled
+    found = [row.line for row in read.records] + [it.line for it in errors(read.findings)]
+    noted = {it.line for it in read.findings if it.kind is Kind.JOINED_FILES}
+    assert sorted(found) == [
+        number for number in filled if lines[number - 1].strip(b" \t\r") != MARK
+    ]
+    assert noted == {number for number in filled if lines[number - 1].startswith(MARK)}
     for row in read.records:
-        assert row.value == json.loads(lines[row.line - 1].decode())
+        assert row.value == json.loads(lines[row.line - 1].removeprefix(MARK).decode())
 
 
+MARK = b"\xef\xbb\xbf"
 VALID = [
+    MARK + b'{"a": "b"}\n' + MARK + b'{"a": "c"}\n',
+    MARK + b"a,b\r\nx,y\r\n" + MARK + b"a,b\r\nz,w\r\n",
+    b",a,Unnamed: 0\n0,x,0\n1,y,1\n",
+    b";;a\n0;1.0;x\n1;2;y\n",
+    b"{'a': None, 'b': (1, True)}\n{\"a\": 1,}\n{\"a\": [1, 2}\n",
+    b'[{"a": 1,},\n{"b": nan} // x\n]\n',
     b'{"a": "b", "c": [1, null]}\n\n{"a": "\\u00e9\xc3\xa9"}\r\n{"a": {"b": {}}}',
     b'[\n{"a": "b"},\n{"a": "\xc3\xa9"}, {"c": [{}]}\n]\n',
     b'{"data": [{"a": 1},\n{"a": 2}]}',
@@ -59,7 +70,7 @@ VALID = [
 VALID += [gzip.compress(content, mtime=0) for content in VALID[:2]]
 VALID += [pyarrow.Codec("zstd").compress(content, asbytes=True) for content in VALID[:2]]
 NAMES = ["d.jsonl", "d.csv", "d.tsv.gz", "d.txt"]
-PIECES = [*b'{}[]",:\n\r\t \\\0\xff', 0xC3, 0x1F, 0x28]
+PIECES = [*b"{}[]\",:\n\r\t \\\0\xff'#/N", 0xC3, 0x1F, 0x28]
 
 
 @st.composite

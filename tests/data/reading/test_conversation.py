@@ -10,9 +10,12 @@ from hypothesis import strategies as st
 
 from finetuning_exam.data.findings import Fault, Kind
 from finetuning_exam.data.reading.conversation import Exchange, read_turns, to_exchange
+from finetuning_exam.data.reading.fields import emptiness
 from finetuning_exam.data.records import Turn
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"])).filter(str.strip)
+TEXT = st.text(st.characters(exclude_categories=["Cs"])).filter(
+    lambda text: emptiness(text) is None
+)
 SYSTEM = {"role": "system", "content": "Be brief."}
 ASK = {"role": "user", "content": "What is a tree?"}
 SAY = {"role": "assistant", "content": "A plant."}
@@ -123,7 +126,7 @@ OUT_OF_ORDER = {
         ASK,
         {"role": "Bot", "content": "a"},
     ],
-    "turn 1 of 'messages' is a string; expected an object": ["hello", "you"],
+    "turn 1 of 'messages' is a number; expected an object": [1, "you"],
     "turn 2 of 'messages' has no role (fields: 'content', 'id')": [ASK, {"content": "a", "id": 1}],
     "turn 1 of 'messages' has no content (fields: 'role')": [{"role": "user"}, SAY],
 }
@@ -239,13 +242,12 @@ def test_calls_of_tools_are_refused(key: str, call: object) -> None:
         ("loss", False, "false"),
         ("weight", 0, "0"),
         ("weight", 0.5, "0.5"),
-        ("train", "no", "a string"),
     ],
 )
 def test_an_answer_that_is_not_to_be_trained_is_refused(key: str, mask: object, shown: str) -> None:
     """A mask that excludes an answer from training is never ignored silently."""
     assert _complaint([ASK, _with(SAY, **{key: mask}), ASK, SAY]) == (
-        Kind.UNSUPPORTED,
+        Kind.CHANGES_TRAINING,
         f"turn 2 of 'messages' has {key!r}: {shown}; "
         "choosing which turns are trained is not supported",
     )
@@ -254,7 +256,7 @@ def test_an_answer_that_is_not_to_be_trained_is_refused(key: str, mask: object, 
 def test_a_question_that_is_to_be_trained_is_refused() -> None:
     """A mask that includes a question in training is never ignored silently."""
     assert _complaint([_with(ASK, train=True), SAY]) == (
-        Kind.UNSUPPORTED,
+        Kind.CHANGES_TRAINING,
         "turn 1 of 'messages' has 'train': true; choosing which turns are trained is not supported",
     )
 
@@ -269,7 +271,7 @@ def test_masks_of_parts_and_thoughts_are_refused() -> None:
     """Content of a turn besides its text that would change training is reported."""
     detail = [{"begin_offset": 0, "end_offset": 8, "train": False}]
     assert _complaint([ASK, _with(SAY, train_detail=detail)]) == (
-        Kind.UNSUPPORTED,
+        Kind.CHANGES_TRAINING,
         "turn 2 of 'messages' has 'train_detail'; "
         "choosing which parts are trained is not supported",
     )

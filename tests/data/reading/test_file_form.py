@@ -53,7 +53,7 @@ def test_a_given_field_that_no_record_has_is_refused() -> None:
             "Name the fields, for example: --prompt_field article --answer_field summary.",
         ),
         (
-            b'{"body": "a"}',
+            b'{"body": "A tree is a plant."}',
             "unrecognised record format (fields: 'body'). "
             "If this is plain text, use --format text --prompt_field body.",
         ),

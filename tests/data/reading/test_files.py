@@ -97,11 +97,13 @@ def test_a_damaged_stream_says_why() -> None:
     Path("d").write_bytes(packed)
     with Stream("d") as stream:
         assert list(stream.lines()) == [(1, b"a"), (2, b"b")]
-        assert stream.damage.startswith("the gzip data is damaged here (CRC check failed")
+        assert stream.damage.startswith(
+            "the gzip data is damaged here (its checksum does not match)"
+        )
     Path("d").write_bytes(_zstd(b"a\nb\n") + b"foreign")
     with Stream("d") as stream:
         assert list(stream.lines()) == [(1, b"a"), (2, b"b")]
-        assert stream.damage.startswith("the zstd data is damaged here (ZSTD decompress failed")
+        assert stream.damage.startswith("the zstd data is damaged here")
 
 
 def test_only_a_line_feed_ends_a_line() -> None:

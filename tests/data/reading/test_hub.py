@@ -83,11 +83,11 @@ def test_offline_has_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
         "that file's path."
     )
     assert _fail_with(monkeypatch, ValueError("no cache\nmore")) == (
-        f"hub:o/n cannot be loaded: HF_HUB_OFFLINE is set (no cache). {hint}"
+        f"hub:o/n cannot be loaded: HF_HUB_OFFLINE is set. {hint}"
     )
     monkeypatch.delenv("HF_HUB_OFFLINE")
     assert _fail_with(monkeypatch, ConnectionError()) == (
-        f"hub:o/n cannot be loaded: the Hub is unreachable (ConnectionError). {hint}"
+        f"hub:o/n cannot be loaded: the Hub is unreachable. {hint}"
     )
 
 
@@ -95,9 +95,36 @@ def test_any_failure_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any exception of the library becomes one line."""
     monkeypatch.delenv("HF_HUB_OFFLINE")
     assert _fail_with(monkeypatch, KeyError("gone")) == (
-        "hub:o/n cannot be loaded (KeyError: 'gone'). "
+        "hub:o/n cannot be loaded: unexpected KeyError. "
         "Check its name, its splits and whether it requires a login on the Hugging Face Hub."
     )
+
+
+@pytest.mark.parametrize(
+    ("error", "what"),
+    [
+        (
+            ValueError("Unknown split \"dev\". Should be one of ['train', 'test']."),
+            "hub:o/n has no split 'train'. Name one of its splits (train, test).",
+        ),
+        (
+            RuntimeError("Dataset scripts are no longer supported, but found n.py"),
+            "hub:o/n cannot be loaded: it needs code of its own, which is never run. "
+            "Download its data as a file and give that file's path.",
+        ),
+        (
+            datasets.exceptions.DatasetNotFoundError("Dataset 'o/n' doesn't exist on the Hub"),
+            "hub:o/n cannot be loaded: no such dataset, or it requires a login. "
+            "Check its name, its splits and whether it requires a login on the Hugging Face Hub.",
+        ),
+    ],
+)
+def test_a_known_failure_is_named(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, what: str
+) -> None:
+    """A missing split or dataset, and a dataset that is a program, are described in our words."""
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    assert _fail_with(monkeypatch, error) == what
 
 
 def test_an_empty_split_has_no_records(

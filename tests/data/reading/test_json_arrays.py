@@ -53,7 +53,7 @@ def test_many_faults_on_one_line_take_linear_time() -> None:
 BROKEN = {
     b'[{"a": 1},\n {"a" 2},\n {}]': "2: not valid JSON (expected ':' at column 7)",
     b'[{"a": 1}\n {"a": 2}]': "2: not valid JSON (expected ',' at column 2)",
-    b'[{"a": 1},\n]': "2: not valid JSON (expected a value at column 1)",
+    b'[{"a": 1},\n]': "1: not valid JSON (comma before a closing bracket at column 10)",
     b'[{"a": 1},\n{"a": "x': "2: not valid JSON (unterminated string starting at column 7)",
     b'[{"a": 1}\n] x': "2: not valid JSON (unexpected text after the value at column 3)",
     b'[{"a": 1}\n\xff]': "2: not valid UTF-8 (0xff at byte 1)",

@@ -47,7 +47,7 @@ FAULTS = {
     b'{"a": "\xed\xa0\x80"}': (Kind.NOT_UTF8, "not valid UTF-8 (0xed at byte 8)"),
     b"\x00": (Kind.NOT_JSON, "not valid JSON (expected a value at column 1)"),
     b'{"a": "\x00"}': (Kind.NOT_JSON, "not valid JSON (unescaped control character at column 8)"),
-    b'{"a": 1': (Kind.NOT_JSON, "not valid JSON (expected ',' at column 8)"),
+    b'{"a": 1': (Kind.NOT_JSON, "not valid JSON (missing '}' at column 8)"),
     b'{"a": "': (Kind.NOT_JSON, "not valid JSON (unterminated string starting at column 7)"),
     b'{"a": 1} x': (Kind.NOT_JSON, "not valid JSON (unexpected text after the value at column 10)"),
     b'{"a": ' + b"9" * 9999 + b"}": (Kind.NOT_JSON, "a number has too many digits"),

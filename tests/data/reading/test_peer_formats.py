@@ -238,7 +238,7 @@ REFUSED: dict[str, tuple[Row, Kind, str]] = {
     ),
     "Axolotl masks of turns": (
         {"conversations": [HUMAN, {**GPT, "train": False}, HUMAN, GPT]},
-        Kind.UNSUPPORTED,
+        Kind.CHANGES_TRAINING,
         "turn 2 of 'conversations' has 'train': false; choosing which turns are trained is not "
         "supported",
     ),
@@ -310,7 +310,7 @@ REFUSED: dict[str, tuple[Row, Kind, str]] = {
     ),
     "OpenAI with weights": (
         {"messages": [ASK, {**SAY, "weight": 0}, ASK, {**SAY, "weight": 1}]},
-        Kind.UNSUPPORTED,
+        Kind.CHANGES_TRAINING,
         "turn 2 of 'messages' has 'weight': 0; choosing which turns are trained is not supported",
     ),
 }

@@ -10,12 +10,15 @@ from hypothesis import strategies as st
 from read_files import ALPACA, QA, read_content, texts_of
 
 from finetuning_exam.data.findings import errors
+from finetuning_exam.data.reading.fields import emptiness
 from finetuning_exam.data.reading.read import Records
 from finetuning_exam.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("folder")
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"])).filter(str.strip)
+TEXT = st.text(st.characters(exclude_categories=["Cs"])).filter(
+    lambda text: emptiness(text) is None
+)
 # The folder is the same for all examples of a test; each example overwrites the file there.
 same_folder = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -130,6 +133,7 @@ NEARLY_A_ROW = st.dictionaries(
     ).map(b"\n".join)
 )
 @example(content=ALPACA[:-2] + b', "\\ud800": "\\ud800"}')
+@example(content=b"PAR1")
 @example(content=ALPACA[:-2] + b', "x": ' + b"1" * 5000 + b"}")
 @same_folder
 def test_any_file_is_read_or_refused(content: bytes) -> None:
@@ -143,7 +147,7 @@ def test_any_file_is_read_or_refused(content: bytes) -> None:
     else:
         _assert_read(records)
         return
-    assert str(caught).startswith(("d.jsonl:", "d.jsonl is "))
+    assert str(caught).startswith(("d.jsonl:", "d.jsonl is ", "d.jsonl cannot "))
     assert "\n" not in str(caught)
 
 

@@ -22,10 +22,13 @@ from record_forms import (
 )
 
 from finetuning_exam.data.findings import Fault
+from finetuning_exam.data.reading.fields import emptiness
 from finetuning_exam.data.reading.formats import to_examples
 from finetuning_exam.data.reading.layouts import PAIRS, Layout
 
-STRING = st.text(st.characters(exclude_categories=["Cs"])).filter(str.strip)
+STRING = st.text(st.characters(exclude_categories=["Cs"])).filter(
+    lambda text: emptiness(text) is None
+)
 NAMES = sorted(
     {"output", "answer", "chosen", "rejected", "label", "tools", "instances", "input", "ouput"}
     | {"role", "content", "from", "value", "human", "assistant", "type", "train", "tool_calls"}

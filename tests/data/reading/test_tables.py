@@ -261,7 +261,8 @@ def test_a_damaged_parquet_file_is_refused() -> None:
     stored = _parquet(pyarrow.table({"a": ["x"]}))
     Path("d").write_bytes(stored[:-9])
     with pytest.raises(
-        UsageError, match=r"^d cannot be read as Parquet \(.*\)\. Download or copy the file"
+        UsageError,
+        match=r"^d cannot be read as Parquet: it is truncated or damaged\. Download or copy",
     ):
         read_file("d")
 

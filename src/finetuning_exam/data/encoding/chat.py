@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from finetuning_exam.data.encoding.chat_template import TEMPLATE_HINT, ChatTemplate
+from finetuning_exam.data.encoding.chat_template import ChatTemplate, TurnsRefusedError
+from finetuning_exam.data.findings import Kind
 from finetuning_exam.data.records import Example, Turn
 from finetuning_exam.errors import ModelError
 
@@ -130,8 +131,9 @@ def chat_parts(example: Example, shape: ChatShape) -> list[str]:
     prefix of what it is trained on, turn by turn.
 
     Raises:
-        ModelError: the chat template fails, rejects or drops a turn, takes too long, renders too
-            much, or renders a prompt that is not a prefix of the whole.
+        TurnsRefusedError: the chat template fails, rejects or drops a turn, or renders a prompt
+            that is not a prefix of the whole.
+        ModelError: it takes too long or renders too much.
     """
     turns = [*example.earlier, Turn("user", question(example))]
     answered = [*turns, Turn("assistant", example.answer) if example.answer else _ANSWER]
@@ -185,15 +187,15 @@ def _check_shown(turns: Sequence[Turn], parts: Sequence[str]) -> None:
             raise _not_shown(turn)
 
 
-def _no_prefix() -> ModelError:
-    return ModelError(
+def _no_prefix() -> TurnsRefusedError:
+    return TurnsRefusedError(
         "With this chat template the prompt is not a prefix of the whole conversation, so "
-        "training and inference would see different prompts.",
-        TEMPLATE_HINT,
+        "training and inference would see different prompts."
     )
 
 
-def _not_shown(turn: Turn) -> ModelError:
-    return ModelError(
-        f"The chat template does not render the {_NAMES[turn.role]} verbatim.", TEMPLATE_HINT
-    )
+def _not_shown(turn: Turn) -> TurnsRefusedError:
+    what = f"The chat template does not render the {_NAMES[turn.role]} verbatim."
+    if turn.role == "system":
+        return TurnsRefusedError(what, Kind.SYSTEM_REFUSED, Kind.SYSTEM_REFUSED.hint)
+    return TurnsRefusedError(what)

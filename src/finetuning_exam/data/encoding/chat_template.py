@@ -20,6 +20,7 @@ from datetime import datetime
 from types import FrameType
 from typing import Protocol
 
+from finetuning_exam.data.findings import Kind
 from finetuning_exam.data.records import Turn
 from finetuning_exam.errors import ModelError
 
@@ -69,6 +70,16 @@ def _with_date(template: str, date: datetime) -> str:
     return macro + "{{ '' }}" + _INDENTED_BLOCK.sub("", template)
 
 
+class TurnsRefusedError(ModelError):
+    """A conversation that the chat template does not take; it may take others."""
+
+    def __init__(
+        self, what: str, kind: Kind = Kind.TURNS_REFUSED, hint: str = TEMPLATE_HINT
+    ) -> None:
+        super().__init__(what, hint)
+        self.kind = kind
+
+
 class _TooSlow(Exception):
     """A rendering has exceeded its time limit."""
 
@@ -98,11 +109,10 @@ class ChatTemplate:
         except Exception as error:  # a template is untrusted code and may raise anything
             reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
             if self._refuses_system(turns, asks=asks):
-                raise ModelError(
-                    f"The chat template rejects system turns: {reason}.",
-                    "Use --template plain, or remove the system turns.",
-                ) from error
-            raise ModelError(f"The chat template failed: {reason}.", TEMPLATE_HINT) from error
+                kind = Kind.SYSTEM_REFUSED
+                what = f"The chat template rejects system turns: {reason}."
+                raise TurnsRefusedError(what, kind, kind.hint) from error
+            raise TurnsRefusedError(f"The chat template failed: {reason}.") from error
         n_characters = sum(len(turn.text) + _MARKS_PER_TURN for turn in turns)
         if len(text) > _GROWTH * n_characters + _PREAMBLE:
             raise ModelError(

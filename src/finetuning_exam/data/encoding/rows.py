@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from finetuning_exam.data.encoding.chat_template import TurnsRefusedError
 from finetuning_exam.data.encoding.encoder import Encoded, Encoder
 from finetuning_exam.data.encoding.truncate import (
     MIN_PROMPT_TOKENS,
@@ -39,13 +40,14 @@ def encode_all(
 ) -> EncodedRows[Encoded]:
     """Encode every example in at most `max_length` tokens.
 
-    An example with a special token that the chat template would interpret is left out, and is an
-    error. A row that is too long loses the oldest exchanges of its conversation, then the middle
-    of its prompt, but never any of its answer; if too little of the prompt would remain it is left
-    out, and so is a plain text that is too long. Each such example has a finding.
+    An example with a special token that the chat template would interpret, or with turns that the
+    template refuses, is left out, and is an error. A row that is too long loses the oldest
+    exchanges of its conversation, then the middle of its prompt, but never any of its answer; if
+    too little of the prompt would remain it is left out, and so is a plain text that is too long.
+    Each such example has a finding.
 
     Raises:
-        ModelError: the chat template cannot be used.
+        ModelError: the chat template takes too long or renders too much.
     """
     rows: list[Encoded] = []
     kept: list[Example] = []
@@ -54,10 +56,9 @@ def encode_all(
     sound = [it for it in examples if (it.path, it.line, it.column) not in refused]
     for start in range(0, len(sound), _CHUNK):
         chunk = sound[start : start + _CHUNK]
-        for example, row in zip(chunk, encoder.encode_batch(chunk), strict=True):
-            fitted: Encoded | None = row
-            if len(row.ids) > max_length:
-                fitted, finding = _fit(encoder, example, row, max_length)
+        for example, row in _encode_chunk(encoder, chunk):
+            fitted, finding = _fit(encoder, example, row, max_length)
+            if finding:
                 findings.append(finding)
             if fitted:
                 rows.append(fitted)
@@ -81,6 +82,31 @@ def template_findings(encoder: Encoder, model_name: str) -> tuple[Finding, ...]:
     return tuple(found)
 
 
+def _encode_chunk(
+    encoder: Encoder, chunk: Sequence[Example]
+) -> Iterator[tuple[Example, Encoded | Finding]]:
+    """Yield each example with its row, or with the reason why the chat template refuses it.
+
+    A chunk with such an example is encoded by halves, so that all others stay together.
+    """
+    try:
+        rows = encoder.encode_batch(chunk)
+    except TurnsRefusedError as refusal:
+        if len(chunk) == 1:
+            yield chunk[0], _refused(refusal, chunk[0])
+            return
+        middle_of_chunk = len(chunk) // 2
+        yield from _encode_chunk(encoder, chunk[:middle_of_chunk])
+        yield from _encode_chunk(encoder, chunk[middle_of_chunk:])
+    else:
+        yield from zip(chunk, rows, strict=True)
+
+
+def _refused(refusal: TurnsRefusedError, example: Example) -> Finding:
+    detail = refusal.what[0].lower() + refusal.what[1:].rstrip(".")
+    return _finding(refusal.kind, detail, example)
+
+
 def special_token_findings(encoder: Encoder, examples: Sequence[Example]) -> tuple[Finding, ...]:
     """Report each example with a special token: an error if the template would interpret it."""
     if encoder.special_pattern is None:
@@ -100,6 +126,20 @@ def _texts(example: Example) -> tuple[str, ...]:
 
 
 def _fit(
+    encoder: Encoder, example: Example, row: Encoded | Finding, max_length: int
+) -> tuple[Encoded | None, Finding | None]:
+    """Return a row that fits, if there is one, and a finding if anything was done for it."""
+    if isinstance(row, Finding):
+        return None, row
+    if len(row.ids) <= max_length:
+        return row, None
+    try:
+        return _shorten(encoder, example, row, max_length)
+    except TurnsRefusedError as refusal:  # of a conversation without its oldest exchanges
+        return None, _refused(refusal, example)
+
+
+def _shorten(
     encoder: Encoder, example: Example, row: Encoded, max_length: int
 ) -> tuple[Encoded | None, Finding]:
     """Shorten a row that is too long; None if it cannot fit. The finding says what was done."""

@@ -33,6 +33,10 @@ class Tokenizer(ChatTokenizer, Protocol):
         """Return the ids of a text."""
         ...
 
+    def get_vocab(self) -> Mapping[str, int]:
+        """Return the id of every token, added ones included."""
+        ...
+
     def decode(self, token_ids: list[int]) -> str:
         """Return the text of ids, special tokens included."""
         ...

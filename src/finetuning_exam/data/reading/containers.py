@@ -10,9 +10,10 @@ import re
 from collections.abc import Sequence
 from pathlib import PurePath
 
-from finetuning_exam.data.findings import Fault, Finding, Kind
+from finetuning_exam.data.findings import Fault, Finding, Kind, errors
 from finetuning_exam.data.reading.documents import read_document, records_field
 from finetuning_exam.data.reading.files import (
+    BOM,
     MAX_LINE_BYTES,
     Container,
     FileRecords,
@@ -28,7 +29,8 @@ from finetuning_exam.data.reading.foreign import (
     refuse_other_content,
 )
 from finetuning_exam.data.reading.hub import is_hub_name, read_hub
-from finetuning_exam.data.reading.json_values import NO_VALUE, end_of_brackets, parse_object
+from finetuning_exam.data.reading.joined import joined_here, without_marks
+from finetuning_exam.data.reading.json_values import SyntaxFault, end_of_brackets, parse_object
 from finetuning_exam.data.reading.parquet import read_parquet
 from finetuning_exam.data.reading.tables import read_table
 from finetuning_exam.errors import UsageError
@@ -57,7 +59,7 @@ def read_file(path: str) -> FileRecords:
         container, records, findings = _read(stream)
         _refuse_mostly_undecodable(stream, records, findings)
         findings = sorted(findings, key=lambda it: (it.line, it.column))
-        if not records and not any(finding.line for finding in findings):
+        if not records and not errors(findings):
             raise no_records(path)
         return FileRecords(path, stream.sha256(), container, tuple(records), tuple(findings))
 
@@ -82,9 +84,10 @@ def _read(stream: Stream) -> tuple[Container, list[RawRecord], list[Finding]]:
 
 
 def _document(stream: Stream) -> tuple[Container, list[RawRecord], list[Finding]]:
-    data = stream.whole()
+    data, notes = without_marks(stream.whole(), stream.path)
     records, findings = read_document(data, stream.path, is_cut=bool(stream.damage))
-    return "JSON array", records, [*findings, *damage_findings(stream, data.count(b"\n") + 1)]
+    end = damage_findings(stream, data.count(b"\n") + 1)
+    return "JSON array", records, [*notes, *findings, *end]
 
 
 def _json_lines(stream: Stream) -> tuple[Container, list[RawRecord], list[Finding]]:
@@ -96,19 +99,26 @@ def _json_lines(stream: Stream) -> tuple[Container, list[RawRecord], list[Findin
     records: list[RawRecord] = []
     findings: list[Finding] = []
     is_json = False
+    notes: list[Finding] = []
     for number, line in stream.lines():
         try:
             if line is None:
                 detail = f"the line is longer than {MAX_LINE_BYTES >> 20} MiB"
                 raise Fault(Kind.TOO_LONG_LINE, detail)
+            if line.startswith(BOM):
+                line = line.removeprefix(BOM)
+                notes.append(joined_here(stream.path, number))
+                if not line.strip(SPACE):
+                    continue
             records.append(RawRecord(number, 0, parse_object(line)))
         except Fault as fault:
             findings.append(Finding(fault.kind, fault.detail, stream.path, number, fault.column))
-            is_json = is_json or fault.detail != NO_VALUE
+            is_json = is_json or not (isinstance(fault, SyntaxFault) and fault.position == 0)
     if len(findings) > 1 and not is_json and not records:
         what = f"{stream.path}: none of its {len(findings)} lines is valid JSON."
         raise UsageError(what, RECORDS_HINT + _TABLE_HINT)
     findings.extend(damage_findings(stream, stream.line))
+    findings.extend(notes)
     if len(records) == 1 and not findings and records_field(records[0].value, stream.path):
         with Stream(stream.path) as again:
             return _document(again)

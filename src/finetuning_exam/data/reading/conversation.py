@@ -11,8 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from finetuning_exam.data.findings import Fault, Kind
-from finetuning_exam.data.reading.fields import as_list, as_text, listed, quoted
+from finetuning_exam.data.reading.cells import is_nothing
+from finetuning_exam.data.reading.fields import as_list, as_text, emptiness, listed, quoted
 from finetuning_exam.data.reading.json_values import json_type
+from finetuning_exam.data.reading.packed_text import fault_of_text, is_python
+from finetuning_exam.data.reading.training_fields import IN_PARTS, is_default, refuse_media, shown
 from finetuning_exam.data.records import Turn
 
 Role = Literal["system", "user", "assistant"]
@@ -32,9 +35,12 @@ ROLES: dict[str, Role] = {
 TOOL_ROLES = frozenset(
     {"tool", "tool_call", "tool_response", "function", "function_call", "observation", "ipython"}
 )
-_TOOL_KEYS = ("tool_calls", "function_call")
+_TOOL_KEYS = ("tool_calls", "function_call", "tools", "functions")
 _THOUGHT_KEYS = ("thinking", "reasoning_content")
-_MASK_KEYS = ("train", "training", "loss", "weight")
+_MASK_KEYS = ("train", "training", "trainable", "loss", "weight", "loss_weight")
+_REFUSED_KEYS = ("train_detail", *_TOOL_KEYS, *_THOUGHT_KEYS, *_MASK_KEYS, *IN_PARTS)
+"""Fields of a turn that are refused unless they say nothing, or what is done anyway."""
+_WEIGHT_KEYS = ("weight", "loss_weight")
 
 
 class RecordTurn(NamedTuple):
@@ -61,10 +67,12 @@ def read_turns(value: object, field: str) -> tuple[RecordTurn, ...]:
             loss mask that differs from the default.
     """
     turns: list[RecordTurn] = []
+    if isinstance(value, str):
+        raise fault_of_text(value, f"field {field!r}")
     for number, turn in enumerate(as_list(value, f"field {field!r}"), start=1):
         where = f"turn {number} of {field!r}"
         if not isinstance(turn, Mapping):
-            raise Fault(Kind.BAD_TURNS, f"{where} is {json_type(turn)}; expected an object")
+            raise _not_a_turn(turn, where)
         if is_pair(turn):
             turns += _read_pair(turn, where)
         else:
@@ -82,15 +90,32 @@ def unread_keys(turns: object) -> tuple[str, ...]:
         if not isinstance(turn, Mapping):
             continue
         if is_pair(turn):
-            read: tuple[str, ...] = ("human", "assistant")
+            read: tuple[str, ...] = ("human", "assistant", *_REFUSED_KEYS)
         elif "role" in turn or "from" in turn:
             role = "role" if "role" in turn else "from"
             text = "content" if "content" in turn else "value"
-            read = (role, text, "train_detail", *_TOOL_KEYS, *_THOUGHT_KEYS, *_MASK_KEYS)
+            read = (role, text, *_REFUSED_KEYS)
         else:
             read = ("input", "output")
-        found |= {key: None for key, it in turn.items() if key not in read and it is not None}
+        found |= {
+            key: None
+            for key, it in turn.items()
+            if key not in read and it is not None and not is_default(key, it)
+        }
     return tuple(found)
+
+
+def _not_a_turn(turn: object, where: str) -> Fault:
+    if isinstance(turn, str) and is_python(turn):
+        return Fault(Kind.PYTHON_NOTATION, f"{where} is Python's notation as text")
+    if isinstance(turn, str):
+        return Fault(Kind.NO_ROLES, f"{where} is a text without a role; expected an object")
+    if isinstance(turn, list) and len(turn) == 2 and str(turn[0]).strip().casefold() in ROLES:
+        detail = f"{where} is a list of a role and a text; expected an object"
+        return Fault(Kind.NO_ROLES, detail)
+    if isinstance(turn, list) and turn and all(isinstance(it, str) for it in turn):
+        return Fault(Kind.NO_ROLES, f"{where} is a list of texts without roles; expected an object")
+    return Fault(Kind.BAD_TURNS, f"{where} is {json_type(turn)}; expected an object")
 
 
 def is_pair(turn: Mapping[str, object]) -> bool:
@@ -99,6 +124,9 @@ def is_pair(turn: Mapping[str, object]) -> bool:
 
 
 def _read_pair(turn: Mapping[str, object], where: str) -> Iterator[RecordTurn]:
+    _refuse_tools(turn, where)
+    _refuse_masks(turn, "assistant", where)
+    refuse_media(turn, where)
     yield RecordTurn(where, "user", as_text(turn["human"], f"field 'human' of {where}"))
     if turn.get("assistant") is not None:
         answer = as_text(turn["assistant"], f"field 'assistant' of {where}")
@@ -113,9 +141,7 @@ def _read_turn(turn: Mapping[str, object], where: str) -> RecordTurn:
     name = written if written in ROLES else written.strip().casefold()
     if name in TOOL_ROLES:
         raise Fault(Kind.TOOL_TURN, f"{where} has the role {name!r}")
-    for key in _TOOL_KEYS:
-        if turn.get(key):
-            raise Fault(Kind.TOOL_TURN, f"{where} contains {key!r}")
+    _refuse_tools(turn, where)
     if name not in ROLES:
         raise Fault(
             Kind.BAD_TURNS,
@@ -123,10 +149,17 @@ def _read_turn(turn: Mapping[str, object], where: str) -> RecordTurn:
         )
     role = ROLES[name]
     _refuse_masks(turn, role, where)
+    refuse_media(turn, where)
     text_key = "content" if "content" in turn else "value"
     if text_key not in turn:
         raise Fault(Kind.BAD_TURNS, f"{where} has no content (fields: {listed(turn)})")
     return RecordTurn(where, role, _content(turn[text_key], f"field {text_key!r} of {where}"))
+
+
+def _refuse_tools(turn: Mapping[str, object], where: str) -> None:
+    for key in _TOOL_KEYS:
+        if key in turn and not is_nothing(turn[key]):
+            raise Fault(Kind.TOOL_TURN, f"{where} contains {key!r}")
 
 
 def _refuse_masks(turn: Mapping[str, object], role: Role, where: str) -> None:
@@ -136,20 +169,29 @@ def _refuse_masks(turn: Mapping[str, object], role: Role, where: str) -> None:
     (`weight`).
     """
     for key in _MASK_KEYS:
-        mask = turn.get(key)
-        if mask is not None and mask != (role == "assistant"):
-            value = str(mask).lower() if isinstance(mask, bool | int | float) else json_type(mask)
+        if key not in turn:
+            continue
+        mask = turn[key]
+        if is_nothing(mask) or mask == (role == "assistant"):
+            continue
+        if not isinstance(mask, bool | int | float):
+            expected = "a number" if key in _WEIGHT_KEYS else "a boolean"
             raise Fault(
-                Kind.UNSUPPORTED,
-                f"{where} has {key!r}: {value}; choosing which turns are trained is not supported",
+                Kind.WRONG_TYPE,
+                f"field {key!r} of {where} is {json_type(mask)}; expected {expected}",
             )
-    if turn.get("train_detail"):
         raise Fault(
-            Kind.UNSUPPORTED,
+            Kind.CHANGES_TRAINING,
+            f"{where} has {key!r}: {shown(mask)}; choosing which turns are trained is not "
+            "supported",
+        )
+    if not is_nothing(turn.get("train_detail")):
+        raise Fault(
+            Kind.CHANGES_TRAINING,
             f"{where} has 'train_detail'; choosing which parts are trained is not supported",
         )
     for key in _THOUGHT_KEYS:
-        if turn.get(key):
+        if not is_nothing(turn.get(key)):
             raise Fault(Kind.UNSUPPORTED, f"{where} has {key!r}, which is not supported")
 
 
@@ -166,6 +208,7 @@ def _content(value: object, what: str) -> str:
         if kind != "text":
             name = f"type {quoted(kind)}" if isinstance(kind, str) else "no type"
             raise Fault(Kind.UNSUPPORTED, f"{where} has {name}; only text is supported")
+        refuse_media(part, where)
         texts.append(as_text(part.get("text"), where))
     return "".join(texts)
 
@@ -216,6 +259,6 @@ def _check_order(turns: Sequence[RecordTurn]) -> None:
                 Kind.BAD_TURNS,
                 f"{turn.where} is {articles[turn.role]} turn; expected {articles[expected]} turn",
             )
-        if not turn.text.strip():
+        if empty := emptiness(turn.text):
             kind = Kind.EMPTY_PROMPT if turn.role == "user" else Kind.EMPTY_ANSWER
-            raise Fault(kind, f"{turn.where} is empty")
+            raise Fault(kind, f"{turn.where} {empty}")

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 
 from finetuning_exam.data.findings import Fault, Finding, Kind
 from finetuning_exam.data.reading.files import REST_UNREAD, RawRecord, undecodable
+from finetuning_exam.data.reading.json_reasons import comma_expected, extra_text
 from finetuning_exam.data.reading.json_values import (
-    EXPECTED_COMMA,
-    EXTRA_DATA,
     SPACE,
     SyntaxFault,
     as_object,
@@ -99,7 +98,7 @@ class _Document:
         if self.text[end : end + 1] == "[":
             end = self._after_space(self._array(end))
             if end < len(self.text):
-                raise SyntaxFault(EXTRA_DATA, end)
+                raise SyntaxFault(extra_text(self.text, end), end)
             return
         if (start := self._wrapped(end)) is not None:
             self._array(start)
@@ -131,7 +130,7 @@ class _Document:
         bad = self._undecodable(position, position + 1)
         if bad is not None:
             detail = bad.detail
-        elif fault.kind is Kind.NOT_JSON:
+        elif fault.kind in (Kind.NOT_JSON, Kind.PYTHON_NOTATION):
             detail = not_json(fault.detail, position - self._line_start + 1)
         else:
             detail = fault.detail
@@ -156,7 +155,7 @@ class _Document:
             if mark == "]":
                 return position + 1
             if mark != ",":
-                raise SyntaxFault(EXPECTED_COMMA, position)
+                raise SyntaxFault(comma_expected(self.text, position), position)
             position = self._after_space(position + 1)
 
     def _record(self, start: int) -> int:

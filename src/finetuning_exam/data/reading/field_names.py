@@ -8,64 +8,20 @@ from __future__ import annotations
 
 import difflib
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from finetuning_exam.data.findings import Fault, Finding, Kind
-from finetuning_exam.data.reading.fields import listed, quoted
+from finetuning_exam.data.reading.fields import listed
 from finetuning_exam.data.reading.files import RawRecord
 from finetuning_exam.data.reading.layouts import CONVERSATION_FIELDS, PAIRS, Layout
+from finetuning_exam.data.reading.remedies import hint_for_field, unrecognised
 from finetuning_exam.errors import UsageError
 from finetuning_exam.settings import FieldSettings
 
 _KNOWN = frozenset(
     {name for pair in PAIRS for name in pair.used_fields} | {*CONVERSATION_FIELDS, "text"}
 )
-_QUESTIONS = (
-    "question",
-    "prompt",
-    "input",
-    "query",
-    "instruction",
-    "user",
-    "human",
-    "ask",
-    "request",
-    "task",
-    "frage",
-    "eingabe",
-    "aufgabe",
-    "anfrage",
-    "pregunta",
-    "domanda",
-    "pergunta",
-    "vraag",
-    "pytanie",
-    "q",
-)
-_ANSWERS = (
-    "answer",
-    "response",
-    "output",
-    "completion",
-    "assistant",
-    "reply",
-    "solution",
-    "target",
-    "label",
-    "antwort",
-    "ausgabe",
-    "lösung",
-    "réponse",
-    "reponse",
-    "respuesta",
-    "risposta",
-    "resposta",
-    "antwoord",
-    "odpowiedź",
-    "a",
-)
-"""Common names of the two fields, in several languages."""
 _NEAR = 0.6
 
 
@@ -143,11 +99,10 @@ def refuse_unrecognised(
     needed = [layout.prompt, *([layout.answer] if layout.answer and answer_required else [])]
     absent = [name for name in needed if name not in present]
     if len(absent) == len(needed) and layout.answer not in present:
-        what = f"{path}: unrecognised record format (fields: {listed(present)})."
-        raise UsageError(what, _hint_for_format(records, present))
+        raise unrecognised(records, present, path)
     if absent and len(records) > 1 and all(it.kind is Kind.MISSING_FIELD for it in faults):
         what = f"{path}: no record has a field {absent[0]!r} (fields: {listed(present)})."
-        raise UsageError(what, _hint_for_field(absent[0], records, layout, present))
+        raise UsageError(what, hint_for_field(absent[0], records, layout, present))
 
 
 def _unknown_field(flag: str, given: str, present: Sequence[str], path: str) -> UsageError:
@@ -158,55 +113,3 @@ def _unknown_field(flag: str, given: str, present: Sequence[str], path: str) -> 
         f"(fields: {listed(present)}).",
         f"Did you mean {folded[near[0]]!r}?" if near else "Use one of these fields.",
     )
-
-
-def _hint_for_format(records: Sequence[RawRecord], present: Iterable[str]) -> str:
-    texts = [name for name in present if _is_text(records, name)]
-    if not texts:
-        return 'Write records such as {"instruction": "…", "output": "…"}.'
-    if len(texts) == 1:
-        return f"If this is plain text, use --format text --prompt_field {shlex.quote(texts[0])}."
-    question, answer = _like(texts, _QUESTIONS), _like(texts, _ANSWERS)
-    words = "Name the fields" if question and answer else "Name the fields, for example"
-    question = question or next(name for name in texts if name != answer)
-    answer = answer or next(name for name in texts if name != question)
-    flags = f"--prompt_field {shlex.quote(question)} --answer_field {shlex.quote(answer)}"
-    return f"{words}: {flags}."
-
-
-def _hint_for_field(
-    absent: str, records: Sequence[RawRecord], layout: Layout, present: Iterable[str]
-) -> str:
-    flag, usual = ("prompt", _QUESTIONS) if absent == layout.prompt else ("answer", _ANSWERS)
-    texts = [
-        name
-        for name in present
-        if name not in (layout.prompt, layout.answer, "tag", "group", "system")
-        and _is_text(records, name)
-    ]
-    if not texts:
-        return f"Add the field, or name your own with --{flag}_field."
-    name = _like(texts, usual)
-    words = "Name the field" if name else "Name the field, for example"
-    return f"{words}: --{flag}_field {shlex.quote(name or texts[0])}."
-
-
-def _is_text(records: Sequence[RawRecord], name: str) -> bool:
-    """Return whether all values of a field are text, and its name is short enough to show."""
-    values = [it.value[name] for it in records if it.value.get(name) is not None]
-    return quoted(name) == repr(name) and bool(values) and all(isinstance(it, str) for it in values)
-
-
-def _like(names: Sequence[str], usual: Sequence[str]) -> str | None:
-    """Return the first name that equals, else contains, a usual word; short words must be equal."""
-
-    def contains(word: str, name: str) -> bool:
-        return len(word) > 2 and word in name
-
-    tests: tuple[Callable[[str, str], bool], ...] = (str.__eq__, contains)
-    for test in tests:
-        for word in usual:
-            for name in names:
-                if test(word, name.strip().casefold()):
-                    return name
-    return None

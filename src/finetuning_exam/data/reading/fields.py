@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from finetuning_exam.data.findings import Fault, Kind
+from finetuning_exam.data.reading.cells import is_nothing
 from finetuning_exam.data.reading.json_values import json_type
 
 Record = Mapping[str, object]
@@ -29,7 +31,12 @@ _LISTS_OF_OTHERS = (
     "segments",
     "input_ids",
 )
-_MEDIA = ("images", "videos", "audios")
+_INVISIBLE = re.compile(
+    "[\\s\x00-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
+    "\u202a-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb"
+    "\U000e0000-\U000e0fff]*"
+)
+"""Whitespace, control and format characters, fillers and selectors: nothing that can be seen."""
 _NEEDED = "expected one prompt and one answer, as text"
 
 
@@ -43,6 +50,15 @@ def listed(names: Iterable[str]) -> str:
 def quoted(text: str) -> str:
     """Return a text in quotes, shortened if it is long."""
     return repr(text if len(text) <= _MOST_QUOTED else f"{text[:_MOST_QUOTED]}…")
+
+
+def emptiness(text: str) -> str | None:
+    """Return in what way a text is empty, as the end of a sentence; None if it can be seen."""
+    if not _INVISIBLE.fullmatch(text):
+        return None
+    hidden = text.strip()
+    code = f" (U+{ord(hidden[0]):04X})" if hidden else ""
+    return f"contains only invisible characters{code}" if hidden else "is empty"
 
 
 def as_text(value: object, what: str) -> str:
@@ -122,7 +138,7 @@ def refuse_other_training(
     these is absent, because next to a complete record they are notes about it.
 
     Raises:
-        Fault: the record has preferences, verdicts, tool definitions, images or the like.
+        Fault: the record has preferences, verdicts, tool definitions or the like.
     """
     present = [name for name, it in value.items() if it is not None and name not in named]
     lists = [name for name in present if isinstance(value[name], list) and value[name]]
@@ -132,27 +148,22 @@ def refuse_other_training(
         _refuse(preferences, "for preference training")
     if has_turns:
         for name in ("tools", "functions"):
-            if value.get(name) and value[name] != "[]":
+            if not is_nothing(value.get(name)):
                 raise Fault(Kind.TOOL_TURN, f"field {name!r} defines tools")
     if has_turns or len(named) > 1:
         verdicts = [name for name in present if name in _VERDICTS and isinstance(value[name], bool)]
         _refuse(verdicts, "for training on rated answers")
-    _refuse(
-        [name for name in lists if name in _MEDIA],
-        "for multimodal training",
-        Kind.UNSUPPORTED,
-    )
     if not is_whole:
         others = [name for name in lists if name in _LISTS_OF_OTHERS]
         _refuse(others, "for training on scores, steps or tokens")
 
 
-def _refuse(names: Sequence[str], purpose: str, kind: Kind = Kind.NOT_INSTRUCTIONS) -> None:
+def _refuse(names: Sequence[str], purpose: str) -> None:
     if names:
         what = " and ".join(repr(name) for name in names)
         plural = "fields" if len(names) > 1 else "field"
         verb = "are" if len(names) > 1 else "is"
-        raise Fault(kind, f"{plural} {what} {verb} {purpose}; {_NEEDED}")
+        raise Fault(Kind.NOT_INSTRUCTIONS, f"{plural} {what} {verb} {purpose}; {_NEEDED}")
 
 
 def refuse_misspelt(value: Record, needed: Sequence[str], used: frozenset[str]) -> None:

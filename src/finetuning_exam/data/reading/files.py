@@ -33,7 +33,8 @@ MAX_WHOLE_BYTES = 1 << 30
 """The decompressed limit for what must be held in memory as a whole (a JSON array, a table)."""
 REST_UNREAD = "; the rest of the file was not read"
 
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
+"""The byte-order mark of UTF-8."""
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
@@ -113,7 +114,7 @@ class Stream:
 
     def __enter__(self) -> Stream:
         try:
-            self._buffer = self.peek(len(_BOM)).removeprefix(_BOM)
+            self._buffer = self.peek(len(BOM)).removeprefix(BOM)
         except BaseException:
             self._stored.release()
             raise
@@ -205,8 +206,12 @@ class Stream:
                 raise unreadable(self.path, error) from error
             if self.compression == "zstd":  # pyarrow discards what it has when a read fails
                 yield self._zstd_rest(done)
-            is_cut = "truncated" in str(error).lower()
-            what = "truncated here" if is_cut else f"damaged here ({str(error).splitlines()[0]})"
+            reason = str(error).lower()
+            what = "damaged here"
+            if "truncated" in reason:
+                what = "truncated here"
+            elif "crc" in reason or "checksum" in reason or "incorrect length" in reason:
+                what = "damaged here (its checksum does not match)"
             self.damage = f"the {self.compression} data is {what}"
 
     def _zstd_rest(self, done: int) -> bytes:

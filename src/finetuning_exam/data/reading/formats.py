@@ -15,6 +15,7 @@ from finetuning_exam.data.reading.fields import (
     Record,
     as_list,
     as_text,
+    emptiness,
     read_field,
     read_name,
     read_optional,
@@ -23,6 +24,8 @@ from finetuning_exam.data.reading.fields import (
 )
 from finetuning_exam.data.reading.json_values import json_type
 from finetuning_exam.data.reading.layouts import Layout
+from finetuning_exam.data.reading.natural import NATURAL, content_of
+from finetuning_exam.data.reading.training_fields import refuse_unread
 from finetuning_exam.data.records import Example, Turn
 
 
@@ -50,6 +53,8 @@ def to_examples(
     has_turns = isinstance(value.get(layout.prompt), list)
     required = needed if answer_required else needed[:1]
     refuse_other_training(value, needed, required, has_turns=has_turns)
+    if all(name in value for name in required):
+        refuse_unread(value, layout.used_fields)
     refuse_misspelt(value, required, layout.used_fields)
     tag, group = ("" if it in needed else read_name(value, it) for it in ("tag", "group"))
     return tuple(
@@ -98,11 +103,12 @@ def _exchanges(
 
 def _question(value: Record, layout: Layout) -> str:
     question = read_field(value, layout.prompt)
-    if question.strip():
+    empty = emptiness(question)
+    if empty is None:
         return question
-    others = [name for name in layout.input_fields if value.get(name)]
+    others = [name for name in layout.input_fields if content_of([value.get(name)]) in NATURAL]
     hint = f" (if {others[0]!r} is the question, use --prompt_field {others[0]})" if others else ""
-    raise Fault(Kind.EMPTY_PROMPT, f"field {layout.prompt!r} is empty{hint}")
+    raise Fault(Kind.EMPTY_PROMPT, f"field {layout.prompt!r} {empty}{hint}")
 
 
 def _answer(value: Record, layout: Layout, answer_required: bool) -> str:
@@ -118,8 +124,8 @@ def _answer(value: Record, layout: Layout, answer_required: bool) -> str:
 
 def _filled(value: Record, name: str, empty: Kind) -> str:
     text = read_field(value, name)
-    if not text.strip():
-        raise Fault(empty, f"field {name!r} is empty")
+    if how := emptiness(text):
+        raise Fault(empty, f"field {name!r} {how}")
     return text
 
 
@@ -136,7 +142,7 @@ def _history(value: Record, named: tuple[str, str]) -> tuple[Turn, ...]:
         if not isinstance(pair, list) or len(pair) != 2:
             raise Fault(Kind.BAD_TURNS, f"{where} is not a list of a question and an answer")
         question, answer = (as_text(text, where) for text in pair)
-        if not (question.strip() and answer.strip()):
+        if emptiness(question) or emptiness(answer):
             raise Fault(Kind.BAD_TURNS, f"{where} contains an empty text")
         turns += [Turn("user", question), Turn("assistant", answer)]
     return tuple(turns)
@@ -172,6 +178,7 @@ def _instances(
         try:
             answer = _filled(it, "output", Kind.EMPTY_ANSWER)
             about = read_optional(it, ("input",))
+            refuse_unread(it, frozenset({"input", "output"}))
         except Fault as fault:
             raise Fault(fault.kind, f"{where}: {fault.detail}") from None
         read.append((Exchange(before, question, answer), about))

@@ -14,6 +14,8 @@ _SPEC = re.compile(
     r"hub:(?P<name>\w[\w.-]*/\w[\w.-]*)(?::(?P<split>\w[\w.-]*(?:\[[\d:%-]+\])?))?", re.ASCII
 )
 
+_MISSING = ("DatasetNotFoundError", "RepositoryNotFoundError", "GatedRepoError")
+
 
 def is_hub_name(path: str) -> bool:
     """Return whether a data path names a dataset of the Hub and not a file."""
@@ -47,7 +49,7 @@ def read_hub(spec: str) -> FileRecords:
         for value in values:
             digest.update(json.dumps(value, sort_keys=True, default=str).encode() + b"\n")
     except Exception as error:  # the library and the network may fail in any way
-        raise _unloadable(spec, error) from error
+        raise _unloadable(spec, split, error) from error
     if not values:
         raise no_records(spec)
     records = tuple(RawRecord(number, 0, value) for number, value in enumerate(values, start=1))
@@ -60,18 +62,28 @@ def _load(name: str, split: str) -> list[dict[str, object]]:
     return [dict(row) for row in datasets.load_dataset(name, split=split)]
 
 
-def _unloadable(spec: str, error: Exception) -> UsageError:
+def _unloadable(spec: str, split: str, error: Exception) -> UsageError:
     """Return a one-line error for any failure of the library, with advice if it is offline."""
-    reason = (str(error).strip().splitlines() or [""])[0].rstrip(".")
     is_offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
     if is_offline or isinstance(error, ConnectionError | TimeoutError):
         cause = "HF_HUB_OFFLINE is set" if is_offline else "the Hub is unreachable"
         return UsageError(
-            f"{spec} cannot be loaded: {cause} ({reason or type(error).__name__}).",
+            f"{spec} cannot be loaded: {cause}.",
             "Load it once while online (without HF_HUB_OFFLINE), or download its file and give "
             "that file's path.",
         )
+    name, message = type(error).__name__, str(error)
+    if message.startswith("Unknown split"):
+        known = ", ".join(re.findall(r"'([^']+)'", message))
+        hint = f"Name one of its splits ({known})." if known else "Name one of its splits."
+        return UsageError(f"{spec} has no split {split!r}.", hint)
+    if "scripts are no longer supported" in message or "trust_remote_code" in message:
+        return UsageError(
+            f"{spec} cannot be loaded: it needs code of its own, which is never run.",
+            "Download its data as a file and give that file's path.",
+        )
+    cause = "no such dataset, or it requires a login" if name in _MISSING else f"unexpected {name}"
     return UsageError(
-        f"{spec} cannot be loaded ({type(error).__name__}{': ' * bool(reason)}{reason}).",
+        f"{spec} cannot be loaded: {cause}.",
         "Check its name, its splits and whether it requires a login on the Hugging Face Hub.",
     )

@@ -6,10 +6,13 @@ import json
 import math
 import re
 from collections import Counter
+from datetime import date, datetime
+from decimal import Decimal
 from typing import NoReturn
 
 from finetuning_exam.data.findings import Fault, Kind
 from finetuning_exam.data.reading.files import undecodable
+from finetuning_exam.data.reading.json_reasons import extra_text, reason_of
 
 MAX_DEPTH = 100
 """The deepest nesting of lists and objects, independent of Python's own limits."""
@@ -17,16 +20,6 @@ MAX_DEPTH = 100
 SPACE = re.compile(r"[ \t\n\r]*")
 _SHOWN_CHARACTERS = 60
 _TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
-EXPECTED_COMMA, EXTRA_DATA = "expected ','", "unexpected text after the value"
-_DESCRIPTIONS = {
-    "Expecting value": "expected a value",
-    "Expecting ',' delimiter": EXPECTED_COMMA,
-    "Expecting ':' delimiter": "expected ':'",
-    "Expecting property name enclosed in double quotes": "expected a field name in double quotes",
-    "Unterminated string starting at": "unterminated string starting",
-    "Invalid control character at": "unescaped control character",
-}
-"""Messages of Python's json in the words of this project."""
 # Possessive, so that text without its closing mark takes linear time.
 _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"|["\[\]{}]', re.DOTALL)
 
@@ -43,7 +36,8 @@ def parse_object(line: bytes) -> dict[str, object]:
     """Return the one object on a line.
 
     Raises:
-        Fault: the line is anything else; no other exception is raised.
+        Fault: the line is anything else, a `SyntaxFault` if it is not JSON; no other exception
+            is raised.
     """
     try:
         text = line.decode("utf-8")
@@ -53,7 +47,8 @@ def parse_object(line: bytes) -> dict[str, object]:
     try:
         value, end = read_value(text, start)
     except SyntaxFault as fault:
-        raise Fault(fault.kind, not_json(fault.detail, fault.position + 1)) from None
+        detail = not_json(fault.detail, fault.position + 1)
+        raise SyntaxFault(detail, fault.position, fault.kind) from None
     rest = _after_space(text, end)
     if rest < len(text):
         raise _extra(text, end, rest)
@@ -142,30 +137,33 @@ def as_object(value: object) -> dict[str, object]:
 
 
 def json_type(value: object) -> str:
-    """Return the JSON type of a value, with its article."""
+    """Return the JSON type of a value with its article, or what a table may hold instead."""
     names = {
         type(None): "null",
         bool: "a boolean",
         int: "a number",
         float: "a number",
+        Decimal: "a number",
         list: "a list",
+        tuple: "a list",
         str: "a string",
+        bytes: "binary",
+        date: "a date",
+        datetime: "a date",
     }
     return names.get(type(value), "an object")
 
 
 def not_json(what: str, column: int) -> str:
-    """Return the detail of a `NOT_JSON` finding."""
-    return f"not valid JSON ({what} at column {column})"
-
-
-NO_VALUE = not_json(_DESCRIPTIONS["Expecting value"], 1)
-"""The detail for a line that does not even start like JSON."""
+    """Return the detail of a `NOT_JSON` finding; a `; ` in `what` ends what is at the column."""
+    fault, semicolon, advice = what.partition("; ")
+    return f"not valid JSON ({fault} at column {column}{semicolon}{advice})"
 
 
 def _syntax_fault(error: json.JSONDecodeError) -> SyntaxFault:
-    what = _DESCRIPTIONS.get(error.msg, error.msg.removesuffix(" at"))
-    return SyntaxFault(what[:1].lower() + what[1:], error.pos)
+    reason = reason_of(error.msg, error.doc, error.pos)
+    kind = Kind.PYTHON_NOTATION if reason.is_python else Kind.NOT_JSON
+    return SyntaxFault(reason.what, reason.position, kind)
 
 
 def _after_space(text: str, start: int) -> int:
@@ -176,7 +174,7 @@ def _after_space(text: str, start: int) -> int:
 def _extra(text: str, end: int, rest: int) -> Fault:
     """Return the fault of a line on which text follows a complete value."""
     if text[rest] not in "{[":
-        return Fault(Kind.NOT_JSON, not_json(EXTRA_DATA, rest + 1))
+        return Fault(Kind.NOT_JSON, not_json(extra_text(text, rest), rest + 1))
     detail = f"several objects on one line (the second starts at column {rest + 1})"
     if "\r" in text[end:rest]:
         detail += "; a bare carriage return (\\r) does not end a line"

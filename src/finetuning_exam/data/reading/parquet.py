@@ -53,10 +53,12 @@ def read_parquet(path: str) -> FileRecords:
         except UsageError:
             raise
         except Exception as error:  # a damaged file makes pyarrow raise almost anything
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise UsageError(
-                f"{path} cannot be read as Parquet ({reason}).", Kind.CUT_FILE.hint
-            ) from error
+            is_new = isinstance(error, NotImplementedError)
+            what = "it uses a feature of the format that is not supported"
+            hint = "Write the records as JSON lines instead."
+            if not is_new:
+                what, hint = "it is truncated or damaged", Kind.CUT_FILE.hint
+            raise UsageError(f"{path} cannot be read as Parquet: {what}.", hint) from error
     if not records and not findings:
         raise no_records(path)
     return FileRecords(path, sha256, "Parquet", tuple(records), tuple(findings))

@@ -6,21 +6,25 @@ import hashlib
 import os
 import re
 import shlex
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from finetuning_exam.data.findings import Fault, Finding, Kind, errors
+from finetuning_exam.data.findings import Fault, Finding, Kind, errors, grouped
+from finetuning_exam.data.reading.cells import without_nan
 from finetuning_exam.data.reading.containers import read_file
-from finetuning_exam.data.reading.conversation import unread_keys
 from finetuning_exam.data.reading.field_names import read_names, refuse_unrecognised
-from finetuning_exam.data.reading.fields import listed, quoted
+from finetuning_exam.data.reading.fields import listed
 from finetuning_exam.data.reading.files import RawRecord
 from finetuning_exam.data.reading.formats import Place, to_examples
 from finetuning_exam.data.reading.hub import is_hub_name
+from finetuning_exam.data.reading.joined import without_headers
 from finetuning_exam.data.reading.layouts import Layout, find_layout
 from finetuning_exam.data.reading.opening import PATH_HINT
+from finetuning_exam.data.reading.packed import refuse_packed, unpack
+from finetuning_exam.data.reading.remedies import refuse_columns
+from finetuning_exam.data.reading.splits import without_held_out
+from finetuning_exam.data.reading.unused import unused_fields
 from finetuning_exam.data.records import Example
 from finetuning_exam.errors import DataError, UsageError
 from finetuning_exam.settings import FieldSettings
@@ -107,7 +111,7 @@ def refuse_errors(findings: Iterable[Finding], alternative: str = "") -> None:
     kinds = {fault.kind for fault in faults}
     paths = shlex.join(dict.fromkeys(fault.path for fault in faults))
     hint = faults[0].kind.hint if len(kinds) == 1 else f"Run fte check {paths} to see them by kind."
-    raise DataError([str(fault) for fault in faults], f"{hint} {alternative}".strip())
+    raise DataError([line for line, _ in grouped(faults)], f"{hint} {alternative}".strip())
 
 
 def exam_file_of(paths: Sequence[str], eval_file: str | None) -> str | None:
@@ -148,13 +152,10 @@ def _read_one(
     path: str, fields: FieldSettings, answer_required: bool
 ) -> tuple[Source, list[Example], list[Finding]]:
     file = read_file(path)
-    records, notes = read_names(file.records, fields, path)
-    layout = find_layout(
-        (record.value for record in records),
-        fields.format,
-        fields.prompt_field,
-        fields.answer_field,
-    )
+    raw = file.records
+    if file.container in ("Parquet", "hub dataset"):
+        raw = tuple(replace(record, value=without_nan(record.value)) for record in raw)
+    records, layout, notes = _prepared(raw, fields, path)
     examples: list[Example] = []
     sound: list[RawRecord] = []
     faults: list[Fault] = []
@@ -168,30 +169,31 @@ def _read_one(
             faults.append(fault)
             findings.append(Finding(fault.kind, fault.detail, *place))
     refuse_unrecognised(records, layout, fields, faults, path, answer_required=answer_required)
-    findings += _unused_fields(sound, layout, path)
+    findings += unused_fields(sound, layout, fields, path)
     findings.sort(key=lambda finding: (finding.line, finding.column))
-    source = Source(path, file.sha256, file.container, layout.words, len(records))
+    n_records = len(raw) - sum(finding.kind is Kind.REPEATED_HEADER for finding in notes)
+    source = Source(path, file.sha256, file.container, layout.words, n_records)
     return source, examples, findings
 
 
-def _unused_fields(records: Sequence[RawRecord], layout: Layout, path: str) -> list[Finding]:
-    """Report each field that the format does not read, at the first sound record that has it."""
-    counts: Counter[str] = Counter()
-    first: dict[str, RawRecord] = {}
-    for record in records:
-        unread = [key for key in record.value if key not in layout.used_fields]
-        for name in {layout.prompt, layout.answer} & record.value.keys():
-            unread += [f"{name}[].{key}" for key in unread_keys(record.value[name])]
-        for key in unread:
-            counts[key] += 1
-            first.setdefault(key, record)
-    return [
-        Finding(
-            Kind.UNUSED_FIELD,
-            f"field {quoted(key)} is not used (in {times:,} of {len(records):,} records)",
-            path,
-            first[key].line,
-            first[key].column,
-        )
-        for key, times in counts.items()
-    ]
+def _prepared(
+    raw: Sequence[RawRecord], fields: FieldSettings, path: str
+) -> tuple[Sequence[RawRecord], Layout, list[Finding]]:
+    """Return the records to be parsed, by known names and unpacked, and their layout.
+
+    Raises:
+        UsageError: the file holds no records but columns, or conversations as text.
+    """
+    refuse_columns(raw, path)
+    named, findings = read_names(raw, fields, path)
+    unpacked, notes = unpack(named, fields, path)
+    layout = find_layout(
+        (record.value for record in unpacked),
+        fields.format,
+        fields.prompt_field,
+        fields.answer_field,
+    )
+    refuse_packed(unpacked, layout, fields, path)
+    records, headers = without_headers(unpacked, layout, path)
+    kept, held_out = without_held_out(records, (layout.prompt, layout.answer), path)
+    return kept, layout, [*findings, *notes, *headers, *held_out]

@@ -22,6 +22,8 @@ from finetuning_exam.data.reading.files import (
     damage_findings,
     undecodable,
 )
+from finetuning_exam.data.reading.index_columns import index_notes, n_index, n_named
+from finetuning_exam.data.reading.joined import without_marks
 from finetuning_exam.errors import UsageError
 
 _CONTAINERS: dict[str, Container] = {
@@ -49,7 +51,7 @@ def read_table(stream: Stream, usual: str) -> tuple[Container, list[RawRecord], 
     Raises:
         UsageError: the header is unusable, or the file is too large to be held in memory.
     """
-    data = stream.whole()
+    data, notes = without_marks(stream.whole(), stream.path)
     number = data.count(b"\n") + 1
     if stream.damage:
         data = data[: data.rfind(b"\n") + 1]
@@ -64,7 +66,7 @@ def read_table(stream: Stream, usual: str) -> tuple[Container, list[RawRecord], 
     return (
         _CONTAINERS[table.separator],
         table.records,
-        [*table.findings, *damage_findings(stream, number)],
+        [*notes, *table.findings, *damage_findings(stream, number)],
     )
 
 
@@ -99,6 +101,8 @@ class _Table:
         self._has_undecodable = not _is_utf8(data)
         self._start, self.separator = _find_separator(self._lines, usual)
         self._is_cut = is_cut
+        self._index_cells: list[list[str]] = []
+        """The cells of the first columns without a name, by record."""
         self._most_characters = 4 * len(data) + _REREAD_CHARACTERS
 
     def read(self) -> None:
@@ -108,6 +112,7 @@ class _Table:
             UsageError: the header is unusable.
         """
         header: list[str] = []
+        header_line = 0
         blank = self.separator + " \t\r"
         for record in self._records():
             if record.start == record.end and not self._lines[record.start - 1].strip(blank):
@@ -115,7 +120,10 @@ class _Table:
             if header:
                 self._add(record, header)
             else:
-                header = self._header(record)
+                header, header_line = self._header(record), record.start
+        lines = [record.line for record in self.records]
+        columns = list(zip(*self._index_cells, strict=True))
+        self.findings += index_notes(columns, lines, self.path, header_line)
 
     def _add(self, record: _Record, header: list[str]) -> None:
         kind, detail = Kind.BAD_QUOTES, record.fault
@@ -127,6 +135,8 @@ class _Table:
             cells = f"{len(record.cells)} {'cell' if len(record.cells) == 1 else 'cells'}"
             columns = f"{len(header)} {'column' if len(header) == 1 else 'columns'}"
             detail = f"found {cells}, but the header has {columns}"
+            if any("\ufeff" in cell for cell in record.cells):
+                detail += "; a byte-order mark (U+FEFF) shows where files were joined"
         if detail:
             self.findings.append(Finding(kind, detail, self.path, line))
         else:
@@ -134,6 +144,7 @@ class _Table:
                 name: text for name, text in zip(header, record.cells, strict=False) if name
             }
             self.records.append(RawRecord(record.start, 0, named))
+            self._index_cells.append(record.cells[: n_index(header)])
 
     def _fits(self, record: _Record, header: list[str]) -> bool:
         """Return whether a record has a cell for each name.
@@ -141,16 +152,16 @@ class _Table:
         Raises:
             UsageError: a cell of the unnamed last columns is not empty.
         """
-        n_named = len(header) - header.count("")
-        for column, text in enumerate(record.cells[n_named : len(header)], start=n_named + 1):
+        last = n_named(header)
+        for column, text in enumerate(record.cells[last : len(header)], start=last + 1):
             if text.strip():
                 raise UsageError(
                     f"{self.path}:{record.start}: column {column} has no name.", _HEADER_HINT
                 )
-        return n_named <= len(record.cells) <= len(header)
+        return last <= len(record.cells) <= len(header)
 
     def _header(self, record: _Record) -> list[str]:
-        """Return the names of the columns, "" for the last ones if they have none.
+        """Return the names of the columns, "" for the first and last ones if they have none.
 
         Raises:
             UsageError: another name is empty, one occurs twice, or the line cannot be read.
@@ -160,14 +171,17 @@ class _Table:
             raise UsageError(f"{where}: {bad[1]}.", Kind.NOT_UTF8.hint)
         if record.fault:
             raise UsageError(f"{where}: {record.fault}.", _HEADER_HINT)
-        names = [*names[: _n_named(names)], *("" for _ in names[_n_named(names) :])]
+        start, end = n_index(names), n_named(names)
+        names = [name if start <= column < end else "" for column, name in enumerate(names)]
         other = next((mark for mark in ";\t|," if len(names) == 1 and mark in names[0]), None)
         if other is not None:
             raise UsageError(
                 f"{where}: the columns are separated by {other!r}.",
                 "Separate them with commas in a .csv file, with tabs in a .tsv file.",
             )
-        for column, name in enumerate(names[: _n_named(names)], start=1):
+        for column, name in enumerate(names[:end], start=1):
+            if column <= start:
+                continue
             if not name.strip():
                 raise UsageError(f"{where}: column {column} has no name.", _HEADER_HINT)
             if name in names[: column - 1]:
@@ -231,13 +245,9 @@ def _splits(line: str, separator: str) -> bool:
         cells = next(csv.reader([line], delimiter=separator, strict=True), [])
     except csv.Error:  # a name continues on the next line
         return False
-    names = [name.strip() for name in cells[: _n_named(cells)]]
-    return len(names) > 1 and all(names) and len(set(names)) == len(names)
-
-
-def _n_named(names: Sequence[str]) -> int:
-    """Return the number of columns, without the last ones that have no name."""
-    return max((column for column, name in enumerate(names, start=1) if name.strip()), default=0)
+    names = [name.strip() for name in cells[: n_named(cells)]]
+    named = names[n_index(names) :]
+    return len(names) > 1 and all(named) and len(set(named)) == len(named)
 
 
 @dataclass(slots=True)
@@ -277,4 +287,6 @@ def _description(error: csv.Error) -> str:
         return "unexpected text after a closing quotation mark"
     if "new-line" in message:
         return "bare carriage return (\\r) outside quotation marks"
-    return f"cannot be read ({message})"
+    if "field limit" in message:
+        return f"a cell is longer than {MAX_LINE_BYTES >> 20} MiB"
+    return "cannot be read as a line of a table"

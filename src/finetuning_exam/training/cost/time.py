@@ -15,7 +15,6 @@ from peft import PeftModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from finetuning_exam.data.encoding.encoder import Encoded
-from finetuning_exam.evaluation.choices import N_DISTRACTORS
 from finetuning_exam.evaluation.exam import ExamPlan
 from finetuning_exam.model.fast.path import FastPath
 from finetuning_exam.model.generation.batch import can_batch
@@ -171,7 +170,7 @@ def scored_tokens(rows: Sequence[Encoded], plan: ExamPlan) -> int:
     """Return the tokens that both models score in an exam on these rows: the rows themselves,
     every choice of those that are asked, and each paragraph of the general text.
     """
-    choices = (N_DISTRACTORS + 1) * total_length(_asking(rows, plan))
+    choices = plan.most_options * total_length(_asking(rows, plan))
     n_bytes = sum(row.answer_bytes for row in rows)
     per_byte = sum(row.n_supervised for row in rows) / n_bytes if n_bytes else 0.0
     lengths = [round(per_byte * len(part.encode("utf-8"))) for part in plan.general]

@@ -1,0 +1,96 @@
+"""Values that are stored as their text: as JSON, or in Python's notation (`[{'role': 'user'}]`)."""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+from collections.abc import Mapping
+
+from finetuning_exam.data.findings import Fault, Kind
+from finetuning_exam.data.reading.json_values import SyntaxFault, not_json, read_value
+
+_PYTHON = re.compile(
+    r"[\[{(,:]\s*b?'[^']*'\s*[,:\]})]|[:,\[(]\s*(None|True|False)\s*[,\]})]|\barray\(|\bdtype="
+)
+_LONGEST_LOOKED_AT = 10_000
+
+
+def value_of_json(text: str) -> object:
+    """Return the list or object that a text describes; a text in a text is unpacked twice.
+
+    Raises:
+        Fault: it is not JSON, or something else than a list or an object.
+    """
+    value: object = text
+    for _ in range(2):
+        if isinstance(value, str):
+            value = _value(value.strip())
+    if not isinstance(value, list | dict):
+        raise Fault(Kind.WRONG_TYPE, "the text is neither a list nor an object")
+    return value
+
+
+def _value(text: str) -> object:
+    try:
+        value, end = read_value(text, 0)
+    except SyntaxFault as fault:
+        raise Fault(fault.kind, not_json(fault.detail, fault.position + 1)) from None
+    if text[end:].strip():
+        raise Fault(Kind.NOT_JSON, not_json("unexpected text after the value", end + 1))
+    return value
+
+
+def is_json(text: str) -> bool:
+    """Return whether a text is a JSON list or object."""
+    try:
+        value_of_json(text)
+    except Fault:
+        return False
+    return True
+
+
+def is_python(text: str) -> bool:
+    """Return whether a text seems to be the repr of a Python list, tuple or dict."""
+    start = text.lstrip()[:_LONGEST_LOOKED_AT]
+    return start[:1] in ("[", "{", "(", "a") and bool(_PYTHON.search(start))
+
+
+def is_literal(text: object) -> bool:
+    """Return whether `ast.literal_eval` restores the value of a text."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about escapes in strings
+            ast.literal_eval(str(text)[: 10 * _LONGEST_LOOKED_AT])
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
+        return False
+    return True
+
+
+def are_turns(value: object) -> bool:
+    """Return whether a value is a list of objects with a role, or with a question and answer."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(
+            isinstance(it, Mapping)
+            and bool({"role", "from"} & it.keys() or {"human", "assistant"} <= it.keys())
+            for it in value
+        )
+    )
+
+
+def fault_of_text(text: str, what: str) -> Fault:
+    """Return the fault of a text that stands where a list belongs; `what` names it."""
+    stripped = text.strip()
+    if not stripped:
+        return Fault(Kind.BAD_TURNS, f"{what} is empty")
+    if is_python(stripped) and not is_json(stripped):
+        return Fault(Kind.PYTHON_NOTATION, f"{what} is Python's notation as text; expected a list")
+    if stripped[0] not in "[{":
+        return Fault(Kind.WRONG_TYPE, f"{what} is a string; expected a list")
+    try:
+        value_of_json(stripped)
+    except Fault as fault:
+        return Fault(Kind.NOT_JSON, f"{what} is text and {fault.detail}")
+    return Fault(Kind.WRONG_TYPE, f"{what} is JSON as text; expected a list")

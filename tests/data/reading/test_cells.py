@@ -1,0 +1,95 @@
+"""Specification of null and NaN in tables of columns, where they stand for nothing."""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Sequence
+from decimal import Decimal
+
+import datasets
+import pyarrow
+import pyarrow.parquet
+import pytest
+from read_files import AUTO, texts_of
+
+from finetuning_exam.data.findings import Kind
+from finetuning_exam.data.reading.read import Records, read_records
+
+pytestmark = pytest.mark.usefixtures("folder")
+
+NAN = math.nan
+
+
+def _read(**columns: Sequence[object]) -> Records:
+    pyarrow.parquet.write_table(pyarrow.table(columns), "d.parquet")
+    return read_records(["d.parquet"], AUTO)
+
+
+@pytest.mark.parametrize("name", ["input", "system", "tag", "group", "history", "weight", "split"])
+def test_a_column_of_nan_is_absent(name: str) -> None:
+    """A column of doubles without a number is a column without values."""
+    records = _read(instruction=["q", "r"], output=["a", "b"], **{name: [NAN, NAN]})
+    assert [(it.input, it.tag, it.group, it.earlier) for it in records.examples] == [
+        ("", "", "", ())
+    ] * 2
+    assert [it for it in records.findings if it.kind is not Kind.UNUSED_FIELD] == []
+
+
+def test_nan_in_a_required_column_is_empty() -> None:
+    """It is no number where text belongs."""
+    records = _read(instruction=["q", "r"], output=[NAN, NAN])
+    assert [(it.kind, str(it)) for it in records.findings] == [
+        (Kind.EMPTY_ANSWER, f"d.parquet:{line}: field 'output' is empty.") for line in (1, 2)
+    ]
+
+
+def test_null_and_nan_inside_turns_are_absent() -> None:
+    """A table gives every turn and part every key; only a value counts."""
+    part = {"type": "text", "text": "What is it?", "image_url": None}
+    image = {"type": "image_url", "text": None, "image_url": {"url": "x"}}
+    more = {"tool_calls": None, "weight": NAN, "train": None, "name": None}
+
+    def turns(*parts: object) -> object:
+        return [
+            {"role": "user", "content": list(parts), **more},
+            {"role": "assistant", "content": [{**part, "text": "A plant."}], **more},
+        ]
+
+    records = _read(messages=[turns(part), turns(part, part), turns(part, image)])
+    assert [it.instruction for it in records.examples] == ["What is it?", "What is it?" * 2]
+    assert texts_of(records.findings) == [
+        "d.parquet:3: part 2 of field 'content' of turn 1 of 'messages' has type 'image_url'; "
+        "only text is supported."
+    ]
+
+
+def test_a_weight_in_a_table_is_still_refused() -> None:
+    """Beside NaN, a real weight counts."""
+    weights = [NAN, 0.0, 1.0]
+    records = _read(instruction=["q", "r", "s"], output=["a", "b", "c"], weight=weights)
+    assert [(it.line, it.kind) for it in records.findings] == [(2, Kind.CHANGES_TRAINING)]
+
+
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [
+        (datetime.date(2024, 1, 2), "a date"),
+        (datetime.datetime(2024, 1, 2, 3, 4), "a date"),
+        (Decimal("1.5"), "a number"),
+        (b"x", "binary"),
+        ({"a": "b"}, "an object"),
+    ],
+)
+def test_other_values_are_named(value: object, what: str) -> None:
+    """A table holds more types than JSON; each has its name where text belongs."""
+    (found,) = _read(instruction=["q"], output=[value]).findings
+    assert found.detail == f"field 'output' is {what}; expected a string"
+
+
+def test_hub_datasets_have_the_same_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Datasets library returns NaN where a column of doubles lacks a number."""
+    rows = [{"instruction": "q", "output": "a", "input": NAN}]
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: rows)
+    (example,) = read_records(["hub:o/n"], AUTO).examples
+    assert example.input == ""
