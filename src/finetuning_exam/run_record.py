@@ -177,6 +177,8 @@ class PinnedChoices:
     micro_batches: MicroBatches | None = None
     cpu_dtype: Dtype | None = None
     template_date: datetime | None = None
+    replay: tuple[tuple[int, ...], ...] | None = None
+    """The ids of the texts of replay."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -201,7 +201,7 @@ class TrainSettings(RunSettings, DataSettings, ExamOptions):
     gradient_checkpointing: bool | Auto = setting("auto", "Speed and memory")
     """Recompute activations in the backward pass: slower, but needs less memory. auto: only where
     memory is short."""
-    replay: tuple[str, ...] = setting(("auto",), "Training", "FILE")
+    replay: tuple[str, ...] = setting(("none",), "Training", "FILE")
     """Text that holds the model to its base, so that it forgets little. auto: written by the base
     itself; none: no replay; or files of text or conversations, in any format that fte check
     reads."""

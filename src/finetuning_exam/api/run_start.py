@@ -17,6 +17,7 @@ from finetuning_exam.run_record import BaseInputs, PlanInputs, RunInputs, settin
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training import run_folder
 from finetuning_exam.training.checkpoint.find import CheckpointRef, checkpoints, needed_space
+from finetuning_exam.training.replay_file import write_texts
 
 if TYPE_CHECKING:
     from finetuning_exam.training.prepare import Prepared
@@ -70,6 +71,9 @@ def begin_run(prepared: Prepared, check: Check, resumed: CheckpointRef | None) -
         changes = machine_changes(earlier, inputs)
     replaced = not continues and bool(run_folder.clear_run(folder))
     run_folder.begin(folder, inputs)
+    if texts := prepared.replay.ids:
+        decoded = [prepared.base.tokenizer.decode(list(ids)) for ids in texts]
+        write_texts(folder / run_folder.REPLAY, texts, decoded)
     return RunBegun(replaced, resumed, changes)
 
 

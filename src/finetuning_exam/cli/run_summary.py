@@ -50,6 +50,9 @@ def print_plan(console: Console, prepared: Prepared) -> None:
         f"{counted(plan.total_steps, 'step')} of {counted(rows, 'row')} "
         f"({plan.num_train_epochs:.3g} epochs), learning rate {plan.learning_rate:g}",
     )
+    if prepared.replay.note:
+        weight = f", weight {settings.replay_weight:g}" if prepared.replay.ids else ""
+        print_line(console, f"Replay: {prepared.replay.note}{weight}")
     for note in prepared.fast.notes:
         print_line(console, f"Fast path {note}.")
     for note in base.notes:

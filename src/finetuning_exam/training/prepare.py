@@ -46,7 +46,7 @@ from finetuning_exam.settings import Template, TrainSettings
 from finetuning_exam.training.cost.memory import MemoryPlan, plan_memory
 from finetuning_exam.training.cost.workload import Workload
 from finetuning_exam.training.plan import make_plan
-from finetuning_exam.training.replay import make_replay, write_texts
+from finetuning_exam.training.replay import ReplayTexts, make_replay, replay_texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,7 @@ class Prepared:
     plan: TrainingPlan
     memory: MemoryPlan
     exam_plan: ExamPlan
+    replay: ReplayTexts
 
     @property
     def model(self) -> PeftModel:
@@ -127,7 +128,13 @@ def prepare(settings: TrainSettings, split: Split, pinned: PinnedChoices | None 
     model = _with_adapter(settings, base)
     fast = choose_fast_path(model, pad_token_id(base.tokenizer), pieces)
     plan = make_plan(settings, len(rows.train), len(rows.validation), base.n_parameters)
-    rows = replace(rows, objective=_with_replay(rows, settings, fast, plan))
+    texts = (
+        ReplayTexts(pinned.replay, f"the {len(pinned.replay):,} texts of the run")
+        if pinned.replay is not None
+        else replay_texts(settings, fast, rows.encoder, plan.total_steps, rows.split.exam)
+    )
+    objective, replay = _with_replay(rows.objective, settings, fast, texts)
+    rows = replace(rows, objective=objective)
     memory = _fit_into_memory(Workload(rows.objective, fast, settings), rows, pinned.micro_batches)
     return Prepared(
         settings=settings,
@@ -135,7 +142,7 @@ def prepare(settings: TrainSettings, split: Split, pinned: PinnedChoices | None 
         base=base,
         rows=rows,
         rows_sha256=hash_of_sequences(
-            sequences_of(rows.objective, (*rows.train, *rows.validation))
+            sequences_of(rows.objective, (*rows.train, *rows.validation, *replay))
         ),
         fast=fast,
         plan=replace(plan, micro_batches=memory.micro_batches),
@@ -146,6 +153,7 @@ def prepare(settings: TrainSettings, split: Split, pinned: PinnedChoices | None 
             is_held_out=not split.exam_is_training,
             known=(*split.train, *split.validation),
         ),
+        replay=texts,
     )
 
 
@@ -192,13 +200,13 @@ def _with_adapter(settings: TrainSettings, base: Base) -> PeftModel:
 
 
 def _with_replay(
-    rows: EncodedSplit, settings: TrainSettings, fast: FastPath, plan: TrainingPlan
-) -> Objective[Encoded]:
-    objective = rows.objective
-    if settings.replay == ("none",) or not isinstance(objective, SupervisedFineTuning):
-        return objective
-    texts = write_texts(settings, fast, rows.encoder, plan.total_steps)
-    return replace(objective, replay=make_replay(settings, fast, texts))
+    objective: Objective[Encoded], settings: TrainSettings, fast: FastPath, texts: ReplayTexts
+) -> tuple[Objective[Encoded], tuple[Encoded, ...]]:
+    """Return the objective with replay of these texts, and their rows."""
+    if not texts.ids or not isinstance(objective, SupervisedFineTuning):
+        return objective, ()
+    replay = make_replay(settings, fast, texts.ids)
+    return replace(objective, replay=replay), replay.rows
 
 
 def _fit_into_memory(

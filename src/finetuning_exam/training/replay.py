@@ -1,34 +1,89 @@
-"""Prepare replay: the texts, and the base's side of them."""
+"""Prepare replay: texts that the base writes or files hold, and the base's side of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 
 import torch
 
 from finetuning_exam.data.encoding.encoder import Encoded, Encoder
 from finetuning_exam.data.encoding.labels import IGNORED
+from finetuning_exam.data.reading.read import read_sound_records
+from finetuning_exam.data.records import Example
+from finetuning_exam.data.split import normalized
+from finetuning_exam.errors import DataError
 from finetuning_exam.model.fast.path import FastPath
 from finetuning_exam.model.generation.own_texts import write_own_texts
 from finetuning_exam.model.mode import evaluating, on_side
 from finetuning_exam.model.replay_row import ReplayRow
 from finetuning_exam.objectives.replay import Replay
-from finetuning_exam.settings import TrainSettings
+from finetuning_exam.settings import FieldSettings, TrainSettings
 
 MAX_TEXTS = 256
-"""Texts that the base writes, at most: more of them measure no better (docs/experiments.md)."""
+"""Texts that the base writes, at most (docs/experiments.md)."""
+LEAST_QUESTION = 16
+"""The fewest characters of an exam question that is looked for inside a text."""
 _BATCH = 16
 
 Ids = tuple[int, ...]
 
 
-def write_texts(
-    settings: TrainSettings, fast: FastPath, encoder: Encoder, n_steps: int
-) -> tuple[Ids, ...]:
-    """Let the base write the texts of a run: one for each step, up to `MAX_TEXTS`."""
-    n_texts = min(n_steps, MAX_TEXTS)
-    return write_own_texts(fast.model, encoder, n_texts, settings.replay_tokens, settings.seed)
+@dataclass(frozen=True, slots=True)
+class ReplayTexts:
+    """The texts of a run's replay, as ids, and what its user should know about them."""
+
+    ids: tuple[Ids, ...] = ()
+    note: str = ""
+
+
+def replay_texts(
+    settings: TrainSettings,
+    fast: FastPath,
+    encoder: Encoder,
+    n_steps: int,
+    exam: Sequence[Example],
+) -> ReplayTexts:
+    """Return the texts that the settings ask for.
+
+    The base writes one for each step, up to `MAX_TEXTS`. Records of files that contain a question
+    of the exam are left out, since the exam must stay unseen.
+
+    Raises:
+        UsageError, DataError: a file cannot be used, or nothing of it is left.
+    """
+    if settings.replay == ("none",) or not settings.replay_weight:
+        return ReplayTexts()
+    if not fast.has_shared_head:
+        return ReplayTexts(note="off: this model's logits are not those of a plain output head")
+    if settings.replay == ("auto",):
+        n_texts = min(n_steps, MAX_TEXTS)
+        written = write_own_texts(
+            fast.model, encoder, n_texts, settings.replay_tokens, settings.seed
+        )
+        return ReplayTexts(written, f"{len(written):,} texts written by the base")
+    examples = read_sound_records(settings.replay, FieldSettings()).examples
+    unseen = tuple(it for it in examples if not _asks_one_of(it, _questions(exam)))
+    rows = [encoder.encode(it).ids[: settings.replay_tokens] for it in unseen]
+    found = tuple(ids for ids in rows if len(ids) > 1)
+    note = f"{len(found):,} texts from {', '.join(settings.replay)}"
+    if len(unseen) < len(examples):
+        note += f" ({len(examples) - len(unseen):,} with an exam question left out)"
+    if not found:
+        raise DataError([f"--replay: no text can be used: {note}."], "Give other texts.")
+    return ReplayTexts(found, note)
+
+
+def _questions(exam: Sequence[Example]) -> frozenset[str]:
+    texts = (it.answer if it.is_plain_text else it.instruction for it in exam)
+    return frozenset(text for it in texts if len(text := normalized(it)) >= LEAST_QUESTION)
+
+
+def _asks_one_of(example: Example, questions: frozenset[str]) -> bool:
+    """Return whether a text contains one of these questions, whatever its case and white space."""
+    turns = [turn.text for turn in example.earlier]
+    text = normalized("\n".join([*turns, example.instruction, example.input, example.answer]))
+    return any(question in text for question in questions)
 
 
 def make_replay(settings: TrainSettings, fast: FastPath, texts: Sequence[Ids]) -> Replay:
@@ -41,8 +96,3 @@ def make_replay(settings: TrainSettings, fast: FastPath, texts: Sequence[Ids]) -
             for row, base in zip(part, fast.hidden_states(part), strict=True):
                 rows.append(ReplayRow(row.ids, row.labels, 0, 0, base))
     return Replay(tuple(rows), settings.replay_weight, 1, settings.seed)
-
-
-def without_replay(replay: Replay) -> Replay:
-    """Return the same settings without rows."""
-    return replace(replay, rows=())

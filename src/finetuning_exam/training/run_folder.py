@@ -25,6 +25,7 @@ from finetuning_exam.training.checkpoint.find import checkpoints
 EXAM = "exam.json"
 METRICS = "metrics.jsonl"
 DATA_CHECK = "data_check.json"
+REPLAY = "replay.jsonl"
 REPORT = "report.html"
 CARD = "README.md"
 LOCK = ".lock"
@@ -45,6 +46,7 @@ _FILES = (
     EXAM,
     METRICS,
     DATA_CHECK,
+    REPLAY,
     REPORT,
     CARD,
     "additional_chat_templates",

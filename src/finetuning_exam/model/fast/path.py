@@ -17,6 +17,7 @@ from finetuning_exam.model.fast.linear_kl import linear_kl
 from finetuning_exam.model.fast.linear_loss import LinearLoss
 from finetuning_exam.model.fast.packing import pack
 from finetuning_exam.model.likelihood import collate, supervised_nll
+from finetuning_exam.model.mode import evaluating
 from finetuning_exam.model.replay_row import ReplayRow
 from finetuning_exam.settings import FastPiece
 
@@ -64,6 +65,18 @@ class FastPath:
         row, at = (padded.labels[:, 1:] != IGNORED).nonzero(as_tuple=True)
         nll = self._loss(body.last_hidden_state[row, at], padded.ids[row, at + 1])
         return nll.new_zeros(len(rows)).index_add(0, row, nll)
+
+    @property
+    def has_shared_head(self) -> bool:
+        """True if logits are the last hidden states times one matrix, as replay needs them."""
+        if not has_plain_head(self.model):
+            return False
+        rows = _probes(self.model)
+        with evaluating(self.model), torch.no_grad():
+            expected = supervised_nll(self.model, collate(rows, self._pad_id).to(self.model.device))
+            hidden, row_of, targets = self._hidden(rows)
+            nll = self._loss(hidden, targets)
+        return _is_close(nll.new_zeros(len(rows)).index_add(0, row_of, nll), expected, self.model)
 
     def row_losses(self, rows: Sequence[Encoded]) -> Tensor:
         """Compute each row's summed NLL, or KL from the base for a replay row: (rows,) float32.
@@ -194,13 +207,7 @@ def has_plain_head(model: PeftModel) -> bool:
 
 def _agrees(path: FastPath) -> bool:
     """Return True if two short rows have the same NLL as in the stock forward pass."""
-    vocabulary = path.model.get_input_embeddings().num_embeddings
-    rows = [
-        Encoded(ids, (IGNORED, IGNORED, *ids[2:]), 2, 0)
-        for ids in (
-            tuple((7 * place + 3) % vocabulary for place in range(length)) for length in (5, 12)
-        )
-    ]
+    rows = _probes(path.model)
     was_training = path.model.training
     path.model.eval()
     try:
@@ -211,5 +218,20 @@ def _agrees(path: FastPath) -> bool:
         return False  # the modules are not those of the named architecture
     finally:
         path.model.train(was_training)
-    tolerance = TOLERANCE[path.model.dtype]
+    return _is_close(found, expected, path.model)
+
+
+def _probes(model: PeftModel) -> list[Encoded]:
+    """Return two short rows."""
+    vocabulary = model.get_input_embeddings().num_embeddings
+    return [
+        Encoded(ids, (IGNORED, IGNORED, *ids[2:]), 2, 0)
+        for ids in (
+            tuple((7 * place + 3) % vocabulary for place in range(length)) for length in (5, 12)
+        )
+    ]
+
+
+def _is_close(found: Tensor, expected: Tensor, model: PeftModel) -> bool:
+    tolerance = TOLERANCE[model.dtype]
     return bool(((found - expected).abs() <= tolerance * expected.abs().clamp(min=1)).all())

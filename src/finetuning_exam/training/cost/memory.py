@@ -14,6 +14,7 @@ from torch import Tensor
 from finetuning_exam.data.encoding.encoder import Encoded
 from finetuning_exam.data.encoding.labels import IGNORED
 from finetuning_exam.heap import can_return_freed_memory
+from finetuning_exam.model.fast.linear_kl import kl_block_bytes
 from finetuning_exam.model.fast.linear_loss import block_bytes
 from finetuning_exam.model.fast.path import FastPath
 from finetuning_exam.run_record import MicroBatches
@@ -88,7 +89,9 @@ class Footprint:
         return self.slack * (2 * per_layer + self.bytes_per_logit * size.logits)
 
 
-def measure_footprint(fast: FastPath, *, checkpointing: bool) -> Footprint:
+def measure_footprint(
+    fast: FastPath, *, checkpointing: bool, has_replay: bool = False
+) -> Footprint:
     """Measure what autograd keeps for a few tokens. The model is left unchanged."""
     model = fast.model
     config = model.get_base_model().config.get_text_config(decoder=True)
@@ -110,7 +113,8 @@ def measure_footprint(fast: FastPath, *, checkpointing: bool) -> Footprint:
         0 if has_block else _LOGIT_COPIES * 4 * vocabulary,
         _ADAPTER_COPIES * 4 * n_trained
         + (_KERNEL_BYTES if is_cpu and model.dtype == torch.bfloat16 else 0)
-        + (block_bytes(model.get_output_embeddings().weight) if has_block else 0),
+        + (block_bytes(model.get_output_embeddings().weight) if has_block else 0)
+        + (kl_block_bytes(model.get_output_embeddings().weight) if has_replay else 0),
         is_cpu,
     )
 
@@ -260,7 +264,11 @@ def plan_memory(
     best, _ = candidates[0]
     for micro, is_returned in candidates:
         if footprint is None or micro.checkpointing != bool(footprint.checkpoints):
-            footprint = measure_footprint(fast, checkpointing=micro.checkpointing)
+            footprint = measure_footprint(
+                fast,
+                checkpointing=micro.checkpointing,
+                has_replay=bool(workload.objective.extra_rows(0)),
+            )
         plan = MemoryPlan(best, micro, footprint, free_bytes, is_returned, fits_in_memory=True)
         needed = plan.worst_spread * plan.largest_pass(workload, [batch], scored)
         if needed <= USABLE_SHARE * free_bytes:
