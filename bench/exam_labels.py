@@ -1,4 +1,4 @@
-# ruff: noqa: T201, TID251 - an experiment that prints tables, on tensors of simulated scores
+# ruff: noqa: T201, TID251 - an experiment that loads models and prints tables
 """Measure how often the exam is right about labels that were learned, guessed or shuffled.
 
     uv run python bench/exam_labels.py
@@ -28,6 +28,7 @@ import math
 import random
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal, cast, get_args
 
@@ -134,20 +135,22 @@ class _Numbered:
         ]
 
 
-def _choose(choices: Sequence[object], nll: list[list[float]], names: Sequence[str]) -> list[int]:
+def _choose(choices: Sequence[Choice], nll: list[list[float]], names: Sequence[str]) -> list[int]:
     """Choose by the simulated likelihoods, with the program's own code."""
 
     def row_nll(batch: Sequence[Encoded]) -> torch.Tensor:
         return torch.tensor([nll[row.ids[0]][row.ids[1]] for row in batch])
 
     encoder = cast(Encoder, _Numbered(names))
-    return list(choose(torch.nn.Identity(), encoder, cast("list[Choice]", choices), row_nll, 64))
+    return list(choose(torch.nn.Identity(), encoder, choices, row_nll, 64))
 
 
 # Trainings of the built-in base
 
 
-def train_and_examine(situation: Situation, n_labels: int, n: int, seed: int) -> Exam:
+def train_and_examine(
+    situation: Situation, n_labels: int, n: int, seed: int, max_steps: int | None = None
+) -> Exam:
     """Train the built-in base on a file of `n` notes, a fifth of which are the exam."""
     draw = random.Random(f"{situation} {n_labels} {seed}")
     labels = draw_labels(n, n_labels, draw, unbalanced=bool(seed % 2))
@@ -175,7 +178,9 @@ def train_and_examine(situation: Situation, n_labels: int, n: int, seed: int) ->
             eval_file=str(paths[1]),
             output_dir=str(folder / "out"),
             seed=seed,
-            max_new_tokens=8,
+            max_steps=max_steps,
+            max_new_tokens=4,
+            eval_fraction=0.0,
         )
         return train(settings).exam
 
@@ -209,11 +214,13 @@ def main() -> None:
     """Take the exams and print a line for each number of labels and situation."""
     parser = argparse.ArgumentParser(description="Exams of classifications.")
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--labels", type=int, nargs="*", default=N_LABELS)
     parser.add_argument("--rows", type=int, default=0, help="rows of the exam, or of a training")
     parser.add_argument("--train", action="store_true", help="train the built-in base")
+    parser.add_argument("--max_steps", type=int, help="steps of a training")
     flags = parser.parse_args()
     take: Callable[[Situation, int, int, int], Exam] = (
-        train_and_examine if flags.train else simulate
+        partial(train_and_examine, max_steps=flags.max_steps) if flags.train else simulate
     )
     n = flags.rows or (400 if flags.train else 60)
     print(f"{flags.seeds} seeds, {n} rows{' in all' if flags.train else ' in the exam'}")
@@ -221,7 +228,7 @@ def main() -> None:
         f"{'labels':>6} {'situation':<10}{'verdict right':>15}{'headline right':>16}"
         f"{'better by NLL':>15}{'base':>7}{'tuned':>7}{'commonest':>11}{'pieces':>8}"
     )
-    for n_labels in N_LABELS:
+    for n_labels in flags.labels:
         for situation in SITUATIONS:
             exams = [take(situation, n_labels, n, seed) for seed in range(flags.seeds)]
             print(_line(n_labels, situation, exams), flush=True)

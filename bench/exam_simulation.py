@@ -8,18 +8,23 @@ The exams are simulated: each example has 5 to 60 tokens and a difference in nat
 `shift` plus noise with standard deviation 1, so shifts are in units of the examples' spread. The
 noise has mean 0 and is normal, heavy-tailed (Student's t with 3 degrees of freedom) or skewed
 (exponential). Without a shift, every verdict that takes a side is wrong; with one, the verdict
-`improved` has found it. In the last column, each example comes in several wordings (--wordings)
-with the same noise.
+`improved` has found it. Pieces of evidence are counted by the program's own rule. Where facts come
+in several wordings, with one answer and without a group, all wordings of a fact have the same
+noise. With labels, every example is a question of its own and has its own noise. "examples" are
+facts or questions.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from finetuning_exam.data.evidence import pieces_of_evidence
+from finetuning_exam.data.records import Example
 from finetuning_exam.evaluation.stats import paired_difference
 from finetuning_exam.evaluation.verdict import verdict
 
@@ -34,29 +39,61 @@ NOISES: dict[str, Draw] = {
 }
 
 
-def take(noise: Draw, n: int, shift: float, seed: int, wordings: int = 1) -> str:
-    """Return the verdict of one simulated exam of `n` facts with `wordings` examples each."""
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of exam: its noise, and either the wordings of each fact or the number of labels."""
+
+    noise: Draw
+    wordings: int = 1
+    n_labels: int = 0
+
+    def pieces(self, n: int) -> list[str]:
+        """Name the pieces of evidence of `n` facts or questions."""
+        examples = [
+            Example(f"Wording {wording} of question {fact}?", self._answer(fact), 1, "exam.jsonl")
+            for fact in range(n)
+            for wording in range(self.wordings)
+        ]
+        return pieces_of_evidence(examples)
+
+    def _answer(self, fact: int) -> str:
+        return f"label {fact % self.n_labels}" if self.n_labels else f"answer {fact}"
+
+
+KINDS = {
+    **{name: Kind(noise) for name, noise in NOISES.items()},
+    "4 wordings": Kind(NOISES["normal"], wordings=4),
+    "6 wordings": Kind(NOISES["normal"], wordings=6),
+    "2 labels": Kind(NOISES["normal"], n_labels=2),
+    "10 labels": Kind(NOISES["normal"], n_labels=10),
+}
+
+
+def take(kind: Kind, names: Sequence[str], shift: float, seed: int) -> str:
+    """Return the verdict of one simulated exam with these pieces of evidence."""
+    n_examples = len(names)
+    n = n_examples // kind.wordings
     draw = np.random.default_rng([seed, n])
-    n_examples = n * wordings
     tokens = draw.integers(5, 60, n_examples)
-    changes = tokens * (shift + np.repeat(noise(draw, n), wordings))
-    names = [str(index // wordings) for index in range(n_examples)]
+    changes = tokens * (shift + np.repeat(kind.noise(draw, n), kind.wordings))
     found = paired_difference([0.0] * n_examples, changes.tolist(), tokens.tolist(), seed, names)
-    return verdict(found, n)
+    return verdict(found, len(set(names)))
 
 
-def wrong_share(noise: Draw, n: int, exams: int, wordings: int = 1) -> float:
+def wrong_share(kind: Kind, n: int, exams: int) -> float:
     """Return the share of exams of two equal models that take a side."""
-    verdicts = [take(noise, n, 0.0, seed, wordings) for seed in range(exams)]
+    names = kind.pieces(n)
+    verdicts = [take(kind, names, 0.0, seed) for seed in range(exams)]
     return sum(it in ("improved", "worse") for it in verdicts) / exams
 
 
-def smallest_found(noise: Draw, n: int, exams: int) -> float:
+def smallest_found(kind: Kind, n: int, exams: int) -> float:
     """Find the smallest shift with the verdict `improved` in 80% of exams, by bisection."""
+    names = kind.pieces(n)
     low, high = 0.0, 4.0
     for _ in range(8):
         shift = (low + high) / 2
-        verdicts = [take(noise, n, -shift, seed) for seed in range(exams)]
+        verdicts = [take(kind, names, -shift, seed) for seed in range(exams)]
         if verdicts.count("improved") >= FOUND * exams:
             high = shift
         else:
@@ -69,13 +106,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Error rates and power of the exam's verdict.")
     parser.add_argument("--exams", type=int, default=400)
     parser.add_argument("--power_exams", type=int, default=200)
-    parser.add_argument("--wordings", type=int, default=4)
     flags = parser.parse_args()
     print(f"Wrong verdicts in {flags.exams} exams of two equal models (nominal: 5%)")
-    print(f"{'examples':>10}" + "".join(f"{name:>14}" for name in NOISES) + f"{'in wordings':>14}")
+    print(f"{'examples':>10}" + "".join(f"{name:>14}" for name in KINDS))
     for n in SIZES:
-        shares = [wrong_share(noise, n, flags.exams) for noise in NOISES.values()]
-        shares.append(wrong_share(NOISES["normal"], n, flags.exams, flags.wordings))
+        shares = [wrong_share(kind, n, flags.exams) for kind in KINDS.values()]
         print(f"{n:10}" + "".join(f"{share:14.1%}" for share in shares), flush=True)
     print(
         f"\nSmallest difference with the verdict 'improved' in {FOUND:.0%} of {flags.power_exams} "
@@ -83,7 +118,7 @@ def main() -> None:
     )
     print(f"{'examples':>10}" + "".join(f"{name:>14}" for name in NOISES))
     for n in POWER_SIZES:
-        found = [smallest_found(noise, n, flags.power_exams) for noise in NOISES.values()]
+        found = [smallest_found(KINDS[name], n, flags.power_exams) for name in NOISES]
         print(f"{n:10}" + "".join(f"{shift:14.2f}" for shift in found), flush=True)
 
 

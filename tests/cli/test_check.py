@@ -37,6 +37,11 @@ def test_valid_data_exits_with_code_0(check: Check) -> None:
     assert check.lines[7:] == [
         "Split: 6 examples to train on, 0 to choose the best step, 6 for the exam "
         "(the training examples themselves, because fewer than 20 are not divided).",
+        "Exam: 6 examples, 6 pieces of evidence.",
+        "Warning: nothing is held out (6 different questions in 6 rows): the exam uses the "
+        "training rows, so it says nothing about new questions, and the verdict can only be "
+        '"too few examples to tell". To change that, use at least 20 different questions, or give '
+        "an exam file of other questions with --eval_file.",
         "One epoch: 1 step of 6 rows.",
         "",
         "1 note.",

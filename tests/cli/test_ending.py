@@ -86,7 +86,7 @@ def test_a_closed_pipe_is_one_line(arguments: list[str], environment: dict[str, 
     assert line.endswith(": stopped, because standard output was closed.")
 
 
-@pytest.mark.parametrize("redirection", [">&-", "2>/dev/full", ">/dev/full 2>&1", "2>&-"])
+@pytest.mark.parametrize("redirection", [">&-", "2>/dev/full", "2>&-", ">&- 2>&-"])
 def test_an_error_without_a_place_to_show_it_keeps_its_code(redirection: str) -> None:
     """Where standard error cannot be written to, the exit code still tells."""
     command = f"{shlex.join(FTE)} check gone.jsonl {redirection}"

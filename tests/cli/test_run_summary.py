@@ -11,7 +11,8 @@ from rich.console import Console
 from tiny import Models, rows, write_rows
 
 from finetuning_exam.cli import main
-from finetuning_exam.cli.run_summary import print_cost, print_memory
+from finetuning_exam.cli.run_summary import print_cost, print_memory, print_used
+from finetuning_exam.data.split import Split
 from finetuning_exam.run_file import read
 from finetuning_exam.run_record import Cost, MicroBatches, RunRecord
 from finetuning_exam.training import prepare
@@ -118,3 +119,32 @@ def test_a_resumed_run_keeps_its_micro_batches(
     assert chosen[0].checkpointing
     assert chosen[2] == DEFAULT
     assert all(it.predicted and it.predicted.peak_bytes > 0 for it in records)
+
+
+def test_the_split_is_shown_again_if_rows_were_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    """Rows that could not be used are counted once each, and the parts are those really used."""
+    console, all_rows = Console(width=200), rows(30)
+    read = Split(all_rows[:20], all_rows[20:25], all_rows[25:])
+    print_used(console, read, read, None)
+    assert capsys.readouterr().out == ""
+    print_used(console, read, Split(all_rows[2:20], all_rows[20:24], all_rows[25:]), None)
+    assert capsys.readouterr().out == (
+        "Left out 3 examples. Split: 18 examples to train on, 4 to choose the best step, "
+        "5 for the exam (held out from the same data).\n"
+    )
+
+
+@pytest.mark.parametrize(("n", "batch"), [(11, 11), (16, 16), (19, 16)])
+def test_a_step_has_the_rows_that_there_are(
+    models: Models, tmp_path: Path, capsys: pytest.CaptureFixture[str], n: int, batch: int
+) -> None:
+    """With fewer rows than a batch holds, check and train name those that there are."""
+    data, model = str(write_rows(tmp_path / "d.jsonl", rows(n))), str(models.folder())
+    assert main(["check", data, "--model", model]) == 0
+    assert f" of {batch} rows." in capsys.readouterr().out
+    quick = ["--max_steps", "1", "--answered_examples", "0", "--device", "cpu", "--lora_r", "2"]
+    output = str(tmp_path / "out")
+    assert main(["train", data, "--model", model, "--output_dir", output, *quick]) == 0
+    shown = capsys.readouterr().out
+    assert f"1 step of {batch} rows (" in shown
+    assert f"Split: {n} examples to train on, 0 to choose the best step, {n} for" in shown

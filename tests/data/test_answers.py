@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
+from finetuning_exam import CheckSettings, check
 from finetuning_exam.data.answers import cut_answers, length_units, repeated_answer
 from finetuning_exam.data.check import check_records
 from finetuning_exam.data.findings import Kind
 from finetuning_exam.data.reading.read import Records
 from finetuning_exam.data.records import Example
+from finetuning_exam.model.folder import find_model_folder
+from finetuning_exam.model.tokenizer import load_tokenizer
 
 WORDS = ["river", "stone", "garden", "winter", "candle", "letter", "morning", "island", "forest"]
 
@@ -150,3 +155,18 @@ def test_an_answer_is_reported_once() -> None:
     kinds = [it.kind for it in check_records(Records((), rows, ()), None).findings]
     assert Kind.UNBALANCED in kinds
     assert Kind.REPEATED_ANSWER not in kinds
+
+
+def test_answers_cut_at_a_number_of_tokens_are_found(tmp_path: Path) -> None:
+    """Answers that a model stopped at its limit of tokens have no other length in common."""
+    tokenizer = load_tokenizer(find_model_folder("builtin"))
+    ids = [tokenizer.encode(text, add_special_tokens=False)[:40] for text in _texts(60)]
+    path = tmp_path / "d.jsonl"
+    rows = [
+        {"instruction": f"Question {n}?", "output": tokenizer.decode(row)}
+        for n, row in enumerate(ids)
+    ]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    found = check(CheckSettings(data=(str(path),))).findings
+    (cut,) = [it.detail for it in found if it.kind is Kind.CUT_ANSWERS]
+    assert " of 60 answers stop in mid-sentence at 40 tokens; also in lines " in cut

@@ -15,8 +15,10 @@ from finetuning_exam.data.findings import Finding, Kind
 from finetuning_exam.data.reading.read import Records, Source
 from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import Split
+from finetuning_exam.evaluation.outlook import ExamOutlook
 from finetuning_exam.report.data_check import (
     Outlook,
+    exam_warning,
     finding_to_json,
     findings_report,
     kinds_lines,
@@ -160,7 +162,9 @@ def _checked(examples: Sequence[Example], exam: Records | None = None) -> Check:
 
 
 def _outlook(split: Split, lengths: Lengths = LENGTHS, steps: int = 2, rows: int = 16) -> Outlook:
-    return Outlook("builtin", "plain", lengths, split, steps, rows)
+    n = len(split.exam)
+    exam = ExamOutlook(n, n, can_tell=True)
+    return Outlook("builtin", "plain", lengths, split, exam, steps, rows)
 
 
 def test_the_outlook_has_lengths_split_and_steps() -> None:
@@ -172,6 +176,7 @@ def test_the_outlook_has_lengths_split_and_steps() -> None:
         "95th percentile 1,500, limit 2,048; 6,000 in total, 25% of them trained.",
         "Split: 3 examples to train on, 1 to choose the best step, 1 for the exam "
         "(held out from the same data).",
+        "Exam: 1 example, 1 piece of evidence.",
         "One epoch: 2 steps of 16 rows.",
     ]
 
@@ -183,6 +188,7 @@ def test_one_is_singular() -> None:
     assert lines[1:] == [
         "Split: 1 example to train on, 0 to choose the best step, 1 for the exam "
         "(the training examples themselves, because fewer than 20 are not divided).",
+        "Exam: 1 example, 1 piece of evidence.",
         "One epoch: 1 step of 1 row.",
     ]
 
@@ -199,9 +205,64 @@ def test_an_exam_file_is_named(is_training: bool, more: str) -> None:
     assert line.endswith(f"1 for the exam (e‹U+001B›.jsonl{more}).")
 
 
+TOO_FEW = 'the verdict can only be "too few examples to tell"'
+EXAM_FILE = "give an exam file of other questions with --eval_file"
+
+
+@pytest.mark.parametrize(
+    ("outlook", "is_training", "has_file", "expected"),
+    [
+        (ExamOutlook(6, 6, can_tell=True), False, False, ""),
+        (
+            ExamOutlook(4, 3, can_tell=False, fraction=0.2),
+            False,
+            False,
+            f"the exam has only 4 examples, 3 pieces of evidence, so {TOO_FEW}. To change that, "
+            f"hold out more with --eval_fraction 0.2, or {EXAM_FILE}.",
+        ),
+        (
+            ExamOutlook(4, 1, can_tell=False),
+            False,
+            False,
+            f"the exam has only 4 examples, 1 piece of evidence, so {TOO_FEW}. To change that, "
+            f"use more examples, or {EXAM_FILE}.",
+        ),
+        (
+            ExamOutlook(4, 4, can_tell=False),
+            False,
+            True,
+            f"the exam has only 4 examples, 4 pieces of evidence, so {TOO_FEW}. To change that, "
+            "add questions to the exam.",
+        ),
+        (
+            ExamOutlook(12, 12, can_tell=False),
+            True,
+            False,
+            "nothing is held out (20 different questions in 20 rows): the exam uses the training "
+            f"rows, so it says nothing about new questions, and {TOO_FEW}. To change that, use at "
+            f"least 20 different questions, or {EXAM_FILE}.",
+        ),
+        (
+            ExamOutlook(60, 60, can_tell=False),
+            True,
+            True,
+            "the exam uses the training rows, so it says nothing about new questions, and "
+            f"{TOO_FEW}. To change that, {EXAM_FILE}.",
+        ),
+    ],
+)
+def test_an_exam_without_a_verdict_is_announced(
+    outlook: ExamOutlook, is_training: bool, has_file: bool, expected: str
+) -> None:
+    """Before the training, a line says that no verdict is possible, why, and what to do."""
+    split = Split(_examples(20), (), _examples(4), exam_is_training=is_training)
+    exam = Records((), _examples(4), ()) if has_file else None
+    assert exam_warning(outlook, split, exam) == expected
+
+
 def _bars(examples: Sequence[Example]) -> list[str]:
     split = Split(tuple(examples), (), ())
-    return _shown(outlook_report(_checked(examples), _outlook(split)))[1:-2]
+    return _shown(outlook_report(_checked(examples), _outlook(split)))[1:-3]
 
 
 def test_tags_are_bars() -> None:
@@ -290,6 +351,8 @@ def test_json_has_everything() -> None:
             },
             "rows": {"train": 50, "validation": 0, "exam": 10},
             "exam_is_training": False,
+            "exam_pieces_of_evidence": 10,
+            "exam_can_tell": True,
             "rows_per_step": 16,
             "steps_per_epoch": 2,
         },

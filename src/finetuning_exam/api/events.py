@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from finetuning_exam.data.check import Check
 from finetuning_exam.data.split import Split
+from finetuning_exam.evaluation.outlook import ExamOutlook
 from finetuning_exam.training.checkpoint.find import CheckpointRef
 from finetuning_exam.training.progress import Progress
 
@@ -20,10 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class DataRead:
-    """The data is read, checked and split; the model is loaded next."""
+    """The data is read, checked and split; the model is loaded next.
+
+    `exam` says whether the exam is large enough for a verdict.
+    """
 
     check: Check
     split: Split
+    exam: ExamOutlook
 
 
 @dataclass(frozen=True, slots=True)

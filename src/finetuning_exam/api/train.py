@@ -39,6 +39,7 @@ from finetuning_exam.data.split import Split
 from finetuning_exam.durable import write_json, write_text
 from finetuning_exam.errors import DataError, StoppedError, UsageError
 from finetuning_exam.evaluation.general import read_general_text
+from finetuning_exam.evaluation.outlook import exam_outlook
 from finetuning_exam.launch import is_under_uv
 from finetuning_exam.model.folder import check_local_model
 from finetuning_exam.report.data_check import finding_to_json
@@ -90,6 +91,16 @@ def train(
         StoppedError: a signal stopped the training.
     """
     settings = validated(settings or TrainSettings())
+    command = command or command_of(settings)
+    folder = Path(settings.output_dir)
+    with stop_hint(lambda: how_to_go_on(command, folder, is_own=False)):
+        return _train(settings, command, on_event, interrupts or Interrupts())
+
+
+def _train(
+    settings: TrainSettings, command: Command, on_event: OnEvent, interrupts: Interrupts
+) -> TrainedRun:
+    """Read the data and check the folder, then do the work in it."""
     process = this_process()
     folder = Path(settings.output_dir)
     _check_trackers(settings)
@@ -106,7 +117,7 @@ def train(
         split,
         command,
         on_event if process.is_main else ignore,
-        interrupts or Interrupts(),
+        interrupts,
         process,
     )
     with process.main_only(run_folder.locked(folder)):
@@ -156,8 +167,10 @@ class _Run:
 
     def train_and_examine(self, resumed: CheckpointRef | None) -> TrainedRun:
         """Do all the work; the folder is locked."""
+        settings = self.settings
+        outlook = exam_outlook(self.check, self.split, settings.eval_fraction, settings.seed)
         with self._stop_hint(is_own=resumed is not None):
-            self.on_event(DataRead(self.check, self.split))
+            self.on_event(DataRead(self.check, self.split, outlook))
             with rare_collections():
                 from finetuning_exam.training.prepare import prepare
                 from finetuning_exam.training.run import make_record

@@ -67,7 +67,7 @@ class EventPrinter:
                 print_line(console, text)
             case DataRead():
                 self._data = event
-                print_data(console, event.check, event.split)
+                print_data(console, event)
             case RunPrepared(prepared):
                 print_plan(console, prepared)
                 limit, longest = prepared.base.context, prepared.settings.max_length

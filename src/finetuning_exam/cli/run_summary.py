@@ -8,18 +8,17 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from finetuning_exam.cli.console import duration, print_line, print_sources
-from finetuning_exam.data.check import Check
 from finetuning_exam.data.findings import Finding, errors
 from finetuning_exam.data.reading.read import Records
 from finetuning_exam.data.records import Example
-from finetuning_exam.data.split import Split, prompt_key
-from finetuning_exam.report.data_check import kinds_lines, split_line
+from finetuning_exam.data.split import Split
+from finetuning_exam.report.data_check import exam_warning, kinds_lines, split_line
 from finetuning_exam.report.text import counted, size
 from finetuning_exam.run_record import Cost, TrainingResult
 from finetuning_exam.training.plan import rows_in_step
 
 if TYPE_CHECKING:
-    from finetuning_exam.api.events import RunBegun
+    from finetuning_exam.api.events import DataRead, RunBegun
     from finetuning_exam.training.cost.memory import MemoryPlan
     from finetuning_exam.training.prepare import Prepared
 
@@ -96,8 +95,9 @@ def print_cost(console: Console, predicted: Cost, *, can_stop: bool) -> None:
     )
 
 
-def print_data(console: Console, check: Check, split: Split) -> None:
+def print_data(console: Console, read: DataRead) -> None:
     """Print which files were read, what was found in them, and how they are split."""
+    check, split = read.check, read.split
     print_sources(console, check)
     skipped = len(errors(check.findings))
     if skipped:
@@ -106,13 +106,8 @@ def print_data(console: Console, check: Check, split: Split) -> None:
     print_line(console, split_line(split, check.exam))
     if not split.validation:
         print_line(console, "No validation rows: the last step is kept.")
-    if split.exam_is_training:
-        lacking = "" if check.exam else f"nothing is held out ({_too_few(check)}): "
-        print_line(
-            console,
-            f"Warning: {lacking}the exam uses the training rows, so it says nothing about new "
-            "questions.",
-        )
+    if warning := exam_warning(read.exam, split, check.exam):
+        print_line(console, f"Warning: {warning}")
     if split.taught:
         first = ", ".join(example.where for example in split.taught[:3])
         n_taught = counted(len(split.taught), "exam question")
@@ -120,13 +115,6 @@ def print_data(console: Console, check: Check, split: Split) -> None:
             console,
             f"Warning: left out {n_taught} that the training file also has, such as {first}.",
         )
-
-
-def _too_few(check: Check) -> str:
-    """Return how few different questions a file has."""
-    examples = check.train.examples
-    questions = {prompt_key(example) for example in examples}
-    return f"{counted(len(questions), 'different question')} in {counted(len(examples), 'row')}"
 
 
 def print_used(console: Console, read: Split, used: Split, exam: Records | None) -> None:

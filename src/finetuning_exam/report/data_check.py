@@ -13,9 +13,10 @@ from finetuning_exam.data.check import Check, answer_classes, tag_counts
 from finetuning_exam.data.encoding.lengths import Lengths
 from finetuning_exam.data.findings import SEVERITIES, Finding, Severity, by_kind, grouped
 from finetuning_exam.data.reading.read import Records
-from finetuning_exam.data.split import MIN_ROWS_FOR_HOLDOUT, Split
+from finetuning_exam.data.split import MIN_ROWS_FOR_HOLDOUT, Split, prompt_key
 from finetuning_exam.durable import Json
-from finetuning_exam.report.text import counted, on_one_line, visible
+from finetuning_exam.evaluation.outlook import ExamOutlook
+from finetuning_exam.report.text import counted, on_one_line, pieces_words, visible
 
 MAX_SHOWN = 20
 """The number of findings of one kind that are shown; the rest are counted."""
@@ -35,6 +36,7 @@ class Outlook:
     template: str
     lengths: Lengths
     split: Split
+    exam: ExamOutlook
     steps_per_epoch: int
     rows_per_step: int
 
@@ -80,6 +82,9 @@ def outlook_report(check: Check, outlook: Outlook) -> RenderableType:
     for name, counts in _balances(check).items():
         parts += [Text(f"{name}:"), _bars(counts)]
     parts.append(Text(visible(split_line(outlook.split, check.exam))))
+    parts.append(Text(f"Exam: {pieces_words(outlook.exam.n_examples, outlook.exam.n_clusters)}."))
+    if warning := exam_warning(outlook.exam, outlook.split, check.exam):
+        parts.append(Text(f"Warning: {warning}", style="yellow"))
     steps = counted(outlook.steps_per_epoch, "step")
     parts.append(Text(f"One epoch: {steps} of {counted(outlook.rows_per_step, 'row')}."))
     return Group(*parts)
@@ -99,6 +104,39 @@ def split_line(split: Split, exam: Records | None) -> str:
         f"{len(split.validation):,} to choose the best step, "
         f"{len(split.exam):,} for the exam ({source})."
     )
+
+
+def exam_warning(outlook: ExamOutlook, split: Split, exam: Records | None) -> str:
+    """Say why the verdict can only be `too few examples to tell`, and what to do; else empty."""
+    if outlook.can_tell:
+        return ""
+    verdict = 'the verdict can only be "too few examples to tell"'
+    file = "give an exam file of other questions with --eval_file"
+    if split.exam_is_training:
+        reason = "the exam uses the training rows, so it says nothing about new questions"
+        if exam:
+            return f"{reason}, and {verdict}. To change that, {file}."
+        different = f"use at least {MIN_ROWS_FOR_HOLDOUT} different questions"
+        remedy = _more_held_out(outlook) or different
+        return (
+            f"nothing is held out ({_questions(split)}): {reason}, and {verdict}. To change that, "
+            f"{remedy}, or {file}."
+        )
+    size = pieces_words(outlook.n_examples, outlook.n_clusters)
+    if exam:
+        return f"the exam has only {size}, so {verdict}. To change that, add questions to the exam."
+    remedy = _more_held_out(outlook) or "use more examples"
+    return f"the exam has only {size}, so {verdict}. To change that, {remedy}, or {file}."
+
+
+def _questions(split: Split) -> str:
+    different = len({prompt_key(example) for example in split.train})
+    rows = counted(len(split.train), "row")
+    return f"{counted(different, 'different question')} in {rows}"
+
+
+def _more_held_out(outlook: ExamOutlook) -> str:
+    return f"hold out more with --eval_fraction {outlook.fraction:g}" if outlook.fraction else ""
 
 
 def to_json(check: Check, findings: Sequence[Finding], outlook: Outlook | None) -> Json:
@@ -155,6 +193,8 @@ def outlook_to_json(outlook: Outlook) -> Json:
             "exam": len(split.exam),
         },
         "exam_is_training": split.exam_is_training,
+        "exam_pieces_of_evidence": outlook.exam.n_clusters,
+        "exam_can_tell": outlook.exam.can_tell,
         "rows_per_step": outlook.rows_per_step,
         "steps_per_epoch": outlook.steps_per_epoch,
     }

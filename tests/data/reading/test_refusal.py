@@ -61,17 +61,30 @@ def test_an_alternative_follows_the_hint() -> None:
     refuse_errors([Finding(Kind.RARE_TAG, "rare", "p"), Finding(Kind.MOJIBAKE, "bad", "p")])
 
 
+def _different_faults(n: int) -> bytes:
+    """Return lines that are not JSON, each from another column on."""
+    return b"".join(b" " * number + b"x\n" for number in range(n))
+
+
+def test_faults_that_are_alike_share_a_line() -> None:
+    """More than five identical faults of a file are one line, which counts them."""
+    assert _complaint(b"x\n" * 9 + ALPACA) == (
+        "d.jsonl:1: not valid JSON (expected a value at column 1). Also in lines 2, 3, 4, 5 and 4 "
+        "more. Fix the line."
+    )
+
+
 @pytest.mark.parametrize(
     ("n", "last"),
     [
-        (20, "d.jsonl:20: not valid JSON (expected a value at column 1)."),
+        (20, "d.jsonl:20: not valid JSON (expected a value at column 20)."),
         (21, "… and 1 more fault."),
         (1025, "… and 1,005 more faults."),
     ],
 )
 def test_twenty_faults_are_shown_and_the_rest_counted(n: int, last: str) -> None:
     """A file full of faults shows twenty of them and the number of the others."""
-    *shown, hint = _complaint(b"x\n" * n + ALPACA).splitlines()
+    *shown, hint = _complaint(_different_faults(n) + ALPACA).splitlines()
     assert hint == "Fix the line."
     assert len(shown) == min(n, 20) + (n > 20)
     assert shown[-1] == last
@@ -80,7 +93,6 @@ def test_twenty_faults_are_shown_and_the_rest_counted(n: int, last: str) -> None
 @pytest.mark.parametrize("name", ["a:b.jsonl", "a:1:b.jsonl", "my: data.jsonl", "a:7: b.jsonl"])
 def test_a_file_name_with_colons_is_reported_in_full(name: str) -> None:
     """Faults of a file whose name contains colons are reported in order, with the full name."""
-    content = ALPACA.replace(b'"b"', b"1") * 10 + b"[]"
     starts = [f"{name}:{number}: " for number in range(1, 12)]
-    *shown, _ = _complaint(content, name).splitlines()
+    *shown, _ = _complaint(_different_faults(11) + ALPACA, name).splitlines()
     assert [line[: len(start)] for line, start in zip(shown, starts, strict=True)] == starts
