@@ -50,16 +50,16 @@ SITUATIONS: tuple[Situation, ...] = get_args(Situation)
 N_LABELS = (2, 3, 4, 10)
 N_TRAINED = 200
 TOPICS = {
-    "sport": "match goal team coach league stadium player referee",
-    "food": "soup bread kitchen recipe pepper oven dinner cheese",
-    "weather": "rain storm cloud wind snow frost thunder sunshine",
-    "music": "song guitar drum choir melody concert violin chorus",
-    "travel": "train airport hotel ticket suitcase passport ferry harbor",
-    "health": "doctor nurse fever clinic medicine bandage cough pharmacy",
-    "money": "bank loan salary tax budget coin invoice price",
-    "garden": "rose soil shovel hedge seed tulip lawn compost",
-    "school": "teacher lesson exam homework classroom pupil desk chalk",
-    "computers": "keyboard screen server code software mouse disk network",
+    "sport": "match goal team coach",
+    "food": "soup bread kitchen recipe",
+    "weather": "rain storm cloud wind",
+    "music": "song guitar drum choir",
+    "travel": "train airport hotel ticket",
+    "health": "doctor nurse fever clinic",
+    "money": "bank loan salary tax",
+    "garden": "rose soil shovel hedge",
+    "school": "teacher lesson exam homework",
+    "computers": "keyboard screen server code",
 }
 
 
@@ -165,7 +165,7 @@ def train_and_examine(
     notes = _notes(about, draw)
     names = list(TOPICS)
     rows = [
-        {"instruction": f"Which topic? {note}", "output": names[answer]}
+        {"instruction": note, "output": names[answer]}
         for note, answer in zip(notes, answers, strict=True)
     ]
     with tempfile.TemporaryDirectory() as name:
@@ -186,17 +186,13 @@ def train_and_examine(
 
 
 def _notes(topics: Sequence[int], draw: random.Random) -> list[str]:
-    """Write a note for each topic, with three of its words; no note occurs twice."""
+    """Write a note for each topic, one of its words and a number; no note occurs twice."""
     words = [text.split() for text in TOPICS.values()]
-    notes: dict[str, None] = {}
-    for topic in topics:
-        while True:
-            one, two, three = draw.sample(words[topic], 3)
-            note = f"On day {draw.randrange(1, 999)} the {one} was near the {two} and the {three}."
-            if note not in notes:
-                notes[note] = None
-                break
-    return list(notes)
+    numbers = draw.sample(range(10_000), len(topics))
+    return [
+        f"{draw.choice(words[topic])} {number}"
+        for topic, number in zip(topics, numbers, strict=True)
+    ]
 
 
 # Tables
@@ -206,7 +202,8 @@ def is_right(situation: Situation, exam: Exam) -> tuple[bool, bool]:
     """Return whether the verdict and the headline are right."""
     said = headline(exam)
     if situation == "learned":
-        return exam.verdict == "improved", said.startswith("Improved:")
+        says_so = said.startswith("Improved") and "the form, not the answers" not in said
+        return exam.verdict == "improved", says_so
     return exam.verdict == "no measurable difference", said.startswith("No better than guessing:")
 
 

@@ -11,7 +11,7 @@ noise has mean 0 and is normal, heavy-tailed (Student's t with 3 degrees of free
 `improved` has found it. Pieces of evidence are counted by the program's own rule. Where facts come
 in several wordings, with one answer and without a group, all wordings of a fact have the same
 noise. With labels, every example is a question of its own and has its own noise. "examples" are
-facts or questions.
+facts or questions; the training file has nine times as many others, which the rule sees, too.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from finetuning_exam.evaluation.verdict import verdict
 SIZES = (6, 10, 20, 50, 100, 500)
 POWER_SIZES = (20, 50, 100, 500)
 FOUND = 0.8
+TRAINING_SHARE = 9
+"""Training examples for each one of the exam."""
 Draw = Callable[[np.random.Generator, int], NDArray[np.float64]]
 NOISES: dict[str, Draw] = {
     "normal": lambda draw, n: draw.normal(0, 1, n),
@@ -51,10 +53,11 @@ class Kind:
         """Name the pieces of evidence of `n` facts or questions."""
         examples = [
             Example(f"Wording {wording} of question {fact}?", self._answer(fact), 1, "exam.jsonl")
-            for fact in range(n)
+            for fact in range((1 + TRAINING_SHARE) * n)
             for wording in range(self.wordings)
         ]
-        return pieces_of_evidence(examples)
+        n_exam = n * self.wordings
+        return pieces_of_evidence(examples[:n_exam], examples[n_exam:])
 
     def _answer(self, fact: int) -> str:
         return f"label {fact % self.n_labels}" if self.n_labels else f"answer {fact}"
@@ -64,6 +67,7 @@ KINDS = {
     **{name: Kind(noise) for name, noise in NOISES.items()},
     "4 wordings": Kind(NOISES["normal"], wordings=4),
     "6 wordings": Kind(NOISES["normal"], wordings=6),
+    "8 wordings": Kind(NOISES["normal"], wordings=8),
     "2 labels": Kind(NOISES["normal"], n_labels=2),
     "10 labels": Kind(NOISES["normal"], n_labels=10),
 }

@@ -93,17 +93,37 @@ def test_a_check_loads_no_torch(tmp_path: Path) -> None:
     assert not loaded & {"torch", "peft", "scipy", "rich.progress", *TRAINING, *REPORTS}
 
 
-def test_comparing_loads_no_training(adapter: Path) -> None:
+def test_comparing_loads_no_training(adapter: Path, models: Models) -> None:
     """`fte compare` does not load TRL, Datasets, statistics or plots."""
-    flags = ("--adapter", str(adapter), "--max_new_tokens", "2", "--device", "cpu")
+    model = str(models.folder())
+    flags = (
+        "--adapter",
+        str(adapter),
+        "--model",
+        model,
+        "--max_new_tokens",
+        "2",
+        "--device",
+        "cpu",
+    )
     loaded = _after(adapter.parent, "compare", *flags, "Why?")
     assert loaded >= {*MODELS}
     assert not loaded & {"rich.progress", *TRAINING, *STATISTICS, *REPORTS}
 
 
-def test_an_exam_loads_no_training(adapter: Path) -> None:
+def test_an_exam_loads_no_training(adapter: Path, models: Models) -> None:
     """`fte exam` does not load TRL, Datasets or plots."""
-    flags = ("--adapter", str(adapter), "--max_new_tokens", "2", "--device", "cpu")
+    model = str(models.folder())
+    flags = (
+        "--adapter",
+        str(adapter),
+        "--model",
+        model,
+        "--max_new_tokens",
+        "2",
+        "--device",
+        "cpu",
+    )
     loaded = _after(adapter.parent, "exam", "rows.jsonl", *flags)
     assert loaded >= {*MODELS, "sacrebleu"}
     assert not loaded & {*TRAINING, *REPORTS}

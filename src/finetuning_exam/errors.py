@@ -9,7 +9,7 @@ UserError                 what is wrong, where, and how to fix it, on one line
 ├── DivergedError     5   the loss or a gradient is no longer finite
 ├── InUseError        6   another run is using the output directory
 ├── WorseError        7   the exam found the tuned model worse (`--fail_if_worse`)
-├── IncompleteError   8   adapter and exam are complete, but another file could not be written
+├── IncompleteError   9   adapter and exam are complete, but another file could not be written
 └── StoppedError    130   stopped by Ctrl-C after saving; 143 for SIGTERM
 """
 

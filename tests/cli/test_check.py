@@ -13,7 +13,7 @@ from checks import BAD, MISSING, SOUND, Check, read_lines, write_lines
 from tiny import END, Models, rows, write_rows
 
 from finetuning_exam.cli import main
-from finetuning_exam.data.findings import Kind
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.opening import PATH_HINT
 
 pytestmark = pytest.mark.usefixtures("folder")

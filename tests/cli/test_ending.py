@@ -105,7 +105,8 @@ def in_terminal() -> Terminal:
     def run(command: list[str], until: bytes, signals: list[int]) -> tuple[int, str]:
         child, screen = pty.fork()
         if child == 0:
-            os.execvpe(command[0], command, {**os.environ, "COLUMNS": "100"})
+            outside_uv = {key: it for key, it in os.environ.items() if not key.startswith("UV_")}
+            os.execvpe(command[0], command, {**outside_uv, "COLUMNS": "100", "TERM": "xterm"})
         shown = b""
         waiting = list(signals)
         deadline = time.monotonic() + 120
@@ -152,13 +153,17 @@ def test_a_run_stopped_before_its_first_checkpoint_can_be_started_again(
     assert (Path("it's mine") / "exam.json").is_file()
 
 
-def test_a_second_signal_is_no_traceback(in_terminal: Terminal, models: Models) -> None:
-    """Ctrl-C again and again stops the run at once, with the cursor and without a traceback."""
+@pytest.mark.parametrize("n_signals", [2, 3, 5])
+@pytest.mark.parametrize("until", [b"loading the model", b"starting"])
+def test_more_signals_are_no_traceback(
+    in_terminal: Terminal, models: Models, until: bytes, n_signals: int
+) -> None:
+    """However often Ctrl-C is pressed, the run ends with the cursor and without a traceback."""
     typed = ["train", "d.jsonl", "--model", str(models.folder()), "--device", "cpu"]
-    _, shown = in_terminal([*FTE, *typed], b"starting", [signal.SIGINT] * 3)
+    code, shown = in_terminal([*FTE, *typed], until, [signal.SIGINT] * n_signals)
+    assert code == 130
     assert "Traceback" not in shown
     assert shown.rfind("\x1b[?25h") > shown.rfind("\x1b[?25l") > -1
-    assert "fte train: stopped" in shown
 
 
 def test_a_check_that_is_stopped_shows_the_cursor(in_terminal: Terminal) -> None:

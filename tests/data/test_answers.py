@@ -12,7 +12,7 @@ import pytest
 from finetuning_exam import CheckSettings, check
 from finetuning_exam.data.answers import cut_answers, length_units, repeated_answer
 from finetuning_exam.data.check import check_records
-from finetuning_exam.data.findings import Kind
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.read import Records
 from finetuning_exam.data.records import Example
 from finetuning_exam.model.folder import find_model_folder

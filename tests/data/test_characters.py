@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from finetuning_exam.data.characters import character_findings
-from finetuning_exam.data.findings import Kind
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.records import Example, Turn
 
 

@@ -17,7 +17,7 @@ from finetuning_exam.data.check import (
     tag_counts,
     whole_text,
 )
-from finetuning_exam.data.findings import Kind
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.read import Records
 from finetuning_exam.data.records import Example, Turn
 from finetuning_exam.data.split import overlap, split_examples

@@ -9,7 +9,8 @@ import pytest
 
 from finetuning_exam.data.check import check_files, check_records
 from finetuning_exam.data.contents import content_findings
-from finetuning_exam.data.findings import Kind, errors
+from finetuning_exam.data.findings import errors
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.read import Records, read_records
 from finetuning_exam.data.records import Example, Turn
 from finetuning_exam.settings import CheckSettings

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from finetuning_exam.data.evidence import (
     MOST_LABELS,
-    MOST_WORDINGS,
+    MOST_WORDINGS_OF_MANY,
     label_sets,
     pieces_of_evidence,
     wordings,
@@ -70,9 +70,9 @@ def test_the_number_of_pieces_has_no_cliff(n_labels: int) -> None:
     assert counts[-1] == 12 * n_labels - 1
 
 
-@pytest.mark.parametrize("n_wordings", [2, 3, MOST_WORDINGS])
+@pytest.mark.parametrize("n_wordings", [2, 3, 4, 6, MOST_WORDINGS_OF_MANY])
 def test_facts_in_a_few_wordings_are_a_piece_each(n_wordings: int) -> None:
-    """Forty facts in up to four wordings are forty pieces."""
+    """Forty facts in up to eight wordings are forty pieces."""
     examples = [
         _example(f"Wording {w} of {fact}?", f"fact {fact}")
         for fact in range(40)
@@ -82,8 +82,8 @@ def test_facts_in_a_few_wordings_are_a_piece_each(n_wordings: int) -> None:
 
 
 def test_many_labels_of_a_large_file_are_labels_too() -> None:
-    """Seventy labels of a thousand rows: each has less than a twentieth of them, and is a label."""
-    assert _n_pieces(_classes(1050, 70)) == 1050
+    """Seventy labels of 1,120 rows: each has less than a twentieth of them, and is a label."""
+    assert _n_pieces(_classes(1120, 70)) == 1120
 
 
 def test_questions_in_a_group_count_once() -> None:
@@ -105,9 +105,40 @@ def test_known_questions_show_that_an_answer_is_a_label() -> None:
     assert len(set(pieces_of_evidence(exam, same_question))) == 1
 
 
-def test_the_number_of_wordings_falls_as_questions_are_added() -> None:
-    """Four questions are one fact; eight are eight pieces; in between it goes evenly."""
-    assert [n - wordings(n) + 1 for n in range(1, 11)] == [1, 1, 1, 1, 2, 4, 6, 8, 9, 10]
+@pytest.mark.parametrize(
+    ("n_answers", "n_pieces"),
+    [
+        (1, [1, 1, 1, 1, 2, 4, 6, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17]),
+        (20, [1, 1, 1, 1, 2, 4, 6, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17]),
+        (30, [1, 1, 1, 1, 1, 1, 2, 4, 6, 8, 10, 12, 13, 14, 15, 16, 17]),
+        (40, [1, 1, 1, 1, 1, 1, 1, 1, 2, 4, 6, 8, 10, 12, 14, 16, 17]),
+        (900, [1, 1, 1, 1, 1, 1, 1, 1, 2, 4, 6, 8, 10, 12, 14, 16, 17]),
+    ],
+)
+def test_the_number_of_wordings_falls_as_questions_are_added(
+    n_answers: int, n_pieces: list[int]
+) -> None:
+    """Four questions are one fact and eight are eight pieces; of many answers, eight are one fact
+    and sixteen are sixteen pieces. In between it goes evenly.
+    """
+    assert [n - wordings(n, n_answers) + 1 for n in range(1, 18)] == n_pieces
+
+
+@pytest.mark.parametrize("n_questions", range(1, 18))
+def test_more_answers_never_make_more_pieces(n_questions: int) -> None:
+    """With more different answers, an answer is the less likely a label."""
+    together = [wordings(n_questions, n_answers) for n_answers in range(1, 60)]
+    assert together == sorted(together)
+
+
+def test_known_answers_show_that_the_answers_are_facts() -> None:
+    """Six wordings of five facts are five pieces if the training file has many other facts."""
+    exam = [
+        _example(f"Wording {w} of {fact}?", f"fact {fact}") for fact in range(5) for w in "abcdef"
+    ]
+    training = [_example(f"Wording {w} of {i}?", f"fact {i}") for i in range(5, 45) for w in "ab"]
+    assert len(set(pieces_of_evidence(exam, training))) == 5
+    assert len(set(pieces_of_evidence(exam))) == 20
 
 
 @given(

@@ -16,8 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from finetuning_exam.data.check import check_files
-from finetuning_exam.data.findings import Finding, Kind, errors
+from finetuning_exam.data.findings import Finding, errors
 from finetuning_exam.data.fix import CleanCopy, clean_copy, left_out_lines
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.errors import UsageError
 from finetuning_exam.settings import CheckSettings
 

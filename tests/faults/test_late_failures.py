@@ -124,7 +124,7 @@ def test_all_of_them_may_fail(said: Said, models: Models, monkeypatch: pytest.Mo
     data = str(write_rows(Path("rows.jsonl"), rows(12)))
     for place, attribute in ((html, "render_report"), (card, "model_card")):
         monkeypatch.setattr(place, attribute, _failing(RuntimeError("broken")))
-    assert said.fte("train", data, "--model", str(models.folder()), *QUICK) == 8
+    assert said.fte("train", data, "--model", str(models.folder()), *QUICK) == 9
     assert "without report.html, README.md (see the warnings above)" in said.err
     assert said.out.count("could not be written: RuntimeError: broken.") == 2
 

@@ -11,7 +11,8 @@ from rich.console import Console, RenderableType
 
 from finetuning_exam.data.check import Check
 from finetuning_exam.data.encoding.lengths import Lengths
-from finetuning_exam.data.findings import Finding, Kind
+from finetuning_exam.data.findings import Finding
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.read import Records, Source
 from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import Split

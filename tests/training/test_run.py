@@ -17,7 +17,7 @@ from tiny import Models, brisk, checkpoints_in, ignore, rows, run_training
 
 from finetuning_exam.data.encoding.encoder import Encoded
 from finetuning_exam.data.encoding.labels import IGNORED
-from finetuning_exam.data.findings import Kind
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.records import Example, Turn
 from finetuning_exam.data.split import Split
 from finetuning_exam.errors import DataError, UsageError

@@ -15,8 +15,9 @@ from finetuning_exam.data.encoding.lengths import row_lengths
 from finetuning_exam.data.encoding.rows import EncodedRows, encode_all, template_findings
 from finetuning_exam.data.encoding.stops import what_stops, without_left_out
 from finetuning_exam.data.encoding.template import choose_template
-from finetuning_exam.data.findings import Finding, Kind, errors
+from finetuning_exam.data.findings import Finding, errors
 from finetuning_exam.data.fix import CleanCopy, clean_copy, left_out_lines
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.durable import write_text
 from finetuning_exam.errors import UsageError
 from finetuning_exam.evaluation.outlook import exam_outlook

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from finetuning_exam.api.events import ExamStage, Notice, OnEvent, SessionLoaded, ignore
 from finetuning_exam.api.load_adapter import load_session
 from finetuning_exam.api.output_file import check_can_write, check_overwrites
-from finetuning_exam.data.findings import Kind
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.read import read_records, read_sound_records, refuse_errors
 from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import leave_out_taught

@@ -15,6 +15,7 @@ from finetuning_exam.run_file import RUN, check_same_inputs
 from finetuning_exam.run_record import DataInputs, PinnedChoices, RunInputs, settings_by_name
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training.checkpoint.find import CheckpointRef, checkpoints, find_checkpoint
+from finetuning_exam.training.interrupt import interrupts_uncovered
 from finetuning_exam.training.replay_file import read_texts
 from finetuning_exam.training.run_folder import REPLAY
 
@@ -23,7 +24,8 @@ from finetuning_exam.training.run_folder import REPLAY
 def stop_hint(hint: Callable[[], str]) -> Iterator[None]:
     """Add a hint to the error of a run that was stopped, unless it has one already."""
     try:
-        yield
+        with interrupts_uncovered():
+            yield
     except StoppedError as error:
         error.hint = error.hint or hint()
         raise

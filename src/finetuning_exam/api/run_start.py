@@ -89,7 +89,7 @@ def _run_inputs(prepared: Prepared, check: Check) -> RunInputs:
         data=data_inputs(check, prepared.rows_sha256),
         base=BaseInputs(base.name, base.sha256),
         template=prepared.rows.template,
-        template_date=date.isoformat() if (date := prepared.rows.encoder.date) else None,
+        template_date=prepared.rows.template_date,
         plan=PlanInputs(prepared.plan.micro_batches),
         device=compute.device.type,
         dtype=compute.dtype_name,

@@ -33,7 +33,7 @@ from finetuning_exam.api.resume import (
 )
 from finetuning_exam.api.run_start import begin_run, check_new_run
 from finetuning_exam.data.check import Check, check_files, split_checked
-from finetuning_exam.data.reading.hub import is_hub_name
+from finetuning_exam.data.reading.hub import absolute_path
 from finetuning_exam.data.reading.read import SKIP_BAD_ROWS, refuse_errors
 from finetuning_exam.data.split import Split
 from finetuning_exam.durable import write_json, write_text
@@ -105,9 +105,7 @@ def _train(
     folder = Path(settings.output_dir)
     _check_trackers(settings)
     read_general_text(settings.general_file)  # an error is reported before the work
-    command = command or command_of(settings)
-    with stop_hint(lambda: how_to_go_on(command, folder, is_own=False)):
-        check, split = _read_data(settings)
+    check, split = _read_data(settings)
     process.on_main(lambda: run_folder.check_output_dir(folder))  # it makes the folder
     check_local_model(settings.model_name_or_path)
     run = _Run(
@@ -266,9 +264,9 @@ class _Run:
     def _data_record(self, prepared: Prepared) -> DataRecord:
         train, exam, split = self.check.train, self.check.exam, prepared.rows.split
         return DataRecord(
-            paths=tuple(_absolute(source.path) for source in train.sources),
+            paths=tuple(absolute_path(source.path) for source in train.sources),
             sha256=train.sha256,
-            exam_path=_absolute(exam.path) if exam else None,
+            exam_path=absolute_path(exam.path) if exam else None,
             exam_sha256=exam.sha256 if exam else None,
             n_train=len(split.train),
             n_validation=len(split.validation),
@@ -283,11 +281,6 @@ class _Run:
         started = time.perf_counter()
         yield
         self.seconds[part] = round(time.perf_counter() - started, 2)
-
-
-def _absolute(path: str) -> str:
-    """Return a file's absolute path; a hub dataset's name stays as it is."""
-    return path if is_hub_name(path) else str(Path(path).resolve())
 
 
 def _write_report(folder: Path, exam: Exam, record: RunRecord) -> None:

@@ -11,7 +11,6 @@ from finetuning_exam.cli.ending import (
     CLOSED_OUTPUT,
     discard_output,
     flush_output,
-    leave_at_next_signal,
     print_error,
     show_cursor,
 )
@@ -19,7 +18,7 @@ from finetuning_exam.cli.help import command_help, overview
 from finetuning_exam.cli.registry import COMMANDS
 from finetuning_exam.cli.startup import prepare_process
 from finetuning_exam.errors import DataError, DiskError, UsageError, UserError, is_out_of_memory
-from finetuning_exam.training.interrupt import Terminated, termination_raised
+from finetuning_exam.training.interrupt import Terminated, signals_raised
 
 _DISK = (errno.ENOSPC, errno.EIO)
 
@@ -53,9 +52,10 @@ def _without_command(arguments: Sequence[str]) -> int:
 def _guarded(name: str, run: Callable[[], int]) -> int:
     """Run a command and return its exit code; every error that can be foreseen is one line."""
     try:
-        code = run()
-        flush_output()
-        return code
+        with signals_raised(on_exit=show_cursor):
+            code = run()
+            flush_output()
+            return code
     except BrokenPipeError:  # the reader of the output has closed it
         discard_output()
         print_error(f"{name}: stopped, because standard output was closed.")
@@ -79,12 +79,10 @@ def _guarded(name: str, run: Callable[[], int]) -> int:
         print_error(f"{name}: out of memory. {LESS_ANYWHERE}")
         return UsageError.exit_code
     except KeyboardInterrupt as error:
-        code = 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
-        leave_at_next_signal(code)
         discard_output()
         show_cursor()
         print_error(f"\n{name}: stopped. {error}".rstrip())
-        return code
+        return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
 
 
 def _run(name: str, arguments: Sequence[str]) -> int:
@@ -95,9 +93,7 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         print(command_help(command))
         return 0
     prepare_process(command)
-    parsed = parse(command.settings, name, arguments)
-    with termination_raised():
-        return command.run(parsed)
+    return command.run(parse(command.settings, name, arguments))
 
 
 def _nearest(name: str) -> str:

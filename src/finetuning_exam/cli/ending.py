@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
 from contextlib import suppress
-from types import FrameType
 from typing import TextIO
 
 CLOSED_OUTPUT = 141
@@ -61,14 +58,3 @@ def show_cursor() -> None:
     with suppress(OSError, ValueError, AttributeError):  # closed, not a file, or absent
         if sys.stdout.isatty():
             os.write(sys.stdout.fileno(), _SHOW_CURSOR)
-
-
-def leave_at_next_signal(exit_code: int) -> None:
-    """Make the next Ctrl-C or SIGTERM end the process at once, instead of in a traceback."""
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        os._exit(exit_code)
-
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, leave)
-        signal.signal(signal.SIGTERM, leave)

@@ -14,6 +14,7 @@ from rich.text import Text
 from finetuning_exam.cli.console import print_line
 from finetuning_exam.errors import DataError
 from finetuning_exam.report.text import visible
+from finetuning_exam.training.interrupt import interrupts_raised
 
 if TYPE_CHECKING:
     from finetuning_exam.model.generation.decoding import Decoding
@@ -72,7 +73,7 @@ def _stream(
     """Print one model's answer piece by piece; Ctrl-C ends this answer only."""
     console.print(Text(f"{side}: ", style="bold" if side == "tuned" else "dim"), end="")
     try:
-        with closing(session.stream(prompt, decoding, side)) as pieces:
+        with interrupts_raised(), closing(session.stream(prompt, decoding, side)) as pieces:
             for piece in pieces:
                 console.print(Text(visible(piece)), end="", soft_wrap=True)
     except KeyboardInterrupt:

@@ -6,7 +6,8 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-from finetuning_exam.data.findings import Finding, Kind
+from finetuning_exam.data.findings import Finding
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.records import Example
 
 _PATTERNS = (

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from finetuning_exam.data.answers import cut_answers, length_units, repeated_answer
 from finetuning_exam.data.characters import character_findings
 from finetuning_exam.data.contents import content_findings
-from finetuning_exam.data.findings import Finding, Kind
+from finetuning_exam.data.findings import Finding
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.near_duplicates import near_duplicates, near_matches
 from finetuning_exam.data.reading.fields import quoted
 from finetuning_exam.data.reading.read import Records, exam_file_of, read_records

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 
 from finetuning_exam.data.characters import named_texts
-from finetuning_exam.data.findings import Finding, Kind
+from finetuning_exam.data.findings import Finding
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.fields import quoted
 from finetuning_exam.data.records import Example
 

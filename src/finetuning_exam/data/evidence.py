@@ -15,7 +15,11 @@ from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import normalized, prompt_key
 
 MOST_WORDINGS = 4
-"""Up to this many questions with the same answer are taken for wordings of one fact."""
+"""Up to this many questions with the same answer are taken for wordings of one fact, in a file with
+few different answers."""
+MOST_WORDINGS_OF_MANY = 8
+"""The same in a file with at least `MANY_ANSWERS`, where they are more likely facts than labels."""
+MANY_ANSWERS = 40
 MOST_LABELS = 20
 """With more different answers, a file is not taken for a classification."""
 
@@ -23,16 +27,18 @@ LabelSets: TypeAlias = Mapping[str, tuple[str, ...]]
 """The labels that the examples of each tag choose from; a tag without labels is absent."""
 
 
-def wordings(n_questions: int) -> int:
+def wordings(n_questions: int, n_answers: int) -> int:
     """Return how many of an answer's questions are one piece of evidence together.
 
-    All of up to `MOST_WORDINGS` questions are. From there on, each further question makes it less
-    likely that they are wordings of one fact, and two more pieces are counted; with twice as many,
-    every question is a piece of its own. So one more example never changes the count by much.
+    All of up to `MOST_WORDINGS` questions are in a file of up to `MOST_LABELS` different answers;
+    the limit grows with the answers to `MOST_WORDINGS_OF_MANY`. Beyond the limit, each further
+    question makes it less likely that they are wordings of one fact, and two more pieces are
+    counted; with twice as many, every question is a piece of its own. So one more example of an
+    answer never changes the count by much.
     """
-    if n_questions <= MOST_WORDINGS:
-        return n_questions
-    return max(1, 2 * MOST_WORDINGS + 1 - n_questions)
+    share = min(max(n_answers - MOST_LABELS, 0) / (MANY_ANSWERS - MOST_LABELS), 1.0)
+    limit = MOST_WORDINGS + share * (MOST_WORDINGS_OF_MANY - MOST_WORDINGS)
+    return min(n_questions, max(1, int(2 * limit) + 1 - n_questions))
 
 
 def pieces_of_evidence(examples: Sequence[Example], known: Iterable[Example] = ()) -> list[str]:
@@ -40,8 +46,8 @@ def pieces_of_evidence(examples: Sequence[Example], known: Iterable[Example] = (
 
     Examples with the same question or the same group are one piece. So are the first `wordings` of
     the questions that share an answer, in alphabetical order. `known` are other examples, such as
-    those that were trained on: their questions count where it is decided whether an answer is a
-    label.
+    those that were trained on: their questions and answers count where it is decided whether an
+    answer is a label.
     """
     union = _Union(len(examples))
     first: dict[str, int] = {}
@@ -55,9 +61,11 @@ def pieces_of_evidence(examples: Sequence[Example], known: Iterable[Example] = (
         of_answer = questions.setdefault(normalized(example.answer), {})
         root = union.root(index)
         of_answer[root] = min(of_answer.get(root, keys[index]), keys[index])
-    n_known = _questions_by_answer(known, questions)
+    known_questions = _questions_by_answer(known)
+    n_answers = len(questions.keys() | known_questions.keys())
     for answer, of_answer in questions.items():
-        n_together = wordings(len(of_answer) + n_known[answer])
+        n_questions = len(of_answer) + len(known_questions.get(answer, ()))
+        n_together = wordings(n_questions, n_answers)
         together = sorted(of_answer, key=of_answer.__getitem__)[:n_together]
         for root in together[1:]:
             union.join(together[0], root)
@@ -98,16 +106,14 @@ def _labels(examples: Sequence[Example]) -> tuple[str, ...]:
     return tuple(spellings[answer].most_common(1)[0][0] for answer in ordered)
 
 
-def _questions_by_answer(
-    examples: Iterable[Example], answers: Mapping[str, object]
-) -> Counter[str]:
-    """Count the different questions of each of these answers; a group is one question."""
+def _questions_by_answer(examples: Iterable[Example]) -> dict[str, set[str]]:
+    """Return the different questions of each answer; a group is one question."""
     found: dict[str, set[str]] = {}
     for example in examples:
-        answer = normalized(example.answer)
-        if answer in answers:
-            found.setdefault(answer, set()).add(example.group or prompt_key(example))
-    return Counter({answer: len(questions) for answer, questions in found.items()})
+        found.setdefault(normalized(example.answer), set()).add(
+            example.group or prompt_key(example)
+        )
+    return found
 
 
 class _Union:

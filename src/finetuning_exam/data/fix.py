@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from finetuning_exam.data.check import content
-from finetuning_exam.data.findings import Finding, Kind
+from finetuning_exam.data.findings import Finding
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.containers import read_file
 from finetuning_exam.data.reading.formats import Place
 from finetuning_exam.data.reading.read import Records

@@ -11,7 +11,8 @@ from rich.text import Text
 
 from finetuning_exam.data.check import Check, answer_classes, tag_counts
 from finetuning_exam.data.encoding.lengths import Lengths
-from finetuning_exam.data.findings import SEVERITIES, Finding, Severity, by_kind, grouped
+from finetuning_exam.data.findings import Finding, by_kind, grouped
+from finetuning_exam.data.kinds import SEVERITIES, Severity
 from finetuning_exam.data.reading.read import Records
 from finetuning_exam.data.split import MIN_ROWS_FOR_HOLDOUT, Split, prompt_key
 from finetuning_exam.durable import Json

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -16,20 +17,61 @@ class Terminated(KeyboardInterrupt):
 
 
 @contextmanager
-def termination_raised() -> Iterator[None]:
-    """Make SIGTERM raise `Terminated` instead of ending the process silently."""
+def signals_raised(on_exit: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Make the first Ctrl-C or SIGTERM raise, and the next one end the process.
+
+    The next one ends it at once and without a traceback, also while the first is being answered;
+    only `on_exit` is called before. Without a signal, the handlers are restored at the end.
+    """
+    is_ending = False
 
     def handle(number: int, frame: FrameType | None) -> None:
-        raise Terminated
+        nonlocal is_ending
+        if is_ending:
+            on_exit()
+            os._exit(128 + number)
+        else:
+            is_ending = True
+            _raise(number)
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, handle)
+    before = {number: signal.signal(number, handle) for number in SIGNALS}
+    try:
+        with interrupts_uncovered():
+            yield
+    finally:
+        if not is_ending:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@contextmanager
+def interrupts_raised() -> Iterator[None]:
+    """Make every Ctrl-C raise, for work that ends with it without ending the process."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def interrupts_uncovered() -> Iterator[None]:
+    """Raise a KeyboardInterrupt again that a library has turned into another error.
+
+    Transformers reports whatever fails while it imports a module as a missing module, for one.
+    """
+    try:
+        yield
+    except Exception as error:
+        behind: BaseException | None = error
+        while behind is not None and not isinstance(behind, KeyboardInterrupt):
+            behind = behind.__cause__ or behind.__context__
+        if behind is None:
+            raise
+        raise type(behind)(*behind.args) from error
 
 
 class Interrupts:
@@ -41,7 +83,7 @@ class Interrupts:
     def __init__(self, on_first: Callable[[], None] = lambda: None) -> None:
         self.received: int | None = None
         self._on_first = on_first
-        self._before: dict[signal.Signals, object] = {}
+        self._before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
@@ -56,11 +98,19 @@ class Interrupts:
         trace: TracebackType | None,
     ) -> None:
         for number, before in self._before.items():
-            signal.signal(number, before)  # type: ignore[arg-type]
+            signal.signal(number, before)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.received is None:
             self.received = number
             self._on_first()
+            return
+        before = self._before[number]
+        if callable(before):  # it may have more to do than to raise
+            before(number, frame)
         else:
-            raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+            _raise(number)
+
+
+def _raise(number: int) -> None:
+    raise Terminated if number == signal.SIGTERM else KeyboardInterrupt

@@ -67,6 +67,12 @@ class EncodedSplit:
     findings: tuple[Finding, ...]
 
     @property
+    def template_date(self) -> str | None:
+        """The date that the chat template writes, in ISO 8601; None where it writes none."""
+        date = self.encoder.date
+        return date.isoformat() if date else None
+
+    @property
     def scored(self) -> tuple[Encoded, ...]:
         """Sequences that are scored but not trained on: those of validation and of the exam."""
         return (*sequences_of(self.objective, self.validation), *self.exam.rows)

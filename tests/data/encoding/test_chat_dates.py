@@ -9,7 +9,7 @@ from encoders import CHATML, MakeTokenizer, decode_ids
 
 from finetuning_exam.data.encoding.encoder import make_encoder
 from finetuning_exam.data.encoding.rows import template_findings
-from finetuning_exam.data.findings import Kind
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.records import Example, Turn
 
 EXAMPLE = Example("Hi", "Ho", 1, "d.jsonl")

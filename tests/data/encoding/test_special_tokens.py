@@ -26,7 +26,7 @@ from transformers import AddedToken
 
 from finetuning_exam.data.encoding.encoder import make_encoder
 from finetuning_exam.data.encoding.rows import encode_all, special_token_findings
-from finetuning_exam.data.findings import Kind
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.read import refuse_errors
 from finetuning_exam.data.records import Example, Turn
 from finetuning_exam.errors import DataError

@@ -19,7 +19,7 @@ from finetuning_exam.data.encoding.truncate import (
     middle,
     without_oldest,
 )
-from finetuning_exam.data.findings import Kind
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.records import Example, Turn
 
 MakeTokenizer = Callable[..., PreTrainedTokenizerFast]

@@ -12,7 +12,7 @@ from finetuning_exam.data.encoding.rows import (
     special_token_findings,
     template_findings,
 )
-from finetuning_exam.data.findings import Kind
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.records import Example, Turn
 
 TALK = Example(

@@ -13,7 +13,7 @@ import pyarrow.parquet
 import pytest
 from read_files import AUTO, texts_of
 
-from finetuning_exam.data.findings import Kind
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.read import Records, read_records
 
 pytestmark = pytest.mark.usefixtures("folder")

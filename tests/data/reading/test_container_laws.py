@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from raw_records import GOOD, read_raw
 
-from finetuning_exam.data.findings import Kind, errors
+from finetuning_exam.data.findings import errors
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.containers import read_file
 from finetuning_exam.errors import DataError, UsageError
 

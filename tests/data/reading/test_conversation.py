@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetuning_exam.data.findings import Fault, Kind
+from finetuning_exam.data.findings import Fault
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.conversation import Exchange, read_turns, to_exchange
 from finetuning_exam.data.reading.fields import emptiness
 from finetuning_exam.data.records import Turn

@@ -8,7 +8,7 @@ import pytest
 from raw_records import read_raw, refusal_of, texts_of
 from read_files import AUTO
 
-from finetuning_exam.data.findings import Kind
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.read import read_records
 
 pytestmark = pytest.mark.usefixtures("folder")

@@ -10,7 +10,7 @@ import pyarrow
 import pytest
 from raw_records import GOOD, places_of, read_raw, texts_of
 
-from finetuning_exam.data.findings import Kind
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.json_values import MAX_DEPTH
 
 pytestmark = pytest.mark.usefixtures("folder")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from raw_records import GOOD, read_raw, texts_of
 
-from finetuning_exam.data.findings import Kind
+from finetuning_exam.data.kinds import Kind
 
 pytestmark = pytest.mark.usefixtures("folder")
 

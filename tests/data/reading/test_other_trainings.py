@@ -16,7 +16,7 @@ from record_forms import (
     own_fields,
 )
 
-from finetuning_exam.data.findings import Kind
+from finetuning_exam.data.kinds import Kind
 
 NEEDED = "expected one prompt and one answer, as text"
 

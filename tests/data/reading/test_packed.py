@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 from read_files import AUTO, texts_of, write_content
 
-from finetuning_exam.data.findings import Kind
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.read import Records, read_records
 from finetuning_exam.errors import UsageError
 from finetuning_exam.settings import FieldSettings

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import pytest
 
-from finetuning_exam.data.findings import Fault, Kind
+from finetuning_exam.data.findings import Fault
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.formats import Place, to_examples
 from finetuning_exam.data.reading.layouts import find_layout
 from finetuning_exam.data.records import Example, Turn

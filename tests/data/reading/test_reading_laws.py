@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from read_files import write_content
 
-from finetuning_exam.data.findings import Kind
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.read import Records, read_records
 from finetuning_exam.errors import DataError, UsageError
 from finetuning_exam.settings import FieldSettings

@@ -19,7 +19,7 @@ from record_forms import (
     own_fields,
 )
 
-from finetuning_exam.data.findings import Kind
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.layouts import Layout
 
 FAULTS: dict[str, tuple[Kind, Row, Layout]] = {

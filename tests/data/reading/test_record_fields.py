@@ -20,7 +20,7 @@ from record_forms import (
     own_fields,
 )
 
-from finetuning_exam.data.findings import Kind
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.formats import Place, to_examples
 from finetuning_exam.data.reading.layouts import Layout
 from finetuning_exam.data.records import Example, Turn

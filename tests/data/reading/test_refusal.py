@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from read_files import ALPACA, AUTO, write_content
 
-from finetuning_exam.data.findings import Finding, Kind
+from finetuning_exam.data.findings import Finding
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.read import read_sound_records, refuse_errors
 from finetuning_exam.errors import DataError
 

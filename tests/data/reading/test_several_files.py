@@ -8,7 +8,8 @@ import hashlib
 import pytest
 from read_files import ALPACA, AUTO, CHAT, QA, texts_of, write_content
 
-from finetuning_exam.data.findings import Kind, errors
+from finetuning_exam.data.findings import errors
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading import hub
 from finetuning_exam.data.reading.read import read_records
 from finetuning_exam.errors import UsageError

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from finetuning_exam.data.findings import Kind
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.containers import read_file
 from finetuning_exam.data.reading.files import FileRecords
 from finetuning_exam.errors import DataError, UsageError

@@ -9,8 +9,8 @@ import pytest
 from read_files import AUTO, read_content, write_content
 from record_forms import ALPACA, ASK, CHAT, SAY, TASKS, TEXT, Row, complaint_about, one_example
 
-from finetuning_exam.data.findings import Kind
 from finetuning_exam.data.fix import clean_copy
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.layouts import Layout
 from finetuning_exam.data.reading.read import read_records
 

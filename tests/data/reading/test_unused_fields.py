@@ -7,7 +7,7 @@ import json
 import pytest
 from read_files import ALPACA, AUTO, CHAT, read_content, texts_of, write_content
 
-from finetuning_exam.data.findings import Kind
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.read import read_records
 
 pytestmark = pytest.mark.usefixtures("folder")

@@ -20,7 +20,7 @@ from datetime import datetime
 from types import FrameType
 from typing import Protocol
 
-from finetuning_exam.data.findings import Kind
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.records import Turn
 from finetuning_exam.errors import ModelError
 

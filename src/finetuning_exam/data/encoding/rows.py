@@ -16,7 +16,8 @@ from finetuning_exam.data.encoding.truncate import (
     middle,
     without_oldest,
 )
-from finetuning_exam.data.findings import Finding, Kind, errors
+from finetuning_exam.data.findings import Finding, errors
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.fields import listed
 from finetuning_exam.data.records import Example
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 from dataclasses import replace
 
-from finetuning_exam.data.findings import Finding, Kind, errors, grouped
+from finetuning_exam.data.findings import Finding, errors, grouped
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.read import SKIP_BAD_ROWS, refuse_errors
 from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import Split

@@ -10,7 +10,8 @@ import re
 from collections.abc import Sequence
 from pathlib import PurePath
 
-from finetuning_exam.data.findings import Fault, Finding, Kind, errors
+from finetuning_exam.data.findings import Fault, Finding, errors
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.documents import read_document, records_field
 from finetuning_exam.data.reading.files import (
     BOM,

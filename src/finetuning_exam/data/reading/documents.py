@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from finetuning_exam.data.findings import Fault, Finding, Kind
+from finetuning_exam.data.findings import Fault, Finding
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.files import REST_UNREAD, RawRecord, undecodable
 from finetuning_exam.data.reading.json_reasons import comma_expected, extra_text
 from finetuning_exam.data.reading.json_values import (

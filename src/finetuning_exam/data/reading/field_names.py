@@ -11,7 +11,8 @@ import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from finetuning_exam.data.findings import Fault, Finding, Kind
+from finetuning_exam.data.findings import Fault, Finding
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.fields import listed
 from finetuning_exam.data.reading.files import RawRecord
 from finetuning_exam.data.reading.layouts import CONVERSATION_FIELDS, PAIRS, Layout

@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
-from finetuning_exam.data.findings import Fault, Kind
+from finetuning_exam.data.findings import Fault
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.cells import is_nothing
 from finetuning_exam.data.reading.json_values import json_type
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from finetuning_exam.data.findings import Fault, Kind
+from finetuning_exam.data.findings import Fault
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.conversation import Exchange, read_turns, to_exchange
 from finetuning_exam.data.reading.fields import (
     Record,

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+from pathlib import Path
 
 from finetuning_exam.data.reading.files import FileRecords, RawRecord, no_records
 from finetuning_exam.errors import UsageError
@@ -20,6 +21,11 @@ _MISSING = ("DatasetNotFoundError", "RepositoryNotFoundError", "GatedRepoError")
 def is_hub_name(path: str) -> bool:
     """Return whether a data path names a dataset of the Hub and not a file."""
     return path.startswith("hub:")
+
+
+def absolute_path(path: str) -> str:
+    """Return a file's absolute path; a hub dataset's name stays as it is."""
+    return path if is_hub_name(path) else str(Path(path).resolve())
 
 
 def read_hub(spec: str) -> FileRecords:

@@ -10,7 +10,8 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import NoReturn
 
-from finetuning_exam.data.findings import Fault, Kind
+from finetuning_exam.data.findings import Fault
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.files import undecodable
 from finetuning_exam.data.reading.json_reasons import extra_text, reason_of
 

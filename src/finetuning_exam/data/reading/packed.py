@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
 
-from finetuning_exam.data.findings import Fault, Finding, Kind
+from finetuning_exam.data.findings import Fault, Finding
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.files import RawRecord
 from finetuning_exam.data.reading.layouts import CONVERSATION_FIELDS, PAIRS, Layout
 from finetuning_exam.data.reading.packed_text import (

@@ -7,7 +7,8 @@ import re
 import warnings
 from collections.abc import Mapping
 
-from finetuning_exam.data.findings import Fault, Kind
+from finetuning_exam.data.findings import Fault
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.json_values import SyntaxFault, not_json, read_value
 
 _PYTHON = re.compile(

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from finetuning_exam.data.findings import Fault, Finding, Kind, errors, grouped
+from finetuning_exam.data.findings import Fault, Finding, errors, grouped
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.cells import without_nan
 from finetuning_exam.data.reading.containers import read_file
 from finetuning_exam.data.reading.field_names import read_names, refuse_unrecognised

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from finetuning_exam.data.findings import Finding, Kind
+from finetuning_exam.data.findings import Finding
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.files import (
     MAX_LINE_BYTES,
     REST_UNREAD,

@@ -7,7 +7,8 @@ import shlex
 from collections import Counter
 from collections.abc import Sequence
 
-from finetuning_exam.data.findings import Finding, Kind
+from finetuning_exam.data.findings import Finding
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.conversation import unread_keys
 from finetuning_exam.data.reading.fields import quoted
 from finetuning_exam.data.reading.files import RawRecord
