@@ -18,6 +18,7 @@ from finetuning_exam.data.encoding.rows import EncodedRows
 from finetuning_exam.data.records import Example
 from finetuning_exam.model.fast.path import FastPath
 from finetuning_exam.model.score import values_in_batches
+from finetuning_exam.objectives.replay import Replay
 
 Row = TypeVar("Row")
 """One record in the form that an objective trains on."""
@@ -51,6 +52,10 @@ class Objective(Protocol[Row]):
 
     def validation_rows(self, examples: Sequence[Example], max_length: int) -> EncodedRows[Row]:
         """Encode the validation examples, which decide the best step."""
+        ...
+
+    def with_replay(self, replay: Replay) -> Objective[Row]:
+        """Return the objective that also holds the tuned model to its base on these rows."""
         ...
 
     def extra_rows(self, step: int) -> tuple[Row, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -36,6 +36,10 @@ class SupervisedFineTuning:
     def validation_rows(self, examples: Sequence[Example], max_length: int) -> EncodedRows[Encoded]:
         """Encode the validation examples, which decide the best step."""
         return encode_all(self.validation_encoder, examples, max_length)
+
+    def with_replay(self, replay: Replay) -> SupervisedFineTuning:
+        """Return the objective with these replay rows."""
+        return replace(self, replay=replay)
 
     def extra_rows(self, step: int) -> tuple[Encoded, ...]:
         """Return the replay rows of a step."""

@@ -36,7 +36,6 @@ from finetuning_exam.model.session import Session
 from finetuning_exam.model.tokenizer import pad_token_id
 from finetuning_exam.objectives.base import Objective, sequences_of
 from finetuning_exam.objectives.choose import choose_objective
-from finetuning_exam.objectives.sft import SupervisedFineTuning
 from finetuning_exam.run_record import (
     MicroBatches,
     PinnedChoices,
@@ -139,8 +138,8 @@ def prepare(settings: TrainSettings, split: Split, pinned: PinnedChoices | None 
         if pinned.replay is not None
         else replay_texts(settings, fast, rows.encoder, plan.total_steps, rows.split.exam)
     )
-    objective, replay = _with_replay(rows.objective, settings, fast, texts)
-    rows = replace(rows, objective=objective)
+    replay = make_replay(settings, fast, texts.ids)
+    rows = replace(rows, objective=rows.objective.with_replay(replay))
     memory = _fit_into_memory(Workload(rows.objective, fast, settings), rows, pinned.micro_batches)
     return Prepared(
         settings=settings,
@@ -148,7 +147,7 @@ def prepare(settings: TrainSettings, split: Split, pinned: PinnedChoices | None 
         base=base,
         rows=rows,
         rows_sha256=hash_of_sequences(
-            sequences_of(rows.objective, (*rows.train, *rows.validation, *replay))
+            sequences_of(rows.objective, (*rows.train, *rows.validation, *replay.rows))
         ),
         fast=fast,
         plan=replace(plan, micro_batches=memory.micro_batches),
@@ -203,16 +202,6 @@ def _with_adapter(settings: TrainSettings, base: Base) -> PeftModel:
     if settings.fork is not None:
         start_from(model, base, Path(settings.fork))
     return model
-
-
-def _with_replay(
-    objective: Objective[Encoded], settings: TrainSettings, fast: FastPath, texts: ReplayTexts
-) -> tuple[Objective[Encoded], tuple[Encoded, ...]]:
-    """Return the objective with replay of these texts, and their rows."""
-    if not texts.ids or not isinstance(objective, SupervisedFineTuning):
-        return objective, ()
-    replay = make_replay(settings, fast, texts.ids)
-    return replace(objective, replay=replay), replay.rows
 
 
 def _fit_into_memory(

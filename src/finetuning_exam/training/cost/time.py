@@ -22,7 +22,7 @@ from finetuning_exam.model.generation.decoding import Decoding
 from finetuning_exam.model.generation.generate import answer_both, batches
 from finetuning_exam.model.score import score_rows
 from finetuning_exam.run_record import TrainingPlan
-from finetuning_exam.training.cost.memory import checkpointing_on, untouched
+from finetuning_exam.training.cost.footprint import checkpointing_on, untouched
 from finetuning_exam.training.cost.workload import Workload, computed_tokens
 
 TIMING_S = 2.0
