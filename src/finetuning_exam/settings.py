@@ -209,6 +209,9 @@ class TrainSettings(RunSettings, DataSettings, ExamOptions):
     """Weight of the divergence from the base, in nats per token, in the loss."""
     replay_tokens: Count = setting(128, "Training")
     """Tokens of replay in each optimizer step."""
+    adapter_scale: Annotated[float, Interval(gt=0, le=1)] | Auto = setting("auto", "LoRA")
+    """Multiply the trained adapter by this. auto: 1, or a smaller number that is clearly better on
+    the validation rows and on general text."""
     fast_path: tuple[FastPiece | Literal["all", "none"], ...] = setting(
         ("all",), "Speed and memory", "PART"
     )

@@ -14,6 +14,7 @@ from finetuning_exam.training.cost.time import (
     total_length,
     training_seconds,
 )
+from finetuning_exam.training.frontier import SCALES, frontier_rows
 from finetuning_exam.training.prepare import Prepared
 
 MAX_SIZED_BATCHES = 100
@@ -34,6 +35,7 @@ def predict(prepared: Prepared, done_steps: int = 0) -> Cost:
     scored = prepared.rows.scored
     largest = prepared.memory.largest_pass(workload, batches[:MAX_SIZED_BATCHES], scored)
     validations = n_validations(plan, done_steps) * total_length(validation)
+    validations += len(SCALES) * sum(map(total_length, frontier_rows(prepared)))
     n_scored = validations + scored_tokens(prepared.rows.exam.rows, prepared.exam_plan)
     rate = scoring_seconds_per_token(prepared.fast, scored, settings.eval_batch_size, n_scored)
     training = training_seconds(workload, plan, batches)
