@@ -202,6 +202,7 @@ def _recipe(run: RunRecord) -> str:
     rows = rows_in_step(settings, run.data.n_train)
     trained = "answers only" if settings.completion_only_loss else "prompts and answers"
     early = " (stopped early)" if result.stopped_early else ""
+    scaled = "" if result.adapter_scale == 1 else f", scaled by {result.adapter_scale:g}"
     return "\n".join(
         (
             f"- LoRA: r {settings.lora_r}, alpha {settings.lora_alpha}, "
@@ -211,7 +212,7 @@ def _recipe(run: RunRecord) -> str:
             f"- AdamW, peak learning rate {plan.learning_rate:g}, "
             f"{settings.lr_scheduler_type} schedule, {plan.warmup_steps} warmup steps",
             f"- {counted(rows, 'row')} per step, {result.steps:,} of {plan.total_steps:,} steps"
-            f"{early}; step {result.best_step:,} was kept",
+            f"{early}; step {result.best_step:,} was kept{scaled}",
             f"- Validation loss: first {number(result.first_validation_loss)}, "
             f"best {number(result.best_validation_loss)}; seed {settings.seed}",
             f"- {run.device}, {run.dtype}, {run.threads} threads; {result.tokens:,} tokens in "

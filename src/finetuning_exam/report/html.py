@@ -37,7 +37,14 @@ from finetuning_exam.report.page import (
     shorten,
     with_rest,
 )
-from finetuning_exam.report.plots import difference_plot, loss_plot, loss_words, share_words
+from finetuning_exam.report.plots import (
+    difference_plot,
+    frontier_plot,
+    frontier_words,
+    loss_plot,
+    loss_words,
+    share_words,
+)
 from finetuning_exam.report.text import (
     ABSENT,
     Measure,
@@ -82,6 +89,8 @@ class Page:
     tag_confidence: float
     forgetting: str
     forgetting_has_interval: bool
+    frontier_plot: Markup
+    frontier_words: str
     loss_plot: Markup
     loss_words: str
     difference_plot: Markup
@@ -116,6 +125,8 @@ def _page(exam: Exam, run: RunRecord, metrics: tuple[dict[str, float], ...]) -> 
         tag_confidence=family_confidence(len(exam.by_tag)),
         forgetting=forgetting_words(exam),
         forgetting_has_interval=not math.isnan(exam.forgetting.interval.low),
+        frontier_plot=Markup(frontier_plot(run.result) if run.result.frontier else ""),
+        frontier_words=frontier_words(run.result) if run.result.frontier else "",
         loss_plot=Markup(loss_plot(metrics, best_step)),
         loss_words=loss_words(metrics, best_step),
         difference_plot=Markup(difference_plot(exam.rows)),
