@@ -207,8 +207,8 @@ class TrainSettings(RunSettings, DataSettings, ExamOptions):
     reads."""
     replay_weight: Annotated[float, Interval(ge=0, lt=math.inf)] = setting(1.0, "Training")
     """Weight of the divergence from the base, in nats per token, in the loss."""
-    replay_tokens: Count = setting(128, "Training")
-    """Tokens of replay in each optimizer step."""
+    replay_tokens: Count = setting(64, "Training")
+    """Tokens of replay per optimizer step, on average."""
     adapter_scale: Annotated[float, Interval(gt=0, le=1)] | Auto = setting("auto", "LoRA")
     """Multiply the trained adapter by this. auto: 1, or a smaller number that is clearly better on
     the validation rows and on general text."""

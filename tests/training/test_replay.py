@@ -17,7 +17,7 @@ from finetuning_exam.errors import DataError, UsageError
 from finetuning_exam.model.fast.path import ALL_PIECES, FastPath
 from finetuning_exam.model.mode import on_side
 from finetuning_exam.model.replay_row import ReplayRow
-from finetuning_exam.objectives.replay import Replay
+from finetuning_exam.objectives.replay import TEXT_TOKENS, Replay
 from finetuning_exam.settings import FastPiece, TrainSettings
 from finetuning_exam.training.run_folder import REPLAY
 
@@ -39,7 +39,7 @@ def _settings(model: Path, folder: Path, **others: object) -> TrainSettings:
         "answered_examples": 2,
         "max_new_tokens": 4,
         "replay": ("auto",),
-        "replay_tokens": 24,
+        "replay_tokens": 128,
         **others,
     }
     return TrainSettings(**values)  # type: ignore[arg-type]
@@ -56,6 +56,10 @@ def _replay_rows(path: FastPath, texts: list[tuple[int, ...]]) -> list[ReplayRow
     return [
         ReplayRow(it.ids, it.labels, 0, 0, base) for it, base in zip(encoded, hidden, strict=True)
     ]
+
+
+def _rows(n: int) -> tuple[ReplayRow, ...]:
+    return tuple(ReplayRow((i, i), (IGNORED, i), 0, 0, torch.zeros(1, 2)) for i in range(n))
 
 
 @pytest.mark.parametrize("pieces", [ALL_PIECES, ("rows",), ()], ids=["fast", "rows", "stock"])
@@ -88,12 +92,24 @@ def test_replay_rows_share_a_pass_with_others(
 
 def test_every_text_is_used_once_before_any_comes_again() -> None:
     """The texts of a step depend on its number alone, so a resumed run takes the same ones."""
-    texts = tuple(ReplayRow((n, n), (IGNORED, n), 0, 0, torch.zeros(1, 2)) for n in range(5))
-    replay = Replay(texts, 1.0, 2, seed=3)
+    replay = Replay(_rows(5), 1.0, 2 * TEXT_TOKENS, seed=3)
     drawn = [row.ids[0] for step in range(5) for row in replay.of_step(step)]
     assert sorted(drawn[:5]) == sorted(drawn[5:]) == list(range(5))
     assert [row.ids[0] for row in replay.of_step(3)] == drawn[6:8]
     assert Replay().of_step(3) == ()
+
+
+@pytest.mark.parametrize("tokens", [1, 32, 64, 96, 128, 200, 256, 1000])
+def test_steps_have_the_tokens_that_are_wanted_on_average(tokens: int) -> None:
+    """Texts are spread evenly over the steps, the first of which has one; with fewer tokens than a
+    text has, each text counts for the steps without one.
+    """
+    replay = Replay(_rows(9), 0.5, tokens, seed=3)
+    counts = [len(replay.of_step(step)) for step in range(1280)]
+    assert sum(counts) == 10 * tokens
+    assert counts[0] == max(counts)
+    assert max(counts) - min(counts) <= 1
+    assert replay.row_weight * sum(counts) == pytest.approx(0.5 * 1280)
 
 
 def test_a_run_with_replay_is_repeated_and_resumed_to_the_same_bytes(
@@ -107,7 +123,7 @@ def test_a_run_with_replay_is_repeated_and_resumed_to_the_same_bytes(
     written = (tmp_path / "one" / "run" / REPLAY).read_text(encoding="utf-8")
     texts = [json.loads(line)["ids"] for line in written.splitlines()]
     assert len(texts) == 6
-    assert all(1 < len(ids) <= 25 for ids in texts)
+    assert all(1 < len(ids) <= 129 for ids in texts)
     run = tmp_path / "two" / "run"
     shutil.rmtree(run / "checkpoint-6")
     (run / "adapter_model.safetensors").unlink()

@@ -8,24 +8,39 @@ from dataclasses import dataclass
 from finetuning_exam.model.replay_row import ReplayRow
 
 
+TEXT_TOKENS = 128
+"""Tokens of a text, at most: in shorter ones a base says little (docs/experiments.md)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Replay:
     """Rows that are added to optimizer steps, and how much they count.
 
-    A step's loss grows by `weight` times the mean KL(base‖tuned) per token of its rows, in nats:
-    forward KL on the base's own distribution predicts forgetting (arXiv 2509.04259), and texts that
+    A step's loss grows, on average, by `weight` times the mean KL(base‖tuned) per token of a row,
+    in nats. Steps have `tokens_per_step` tokens of replay on average: with fewer than
+    `TEXT_TOKENS` some have a row that counts for those that have none. Forward KL on the base's own distribution predicts forgetting (arXiv 2509.04259), and texts that
     the base wrote itself stand for what it knows (arXiv 2605.26097).
     """
 
     rows: tuple[ReplayRow, ...] = ()
     weight: float = 0.0
-    rows_per_step: int = 1
+    tokens_per_step: int = TEXT_TOKENS
     seed: int = 0
+
+    @property
+    def row_weight(self) -> float:
+        """What a row's mean KL counts in the loss of its step."""
+        return self.weight * TEXT_TOKENS / self.tokens_per_step
 
     def of_step(self, step: int) -> tuple[ReplayRow, ...]:
         """Return the rows of a step, counted from 0: each row once before any comes again."""
-        places = range(step * self.rows_per_step, (step + 1) * self.rows_per_step)
-        return tuple(self._at(place) for place in places) if self.rows else ()
+        if not self.rows:
+            return ()
+        return tuple(self._at(place) for place in range(self._before(step), self._before(step + 1)))
+
+    def _before(self, step: int) -> int:
+        """Return the number of rows in all steps before this one; the first step has one."""
+        return -(-step * self.tokens_per_step // TEXT_TOKENS)
 
     def _at(self, place: int) -> ReplayRow:
         round_number, index = divmod(place, len(self.rows))

@@ -56,7 +56,7 @@ class SupervisedFineTuning:
             return StepLoss(losses.sum() / total_weight)
         lengths = [len(row.base) for row in rows if isinstance(row, ReplayRow)]
         per_token = losses[replayed] / torch.tensor(lengths, device=losses.device)
-        extra = per_token.sum() * (self.replay.weight / self.replay.rows_per_step)
+        extra = per_token.sum() * self.replay.row_weight
         others = [index for index in range(len(rows)) if index not in set(replayed)]
         return StepLoss(losses[others].sum() / total_weight, extra)
 

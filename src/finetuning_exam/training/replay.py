@@ -17,7 +17,7 @@ from finetuning_exam.model.fast.path import FastPath
 from finetuning_exam.model.generation.own_texts import write_own_texts
 from finetuning_exam.model.mode import evaluating, on_side
 from finetuning_exam.model.replay_row import ReplayRow
-from finetuning_exam.objectives.replay import Replay
+from finetuning_exam.objectives.replay import TEXT_TOKENS, Replay
 from finetuning_exam.settings import FieldSettings, TrainSettings
 
 MAX_TEXTS = 256
@@ -46,7 +46,7 @@ def replay_texts(
 ) -> ReplayTexts:
     """Return the texts that the settings ask for.
 
-    The base writes one for each step, up to `MAX_TEXTS`. Records of files that contain a question
+    The base writes as many as the steps need, up to `MAX_TEXTS`. Records of files that contain a question
     of the exam are left out, since the exam must stay unseen.
 
     Raises:
@@ -57,14 +57,12 @@ def replay_texts(
     if not fast.has_shared_head:
         return ReplayTexts(note="off: this model's logits are not those of a plain output head")
     if settings.replay == ("auto",):
-        n_texts = min(n_steps, MAX_TEXTS)
-        written = write_own_texts(
-            fast.model, encoder, n_texts, settings.replay_tokens, settings.seed
-        )
+        n_texts = min(-(-n_steps * settings.replay_tokens // TEXT_TOKENS), MAX_TEXTS)
+        written = write_own_texts(fast.model, encoder, n_texts, TEXT_TOKENS, settings.seed)
         return ReplayTexts(written, f"{len(written):,} texts written by the base")
     examples = read_sound_records(settings.replay, FieldSettings()).examples
     unseen = tuple(it for it in examples if not _asks_one_of(it, _questions(exam)))
-    rows = [encoder.encode(it).ids[: settings.replay_tokens] for it in unseen]
+    rows = [encoder.encode(it).ids[:TEXT_TOKENS] for it in unseen]
     found = tuple(ids for ids in rows if len(ids) > 1)
     note = f"{len(found):,} texts from {', '.join(settings.replay)}"
     if len(unseen) < len(examples):
@@ -95,4 +93,4 @@ def make_replay(settings: TrainSettings, fast: FastPath, texts: Sequence[Ids]) -
             part = encoded[start : start + _BATCH]
             for row, base in zip(part, fast.hidden_states(part), strict=True):
                 rows.append(ReplayRow(row.ids, row.labels, 0, 0, base))
-    return Replay(tuple(rows), settings.replay_weight, 1, settings.seed)
+    return Replay(tuple(rows), settings.replay_weight, settings.replay_tokens, settings.seed)
