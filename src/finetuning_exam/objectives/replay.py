@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from finetuning_exam.model.replay_row import ReplayRow
 
-
 TEXT_TOKENS = 128
 """Tokens of a text, at most: in shorter ones a base says little (docs/experiments.md)."""
 
@@ -18,8 +17,9 @@ class Replay:
 
     A step's loss grows, on average, by `weight` times the mean KL(base‖tuned) per token of a row,
     in nats. Steps have `tokens_per_step` tokens of replay on average: with fewer than
-    `TEXT_TOKENS` some have a row that counts for those that have none. Forward KL on the base's own distribution predicts forgetting (arXiv 2509.04259), and texts that
-    the base wrote itself stand for what it knows (arXiv 2605.26097).
+    `TEXT_TOKENS` some have a row that counts for those that have none. Forward KL on the base's
+    own distribution predicts forgetting (arXiv 2509.04259), and texts that the base wrote itself
+    stand for what it knows (arXiv 2605.26097).
     """
 
     rows: tuple[ReplayRow, ...] = ()

@@ -46,8 +46,8 @@ def replay_texts(
 ) -> ReplayTexts:
     """Return the texts that the settings ask for.
 
-    The base writes as many as the steps need, up to `MAX_TEXTS`. Records of files that contain a question
-    of the exam are left out, since the exam must stay unseen.
+    The base writes as many as the steps need, up to `MAX_TEXTS`. Records of files that contain a
+    question of the exam are left out, since the exam must stay unseen.
 
     Raises:
         UsageError, DataError: a file cannot be used, or nothing of it is left.
