@@ -378,6 +378,8 @@ BRISK = TrainSettings(
     per_device_train_batch_size=4,
     max_steps=4,
     logging_steps=1,
+    replay=("none",),
+    adapter_scale=1.0,
 )
 """Settings for a training that takes seconds and changes the model visibly."""
 

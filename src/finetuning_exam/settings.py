@@ -7,7 +7,8 @@ what ("Default: …"). Nothing here imports torch, so `--help` is instant.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
+from collections.abc import Container
+from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Literal, TypeVar
 
 from annotated_types import Ge, Interval
@@ -27,6 +28,7 @@ Count = Annotated[int, Ge(1)]
 CountOrZero = Annotated[int, Ge(0)]
 Positive = Annotated[float, Interval(gt=0, lt=math.inf)]
 Share = Annotated[float, Interval(ge=0, lt=1)]
+Scale = Annotated[float, Interval(gt=0, le=1)]
 
 BUILTIN_MODEL = "builtin"
 
@@ -55,12 +57,14 @@ def setting(
     changes_training: bool = True,
     alias: str = "",
     positional: bool = False,
+    before: object = None,
 ) -> T:
     """Declare a setting: its default, its group and its value's name in `--help`.
 
     A resumed run may change a setting only where `changes_training` is false. `alias` is a shorter
     name for its flag and YAML key. A positional setting is given without a flag. Without a
-    `metavar`, the name of a value follows from its type.
+    `metavar`, the name of a value follows from its type. `before` is what runs did before they had
+    the setting.
     """
     metadata = {
         "group": group,
@@ -68,6 +72,7 @@ def setting(
         "changes_training": changes_training,
         "flag_alias": alias,  # pydantic would take "alias" for one of its own
         "positional": positional,
+        "before": before,
     }
     return field(default=default, metadata=metadata)
 
@@ -75,6 +80,12 @@ def setting(
 def free_to_change() -> frozenset[str]:
     """Return the names of the training settings that a resumed run may change."""
     return frozenset(it.name for it in fields(TrainSettings) if not it.metadata["changes_training"])
+
+
+def as_before(settings: TrainSettings, known: Container[str]) -> TrainSettings:
+    """Return the settings of a run that has only the `known` ones, as it was without the others."""
+    values = {it.name: it.metadata["before"] for it in fields(settings) if it.name not in known}
+    return replace(settings, **{name: it for name, it in values.items() if it is not None})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,7 +212,7 @@ class TrainSettings(RunSettings, DataSettings, ExamOptions):
     gradient_checkpointing: bool | Auto = setting("auto", "Speed and memory")
     """Recompute activations in the backward pass: slower, but needs less memory. auto: only where
     memory is short."""
-    replay: tuple[str, ...] = setting(("none",), "Training", "FILE")
+    replay: tuple[str, ...] = setting(("auto",), "Training", "FILE", before=("none",))
     """Text that holds the model to its base, so that it forgets little. auto: written by the base
     itself; none: no replay; or files of text or conversations, in any format that fte check
     reads."""
@@ -209,7 +220,9 @@ class TrainSettings(RunSettings, DataSettings, ExamOptions):
     """Weight of the divergence from the base, in nats per token, in the loss."""
     replay_tokens: Count = setting(64, "Training")
     """Tokens of replay per optimizer step, on average."""
-    adapter_scale: Annotated[float, Interval(gt=0, le=1)] | Auto = setting("auto", "LoRA")
+    adapter_scale: Annotated[float, Interval(gt=0, le=1)] | Auto = setting(
+        "auto", "LoRA", before=1.0
+    )
     """Multiply the trained adapter by this. auto: 1, or a smaller number that is clearly better on
     the validation rows and on general text."""
     fast_path: tuple[FastPiece | Literal["all", "none"], ...] = setting(

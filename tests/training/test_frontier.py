@@ -102,7 +102,7 @@ def _train(model: Path, folder: Path, **others: Any) -> TrainedRun:
         max_steps=6,
         save_steps=3,
         learning_rate=1e-2,
-        **others,
+        **{"adapter_scale": "auto", **others},
     )
     return train(settings)
 

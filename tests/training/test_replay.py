@@ -18,7 +18,8 @@ from finetuning_exam.model.fast.path import ALL_PIECES, FastPath
 from finetuning_exam.model.mode import on_side
 from finetuning_exam.model.replay_row import ReplayRow
 from finetuning_exam.objectives.replay import TEXT_TOKENS, Replay
-from finetuning_exam.settings import FastPiece, TrainSettings
+from finetuning_exam.run_record import settings_by_name
+from finetuning_exam.settings import FastPiece, TrainSettings, as_before
 from finetuning_exam.training.run_folder import REPLAY
 
 
@@ -207,3 +208,12 @@ def test_a_text_of_one_token_predicts_nothing() -> None:
     tail = row.last(3)
     assert (tail.ids, tail.base.tolist()) == ((6, 7, 8), [[2.0, 3.0], [4.0, 5.0]])
     assert row.last(9).base.shape == (3, 2)
+
+
+def test_a_run_from_before_there_was_replay_goes_on_without_it() -> None:
+    """A resumed run has what its version did where it lacks a setting, and else what it has."""
+    settings = TrainSettings()
+    known = set(settings_by_name(settings)) - {"replay", "adapter_scale"}
+    assert as_before(settings, known) == TrainSettings(replay=("none",), adapter_scale=1.0)
+    assert as_before(settings, {*known, "adapter_scale"}) == TrainSettings(replay=("none",))
+    assert as_before(settings, settings_by_name(settings)) == settings

@@ -13,7 +13,7 @@ from finetuning_exam.data.check import Check
 from finetuning_exam.errors import AdapterError, StoppedError
 from finetuning_exam.run_file import RUN, check_same_inputs
 from finetuning_exam.run_record import DataInputs, PinnedChoices, RunInputs, settings_by_name
-from finetuning_exam.settings import TrainSettings
+from finetuning_exam.settings import TrainSettings, as_before
 from finetuning_exam.training.checkpoint.find import CheckpointRef, checkpoints, find_checkpoint
 from finetuning_exam.training.interrupt import interrupts_uncovered
 from finetuning_exam.training.replay_file import read_texts
@@ -64,6 +64,11 @@ def checkpoint_to_resume(settings: TrainSettings, check: Check) -> CheckpointRef
     now = RunInputs(settings_by_name(settings), data_inputs(check))
     check_same_inputs(earlier, now, str(checkpoint.path))
     return checkpoint
+
+
+def settings_of(resumed: CheckpointRef | None, settings: TrainSettings) -> TrainSettings:
+    """Return the settings of a run, less what an earlier version began it without."""
+    return as_before(settings, earlier_inputs(resumed).settings) if resumed else settings
 
 
 def pinned_choices(resumed: CheckpointRef | None) -> PinnedChoices:

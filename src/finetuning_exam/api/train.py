@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +29,7 @@ from finetuning_exam.api.resume import (
     checkpoint_to_resume,
     how_to_go_on,
     pinned_choices,
+    settings_of,
     stop_hint,
 )
 from finetuning_exam.api.run_start import begin_run, check_new_run
@@ -120,6 +121,7 @@ def _train(
     )
     with process.main_only(run_folder.locked(folder)):
         resumed = checkpoint_to_resume(settings, check)
+        run = replace(run, settings=settings_of(resumed, settings))
         check_new_run(settings, folder, resumed, run.command)
         return run.train_and_examine(resumed)
 
