@@ -10,6 +10,7 @@ import pytest
 import torch
 from tiny import Models, adapted, rows, write_rows
 
+from finetuning_exam.api.events import RunPrepared
 from finetuning_exam.api.train import train
 from finetuning_exam.data.encoding.encoder import Encoded
 from finetuning_exam.data.encoding.labels import IGNORED
@@ -20,6 +21,7 @@ from finetuning_exam.model.replay_row import ReplayRow
 from finetuning_exam.objectives.replay import TEXT_TOKENS, Replay
 from finetuning_exam.run_record import settings_by_name
 from finetuning_exam.settings import FastPiece, TrainSettings, as_before
+from finetuning_exam.training.replay_cache import CACHE, cache_folder
 from finetuning_exam.training.run_folder import REPLAY
 
 
@@ -40,6 +42,7 @@ def _settings(model: Path, folder: Path, **others: object) -> TrainSettings:
         "answered_examples": 2,
         "max_new_tokens": 4,
         "replay": ("auto",),
+        "adapter_scale": 1.0,
         "replay_tokens": 128,
         **others,
     }
@@ -217,3 +220,44 @@ def test_a_run_from_before_there_was_replay_goes_on_without_it() -> None:
     assert as_before(settings, known) == TrainSettings(replay=("none",), adapter_scale=1.0)
     assert as_before(settings, {*known, "adapter_scale"}) == TrainSettings(replay=("none",))
     assert as_before(settings, settings_by_name(settings)) == settings
+
+
+def test_texts_are_written_once_for_all_runs_of_a_base(
+    models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second run of the same base has the texts of the first, to the byte; another base, seed or
+    number of texts has its own; a damaged cache, or one that cannot be written, is no matter.
+    """
+    cache = tmp_path / "cache"
+    monkeypatch.setenv(CACHE, str(cache))
+
+    def texts(name: str, architecture: str = "llama", **others: object) -> str:
+        notes: list[str] = []
+
+        def on_event(event: object) -> None:
+            if isinstance(event, RunPrepared):
+                notes.append(event.prepared.replay.note)
+
+        train(_settings(models.folder(architecture), tmp_path / name, **others), on_event=on_event)
+        written = (tmp_path / name / "run" / REPLAY).read_text(encoding="utf-8")
+        return notes[0].removeprefix("6 texts ") + "\n" + written
+
+    first = texts("one")
+    assert first.startswith("written by the base\n")
+    again = texts("two")
+    assert again.startswith("written by the base for an earlier run\n")
+    assert again.splitlines()[1:] == first.splitlines()[1:]
+    for others in ({"architecture": "gemma3"}, {"seed": 3}, {"replay_tokens": 64}):
+        assert "earlier" not in texts(f"other {others}", **others)
+    for file in (cache / "replay").iterdir():
+        file.write_text("{", encoding="utf-8")
+    assert texts("three") == first
+    monkeypatch.setenv(CACHE, str(tmp_path / "train.jsonl"))
+    (tmp_path / "train.jsonl").touch()
+    assert texts("four") == first
+
+
+def test_the_cache_is_where_the_environment_or_the_platform_says(tmp_path: Path) -> None:
+    """FTE_CACHE comes first; an empty one is none."""
+    assert cache_folder({CACHE: str(tmp_path)}) == tmp_path
+    assert "finetuning-exam" in cache_folder({CACHE: ""}).parts

@@ -136,7 +136,9 @@ def prepare(settings: TrainSettings, split: Split, pinned: PinnedChoices | None 
     texts = (
         ReplayTexts(pinned.replay, f"the {len(pinned.replay):,} texts of the run")
         if pinned.replay is not None
-        else replay_texts(settings, fast, rows.encoder, plan.total_steps, rows.split.exam)
+        else replay_texts(
+            settings, fast, rows.encoder, base.sha256, plan.total_steps, rows.split.exam
+        )
     )
     replay = make_replay(settings, fast, texts.ids)
     rows = replace(rows, objective=rows.objective.with_replay(replay))

@@ -13,12 +13,14 @@ from finetuning_exam.data.reading.read import read_sound_records
 from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import normalized
 from finetuning_exam.errors import DataError
+from finetuning_exam.machine import machine_facts
 from finetuning_exam.model.fast.path import FastPath
 from finetuning_exam.model.generation.own_texts import write_own_texts
 from finetuning_exam.model.mode import evaluating, on_side
 from finetuning_exam.model.replay_row import ReplayRow
 from finetuning_exam.objectives.replay import TEXT_TOKENS, Replay
 from finetuning_exam.settings import FieldSettings, TrainSettings
+from finetuning_exam.training.replay_cache import texts_from_cache
 
 MAX_TEXTS = 256
 """Texts that the base writes, at most (docs/experiments.md)."""
@@ -41,13 +43,15 @@ def replay_texts(
     settings: TrainSettings,
     fast: FastPath,
     encoder: Encoder,
+    base_sha256: str,
     n_steps: int,
     exam: Sequence[Example],
 ) -> ReplayTexts:
     """Return the texts that the settings ask for.
 
-    The base writes as many as the steps need, up to `MAX_TEXTS`. Records of files that contain a
-    question of the exam are left out, since the exam must stay unseen.
+    The base writes as many as the steps need, up to `MAX_TEXTS`, unless it has for an earlier run.
+    Records of files that contain a question of the exam are left out, since the exam must stay
+    unseen.
 
     Raises:
         UsageError, DataError: a file cannot be used, or nothing of it is left.
@@ -58,8 +62,19 @@ def replay_texts(
         return ReplayTexts(note="off: this model's logits are not those of a plain output head")
     if settings.replay == ("auto",):
         n_texts = min(-(-n_steps * settings.replay_tokens // TEXT_TOKENS), MAX_TEXTS)
-        written = write_own_texts(fast.model, encoder, n_texts, TEXT_TOKENS, settings.seed)
-        return ReplayTexts(written, f"{len(written):,} texts written by the base")
+        made_from = (
+            base_sha256,
+            (n_texts, TEXT_TOKENS, settings.seed),
+            (encoder.prompt_ids(Example("?", "", 0, "")), encoder.stop_ids()),
+            (str(fast.model.dtype), fast.model.device.type),
+            machine_facts(torch.get_num_threads()),
+        )
+        written, is_old = texts_from_cache(
+            made_from,
+            lambda: write_own_texts(fast.model, encoder, n_texts, TEXT_TOKENS, settings.seed),
+        )
+        when = " for an earlier run" if is_old else ""
+        return ReplayTexts(written, f"{len(written):,} texts written by the base{when}")
     examples = read_sound_records(settings.replay, FieldSettings()).examples
     unseen = tuple(it for it in examples if not _asks_one_of(it, _questions(exam)))
     rows = [encoder.encode(it).ids[:TEXT_TOKENS] for it in unseen]
