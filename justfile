@@ -117,6 +117,11 @@ bench-near-duplicates *args:
 bench-exam-simulation *args:
     uv run bench/exam_simulation.py "$@"
 
+# Simulate cross-validations: how often the verdict takes a side when nothing was learned.
+[group('measure')]
+bench-exam-folds *args:
+    uv run bench/exam_folds.py "$@"
+
 # Examine adapters that were taught nothing: how often the verdict takes a side (ten minutes).
 [group('measure')]
 bench-exam-null *args:

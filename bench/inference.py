@@ -79,7 +79,7 @@ def load_task(given: argparse.Namespace) -> Task:
     room = base.context - given.max_new_tokens
     prompts = [encoder.fit_prompt(it, room)[0] for it in asked]
     decoding = Decoding(
-        given.max_new_tokens, encoder.stop_ids(), encoder.eos_token_id, context=base.context
+        given.max_new_tokens, encoder.stop_ids, encoder.eos_token_id, context=base.context
     )
     return Task(base, tuned, encoder, prompts, decoding)
 

@@ -142,6 +142,7 @@ def plant_odd_texts(planter: Planter) -> None:
         return f"{p.words(6)}{mark} {p.words(5)}."
 
     p.changed("control_character", output=with_mark(draw.choice("\x00\x07\x1b\x85")))
+    p.changed("carriage_return", output=with_mark(draw.choice(["\r\n", "\r"])))
     p.changed("bidi_control", instruction=with_mark(draw.choice("\u202e\u2066\u2069")))
     p.changed("invisible_character", output=with_mark(draw.choice("\u200b\ufeff\u00ad\u2060")))
     p.changed("replacement_character", output=with_mark("\ufffd"))

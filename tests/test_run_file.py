@@ -99,7 +99,8 @@ def test_a_run_that_begins_is_written_word_for_word(tmp_path: Path) -> None:
   "machine": {
     "torch": "1",
     "threads": "2"
-  }
+  },
+  "fold": null
 }
 """
     )
@@ -184,7 +185,8 @@ FINISHED_TEXT = """\
   "machine": {
     "python": "3.13.1",
     "threads": "2"
-  }
+  },
+  "fold": null
 }
 """
 

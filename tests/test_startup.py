@@ -93,38 +93,22 @@ def test_a_check_loads_no_torch(tmp_path: Path) -> None:
     assert not loaded & {"torch", "peft", "scipy", "rich.progress", *TRAINING, *REPORTS}
 
 
+def _flags(adapter: Path, models: Models) -> tuple[str, ...]:
+    """Return the flags of a short command with an adapter and its base."""
+    chosen = ("--adapter", str(adapter), "--model", str(models.folder()))
+    return (*chosen, "--max_new_tokens", "2", "--device", "cpu")
+
+
 def test_comparing_loads_no_training(adapter: Path, models: Models) -> None:
     """`fte compare` does not load TRL, Datasets, statistics or plots."""
-    model = str(models.folder())
-    flags = (
-        "--adapter",
-        str(adapter),
-        "--model",
-        model,
-        "--max_new_tokens",
-        "2",
-        "--device",
-        "cpu",
-    )
-    loaded = _after(adapter.parent, "compare", *flags, "Why?")
+    loaded = _after(adapter.parent, "compare", *_flags(adapter, models), "Why?")
     assert loaded >= {*MODELS}
     assert not loaded & {"rich.progress", *TRAINING, *STATISTICS, *REPORTS}
 
 
 def test_an_exam_loads_no_training(adapter: Path, models: Models) -> None:
     """`fte exam` does not load TRL, Datasets or plots."""
-    model = str(models.folder())
-    flags = (
-        "--adapter",
-        str(adapter),
-        "--model",
-        model,
-        "--max_new_tokens",
-        "2",
-        "--device",
-        "cpu",
-    )
-    loaded = _after(adapter.parent, "exam", "rows.jsonl", *flags)
+    loaded = _after(adapter.parent, "exam", "rows.jsonl", *_flags(adapter, models))
     assert loaded >= {*MODELS, "sacrebleu"}
     assert not loaded & {*TRAINING, *REPORTS}
 

@@ -17,6 +17,7 @@ from finetuning_exam.errors import UsageError
 from finetuning_exam.run_record import (
     BaseInputs,
     DataInputs,
+    Fold,
     MicroBatches,
     PlanInputs,
     RunInputs,
@@ -128,7 +129,15 @@ def _read_inputs(content: dict[str, Json]) -> RunInputs:
         machine={
             key: value for key, value in _part(content, "machine").items() if isinstance(value, str)
         },
+        fold=_fold(_part(content, "fold")),
     )
+
+
+def _fold(content: Mapping[str, Json]) -> Fold | None:
+    number, n_folds = content.get("number"), content.get("n_folds")
+    if isinstance(number, int) and isinstance(n_folds, int):
+        return Fold(number, n_folds)
+    return None
 
 
 def _part(content: Mapping[str, Json], name: str) -> dict[str, Json]:
@@ -141,10 +150,15 @@ def _text(content: Mapping[str, Json], name: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def check_same_inputs(earlier: RunInputs, now: RunInputs, where: str) -> None:
+FORK = "start a new run from its weights with --fork and another --output_dir"
+
+
+def check_same_inputs(
+    earlier: RunInputs, now: RunInputs, where: str, otherwise: str = FORK
+) -> None:
     """Refuse to resume a run that would not be the same run; `where` is its checkpoint.
 
-    Inputs that either side does not know are not compared.
+    Inputs that either side does not know are not compared. `otherwise` says what else to do.
 
     Raises:
         UsageError: a setting or a file differs; all differences are shown.
@@ -158,8 +172,7 @@ def check_same_inputs(earlier: RunInputs, now: RunInputs, where: str) -> None:
     if changed:
         raise UsageError(
             f"{where}: cannot be resumed with other inputs: {', '.join(changed)}.",
-            "Give the original ones, or start a new run from its weights with --fork and another "
-            "--output_dir.",
+            f"Give the original ones, or {otherwise}.",
         )
 
 
@@ -180,6 +193,8 @@ def _compared(inputs: RunInputs) -> dict[str, Json]:
         compared["the base's weights"] = inputs.base.sha256
     if inputs.plan is not None:
         compared["micro_batches"] = asdict(inputs.plan.micro_batches)
+    if inputs.fold is not None:
+        compared["fold"] = inputs.fold.number
     return compared
 
 

@@ -126,13 +126,24 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
+class Fold:
+    """The place of a run in a cross-validation: the `number`-th of `n_folds`, from 1."""
+
+    number: int
+    n_folds: int
+
+    def __str__(self) -> str:
+        return f"fold {self.number} of {self.n_folds}"
+
+
+@dataclass(frozen=True, slots=True)
 class RunRecord:
     """A finished run.
 
     `command` would repeat it. `seconds` holds the wall time of each part, `versions` those of
     Python and the libraries, and `machine` everything its last bits depend on. `template_date` is
     the date that a chat template wrote as today's, None where it writes none; `stop_token_ids` are
-    the ids that end an answer.
+    the ids that end an answer. `fold` is None unless the run is one of a cross-validation's folds.
     """
 
     command: str
@@ -154,6 +165,7 @@ class RunRecord:
     stop_token_ids: tuple[int, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
     machine: dict[str, str] = field(default_factory=dict)
+    fold: Fold | None = None
 
 
 # A run that has begun
@@ -214,6 +226,7 @@ class RunInputs:
     device: str | None = None
     dtype: str | None = None
     machine: Mapping[str, str] = field(default_factory=dict)
+    fold: Fold | None = None
 
     @property
     def cpu_dtype(self) -> Dtype | None:

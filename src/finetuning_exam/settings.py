@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container
-from dataclasses import dataclass, field, fields, replace
-from typing import Annotated, Literal, TypeVar
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Interval
+
+from finetuning_exam.setting import setting
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -31,50 +33,6 @@ Share = Annotated[float, Interval(ge=0, lt=1)]
 Scale = Annotated[float, Interval(gt=0, le=1)]
 
 BUILTIN_MODEL = "builtin"
-
-Group = Literal[
-    "Prompts",
-    "Data",
-    "Model",
-    "LoRA",
-    "Training",
-    "Generation",
-    "Exam",
-    "Speed and memory",
-    "Checkpoints",
-    "Output",
-    "Run",
-]
-"""Groups of flags, in the order in which `--help` shows them."""
-T = TypeVar("T")
-
-
-def setting(
-    default: T,
-    group: Group,
-    metavar: str = "",
-    *,
-    changes_training: bool = True,
-    alias: str = "",
-    positional: bool = False,
-    before: object = None,
-) -> T:
-    """Declare a setting: its default, its group and its value's name in `--help`.
-
-    A resumed run may change a setting only where `changes_training` is false. `alias` is a shorter
-    name for its flag and YAML key. A positional setting is given without a flag. Without a
-    `metavar`, the name of a value follows from its type. `before` is what runs did before they had
-    the setting.
-    """
-    metadata = {
-        "group": group,
-        "metavar": metavar,
-        "changes_training": changes_training,
-        "flag_alias": alias,  # pydantic would take "alias" for one of its own
-        "positional": positional,
-        "before": before,
-    }
-    return field(default=default, metadata=metadata)
 
 
 def free_to_change() -> frozenset[str]:
@@ -253,6 +211,9 @@ class TrainSettings(RunSettings, DataSettings, ExamOptions):
     adapter."""
     overwrite_output_dir: bool = setting(False, "Output", changes_training=False)
     """Replace an unfinished run in the output folder."""
+    folds: Annotated[int, Ge(2)] | None = setting(None, "Exam")
+    """Cross-validate a small file: divide it into this many folds, examine each with an adapter
+    trained on the others, and train the saved adapter on all rows. Default: hold out one part."""
     fail_if_worse: bool = setting(False, "Exam", changes_training=False)
     """Exit with code 7 if the exam finds the tuned model worse."""
 

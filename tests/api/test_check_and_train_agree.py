@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny import CHAT_TEMPLATE, Models
@@ -151,24 +152,15 @@ def test_check_and_train_agree_on_what_stops_a_run(models: Models, name: str) ->
     data = (_write("d.jsonl", situation.rows),)
     exam = _write("e.jsonl", situation.exam) if situation.exam else None
     model = _model(models, situation)
-    asked = CheckSettings(
-        data=data,
-        eval_file=exam,
-        model_name_or_path=model,
-        template=situation.choice,
-        max_length=situation.max_length,
-    )
-    run = TrainSettings(
-        data=data,
-        eval_file=exam,
-        model_name_or_path=model,
-        template=situation.choice,
-        max_length=situation.max_length,
-        max_steps=1,
-        device="cpu",
-        lora_r=2,
-        answered_examples=0,
-    )
+    shared: dict[str, Any] = {
+        "data": data,
+        "eval_file": exam,
+        "model_name_or_path": model,
+        "template": situation.choice,
+        "max_length": situation.max_length,
+    }
+    asked = CheckSettings(**shared)
+    run = TrainSettings(**shared, max_steps=1, device="cpu", lora_r=2, answered_examples=0)
     if situation.error:
         for refuse in (lambda: check(asked), lambda: train(run)):
             with pytest.raises(UserError) as caught:
@@ -210,3 +202,14 @@ def test_a_refusal_of_every_row_is_one_line(models: Models) -> None:
         "Put the system text before the first question, or use --template plain."
     )
     assert len(check(CheckSettings(data=data, model_name_or_path=model)).errors) == 40
+
+
+def test_only_what_was_left_out_is_named(models: Models) -> None:
+    """Where no row is left, notes and warnings about the rows are no reasons for that."""
+    rows = [_row(n, output=f"<|end|> {LONG}") for n in range(2)]
+    data = (_write("d.jsonl", rows),)
+    model = str(models.folder())
+    with pytest.raises(DataError) as refused:
+        train(TrainSettings(data=data, model_name_or_path=model, device="cpu", max_length=100))
+    where = [fault.partition(": ")[0] for fault in refused.value.faults]
+    assert where == ["d.jsonl", "d.jsonl", "d.jsonl:1", "d.jsonl:2"]

@@ -55,7 +55,7 @@ def test_each_answer_stands_beside_its_question_and_model(models: Models, sessio
     found = compare_examples(session, examples, settings)
     base = load_base(str(models.folder()), choose_compute("cpu", "float32"))
     prompts = [session.encoder.prompt_ids(example) for example in examples]
-    decoding = Decoding(8, session.encoder.stop_ids(), 0)
+    decoding = Decoding(8, session.encoder.stop_ids, 0)
     before = generate_answers(base.model, base.tokenizer, prompts, decoding, 1)
     after = generate_answers(session.model, base.tokenizer, prompts, decoding, 1)
     assert [(it.prompt, it.base.text, it.tuned.text, it.reference) for it in found] == [
@@ -66,6 +66,13 @@ def test_each_answer_stands_beside_its_question_and_model(models: Models, sessio
     assert [(it.base.stopped, it.tuned.stopped) for it in found] == [
         (old.stopped, new.stopped) for old, new in zip(before, after, strict=True)
     ]
+
+
+def test_questions_are_shown_with_their_input(session: Session) -> None:
+    """Two questions that differ only in their input are not shown as the same."""
+    examples = [Example("Translate.", "", line, "d.jsonl", input=f"w{line}") for line in (1, 2)]
+    found = compare_examples(session, examples, CompareSettings(max_new_tokens=1))
+    assert [it.prompt for it in found] == ["Translate.\n\nw1", "Translate.\n\nw2"]
 
 
 def test_references_are_scored_by_both(session: Session) -> None:
@@ -105,6 +112,6 @@ def test_the_settings_of_the_draw_reach_it(
     compare_examples(session, (), settings)
     encoder = session.encoder
     wanted = Decoding(
-        7, encoder.stop_ids(), encoder.eos_token_id, True, 0.8, 0.9, seed=5, context=1024
+        7, encoder.stop_ids, encoder.eos_token_id, True, 0.8, 0.9, seed=5, context=1024
     )
     assert seen == [(wanted, 3)]

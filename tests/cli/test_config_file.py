@@ -136,6 +136,26 @@ def test_what_is_no_plain_yaml_is_one_line(text: str) -> None:
     assert "\n" not in found
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "learning_rate: 2026-13-01",
+        f"seed: {'9' * 5000}",
+        "seed: !!int seven",
+        "temperature: !!float warm",
+        "do_sample: !!bool perhaps",
+        "output_dir: !!timestamp today",
+        f"prompt: {'[' * 3000}{']' * 3000}",
+    ],
+    ids=lambda text: text[:24],
+)
+def test_a_value_that_yaml_cannot_make_is_one_line(text: str) -> None:
+    """A date that does not exist, a number of too many digits and the like are no traceback."""
+    found = config_complaint(text)
+    assert found.startswith("--config c.yaml: holds a value that is not what it looks like")
+    assert "\n" not in found
+
+
 @pytest.mark.parametrize("key", ["seed: true", "num_train_epochs: true", "lora_r: false"])
 def test_a_boolean_is_no_number(key: str) -> None:
     """`true` where a number belongs is a mistake, not a 1."""

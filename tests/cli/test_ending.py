@@ -49,18 +49,25 @@ def environment(request: pytest.FixtureRequest) -> dict[str, str]:
     return others | ({"PYTHONUNBUFFERED": "1"} if request.param == "unbuffered" else {})
 
 
+def _run(
+    arguments: list[str], environment: dict[str, str], output: int
+) -> subprocess.CompletedProcess[str]:
+    """Run a command whose standard output is the file with this descriptor."""
+    return subprocess.run(
+        [*FTE, *arguments],
+        stdout=output,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        check=False,
+    )
+
+
 @pytest.mark.parametrize("arguments", OUTPUTS.values(), ids=OUTPUTS)
 def test_a_full_device_is_one_line(arguments: list[str], environment: dict[str, str]) -> None:
     """Output that cannot be written ends in one line and the exit code of a full disk."""
     with open("/dev/full", "w", encoding="utf-8") as full:
-        done = subprocess.run(
-            [*FTE, *arguments],
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment,
-            check=False,
-        )
+        done = _run(arguments, environment, full.fileno())
     assert done.returncode == 4
     (line,) = done.stderr.splitlines()
     assert line.startswith("fte")
@@ -72,14 +79,7 @@ def test_a_closed_pipe_is_one_line(arguments: list[str], environment: dict[str, 
     """A reader that is gone ends the command with one line and the code of a closed pipe."""
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run(
-        [*FTE, *arguments],
-        stdout=writer,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-        check=False,
-    )
+    done = _run(arguments, environment, writer)
     os.close(writer)
     assert done.returncode == CLOSED_OUTPUT
     (line,) = done.stderr.splitlines()

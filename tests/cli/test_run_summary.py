@@ -10,9 +10,13 @@ import pytest
 from rich.console import Console
 from tiny import Models, rows, write_rows
 
+from finetuning_exam.api.events import DataRead
 from finetuning_exam.cli import main
 from finetuning_exam.cli.run_summary import print_cost, print_memory, print_used
+from finetuning_exam.data.check import Check
+from finetuning_exam.data.reading.read import Records
 from finetuning_exam.data.split import Split
+from finetuning_exam.evaluation.outlook import ExamOutlook
 from finetuning_exam.run_file import read
 from finetuning_exam.run_record import Cost, MicroBatches, RunRecord
 from finetuning_exam.training import prepare
@@ -125,10 +129,12 @@ def test_a_resumed_run_keeps_its_micro_batches(
 def test_the_split_is_shown_again_if_rows_were_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     """Rows that could not be used are counted once each, and the parts are those really used."""
     console, all_rows = Console(width=200), rows(30)
-    read = Split(all_rows[:20], all_rows[20:25], all_rows[25:])
-    print_used(console, read, read, None)
+    split = Split(all_rows[:20], all_rows[20:25], all_rows[25:])
+    check = Check(Records((), all_rows, ()), None, (), ())
+    read = DataRead(check, split, ExamOutlook(5, 5, can_tell=False))
+    print_used(console, read, split)
     assert capsys.readouterr().out == ""
-    print_used(console, read, Split(all_rows[2:20], all_rows[20:24], all_rows[25:]), None)
+    print_used(console, read, Split(all_rows[2:20], all_rows[20:24], all_rows[25:]))
     assert capsys.readouterr().out == (
         "Left out 3 examples. Split: 18 examples to train on, 4 to choose the best step, "
         "5 for the exam (held out from the same data).\n"

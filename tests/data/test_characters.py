@@ -20,6 +20,9 @@ def _found(text: str) -> list[tuple[Kind, str]]:
         ("ring\x07", Kind.CONTROL_CHARACTER, "the answer contains U+0007 at character 5"),
         ("\x1b[31mred", Kind.CONTROL_CHARACTER, "the answer contains U+001B at character 1"),
         ("nul \x00", Kind.CONTROL_CHARACTER, "the answer contains U+0000 at character 5"),
+        ("one\r\ntwo\r\n", Kind.CARRIAGE_RETURN, "the answer contains U+000D at character 4"),
+        ("one\rtwo", Kind.CARRIAGE_RETURN, "the answer contains U+000D at character 4"),
+        ("é\r", Kind.CARRIAGE_RETURN, "the answer contains U+000D at character 2"),
         ("a\u202eb", Kind.BIDI_CONTROL, "(right-to-left override) at character 2"),
         ("a\u2066b", Kind.BIDI_CONTROL, "(left-to-right isolate) at character 2"),
         ("a\u200bb", Kind.INVISIBLE_CHARACTER, "(zero width space) at character 2"),
@@ -45,7 +48,7 @@ def test_each_kind_is_named_with_its_character_and_place(
 @pytest.mark.parametrize(
     "text",
     [
-        "plain ASCII\twith tabs\r\nand lines",
+        "plain ASCII\twith tabs\nand lines",
         "Ceci n’est pas « une pipe » à 5 €",
         "ÄÖÜ ß São Paulo AÇÃO CAFÉ»",
         "مرحبا \u200fبالعالم\u200e",

@@ -94,7 +94,7 @@ def test_the_base_side_is_a_fresh_base(models: Models, run: Run, exam: Exam) -> 
     fresh = score_rows(base.model, encoded, row_nll, PLAN.batch_size)
     assert tuple(row.base_score for row in exam.rows) == fresh
     answered = [i for i, row in enumerate(exam.rows) if row.base_answer is not None]
-    decoding = Decoding(8, encoder.stop_ids(), encoder.eos_token_id, seed=0)
+    decoding = Decoding(8, encoder.stop_ids, encoder.eos_token_id, seed=0)
     prompts = [encoder.prompt_ids(EXAMPLES[i]) for i in answered]
     answers = generate_answers(base.model, base.tokenizer, prompts, decoding, PLAN.batch_size)
     assert tuple(exam.rows[i].base_answer for i in answered) == answers
@@ -408,7 +408,7 @@ def test_a_cut_prompt_is_answered_as_it_was_cut(run: Run) -> None:
     exam = take_exam(prepared.session, encoded, PLAN)
     row = encoded.rows[0]
     assert len(row.ids) == 120
-    decoding = Decoding(8, encoder.stop_ids(), encoder.eos_token_id)
+    decoding = Decoding(8, encoder.stop_ids, encoder.eos_token_id)
     prompts = [row.ids[: row.prompt_length]]
     answers = generate_answers(prepared.model, tokenizer, prompts, decoding, 1)
     assert exam.rows[0].tuned_answer == answers[0]

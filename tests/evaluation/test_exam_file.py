@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from finetuning_exam.data.records import Example
 from finetuning_exam.errors import UsageError
-from finetuning_exam.evaluation.exam import Exam
+from finetuning_exam.evaluation.exam import Exam, FoldFigures
 from finetuning_exam.evaluation.exam_file import file_of, read_exam_file, to_json, write
 from finetuning_exam.evaluation.results import ChoiceAccuracy, ExamRow, Pair, Results, Shares
 from finetuning_exam.evaluation.stats import Interval, PairedDifference, SignTest
@@ -106,9 +106,10 @@ FIGURES = """\
 "labels": null"""
 TEXT = """\
 {
-  "schema_version": 2,
+  "schema_version": 3,
   "verdict": "improved",
   "is_held_out": true,
+  "folds": null,
   FIGURES,
   "forgetting": {
     "base": 3.0,
@@ -243,15 +244,44 @@ def test_a_file_without_a_version_is_read(tmp_path: Path) -> None:
     assert read_exam_file(path) == file_of(EXAM)
 
 
+def test_the_folds_of_a_cross_validation_are_in_the_file(tmp_path: Path) -> None:
+    """The file says which adapters were examined, and that the saved one is not among them."""
+    path = tmp_path / "exam.json"
+    folds = (FoldFigures(24, 6, Pair(5.0, 3.5)), FoldFigures(25, 5, Pair(4.0, math.nan)))
+    write(path, replace(EXAM, folds=folds))
+    content = json.loads(path.read_text(encoding="utf-8"))
+    assert list(content)[:5] == ["schema_version", "verdict", "is_held_out", "folds", "n_examples"]
+    assert content["folds"] == {
+        "n_adapters_examined": 2,
+        "saved_adapter_was_examined": False,
+        "each": [
+            {"n_train": 24, "n_exam": 6, "nll_base": 5.0, "nll_tuned": 3.5},
+            {"n_train": 25, "n_exam": 5, "nll_base": 4.0, "nll_tuned": None},
+        ],
+    }
+    assert read_exam_file(path) == file_of(replace(EXAM, folds=folds))
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_file_from_before_the_folds_is_read(tmp_path: Path, version: int) -> None:
+    """Versions 1 and 2 lack the key; they are exams of one adapter."""
+    path = tmp_path / "exam.json"
+    content = {**to_json(EXAM), "schema_version": version}
+    del content["folds"]
+    path.write_text(json.dumps(content), encoding="utf-8")
+    assert read_exam_file(path) == file_of(EXAM)
+    assert read_exam_file(path).folds is None
+
+
 def test_a_newer_version_is_refused(tmp_path: Path) -> None:
     """What a newer version wrote is not guessed at."""
     path = tmp_path / "exam.json"
-    path.write_text(json.dumps({**to_json(EXAM), "schema_version": 3}), encoding="utf-8")
+    path.write_text(json.dumps({**to_json(EXAM), "schema_version": 4}), encoding="utf-8")
     with pytest.raises(UsageError) as caught:
         read_exam_file(path)
     assert str(caught.value) == (
-        f"{path} was written by a newer version of fine-tuning-exam (schema 3; this one reads up "
-        "to 2). Update fine-tuning-exam."
+        f"{path} was written by a newer version of fine-tuning-exam (schema 4; this one reads up "
+        "to 3). Update fine-tuning-exam."
     )
 
 

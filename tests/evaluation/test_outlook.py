@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from finetuning_exam.data.check import Check, split_checked
+from finetuning_exam.data.folds import fold_splits
 from finetuning_exam.data.reading.read import Records
 from finetuning_exam.data.records import Example
-from finetuning_exam.evaluation.outlook import ExamOutlook, exam_outlook
+from finetuning_exam.evaluation.outlook import (
+    FEWEST_IN_FOLDS,
+    ExamOutlook,
+    exam_outlook,
+    pooled_outlook,
+)
 from finetuning_exam.evaluation.stats import MIN_EXAMPLES_FOR_INTERVAL, paired_difference
-from finetuning_exam.evaluation.verdict import verdict
+from finetuning_exam.evaluation.verdict import FOLDS_LEVEL, verdict
 
 
 def _facts(n: int, start: int = 0) -> tuple[Example, ...]:
@@ -55,7 +62,7 @@ def test_the_share_that_would_help_is_found(
 ) -> None:
     """Of a small file, the smallest share is named with which a verdict is possible."""
     found = _outlook(_facts(n_rows))
-    assert found == ExamOutlook(n_exam, n_exam, can_tell, fraction)
+    assert replace(found, folds=None) == ExamOutlook(n_exam, n_exam, can_tell, fraction)
 
 
 @pytest.mark.parametrize("n_rows", [30, 45, 50])
@@ -80,6 +87,54 @@ def test_pieces_count_rather_than_rows() -> None:
     assert found.n_clusters <= 4
     assert not found.can_tell
     assert found.fraction is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "folds"),
+    [
+        pytest.param(_facts(5), None, id="5 facts"),
+        pytest.param(_facts(7), None, id="7 facts"),
+        pytest.param(_facts(8), 5, id="8 facts"),
+        pytest.param(_facts(50), 5, id="50 facts"),
+        pytest.param(_facts(51), None, id="the exam is large enough"),
+        pytest.param(tuple(_facts(1) * 40), None, id="one question"),
+        pytest.param(
+            tuple(replace(it, group=f"g{it.line % 4}") for it in _facts(40)), None, id="4 groups"
+        ),
+        pytest.param(
+            tuple(replace(it, group=f"g{it.line % 8}") for it in _facts(40)), 5, id="8 groups"
+        ),
+        pytest.param(
+            tuple(replace(it, answer="Yes.") for it in _facts(4)), None, id="wordings of one fact"
+        ),
+        pytest.param(_classes(12, 2), 5, id="12 labels"),
+    ],
+)
+def test_folds_are_offered_where_they_help(rows: tuple[Example, ...], folds: int | None) -> None:
+    """Where the exam cannot tell but the rows of all folds together can, `--folds 5` would help."""
+    assert _outlook(rows).folds == folds
+    assert not _outlook(rows).can_tell or folds is None
+    if folds:
+        fold_splits(rows, folds, 0.1, 42)  # which does not refuse them
+        assert pooled_outlook(rows).can_tell
+
+
+@pytest.mark.parametrize("n", range(1, 12))
+def test_the_fewest_pieces_are_those_of_a_cross_validations_verdict(n: int) -> None:
+    """A unanimous cross-validation has a verdict from exactly the size that the outlook names."""
+    found = paired_difference([2.0] * n, [1.0 + 0.01 * i for i in range(n)], [1] * n, seed=0)
+    can_tell = verdict(found, n, level=FOLDS_LEVEL) == "improved"
+    assert can_tell == (n >= FEWEST_IN_FOLDS)
+    assert pooled_outlook(_facts(n)).can_tell == can_tell
+
+
+def test_folds_need_groups_apart() -> None:
+    """Rows that are nearly the same stay together: four bundles of them are not five folds."""
+    rows = _facts(40)
+    links = tuple((index % 4, index) for index in range(4, 40))
+    check = Check(Records((), rows, ()), None, (), links)
+    split = split_checked(check, 0.1, 42)
+    assert exam_outlook(check, split, 0.1, 42).folds is None
 
 
 def test_an_exam_file_has_no_share() -> None:

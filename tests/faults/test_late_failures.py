@@ -14,7 +14,7 @@ from tiny import Models, rows, save_tokenizer, write_rows
 from transformers import PreTrainedTokenizerBase
 
 from finetuning_exam import run_file
-from finetuning_exam.api import train as train_module
+from finetuning_exam.api import late_steps
 from finetuning_exam.durable import manifest_faults, write_text
 from finetuning_exam.errors import DiskError
 from finetuning_exam.report import card, html
@@ -68,7 +68,7 @@ FAILURES: dict[str, tuple[object, str, Callable[..., None], str, str, int]] = {
     ),
     "card": (card, "model_card", _failing(ValueError()), "README.md", "no reason given", 9),
     "report on a full disk": (
-        train_module,
+        late_steps,
         "write_text",
         _full_disk("report.html"),
         "report.html",
@@ -76,7 +76,7 @@ FAILURES: dict[str, tuple[object, str, Callable[..., None], str, str, int]] = {
         4,
     ),
     "card on a full disk": (
-        train_module,
+        late_steps,
         "write_text",
         _full_disk("README.md"),
         "README.md",

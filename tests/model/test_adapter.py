@@ -15,7 +15,13 @@ from transformers import AutoModelForCausalLM
 
 from finetuning_exam.durable import file_sha256, write_manifest
 from finetuning_exam.errors import AdapterError, UsageError
-from finetuning_exam.model.adapter import add_adapter, load_adapter, lora_config, save_adapter
+from finetuning_exam.model.adapter import (
+    add_adapter,
+    load_adapter,
+    lora_config,
+    save_adapter,
+    start_from,
+)
 from finetuning_exam.model.device import choose_compute
 from finetuning_exam.model.folder import adapter_origin
 from finetuning_exam.model.load import load_base
@@ -314,3 +320,23 @@ def test_a_fresh_adapter_is_drawn_from_its_seed(models: Models) -> None:
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert not zero.any()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_an_adapter_that_diverged_is_refused(models: Models, folder: Path, value: float) -> None:
+    """Weights of NaN or infinity, which answer nothing, are named: alone, and to train on."""
+    state = load_file(folder / WEIGHTS)
+    name = sorted(state)[5]
+    state[name][0, 0] = value
+    save_file(state, folder / WEIGHTS)
+    for file in ("manifest.json", "run.json"):
+        (folder / file).unlink(missing_ok=True)
+    base = load_base(str(models.folder()), CPU)
+    fresh = add_adapter(load_base(str(models.folder()), CPU), lora_config(4, 8, 0, ["q_proj"]), 0)
+    for load in (lambda: load_adapter(base, folder), lambda: start_from(fresh, base, folder)):
+        with pytest.raises(AdapterError) as caught:
+            load()
+        assert str(caught.value) == (
+            f"{folder}: the adapter's training has diverged: 1 of 28 tensors hold NaN or infinity, "
+            f"such as {name}. Train again with a lower --learning_rate."
+        )

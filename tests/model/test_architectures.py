@@ -141,11 +141,11 @@ def test_batched_answers_are_those_of_a_plain_greedy_loop(journey: Journey) -> N
     prompts = [encoder.prompt_ids(example) for example in QUESTIONS]
     prompts[0] = prompts[0][-3:]  # much shorter than its batch
     tokenizer = journey.fresh.tokenizer
-    decoding = Decoding(max_new_tokens=6, stop_ids=encoder.stop_ids(), pad_id=0)
+    decoding = Decoding(max_new_tokens=6, stop_ids=encoder.stop_ids, pad_id=0)
     answers = generate_answers(journey.reloaded, tokenizer, prompts, decoding, 5)
     for prompt, answer in zip(prompts, answers, strict=True):
-        new = _greedy(journey.reloaded, prompt, 6, encoder.stop_ids())
-        stopped = new[-1] in encoder.stop_ids()
+        new = _greedy(journey.reloaded, prompt, 6, encoder.stop_ids)
+        stopped = new[-1] in encoder.stop_ids
         assert answer.stopped == stopped
         kept = new[:-1] if stopped else new
         assert answer.text == tokenizer.decode(kept, skip_special_tokens=True).strip()

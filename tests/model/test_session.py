@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
 from tiny import END, Models, logits_of, rows, save_noisy_adapter
 
+from finetuning_exam.data.encoding.encoder import Encoded
 from finetuning_exam.data.records import Example, Turn
-from finetuning_exam.errors import DataError
+from finetuning_exam.errors import DataError, ModelError
 from finetuning_exam.model.device import choose_compute
 from finetuning_exam.model.generation.decoding import Decoding
 from finetuning_exam.model.generation.generate import generate_answers
@@ -133,7 +135,7 @@ def test_decoding_knows_the_model(session: Session) -> None:
     found = session.decoding(7, do_sample=True, temperature=0.8, top_p=0.9, seed=5)
     encoder = session.encoder
     end = encoder.eos_token_id
-    assert found == Decoding(7, encoder.stop_ids(), end, True, 0.8, 0.9, seed=5, context=1024)
+    assert found == Decoding(7, encoder.stop_ids, end, True, 0.8, 0.9, seed=5, context=1024)
 
 
 # prompts
@@ -223,3 +225,29 @@ def test_the_base_is_the_one_the_adapter_names(
     with session.model.disable_adapter():
         base = logits_of(session.model, ids)
     assert not torch.equal(logits_of(session.model, ids), base)
+
+
+@pytest.mark.parametrize("side", ["base", "tuned"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_scores_that_are_no_numbers_are_an_error(
+    session: Session, side: Side, value: float
+) -> None:
+    """A model without finite likelihoods is named; nothing is concluded from its scores."""
+
+    def nll(rows: Sequence[Encoded]) -> torch.Tensor:
+        wrong = mode_of(session) == side
+        return torch.tensor([value if wrong and len(row.ids) % 2 else 1.0 for row in rows])
+
+    encoded = [replace(session.encode(it), ids=(5,) * n) for n, it in enumerate(EXAMPLES, 4)]
+    n_odd = sum(len(row.ids) % 2 for row in encoded)
+    with pytest.raises(ModelError) as caught:
+        replace(session, row_nll=nll).score(encoded)
+    assert str(caught.value).startswith(
+        f"The {side} model gives {n_odd} of 5 texts a likelihood that is NaN or infinite."
+    )
+
+
+def mode_of(session: Session) -> Side:
+    """Return which of the two models answers now."""
+    layers = [it for it in session.model.modules() if isinstance(it, BaseTunerLayer)]
+    return "base" if layers[0].disable_adapters else "tuned"

@@ -55,7 +55,7 @@ def test_it_is_the_tokenizer_of_the_training(models: Models, text: str) -> None:
     theirs = make_encoder(base.tokenizer, template, base_stop_ids=base.stop_ids)
     ours = make_encoder(load_tokenizer(folder), template, base_stop_ids=base_stop_ids(folder))
     assert ours.encode_batch(rows(6)) == theirs.encode_batch(rows(6))
-    assert ours.stop_ids() == theirs.stop_ids()
+    assert ours.stop_ids == theirs.stop_ids
     assert ours.special_pattern == theirs.special_pattern
 
 

@@ -11,8 +11,10 @@ import yaml
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
-from finetuning_exam.evaluation.exam import Exam
+from finetuning_exam.evaluation.exam import Exam, FoldFigures
+from finetuning_exam.evaluation.results import Pair
 from finetuning_exam.report.card import hub_name, model_card, without_places
+from finetuning_exam.report.headline import folds_words
 from finetuning_exam.run_record import RunRecord
 from finetuning_exam.settings import TrainSettings
 
@@ -176,3 +178,20 @@ def test_a_card_holds_no_place_of_this_machine(exam: Exam, run: RunRecord) -> No
 def test_a_command_is_shared_without_absolute_paths(command: str, shared: str) -> None:
     """Only absolute paths in a command change."""
     assert without_places(command) == shared
+
+
+def test_a_cross_validation_is_no_result_of_this_adapter(exam: Exam, run: RunRecord) -> None:
+    """The card says that others were examined, in its text and where the Hub reads the figures."""
+    folds = (FoldFigures(24, 6, Pair(5.0, 3.5)), FoldFigures(25, 5, Pair(4.0, 4.25)))
+    crossed = replace(exam, folds=folds)
+    data = replace(run.data, exam_path=None, exam_sha256=None)
+    own = replace(run, settings=replace(run.settings, folds=2), data=data)
+    card = model_card(crossed, own)
+    assert folds_words(crossed) in card
+    assert "Difference in each fold: -1.500 (6 examples), +0.250 (5 examples)." in card
+    assert "in 2 folds; each was examined by an adapter trained on the others" in card
+    results = ModelCard(card).data.eval_results
+    assert {it.dataset_name for it in results} == {
+        "train.jsonl (cross-validation: 2 other adapters)"
+    }
+    assert "ross-validation" not in model_card(exam, run)

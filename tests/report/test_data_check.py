@@ -207,6 +207,7 @@ def test_an_exam_file_is_named(is_training: bool, more: str) -> None:
 
 
 TOO_FEW = 'the verdict can only be "too few examples to tell"'
+FOLDS = "examine every row by cross-validation with --folds 5"
 EXAM_FILE = "give an exam file of other questions with --eval_file"
 
 
@@ -227,6 +228,21 @@ EXAM_FILE = "give an exam file of other questions with --eval_file"
             False,
             f"the exam has only 4 examples, 1 piece of evidence, so {TOO_FEW}. To change that, "
             f"use more examples, or {EXAM_FILE}.",
+        ),
+        (
+            ExamOutlook(4, 3, can_tell=False, fraction=0.2, folds=5),
+            False,
+            False,
+            f"the exam has only 4 examples, 3 pieces of evidence, so {TOO_FEW}. To change that, "
+            f"hold out more with --eval_fraction 0.2, {FOLDS}, or {EXAM_FILE}.",
+        ),
+        (
+            ExamOutlook(12, 12, can_tell=False, folds=5),
+            True,
+            False,
+            "nothing is held out (20 different questions in 20 rows): the exam uses the training "
+            f"rows, so it says nothing about new questions, and {TOO_FEW}. To change that, use at "
+            f"least 20 different questions, {FOLDS}, or {EXAM_FILE}.",
         ),
         (
             ExamOutlook(4, 4, can_tell=False),

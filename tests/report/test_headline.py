@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from finetuning_exam.evaluation.exam import Exam
-from finetuning_exam.evaluation.results import ChoiceAccuracy
+from finetuning_exam.evaluation.exam import Exam, FoldFigures
+from finetuning_exam.evaluation.results import ChoiceAccuracy, Pair
 from finetuning_exam.evaluation.stats import Interval, PairedDifference
 from finetuning_exam.evaluation.verdict import Verdict
 from finetuning_exam.report.headline import (
+    fold_differences,
+    folds_words,
     forgetting_words,
     forgot_seriously,
     headline,
@@ -97,3 +99,16 @@ def test_form_and_forgetting_are_both_reported(form_only_exam: Exam) -> None:
     found = replace(form_only_exam, forgetting=PairedDifference(3.0, 3.5, Interval(0.4, 0.6)))
     assert "the form, not the answers" in headline(found)
     assert "perplexity +65%" in headline(found)
+
+
+def test_a_cross_validation_says_what_was_examined(exam: Exam) -> None:
+    """K adapters were examined, on rows they had not seen, and the saved one is not among them."""
+    assert folds_words(exam) == ""
+    folds = (FoldFigures(24, 6, Pair(5.0, 3.5)), FoldFigures(25, 5, Pair(4.0, 4.25)))
+    crossed = replace(exam, folds=folds)
+    assert folds_words(crossed) == (
+        "Cross-validation: 2 adapters were examined, each on rows that it was not trained on. The "
+        "saved adapter was trained in the same way on all rows and is not one of them, so the "
+        "verdict is about this way of training. Only forgetting was measured on the saved adapter."
+    )
+    assert fold_differences(crossed) == "-1.500 (6 examples), +0.250 (5 examples)"

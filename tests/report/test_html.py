@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetuning_exam.evaluation.exam import Exam
-from finetuning_exam.evaluation.results import ExamRow, Results
+from finetuning_exam.evaluation.exam import Exam, FoldFigures
+from finetuning_exam.evaluation.results import ExamRow, Pair, Results
 from finetuning_exam.evaluation.stats import Interval, PairedDifference
 from finetuning_exam.model.generation.generate import Answer
 from finetuning_exam.report.diff import compare_words
+from finetuning_exam.report.headline import folds_words
 from finetuning_exam.report.html import render_report
 from finetuning_exam.report.page import N_CHARACTERS_SHOWN
 from finetuning_exam.run_record import RunRecord
@@ -306,3 +307,15 @@ def test_many_tags_are_counted_when_not_shown(
     words = Outline(render_report(replace(exam, by_tag=by_tag), run, ())).words()
     assert ("The 50 largest of 51 tags; exam.json has all of them." in words) == (n_tags > 50)
     assert ("tag-0 " in words) == (n_tags == 50)
+
+
+def test_a_cross_validation_is_the_first_note(exam: Exam, run: RunRecord) -> None:
+    """Whose figures they are comes before all other notes, with the difference of each fold."""
+    folds = (FoldFigures(24, 6, Pair(5.0, 3.5)), FoldFigures(25, 5, Pair(4.0, 4.25)))
+    crossed = replace(exam, folds=folds)
+    page = render_report(crossed, run, ())
+    first, second = re.findall("<li>(.*?)</li>", page, flags=re.DOTALL)[:2]
+    assert first.startswith(folds_words(crossed))
+    assert "The training curve is that of the saved adapter" in first
+    assert second.endswith("-1.500 (6 examples), +0.250 (5 examples).")
+    assert "Cross-validation" not in render_report(exam, run, ())

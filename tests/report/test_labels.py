@@ -13,7 +13,7 @@ from finetuning_exam.evaluation.labels import LabelAccuracy, Picked, label_accur
 from finetuning_exam.evaluation.verdict import Verdict
 from finetuning_exam.report.headline import headline
 from finetuning_exam.report.html import render_report
-from finetuning_exam.report.labels import confusion, confusions_words, short
+from finetuning_exam.report.labels import accuracy_words, confusion, confusions_words, short
 from finetuning_exam.report.terminal import exam_summary
 from finetuning_exam.report.text import measures
 from finetuning_exam.run_record import RunRecord
@@ -142,3 +142,15 @@ def test_confusions_without_errors() -> None:
     found = _labels(RIGHT, RIGHT)
     assert confusions_words(found, found.tuned) == "none"
     assert confusion(found, found.tuned).rows == (("no", (20, 0)), ("yes", (0, 20)))
+
+
+@pytest.mark.parametrize("length", [20, 21, 60, 500])
+def test_long_labels_stay_apart(exam: Exam, length: int) -> None:
+    """Labels that begin alike have different names in tables and sentences, however long."""
+    long = [f"{'I cannot tell you. ' * 30}"[: length - 1] + mark for mark in "ab"]
+    found = _labels([long[0]] * 21 + [long[1]] * 20, [long[1]] * 41)
+    names = confusion(found, found.tuned).labels
+    assert len(set(names)) == len(names)
+    assert max(map(len, names)) <= 23
+    assert f'"{names[1]}" for "{names[0]}" (21)' in confusions_words(found, found.tuned)
+    assert f'always answering "{names[0]}" gives 51%' in accuracy_words(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from families import FAMILIES, family
 from tiny import END, Models
 
 from finetuning_exam.data.encoding.encoder import Encoder, make_encoder
@@ -110,3 +111,19 @@ def test_a_special_token_is_a_reason_too(encoders: dict[Template, Encoder]) -> N
         [f"the text contains the special token {END}."],
     )
     assert _shown(encoders["plain"], example)[1][-1] == f"┃ a {END} b{END}"
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("template", ["plain", "chat"])
+@pytest.mark.parametrize("answer", ["It is.", "  two blanks first", "\n\nlines first"])
+def test_no_blank_is_lost(name: str, template: Template, answer: str) -> None:
+    """What is shown in parts is the text of the whole row, also where a tokenizer drops the blank
+    that a part begins with; only line ends between parts are dropped.
+    """
+    tokenizer = family(name)
+    tokenizer.chat_template = FAMILIES[name][1]
+    encoder = make_encoder(tokenizer, template, loss_on="answers")
+    example = Example("Why?", answer, 1, "d", earlier=(Turn("user", "a"), Turn("assistant", "b")))
+    _, lines = _shown(encoder, example)
+    whole = tokenizer.decode(encoder.encode(example).ids)
+    assert "".join(line[2:] for line in lines) == whole.replace("\n", "")

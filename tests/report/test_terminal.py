@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,8 +11,10 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from finetuning_exam.evaluation.exam import Exam
-from finetuning_exam.evaluation.results import Results
+from finetuning_exam.evaluation.exam import Exam, FoldFigures
+from finetuning_exam.evaluation.results import Pair, Results
+from finetuning_exam.evaluation.stats import Interval, PairedDifference
+from finetuning_exam.report.headline import folds_words
 from finetuning_exam.report.terminal import exam_summary
 
 TAGS = ("shell", "git", "docker", "kubectl", "python", "sql", "vim")
@@ -57,3 +60,31 @@ def test_without_tags_nothing_is_left_out(exam: Exam) -> None:
     """An exam without tags, or with a single one, has one column."""
     for by_tag in ((), exam.by_tag[:1]):
         assert "left out for lack" not in _shown(replace(exam, by_tag=by_tag), 40)
+
+
+def test_a_cross_validation_is_explained_below_the_headline(exam: Exam) -> None:
+    """The saved adapter was not examined: that comes before any figure, at any width."""
+    folds = (FoldFigures(24, 6, Pair(5.0, 3.5)), FoldFigures(25, 5, Pair(4.0, 4.25)))
+    crossed = replace(exam, folds=folds)
+    for width in (40, 80, 200):
+        shown = " ".join(_shown(crossed, width).split())
+        assert folds_words(crossed) in shown.partition("Exam: 40 examples")[0]
+        assert "Forgetting (saved adapter): no measurable change" in shown
+    assert "Forgetting: no measurable change" in _shown(exam, 80)
+    assert "Cross-validation" not in _shown(exam, 80)
+
+
+def test_a_question_is_shown_with_its_input(exam: Exam) -> None:
+    """Without their input, two questions could look the same."""
+    row = exam.rows[0]
+    asked = replace(row, example=replace(row.example, instruction="Translate.", input="Haus"))
+    assert "Translate." in _shown(replace(exam, rows=(asked,)), 200)
+    assert "Haus" in _shown(replace(exam, rows=(asked,)), 200)
+
+
+def test_a_figure_without_a_value_is_a_dash(exam: Exam) -> None:
+    """No figure is shown as nan."""
+    nothing = PairedDifference(5.0, math.nan, Interval(math.nan, math.nan))
+    shown = _shown(replace(exam, overall=replace(exam.overall, nll_per_token=nothing)), 200)
+    assert "5.000 → –" in shown
+    assert "nan" not in shown

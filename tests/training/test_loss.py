@@ -381,5 +381,5 @@ def test_every_row_supervises_its_end_token(models: Models, template: Template) 
     encoder = make_encoder(load_base(str(folder), CPU).tokenizer, template)
     for answer in ("x", "Yes.", "two\nlines", "<|end|>"):
         row = encoder.encode(Example(instruction="Say it.", answer=answer, line=1, path="p"))
-        assert row.labels[-1] in encoder.stop_ids()
+        assert row.labels[-1] in encoder.stop_ids
         assert row.n_supervised >= 2

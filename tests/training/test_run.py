@@ -78,7 +78,7 @@ def test_other_records_run_from_training_to_report(
         for row in prepared.rows.train
     }
     assert n_answers == {2 if kind == "conversations" else 1}
-    stop_ids = prepared.rows.encoder.stop_ids()
+    stop_ids = prepared.rows.encoder.stop_ids
     assert {row.labels[-1] for row in prepared.rows.train} <= set(stop_ids)
     assert json.dumps(to_json(exam), allow_nan=False)
     record = make_record(prepared, DATA, result, "fte train", {})

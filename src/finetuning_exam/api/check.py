@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from finetuning_exam.api.output_file import check_can_write
-from finetuning_exam.data.answers import cut_answers
 from finetuning_exam.data.check import Check, check_files, split_checked
-from finetuning_exam.data.encoding.encoder import Encoded, Encoder, make_encoder
+from finetuning_exam.data.encoding.cut import cut_by_tokens
+from finetuning_exam.data.encoding.encoder import Encoder, make_encoder
 from finetuning_exam.data.encoding.labels import training_loss_on
 from finetuning_exam.data.encoding.lengths import row_lengths
-from finetuning_exam.data.encoding.rows import EncodedRows, encode_all, template_findings
+from finetuning_exam.data.encoding.rows import encode_all, template_findings
 from finetuning_exam.data.encoding.stops import what_stops, without_left_out
 from finetuning_exam.data.encoding.template import choose_template
 from finetuning_exam.data.findings import Finding, errors
@@ -22,6 +22,8 @@ from finetuning_exam.durable import write_text
 from finetuning_exam.errors import UsageError
 from finetuning_exam.evaluation.outlook import exam_outlook
 from finetuning_exam.machine import now
+from finetuning_exam.model.causal import check_is_causal
+from finetuning_exam.model.fit import check_weights_fit
 from finetuning_exam.model.folder import (
     canonical_name,
     check_local_model,
@@ -30,7 +32,7 @@ from finetuning_exam.model.folder import (
 )
 from finetuning_exam.report.data_check import Outlook
 from finetuning_exam.setting_values import validated
-from finetuning_exam.settings import CheckSettings
+from finetuning_exam.settings import BUILTIN_MODEL, CheckSettings
 from finetuning_exam.training.plan import rows_in_step, steps_per_epoch
 
 _OTHER_EXTENSIONS = (".csv", ".tsv", ".parquet", ".gz", ".zst", ".zstd")
@@ -96,7 +98,10 @@ def _encode(settings: CheckSettings, check: Check) -> DataReport:
 
     name = settings.model_name_or_path
     folder = find_model_folder(name)
-    check_model_folder(folder, name)
+    files = check_model_folder(folder, name)
+    if name != BUILTIN_MODEL:
+        check_is_causal(folder, name)
+        check_weights_fit(folder, files, name)
     tokenizer = load_checked_tokenizer(folder, name)
     template = choose_template(settings.template, tokenizer)
     loss_on = training_loss_on(completion_only=settings.completion_only_loss)
@@ -107,7 +112,7 @@ def _encode(settings: CheckSettings, check: Check) -> DataReport:
     exam_rows = encode_all(encoder, exam, limit)
     split = split_checked(check, settings.eval_fraction, settings.seed)
     left = without_left_out(split, {*rows.examples, *exam_rows.examples})
-    about = (*template_findings(encoder, name), *_cut_by_tokens(check, rows))
+    about = (*template_findings(encoder, name), *cut_by_tokens(encoder, left, (rows, exam_rows)))
     found = (*check.findings, *about, *rows.findings, *exam_rows.findings)
     stops = what_stops(split, left, found)
     findings = (*found, *(it for it in stops if it.kind is Kind.NOTHING_LEFT))
@@ -123,19 +128,6 @@ def _encode(settings: CheckSettings, check: Check) -> DataReport:
             rows_in_step(settings, len(left.train)),
         )
     return DataReport(check, findings, outlook, encoder, limit)
-
-
-def _cut_by_tokens(check: Check, rows: EncodedRows[Encoded]) -> tuple[Finding, ...]:
-    """Find answers cut off at a number of tokens, in files for which no other unit was found."""
-    known = {it.path for it in check.findings if it.kind is Kind.CUT_ANSWERS}
-    pairs = [
-        (example, row)
-        for example, row in zip(rows.examples, rows.rows, strict=True)
-        if example.path not in known
-    ]
-    # Every answer has one token more, which ends it.
-    sizes = {it.answer.strip(): len(row.ids) - row.prompt_length - 1 for it, row in pairs}
-    return cut_answers([example for example, _ in pairs], {"tokens": sizes.__getitem__})
 
 
 def left_out_path(path: Path | str) -> Path:

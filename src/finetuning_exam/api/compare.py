@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetuning_exam.api.events import Notice, OnEvent, SessionLoaded, ignore
 from finetuning_exam.api.load_adapter import load_session
 from finetuning_exam.api.output_file import check_can_write, check_overwrites
+from finetuning_exam.data.encoding.chat import question
+from finetuning_exam.data.encoding.rows import encode_whole
 from finetuning_exam.data.question import make_question
 from finetuning_exam.data.reading.read import read_sound_records
 from finetuning_exam.data.records import Example
@@ -18,6 +20,7 @@ from finetuning_exam.setting_values import validated
 from finetuning_exam.settings import CompareSettings
 
 if TYPE_CHECKING:
+    from finetuning_exam.data.encoding.encoder import Encoded
     from finetuning_exam.model.generation.decoding import Decoding
     from finetuning_exam.model.session import Prompt, Session
     from finetuning_exam.report.comparison import Comparison
@@ -81,7 +84,8 @@ def fitted_prompts(
     """Return the prompts of the questions, and report those cut to leave room for an answer.
 
     Raises:
-        DataError: a record asks nothing, or holds a special token that the template would obey.
+        DataError: a record asks nothing, holds a special token that the template would obey, or
+            has turns that it refuses.
     """
     prompts = session.prompts(examples, max_new_tokens)
     for example, prompt in zip(examples, prompts, strict=True):
@@ -106,11 +110,12 @@ def compare_examples(
 
     prompts = fitted_prompts(session, examples, settings.max_new_tokens, on_event)
     decoding, batch_size = decoding_of(session, settings), settings.eval_batch_size
+    references = _references(session, examples)  # a refused one is reported before the work
     base, tuned = session.answer_both(prompts, decoding, batch_size)
-    nlls = _score_references(session, examples, batch_size)
+    nlls = _score_references(session, references, len(examples), batch_size)
     return tuple(
         Comparison(
-            example.instruction,
+            question(example),
             Answered(old.text, old.stopped, old_nll),
             Answered(new.text, new.stopped, new_nll),
             example.answer,
@@ -119,20 +124,31 @@ def compare_examples(
     )
 
 
-def _score_references(
-    session: Session, examples: Sequence[Example], batch_size: int
-) -> list[tuple[float | None, float | None]]:
-    """Return the NLL per token of each reference by base and by tuned; None where there is no
-    reference, or where it does not fit beside its question.
+def _references(session: Session, examples: Sequence[Example]) -> dict[int, Encoded]:
+    """Return the rows of questions with a reference, by index; not where they do not fit together.
+
+    Raises:
+        DataError: the chat template refuses some; all of these are named.
     """
-    rows = {
+    answered = {index: example for index, example in enumerate(examples) if example.answer}
+    rows = encode_whole(session.encoder, tuple(answered.values()))
+    return {
         index: row
-        for index, example in enumerate(examples)
-        if example.answer and len((row := session.encode(example)).ids) <= session.base.context
+        for index, row in zip(answered, rows, strict=True)
+        if len(row.ids) <= session.base.context
     }
+
+
+def _score_references(
+    session: Session, rows: Mapping[int, Encoded], n: int, batch_size: int
+) -> list[tuple[float | None, float | None]]:
+    """Return the NLL per token of the reference of each of `n` questions by base and by tuned.
+
+    None where there is no row.
+    """
     base, tuned = session.score(tuple(rows.values()), batch_size)
     found: dict[int, tuple[float, float]] = {
         index: (old.nll_per_token, new.nll_per_token)
         for index, old, new in zip(rows, base, tuned, strict=True)
     }
-    return [found.get(index, (None, None)) for index in range(len(examples))]
+    return [found.get(index, (None, None)) for index in range(n)]

@@ -13,9 +13,9 @@ from finetuning_exam.training.checkpoint.find import CheckpointRef
 from finetuning_exam.training.progress import Progress
 
 if TYPE_CHECKING:
-    from finetuning_exam.evaluation.exam import Stage
+    from finetuning_exam.evaluation.exam import FoldFigures, Stage
     from finetuning_exam.model.session import Session
-    from finetuning_exam.run_record import Cost, TrainingResult
+    from finetuning_exam.run_record import Cost, Fold, TrainingResult
     from finetuning_exam.training.prepare import Prepared
 
 
@@ -23,12 +23,14 @@ if TYPE_CHECKING:
 class DataRead:
     """The data is read, checked and split; the model is loaded next.
 
-    `exam` says whether the exam is large enough for a verdict.
+    `exam` says whether the exam is large enough for a verdict. In a cross-validation, `folds` are
+    the splits of its folds, and the exam of `split` has all examples.
     """
 
     check: Check
     split: Split
     exam: ExamOutlook
+    folds: tuple[Split, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +42,14 @@ class RunPrepared:
 
 @dataclass(frozen=True, slots=True)
 class CostPredicted:
-    """The prediction of time and memory; `can_stop_early` says that the time is an upper limit."""
+    """The prediction of time and memory; `can_stop_early` says that the time is an upper limit.
+
+    It is for `n_trainings` together, those that are left of a cross-validation.
+    """
 
     cost: Cost
     can_stop_early: bool
+    n_trainings: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,23 @@ class RunBegun:
     replaced: bool
     resumed: CheckpointRef | None
     machine_changes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FoldBegun:
+    """A fold of a cross-validation is trained next; `begun` says what it resumes from."""
+
+    fold: Fold
+    begun: RunBegun
+
+
+@dataclass(frozen=True, slots=True)
+class FoldEnded:
+    """A fold is trained and examined; `is_earlier` says that an earlier sitting did it."""
+
+    fold: Fold
+    figures: FoldFigures
+    is_earlier: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +117,8 @@ Event = (
     | CostPredicted
     | RunBegun
     | Progress
+    | FoldBegun
+    | FoldEnded
     | TrainingEnded
     | SessionLoaded
     | Notice

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from finetuning_exam.durable import write_text
 from finetuning_exam.errors import DiskError, IncompleteError, UserError
+from finetuning_exam.training.run_folder import CARD, METRICS, REPORT
+
+if TYPE_CHECKING:
+    from finetuning_exam.evaluation.exam import Exam
+    from finetuning_exam.run_record import RunRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +47,27 @@ def incomplete(failures: tuple[LateFailure, ...]) -> UserError:
     if any(it.is_disk_fault for it in failures):
         return DiskError(what, "Free some space, and take the exam again with fte exam.")
     return IncompleteError(what)
+
+
+def write_report(folder: Path, exam: Exam, record: RunRecord) -> None:
+    """Write report.html.
+
+    Raises:
+        DiskError, UsageError: it cannot be written.
+    """
+    from finetuning_exam.report.html import render_report
+    from finetuning_exam.training.progress import read_metrics
+
+    metrics = read_metrics(folder / METRICS)
+    write_text(folder / REPORT, render_report(exam, record, metrics))
+
+
+def write_card(folder: Path, exam: Exam, record: RunRecord) -> None:
+    """Write README.md, the model card.
+
+    Raises:
+        DiskError, UsageError: it cannot be written.
+    """
+    from finetuning_exam.report.card import model_card
+
+    write_text(folder / CARD, model_card(exam, record))

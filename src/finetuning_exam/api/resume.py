@@ -14,10 +14,10 @@ from finetuning_exam.errors import AdapterError, StoppedError
 from finetuning_exam.run_file import RUN, check_same_inputs
 from finetuning_exam.run_record import DataInputs, PinnedChoices, RunInputs, settings_by_name
 from finetuning_exam.settings import TrainSettings, as_before
-from finetuning_exam.training.checkpoint.find import CheckpointRef, checkpoints, find_checkpoint
+from finetuning_exam.training.checkpoint.find import CheckpointRef, find_checkpoint
 from finetuning_exam.training.interrupt import interrupts_uncovered
 from finetuning_exam.training.replay_file import read_texts
-from finetuning_exam.training.run_folder import REPLAY
+from finetuning_exam.training.run_folder import REPLAY, fold_folders, saved_work
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def how_to_go_on(command: Command, folder: Path, *, is_own: bool) -> str:
     It resumes if the folder has a checkpoint of this run, which it can have only if it `is_own`;
     otherwise it is the same command again.
     """
-    if is_own and folder.is_dir() and checkpoints(folder):
+    if is_own and folder.is_dir() and saved_work(folder):
         return f"To resume: {command.to_resume}"
     return f"Nothing was saved yet. To start again: {command.as_typed}"
 
@@ -53,7 +53,12 @@ def checkpoint_to_resume(settings: TrainSettings, check: Check) -> CheckpointRef
     """
     if settings.resume_from_checkpoint is None:
         return None
-    checkpoint = find_checkpoint(Path(settings.output_dir), settings.resume_from_checkpoint)
+    folder = Path(settings.output_dir)
+    now = RunInputs(settings_by_name(settings), data_inputs(check))
+    run = run_file.read(folder)
+    if run and fold_folders(folder):  # a cross-validation, which has other settings
+        check_same_inputs(run.inputs, now, str(folder))
+    checkpoint = find_checkpoint(folder, settings.resume_from_checkpoint)
     earlier = earlier_inputs(checkpoint)
     if not earlier.settings:
         raise AdapterError(
@@ -61,7 +66,6 @@ def checkpoint_to_resume(settings: TrainSettings, check: Check) -> CheckpointRef
             "checkpoint are not known.",
             "Start over with --overwrite_output_dir.",
         )
-    now = RunInputs(settings_by_name(settings), data_inputs(check))
     check_same_inputs(earlier, now, str(checkpoint.path))
     return checkpoint
 

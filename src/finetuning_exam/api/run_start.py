@@ -2,25 +2,50 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetuning_exam.api.command import Command
 from finetuning_exam.api.events import RunBegun
 from finetuning_exam.api.resume import data_inputs, earlier_inputs
+from finetuning_exam.api.run_part import RunPart
 from finetuning_exam.data.check import Check
+from finetuning_exam.data.reading.hub import absolute_path
 from finetuning_exam.errors import UsageError
+from finetuning_exam.launch import is_under_uv
 from finetuning_exam.machine import machine_facts
 from finetuning_exam.model.folder import check_adapter_folder
 from finetuning_exam.run_file import check_same_inputs, machine_changes
-from finetuning_exam.run_record import BaseInputs, PlanInputs, RunInputs, settings_by_name
+from finetuning_exam.run_record import (
+    BaseInputs,
+    DataRecord,
+    Fold,
+    PlanInputs,
+    RunInputs,
+    settings_by_name,
+)
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training import run_folder
-from finetuning_exam.training.checkpoint.find import CheckpointRef, checkpoints, needed_space
+from finetuning_exam.training.checkpoint.find import CheckpointRef, needed_space
 from finetuning_exam.training.replay_file import write_texts
 
 if TYPE_CHECKING:
     from finetuning_exam.training.prepare import Prepared
+
+
+def check_trackers(settings: TrainSettings) -> None:
+    """Refuse trackers that are not installed.
+
+    Raises:
+        UsageError: one is missing.
+    """
+    missing = [name for name in settings.report_to if find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            f"--report_to {missing[0]}: not installed.",
+            f"Install it: {'uv pip' if is_under_uv() else 'pip'} install {missing[0]}",
+        )
 
 
 def check_new_run(
@@ -41,16 +66,23 @@ def check_new_run(
             )
     if _continues_in(folder, resumed) or settings.overwrite_output_dir:
         return
-    saved = checkpoints(folder)
+    saved = run_folder.saved_work(folder)
     if saved and run_folder.is_unfinished(folder):
         raise UsageError(
-            f"{folder}: holds an unfinished run (step {saved[-1][0]:,} is saved).",
+            f"{folder}: holds an unfinished run ({saved}).",
             f"To resume: {command.to_resume} (to start over: --overwrite_output_dir).",
         )
 
 
-def begin_run(prepared: Prepared, check: Check, resumed: CheckpointRef | None) -> RunBegun:
+def begin_run(
+    prepared: Prepared,
+    check: Check,
+    resumed: CheckpointRef | None,
+    part: RunPart | None = None,
+) -> RunBegun:
     """Write down what goes into a run; a new run first removes an earlier run's files.
+
+    The last training of a cross-validation is in the folder of the whole, and removes nothing.
 
     Raises:
         UsageError: the checkpoint was made with another base, or with other tokens.
@@ -58,12 +90,14 @@ def begin_run(prepared: Prepared, check: Check, resumed: CheckpointRef | None) -
     """
     settings = prepared.settings
     folder = Path(settings.output_dir)
-    continues = _continues_in(folder, resumed)
+    continues = _continues_in(folder, resumed) or (part is not None and part.is_last)
     needed = needed_space(
-        4 * prepared.n_adapter_parameters, settings.save_total_limit, resumed=continues
+        4 * prepared.n_adapter_parameters,
+        settings.save_total_limit,
+        resumed=_continues_in(folder, resumed),
     )
     run_folder.check_space(folder, needed)
-    inputs = _run_inputs(prepared, check)
+    inputs = run_inputs(prepared, check, part.fold if part else None)
     changes: tuple[str, ...] = ()
     if resumed is not None:
         earlier = earlier_inputs(resumed)
@@ -82,7 +116,8 @@ def _continues_in(folder: Path, resumed: CheckpointRef | None) -> bool:
     return resumed is not None and resumed.path.resolve().parent == folder.resolve()
 
 
-def _run_inputs(prepared: Prepared, check: Check) -> RunInputs:
+def run_inputs(prepared: Prepared, check: Check, fold: Fold | None = None) -> RunInputs:
+    """Return everything that goes into a prepared run."""
     base, compute = prepared.base, prepared.compute
     return RunInputs(
         settings=settings_by_name(prepared.settings),
@@ -94,4 +129,22 @@ def _run_inputs(prepared: Prepared, check: Check) -> RunInputs:
         device=compute.device.type,
         dtype=compute.dtype_name,
         machine=machine_facts(compute.threads),
+        fold=fold,
+    )
+
+
+def data_record(check: Check, prepared: Prepared, n_exam: int) -> DataRecord:
+    """Return the files and the numbers of rows of a finished run, which examined `n_exam` rows."""
+    train, exam, split = check.train, check.exam, prepared.rows.split
+    return DataRecord(
+        paths=tuple(absolute_path(source.path) for source in train.sources),
+        sha256=train.sha256,
+        exam_path=absolute_path(exam.path) if exam else None,
+        exam_sha256=exam.sha256 if exam else None,
+        n_train=len(split.train),
+        n_validation=len(split.validation),
+        n_exam=n_exam,
+        exam_is_training=split.exam_is_training,
+        exam_rows_also_taught=len(split.taught),
+        rows_sha256=prepared.rows_sha256,
     )

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,8 +21,10 @@ from finetuning_exam.api.events import (
     TrainingEnded,
     ignore,
 )
+from finetuning_exam.api.fold_parts import FoldSplits, exam_of, splits_of
+from finetuning_exam.api.folds import CrossValidation
 from finetuning_exam.api.heavy_imports import rare_collections
-from finetuning_exam.api.late_steps import LateFailure, attempt
+from finetuning_exam.api.late_steps import LateFailure, attempt, write_card, write_report
 from finetuning_exam.api.out_of_memory import LESS_IN_EXAM, LESS_IN_TRAINING, out_of_memory_hint
 from finetuning_exam.api.resume import (
     checkpoint_to_resume,
@@ -32,19 +33,18 @@ from finetuning_exam.api.resume import (
     settings_of,
     stop_hint,
 )
-from finetuning_exam.api.run_start import begin_run, check_new_run
+from finetuning_exam.api.run_part import RunPart
+from finetuning_exam.api.run_start import begin_run, check_new_run, check_trackers, data_record
 from finetuning_exam.data.check import Check, check_files, split_checked
-from finetuning_exam.data.reading.hub import absolute_path
 from finetuning_exam.data.reading.read import SKIP_BAD_ROWS, refuse_errors
 from finetuning_exam.data.split import Split
-from finetuning_exam.durable import write_json, write_text
-from finetuning_exam.errors import DataError, StoppedError, UsageError
+from finetuning_exam.durable import write_json
+from finetuning_exam.errors import DataError, StoppedError
 from finetuning_exam.evaluation.general import read_general_text
 from finetuning_exam.evaluation.outlook import exam_outlook
-from finetuning_exam.launch import is_under_uv
 from finetuning_exam.model.folder import check_local_model
 from finetuning_exam.report.data_check import finding_to_json
-from finetuning_exam.run_record import Cost, DataRecord, RunRecord, TrainingResult
+from finetuning_exam.run_record import Cost, RunRecord, TrainingResult
 from finetuning_exam.setting_values import validated
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training import run_folder
@@ -104,9 +104,9 @@ def _train(
     """Read the data and check the folder, then do the work in it."""
     process = this_process()
     folder = Path(settings.output_dir)
-    _check_trackers(settings)
+    check_trackers(settings)
     read_general_text(settings.general_file)  # an error is reported before the work
-    check, split = _read_data(settings)
+    check, split, folds = _read_data(settings)
     process.on_main(lambda: run_folder.check_output_dir(folder))  # it makes the folder
     check_local_model(settings.model_name_or_path)
     run = _Run(
@@ -120,23 +120,18 @@ def _train(
         process,
     )
     with process.main_only(run_folder.locked(folder)):
+        if folds is not None:
+            return CrossValidation(
+                settings, folder, check, folds, command, run.on_event, process, run.do_part
+            ).train_and_examine()
         resumed = checkpoint_to_resume(settings, check)
         run = replace(run, settings=settings_of(resumed, settings))
         check_new_run(settings, folder, resumed, run.command)
         return run.train_and_examine(resumed)
 
 
-def _check_trackers(settings: TrainSettings) -> None:
-    missing = [name for name in settings.report_to if find_spec(name) is None]
-    if missing:
-        raise UsageError(
-            f"--report_to {missing[0]}: not installed.",
-            f"Install it: {'uv pip' if is_under_uv() else 'pip'} install {missing[0]}",
-        )
-
-
-def _read_data(settings: TrainSettings) -> tuple[Check, Split]:
-    """Read the data as `check` does.
+def _read_data(settings: TrainSettings) -> tuple[Check, Split, FoldSplits | None]:
+    """Read the data as `check` does, and split it, with `--folds` also into folds.
 
     Raises:
         DataError: records have errors, unless they are to be skipped, or none is left.
@@ -147,7 +142,10 @@ def _read_data(settings: TrainSettings) -> tuple[Check, Split]:
     for records in filter(None, (check.train, check.exam)):
         if not records.examples:
             raise DataError([f"{records.path}: no record can be used."])
-    return check, split_checked(check, settings.eval_fraction, settings.seed)
+    if settings.folds is not None:
+        folds = splits_of(check, settings, settings.folds)
+        return check, folds.whole, folds
+    return check, split_checked(check, settings.eval_fraction, settings.seed), None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,38 +162,62 @@ class _Run:
     process: Process
     seconds: dict[str, float] = field(default_factory=dict)
     failures: list[LateFailure] = field(default_factory=list)
+    part: RunPart | None = None
+
+    def do_part(self, settings: TrainSettings, on_event: OnEvent, part: RunPart) -> TrainedRun:
+        """Do one training of a cross-validation; the folder of the whole is locked."""
+        own = replace(
+            self,
+            settings=settings,
+            folder=part.folder,
+            split=part.split,
+            on_event=on_event,
+            seconds={},
+            failures=[],
+            part=part,
+        )
+        return own.train_and_examine(part.resumed)
 
     def train_and_examine(self, resumed: CheckpointRef | None) -> TrainedRun:
         """Do all the work; the folder is locked."""
         settings = self.settings
-        outlook = exam_outlook(self.check, self.split, settings.eval_fraction, settings.seed)
         with self._stop_hint(is_own=resumed is not None):
-            self.on_event(DataRead(self.check, self.split, outlook))
+            if self.part is None:
+                outlook = exam_outlook(
+                    self.check, self.split, settings.eval_fraction, settings.seed
+                )
+                self.on_event(DataRead(self.check, self.split, outlook))
             with rare_collections():
                 from finetuning_exam.training.prepare import prepare
                 from finetuning_exam.training.run import make_record
 
             with self._timed("load"):
-                prepared = prepare(self.settings, self.split, pinned_choices(resumed))
+                pinned = self.part.pinned if self.part else pinned_choices(resumed)
+                prepared = prepare(settings, self.split, pinned)
             self.on_event(RunPrepared(prepared))
-            predicted = self._predict(prepared, resumed)
+            given = self.part.predicted if self.part else None
+            predicted = given or self._predict(prepared, resumed)
             self.process.on_main(lambda: self._begin(prepared, resumed))
         with self._stop_hint(is_own=True):
             result = self._train(prepared, predicted, resumed)
             exam = self._examine(prepared, predicted)
         record = make_record(
             prepared,
-            self._data_record(prepared),
+            data_record(self.check, prepared, len(exam.rows)),
             result,
             self.command.from_the_start,
             self.seconds,
             predicted,
         )
+        if self.part and self.part.fold:
+            record = replace(record, fold=self.part.fold)
         self.process.on_main(lambda: self._write_results(prepared, exam, record))
         return TrainedRun(self.folder, exam, record, tuple(self.failures))
 
     def _stop_hint(self, *, is_own: bool) -> AbstractContextManager[None]:
-        return stop_hint(lambda: how_to_go_on(self.command, self.folder, is_own=is_own))
+        # The folder of a cross-validation is its own before the first part begins.
+        home, is_own = (self.part.home, True) if self.part else (self.folder, is_own)
+        return stop_hint(lambda: how_to_go_on(self.command, home, is_own=is_own))
 
     def _predict(self, prepared: Prepared, resumed: CheckpointRef | None) -> Cost:
         from finetuning_exam.training.cost.predict import predict
@@ -209,7 +231,7 @@ class _Run:
 
     def _begin(self, prepared: Prepared, resumed: CheckpointRef | None) -> None:
         """Make the folder this run's own."""
-        self.on_event(begin_run(prepared, self.check, resumed))
+        self.on_event(begin_run(prepared, self.check, resumed, self.part))
         findings = (*self.check.findings, *prepared.rows.findings)
         write_json(self.folder / run_folder.DATA_CHECK, [finding_to_json(it) for it in findings])
 
@@ -234,28 +256,31 @@ class _Run:
         return result
 
     def _examine(self, prepared: Prepared, predicted: Cost) -> Exam:
-        from finetuning_exam.training.run import examine
-
         hint = f"{LESS_IN_EXAM} The training is done. To resume: {self.command.to_resume}"
         with out_of_memory_hint(predicted.peak_bytes, hint), self._timed("exam"):
             try:
-                return examine(prepared, lambda stage: self.on_event(ExamStage(stage)))
+                on_event = self.on_event
+                return exam_of(prepared, self.check, self.part, lambda it: on_event(ExamStage(it)))
             except Exception as error:
                 error.add_note(f"The adapter is trained and saved in {self.folder}.")
                 raise
 
     def _write_results(self, prepared: Prepared, exam: Exam, record: RunRecord) -> None:
         """Write exam and record, and then what a run can do without, each on its own."""
-        from finetuning_exam.evaluation import exam_file
+        from finetuning_exam.evaluation import exam_file, folds
         from finetuning_exam.training.run import save_tokenizer
 
         folder = self.folder
         self._try("the tokenizer", lambda: save_tokenizer(prepared, folder))
         exam_file.write(folder / run_folder.EXAM, exam)
+        if record.fold:
+            folds.write_rows(folder / run_folder.EXAM_ROWS, exam.rows)
         run_file.write(folder, record)
         run_folder.seal(folder)
-        self._try(run_folder.REPORT, lambda: _write_report(folder, exam, record))
-        self._try(run_folder.CARD, lambda: _write_card(folder, exam, record))
+        if record.fold:
+            return  # the report and the card of the whole are enough
+        self._try(run_folder.REPORT, lambda: write_report(folder, exam, record))
+        self._try(run_folder.CARD, lambda: write_card(folder, exam, record))
 
     def _try(self, file: str, write: Callable[[], None]) -> None:
         failure = attempt(file, write)
@@ -263,37 +288,8 @@ class _Run:
             self.failures.append(failure)
             self.on_event(Notice(f"Warning: {failure} The adapter and the exam are kept."))
 
-    def _data_record(self, prepared: Prepared) -> DataRecord:
-        train, exam, split = self.check.train, self.check.exam, prepared.rows.split
-        return DataRecord(
-            paths=tuple(absolute_path(source.path) for source in train.sources),
-            sha256=train.sha256,
-            exam_path=absolute_path(exam.path) if exam else None,
-            exam_sha256=exam.sha256 if exam else None,
-            n_train=len(split.train),
-            n_validation=len(split.validation),
-            n_exam=len(split.exam),
-            exam_is_training=split.exam_is_training,
-            exam_rows_also_taught=len(split.taught),
-            rows_sha256=prepared.rows_sha256,
-        )
-
     @contextmanager
     def _timed(self, part: str) -> Iterator[None]:
         started = time.perf_counter()
         yield
         self.seconds[part] = round(time.perf_counter() - started, 2)
-
-
-def _write_report(folder: Path, exam: Exam, record: RunRecord) -> None:
-    from finetuning_exam.report.html import render_report
-    from finetuning_exam.training.progress import read_metrics
-
-    metrics = read_metrics(folder / run_folder.METRICS)
-    write_text(folder / run_folder.REPORT, render_report(exam, record, metrics))
-
-
-def _write_card(folder: Path, exam: Exam, record: RunRecord) -> None:
-    from finetuning_exam.report.card import model_card
-
-    write_text(folder / run_folder.CARD, model_card(exam, record))

@@ -195,6 +195,13 @@ def _load_yaml(path: str) -> tuple[dict[str, object], list[str]]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"--config {path}: not valid YAML ({reason}).") from error
+    except (ValueError, KeyError, AttributeError, RecursionError) as error:
+        # PyYAML lets such errors of Python through, as for the date 2026-13-01.
+        raise UsageError(
+            f"--config {path}: holds a value that is not what it looks like, such as a date that "
+            "does not exist, or that is nested too deeply.",
+            "Write each value as a plain number or text.",
+        ) from error
     if not isinstance(content, dict) or not isinstance(node, yaml.MappingNode):
         raise UsageError(
             f"--config {path}: holds no settings.", "Write one `name: value` per line."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from finetuning_exam.api.events import (
     DataRead,
     Event,
     ExamStage,
+    FoldBegun,
+    FoldEnded,
     Notice,
     RunBegun,
     RunPrepared,
@@ -25,6 +28,7 @@ from finetuning_exam.cli.run_summary import (
     print_cost,
     print_data,
     print_findings,
+    print_fold,
     print_memory,
     print_plan,
     print_training,
@@ -74,17 +78,22 @@ class EventPrinter:
                 print_context_limit(console, longest, limit)
                 print_findings(console, prepared.rows.findings)
                 if self._data:
-                    read, exam = self._data.split, self._data.check.exam
-                    print_used(console, read, prepared.rows.split, exam)
+                    print_used(console, self._data, prepared.rows.split)
                 print_memory(console, prepared.memory)
                 self._status.update("estimating time and memory")
-            case CostPredicted(cost, can_stop_early):
-                print_cost(console, cost, can_stop=can_stop_early)
+            case CostPredicted(cost, can_stop_early, n_trainings):
+                print_cost(console, cost, can_stop=can_stop_early, n_trainings=n_trainings)
             case RunBegun():
                 print_begun(console, self._folder, event)
+                self._start_progress(ProgressView(console))
+            case FoldBegun(fold, begun):
+                print_begun(console, self._folder, replace(begun, replaced=False))
+                self._start_progress(ProgressView(console, str(fold), has_lines=False))
+            case FoldEnded():
                 self._status.stop()
-                self._progress = ProgressView(console)
-                self._progress.start()
+                print_fold(console, event)
+                self._status.update("loading the model")
+                self._status.start()
             case Progress():
                 if self._progress:
                     self._progress.show(event)
@@ -95,8 +104,14 @@ class EventPrinter:
                 self._print_session(session)
                 self._status.update("answering")
             case ExamStage(stage):
+                self._stop_progress()
                 self._status.update(f"exam: {stage}")
                 self._status.start()
+
+    def _start_progress(self, progress: ProgressView) -> None:
+        self._status.stop()
+        self._progress = progress
+        self._progress.start()
 
     def _stop_progress(self) -> None:
         if self._progress:

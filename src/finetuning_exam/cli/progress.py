@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 
 class ProgressView:
-    """A live line in a terminal; elsewhere a line at every validation."""
+    """A live line in a terminal; elsewhere a line at every validation, if it `has_lines`."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, name: str = "training", *, has_lines: bool = True) -> None:
         from rich.progress import BarColumn, Progress, TextColumn
 
         self._console = console
+        self._has_lines = has_lines
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -29,7 +30,7 @@ class ProgressView:
             transient=True,
             disable=not console.is_terminal,
         )
-        self._task: TaskID = self._bar.add_task("training", total=None, state="starting")
+        self._task: TaskID = self._bar.add_task(name, total=None, state="starting")
         self._validation_loss: float | None = None
 
     def start(self) -> None:
@@ -50,7 +51,8 @@ class ProgressView:
         )
         if progress.validation_loss != self._validation_loss:
             self._validation_loss = progress.validation_loss
-            print_line(self._console, f"  {_validation(progress)}")
+            if self._has_lines:
+                print_line(self._console, f"  {_validation(progress)}")
 
 
 def _state(progress: TrainingProgress) -> str:

@@ -9,16 +9,21 @@ from rich.console import Console
 
 from finetuning_exam.cli.console import duration, print_line, print_sources
 from finetuning_exam.data.findings import Finding, errors
-from finetuning_exam.data.reading.read import Records
 from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import Split
-from finetuning_exam.report.data_check import exam_warning, kinds_lines, split_line
-from finetuning_exam.report.text import counted, size
+from finetuning_exam.report.data_check import (
+    exam_warning,
+    folds_line,
+    folds_warning,
+    kinds_lines,
+    split_line,
+)
+from finetuning_exam.report.text import counted, signed, size
 from finetuning_exam.run_record import Cost, TrainingResult
 from finetuning_exam.training.plan import rows_in_step
 
 if TYPE_CHECKING:
-    from finetuning_exam.api.events import DataRead, RunBegun
+    from finetuning_exam.api.events import DataRead, FoldEnded, RunBegun
     from finetuning_exam.training.cost.memory import MemoryPlan
     from finetuning_exam.training.prepare import Prepared
 
@@ -85,11 +90,15 @@ def print_memory(console: Console, memory: MemoryPlan) -> None:
         )
 
 
-def print_cost(console: Console, predicted: Cost, *, can_stop: bool) -> None:
-    """Print the predicted cost; `can_stop` says that early stopping may shorten the run."""
+def print_cost(console: Console, predicted: Cost, *, can_stop: bool, n_trainings: int = 1) -> None:
+    """Print the predicted cost; `can_stop` says that early stopping may shorten the run.
+
+    In a cross-validation it is that of all `n_trainings` that are left.
+    """
+    several = f" for {n_trainings} trainings" if n_trainings > 1 else ""
     print_line(
         console,
-        f"Estimated: {duration(predicted.train_seconds)} of training, "
+        f"Estimated{several}: {duration(predicted.train_seconds)} of training, "
         f"{duration(predicted.exam_seconds)} of exam, {size(predicted.peak_bytes)} of memory"
         f"{' (without early stopping)' if can_stop else ''}",
     )
@@ -103,10 +112,15 @@ def print_data(console: Console, read: DataRead) -> None:
     if skipped:
         print_line(console, f"Warning: skipped {counted(skipped, 'record')} with errors.")
     print_findings(console, check.findings)
-    print_line(console, split_line(split, check.exam))
+    if read.folds:
+        print_line(console, folds_line(read.folds, len(split.exam)))
+        warning = folds_warning(read.exam)
+    else:
+        print_line(console, split_line(split, check.exam))
+        warning = exam_warning(read.exam, split, check.exam)
     if not split.validation:
         print_line(console, "No validation rows: the last step is kept.")
-    if warning := exam_warning(read.exam, split, check.exam):
+    if warning:
         print_line(console, f"Warning: {warning}")
     if split.taught:
         first = ", ".join(example.where for example in split.taught[:3])
@@ -117,11 +131,12 @@ def print_data(console: Console, read: DataRead) -> None:
         )
 
 
-def print_used(console: Console, read: Split, used: Split, exam: Records | None) -> None:
+def print_used(console: Console, read: DataRead, used: Split) -> None:
     """Print the split again if some of its examples could not be used."""
-    n_left_out = len({*_parts(read)} - {*_parts(used)})
+    n_left_out = len({*_parts(read.split)} - {*_parts(used)})
     if n_left_out:
-        print_line(console, f"Left out {counted(n_left_out, 'example')}. {split_line(used, exam)}")
+        again = "" if read.folds else f" {split_line(used, read.check.exam)}"
+        print_line(console, f"Left out {counted(n_left_out, 'example')}.{again}")
 
 
 def _parts(split: Split) -> tuple[Example, ...]:
@@ -145,6 +160,18 @@ def print_begun(console: Console, folder: str, begun: RunBegun) -> None:
         print_line(console, f"Resuming from {begun.resumed.path}")
     if begun.replaced:
         print_line(console, f"{folder}: replacing the earlier run")
+
+
+def print_fold(console: Console, ended: FoldEnded) -> None:
+    """Print the figures of a fold."""
+    figures, nll = ended.figures, ended.figures.nll_per_token
+    earlier = " (done earlier)" if ended.is_earlier else ""
+    print_line(
+        console,
+        f"Fold {ended.fold.number} of {ended.fold.n_folds}: trained on "
+        f"{counted(figures.n_train, 'example')}, examined on {figures.n_exam:,}: NLL per token "
+        f"{nll.base:.3f} → {nll.tuned:.3f} ({signed(nll.tuned - nll.base)}){earlier}",
+    )
 
 
 def print_training(console: Console, result: TrainingResult, seconds: float) -> None:

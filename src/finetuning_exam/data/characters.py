@@ -11,8 +11,9 @@ from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.records import Example
 
 _PATTERNS = (
-    # C0 and C1 controls, but not tab, line feed and carriage return
+    # C0 and C1 controls, but not tab and line feed
     (Kind.CONTROL_CHARACTER, re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")),
+    (Kind.CARRIAGE_RETURN, re.compile("\r")),
     # Embeddings, overrides and isolates; the plain marks (U+200E, U+200F) belong to such text
     (Kind.BIDI_CONTROL, re.compile("[\u202a-\u202e\u2066-\u2069]")),
     # Not the joiners, which Persian and emoji need, and not the tags of a flag (U+1F3F4 …)
@@ -25,7 +26,7 @@ _PATTERNS = (
     ),
     (Kind.REPLACEMENT_CHARACTER, re.compile("\ufffd")),
 )
-_PLAIN = re.compile("[\t\n\r -~]*")
+_PLAIN = re.compile("[\t\n -~]*")
 """Text without any of them: printable ASCII and ordinary whitespace."""
 _NEXT = (
     "[\u0080-\u00bf\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc\u2013\u2014"

@@ -157,6 +157,11 @@ class Kind(Enum):
         "Check that it asks something new.",
     )
     CONTROL_CHARACTER = ("warning", "control characters", "Remove them, unless they are intended.")
+    CARRIAGE_RETURN = (
+        "note",
+        "carriage returns in the text",
+        "They are trained as written. To train on line feeds alone, end lines in texts with \\n.",
+    )
     BIDI_CONTROL = (
         "warning",
         "bidirectional control characters",

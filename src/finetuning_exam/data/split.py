@@ -92,10 +92,10 @@ def split_examples(
     size = math.ceil(fraction * len(examples))
     exam_size = size if exam is None and len(examples) >= MIN_ROWS_FOR_HOLDOUT else 0
     validation_size = size if len(examples) >= MIN_ROWS_FOR_VALIDATION else 0
-    clusters = _clusters(examples, links)
+    clusters = clusters_of(examples, links)
     held_out, validation, train = (
         tuple(examples[index] for index in part)
-        for part in _draw(clusters, (exam_size, validation_size), seed)
+        for part in draw_parts(clusters, (exam_size, validation_size), seed)
     )
     if exam is not None:
         new, taught = leave_out_taught(exam, examples)
@@ -126,14 +126,14 @@ def leave_out_taught(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Cluster:
+class Cluster:
     """Examples that stay together: their indices, and their number for each tag."""
 
     rows: tuple[int, ...]
     tags: dict[str, int]
 
 
-def _clusters(examples: Sequence[Example], links: Sequence[tuple[int, int]]) -> list[_Cluster]:
+def clusters_of(examples: Sequence[Example], links: Sequence[tuple[int, int]]) -> list[Cluster]:
     """Join examples that share a prompt or a group or are linked (union-find); in file order."""
     parent = list(range(len(examples)))
 
@@ -156,12 +156,12 @@ def _clusters(examples: Sequence[Example], links: Sequence[tuple[int, int]]) -> 
     for index in range(len(examples)):
         members.setdefault(root(index), []).append(index)
     return [
-        _Cluster(tuple(rows), dict(Counter([examples[index].tag for index in rows])))
+        Cluster(tuple(rows), dict(Counter([examples[index].tag for index in rows])))
         for rows in members.values()
     ]
 
 
-def _draw(clusters: list[_Cluster], sizes: Sequence[int], seed: int) -> list[list[int]]:
+def draw_parts(clusters: list[Cluster], sizes: Sequence[int], seed: int) -> list[list[int]]:
     """Draw parts of about the given sizes out of whole clusters; the last part is the rest.
 
     Clusters are taken in a seeded random order; the largest one always stays in the rest. Each
@@ -210,7 +210,7 @@ class _Part:
         self._room = quotas
         self._n_clusters = n_clusters
 
-    def fill(self, waiting: Sequence[_Cluster]) -> None:
+    def fill(self, waiting: Sequence[Cluster]) -> None:
         """Take the clusters that fit the quotas of all their tags, in order, then those that
         exceed a quota while their main tag is not full.
 
@@ -230,10 +230,10 @@ class _Part:
             self._add(min(waiting, key=lambda cluster: len(cluster.rows)))
 
     def _take(
-        self, waiting: Sequence[_Cluster], is_taken: Callable[[_Cluster], bool]
-    ) -> list[_Cluster]:
+        self, waiting: Sequence[Cluster], is_taken: Callable[[Cluster], bool]
+    ) -> list[Cluster]:
         """Add the clusters that match, as far as the part's size allows; return the others."""
-        others: list[_Cluster] = []
+        others: list[Cluster] = []
         for cluster in waiting:
             if len(cluster.rows) <= self._left and is_taken(cluster):
                 self._add(cluster)
@@ -241,20 +241,20 @@ class _Part:
                 others.append(cluster)
         return others
 
-    def _add(self, cluster: _Cluster) -> None:
+    def _add(self, cluster: Cluster) -> None:
         self.rows.extend(cluster.rows)
         self._left -= len(cluster.rows)
         for tag, count in cluster.tags.items():
             self._room[tag] -= count
             self._n_clusters[tag] -= 1
 
-    def _spares(self, cluster: _Cluster) -> bool:
+    def _spares(self, cluster: Cluster) -> bool:
         """Return whether each of its tags has another cluster that is not held out."""
         return all(self._n_clusters[tag] > 1 for tag in cluster.tags)
 
-    def _has_room(self, cluster: _Cluster) -> bool:
+    def _has_room(self, cluster: Cluster) -> bool:
         return all(count <= self._room[tag] for tag, count in cluster.tags.items())
 
-    def _is_wanted(self, cluster: _Cluster) -> bool:
+    def _is_wanted(self, cluster: Cluster) -> bool:
         """Return whether the most frequent tag of the cluster is not full."""
         return self._room[max(cluster.tags, key=lambda tag: cluster.tags[tag])] > 0

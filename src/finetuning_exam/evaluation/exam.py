@@ -16,12 +16,13 @@ from finetuning_exam.evaluation.general import read_general_text
 from finetuning_exam.evaluation.results import (
     N_OPTIONS,
     ExamRow,
+    Pair,
     Results,
     compare_scores,
     summarize,
 )
 from finetuning_exam.evaluation.stats import PairedDifference, family_confidence
-from finetuning_exam.evaluation.verdict import Verdict, verdict
+from finetuning_exam.evaluation.verdict import FOLDS_LEVEL, LEVEL, Verdict, verdict
 from finetuning_exam.model.adapter import base_and_tuned
 from finetuning_exam.model.generation.generate import Answer
 from finetuning_exam.model.session import Prompt, Session
@@ -32,8 +33,21 @@ OnStage = Callable[[Stage], None]
 
 
 @dataclass(frozen=True, slots=True)
+class FoldFigures:
+    """The adapter of one fold: the rows it was trained on, and its exam on the fold, not seen."""
+
+    n_train: int
+    n_exam: int
+    nll_per_token: Pair
+
+
+@dataclass(frozen=True, slots=True)
 class Exam:
-    """The whole exam. `forgetting` compares both models on general text, never trained on."""
+    """The whole exam. `forgetting` compares both models on general text, never trained on.
+
+    In a cross-validation the rows are those of all `folds`, and the tuned model is another one in
+    each; `forgetting` is that of the saved adapter.
+    """
 
     verdict: Verdict
     is_held_out: bool
@@ -41,6 +55,12 @@ class Exam:
     by_tag: tuple[tuple[str, Results], ...]
     forgetting: PairedDifference
     rows: tuple[ExamRow, ...] = field(repr=False)
+    folds: tuple[FoldFigures, ...] = ()
+
+    @property
+    def level(self) -> float:
+        """Largest p-value with which the verdict takes a side."""
+        return FOLDS_LEVEL if self.folds else LEVEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +159,7 @@ def take_exam(
             base_label=choice.options[base].answer if choice.is_label else None,
             tuned_label=choice.options[tuned].answer if choice.is_label else None,
         )
-    return conclude(examined, _forgetting(session, plan), plan)
+    return conclude(examined, measure_forgetting(session, plan), plan)
 
 
 def _sample(examples: Sequence[Example], plan: ExamPlan) -> list[int]:
@@ -182,7 +202,7 @@ def _chosen(
     return list(zip(asked, base, tuned, strict=True))
 
 
-def _forgetting(session: Session, plan: ExamPlan) -> PairedDifference:
+def measure_forgetting(session: Session, plan: ExamPlan) -> PairedDifference:
     """Compare both models on general text, one row a paragraph."""
     rows = [session.encoder.encode_text(part).first(plan.context) for part in plan.general]
     rows = [row for row in rows if row.n_supervised]  # nothing is predicted of a single token
@@ -190,7 +210,12 @@ def _forgetting(session: Session, plan: ExamPlan) -> PairedDifference:
     return compare_scores(base, tuned, plan.seed)
 
 
-def conclude(rows: Sequence[ExamRow], forgetting: PairedDifference, plan: ExamPlan) -> Exam:
+def conclude(
+    rows: Sequence[ExamRow],
+    forgetting: PairedDifference,
+    plan: ExamPlan,
+    folds: tuple[FoldFigures, ...] = (),
+) -> Exam:
     """Return the exam that these rows add up to: its figures, overall and by tag, and verdict."""
     names = pieces_of_evidence([row.example for row in rows], plan.known)
     overall = summarize(rows, names, plan.seed)
@@ -207,10 +232,12 @@ def conclude(rows: Sequence[ExamRow], forgetting: PairedDifference, plan: ExamPl
             overall.n_clusters,
             is_held_out=plan.is_held_out,
             labels=overall.labels,
+            level=FOLDS_LEVEL if folds else LEVEL,
         ),
         plan.is_held_out,
         overall,
         tuple(by_tag),
         forgetting,
         tuple(rows),
+        folds,
     )

@@ -12,8 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from finetuning_exam.data.encoding.chat import question
 from finetuning_exam.durable import Json, read_object, write_json
 from finetuning_exam.errors import UsageError
+from finetuning_exam.evaluation.folds_file import Folds, folds_of
 from finetuning_exam.evaluation.verdict import Verdict
 from finetuning_exam.run_file import check_schema_version
 
@@ -23,9 +25,9 @@ if TYPE_CHECKING:  # these import torch, which a reader does without
     from finetuning_exam.evaluation.results import ExamRow, Pair, Results
     from finetuning_exam.evaluation.stats import PairedDifference
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """A file without a version is of version 0. Versions 0 and 1 have the same keys and lack those of
-classifications, which are None for them.
+classifications, which are None for them. Version 2 lacks `folds`.
 """
 
 
@@ -143,7 +145,10 @@ class ExaminedExample:
 
 @dataclass(frozen=True, slots=True)
 class ExamFile:
-    """The content of an exam.json; in the file the overall figures are at its top level."""
+    """The content of an exam.json; in the file the overall figures are at its top level.
+
+    `folds` is None unless the exam is that of a cross-validation.
+    """
 
     verdict: Verdict
     is_held_out: bool
@@ -151,6 +156,7 @@ class ExamFile:
     forgetting: Difference
     by_tag: dict[str, Figures]
     examples: tuple[ExaminedExample, ...]
+    folds: Folds | None = None
 
 
 def write(path: Path, exam: Exam) -> None:
@@ -167,11 +173,10 @@ def to_json(exam: Exam) -> dict[str, Json]:
     content = file_of(exam)
     parts = asdict(content)
     overall: dict[str, Json] = parts.pop("overall")
-    verdict, is_held_out = parts.pop("verdict"), parts.pop("is_held_out")
+    first = {name: parts.pop(name) for name in ("verdict", "is_held_out", "folds")}
     return {
         "schema_version": SCHEMA_VERSION,
-        "verdict": verdict,
-        "is_held_out": is_held_out,
+        **first,
         **overall,
         **parts,
     }
@@ -207,6 +212,7 @@ def file_of(exam: Exam) -> ExamFile:
         forgetting=_difference(exam.forgetting),
         by_tag={tag: _figures(results) for tag, results in exam.by_tag},
         examples=tuple(map(_example, exam.rows)),
+        folds=folds_of(exam.folds),
     )
 
 
@@ -267,9 +273,7 @@ def _difference(difference: PairedDifference) -> Difference:
 def _example(row: ExamRow) -> ExaminedExample:
     example = row.example
     return ExaminedExample(
-        prompt=f"{example.instruction}\n\n{example.input}"
-        if example.input
-        else example.instruction,
+        prompt=question(example),
         reference=example.answer,
         base=row.base_answer.text if row.base_answer else None,
         tuned=row.tuned_answer.text if row.tuned_answer else None,

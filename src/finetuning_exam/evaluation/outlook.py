@@ -10,12 +10,17 @@ from dataclasses import dataclass
 from finetuning_exam.data.check import Check, split_checked
 from finetuning_exam.data.evidence import label_sets, pieces_of_evidence
 from finetuning_exam.data.records import Example
-from finetuning_exam.data.split import Split, normalized
+from finetuning_exam.data.split import Split, clusters_of, normalized
 from finetuning_exam.evaluation.labels import GUESSING_P
 from finetuning_exam.evaluation.stats import MIN_EXAMPLES_FOR_INTERVAL
+from finetuning_exam.evaluation.verdict import FOLDS_LEVEL
 
 FRACTIONS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4)
 """Values of `--eval_fraction` to suggest, the smallest that helps first."""
+FOLDS = 5
+"""Value of `--folds` to suggest."""
+FEWEST_IN_FOLDS = math.ceil(1 - math.log2(FOLDS_LEVEL))
+"""With fewer pieces of evidence, even a unanimous permutation test exceeds `FOLDS_LEVEL`."""
 MOST_ROWS = 2000
 """In larger files, a small exam is due to many copies of few questions, which no share changes."""
 
@@ -25,13 +30,14 @@ class ExamOutlook:
     """The size of a planned exam, and whether its verdict can be `improved` or `worse`.
 
     Where it cannot, `fraction` is the smallest `--eval_fraction` with which it could; None if there
-    is none, or the exam is a file.
+    is none, or the exam is a file. `folds` is a value of `--folds` with which it could.
     """
 
     n_examples: int
     n_clusters: int
     can_tell: bool
     fraction: float | None = None
+    folds: int | None = None
 
 
 def exam_outlook(check: Check, split: Split, fraction: float, seed: int) -> ExamOutlook:
@@ -40,7 +46,22 @@ def exam_outlook(check: Check, split: Split, fraction: float, seed: int) -> Exam
     names = pieces_of_evidence(split.exam, () if split.exam_is_training else known)
     can_tell = _can_tell(split, names)
     better = None if can_tell or check.exam else _better_fraction(check, fraction, seed)
-    return ExamOutlook(len(split.exam), len(set(names)), can_tell, better)
+    folds = None if can_tell or check.exam else _helpful_folds(check)
+    return ExamOutlook(len(split.exam), len(set(names)), can_tell, better, folds)
+
+
+def pooled_outlook(examples: Sequence[Example]) -> ExamOutlook:
+    """Return the outlook of a cross-validation, whose exam has all examples."""
+    names = pieces_of_evidence(examples)
+    can_tell = _can_tell(Split((), (), tuple(examples)), names, FEWEST_IN_FOLDS)
+    return ExamOutlook(len(examples), len(set(names)), can_tell)
+
+
+def _helpful_folds(check: Check) -> int | None:
+    examples = check.train.examples
+    if len(examples) > MOST_ROWS or len(clusters_of(examples, check.links)) < FOLDS:
+        return None
+    return FOLDS if pooled_outlook(examples).can_tell else None
 
 
 def _better_fraction(check: Check, fraction: float, seed: int) -> float | None:
@@ -55,9 +76,9 @@ def _better_fraction(check: Check, fraction: float, seed: int) -> float | None:
     return None
 
 
-def _can_tell(split: Split, names: Sequence[str]) -> bool:
+def _can_tell(split: Split, names: Sequence[str], fewest: int = MIN_EXAMPLES_FOR_INTERVAL) -> bool:
     """Return whether the best result that is possible would get a verdict that takes a side."""
-    if split.exam_is_training or len(set(names)) < MIN_EXAMPLES_FOR_INTERVAL:
+    if split.exam_is_training or len(set(names)) < fewest:
         return False
     is_classification = (
         len(set(label_sets((*split.train, *split.validation, *split.exam)).values())) == 1

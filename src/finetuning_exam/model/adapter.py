@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -179,6 +179,7 @@ def load_adapter(base: Base, folder: Path) -> PeftModel:
     fault = name_fault(stored, {name: tuple(it.shape) for name, it in expected.items()})
     if fault:
         raise AdapterError(f"{folder}: {fault}.", "Copy the folder again, or retrain.")
+    _refuse_not_finite(expected, folder)
     model.eval()
     return model
 
@@ -224,10 +225,27 @@ def start_from(model: PeftModel, base: Base, folder: Path) -> None:
     check_manifest(folder, origin)
     _check_base(base, folder, origin)
     _stored_shapes(folder)  # a damaged file is named in our own words
+    tensors = load_file(folder / ADAPTER_WEIGHTS)
+    _refuse_not_finite(tensors, folder)
     try:
-        restore_adapter(model, load_file(folder / ADAPTER_WEIGHTS))
+        restore_adapter(model, tensors)
     except AdapterError as error:
         raise AdapterError(f"{folder}: {error.what}", error.hint) from error
+
+
+def _refuse_not_finite(tensors: Mapping[str, torch.Tensor], folder: Path) -> None:
+    """Refuse weights that are NaN or infinite, with which every answer is meaningless.
+
+    Raises:
+        AdapterError: there are such weights.
+    """
+    wrong = sorted(name for name, it in tensors.items() if not bool(it.isfinite().all()))
+    if wrong:
+        raise AdapterError(
+            f"{folder}: the adapter's training has diverged: {len(wrong):,} of {len(tensors):,} "
+            f"tensors hold NaN or infinity, such as {wrong[0]}.",
+            "Train again with a lower --learning_rate.",
+        )
 
 
 def base_and_tuned(model: PeftModel, measure: Callable[[], T]) -> tuple[T, T]:

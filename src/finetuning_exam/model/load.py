@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import transformers
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -16,14 +15,12 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from finetuning_exam.data.encoding.tokens import Tokenizer
-from finetuning_exam.durable import read_object
 from finetuning_exam.errors import ModelError
+from finetuning_exam.model.causal import check_is_causal
 from finetuning_exam.model.device import Compute
 from finetuning_exam.model.embeddings import check_embeddings, load_checked_tokenizer
 from finetuning_exam.model.folder import (
@@ -121,23 +118,7 @@ def _load_config(folder: Path, name: str) -> PreTrainedConfig:
     Raises:
         ModelError: the architecture is unknown or of another kind, or the config is damaged.
     """
-    kind = read_object(folder / "config.json").get("model_type")
-    if not isinstance(kind, str):
-        raise ModelError(
-            f"{name}: config.json names no model_type, so its architecture is not known.",
-            "Copy the model again, with the config.json that belongs to it.",
-        )
-    if kind not in CONFIG_MAPPING_NAMES:
-        raise ModelError(
-            f"{name}: the architecture {kind!r} is not part of Transformers "
-            f"{transformers.__version__}.",
-            "Use another model, or a version of this program for a newer Transformers.",
-        )
-    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        raise ModelError(
-            f"{name}: a model of the architecture {kind!r}, which is not a causal language model.",
-            "Use a decoder-only model, such as Llama, Qwen or Gemma.",
-        )
+    kind = check_is_causal(folder, name)
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # config classes raise all kinds of errors

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -10,13 +11,15 @@ from threading import Lock
 
 from peft import PeftModel
 
+from finetuning_exam.data.encoding.chat_template import TurnsRefusedError
 from finetuning_exam.data.encoding.encoder import Encoded, Encoder, make_encoder
-from finetuning_exam.data.encoding.rows import special_token_findings
+from finetuning_exam.data.encoding.rows import refused, special_token_findings
 from finetuning_exam.data.encoding.template import choose_template
+from finetuning_exam.data.findings import Finding
 from finetuning_exam.data.question import make_question
 from finetuning_exam.data.reading.read import refuse_errors
 from finetuning_exam.data.records import Example
-from finetuning_exam.errors import DataError
+from finetuning_exam.errors import DataError, ModelError
 from finetuning_exam.model.adapter import base_and_tuned, load_adapter
 from finetuning_exam.model.device import Compute, choose_compute, layer_size
 from finetuning_exam.model.fast.path import choose_fast_path, wanted_pieces
@@ -118,8 +121,8 @@ class Session:
         that is already a `Prompt` stays as it is.
 
         Raises:
-            DataError: some ask nothing, or hold a special token that the chat template would obey;
-                all of these are named.
+            DataError: some ask nothing, hold a special token that the chat template would obey, or
+                have turns that it refuses; all of these are named.
         """
         asked = [
             make_question(it, number=number) if isinstance(it, str) else it
@@ -133,10 +136,16 @@ class Session:
         refuse_errors(special_token_findings(self.encoder, examples))
         context = self.base.context
         room = max(context - max_new_tokens, context // 2)
-        return [
-            it if isinstance(it, Prompt) else Prompt(*self.encoder.fit_prompt(it, room))
-            for it in asked
-        ]
+        prompts = [it if isinstance(it, Prompt) else self._fitted(it, room) for it in asked]
+        refuse_errors(it for it in prompts if isinstance(it, Finding))
+        return [it for it in prompts if isinstance(it, Prompt)]
+
+    def _fitted(self, example: Example, room: int) -> Prompt | Finding:
+        """Return the prompt of a question, or the reason why the chat template refuses it."""
+        try:
+            return Prompt(*self.encoder.fit_prompt(example, room))
+        except TurnsRefusedError as refusal:
+            return refused(refusal, example)
 
     def decoding(
         self,
@@ -150,7 +159,7 @@ class Session:
         """Return settings of decoding, with the stop ids and the context of this model."""
         return Decoding(
             max_new_tokens=max_new_tokens,
-            stop_ids=self.encoder.stop_ids(),
+            stop_ids=self.encoder.stop_ids,
             stop_text=self.encoder.stop_text,
             pad_id=pad_token_id(self.base.tokenizer),
             do_sample=do_sample,
@@ -219,11 +228,24 @@ class Session:
     def score(
         self, rows: Sequence[Encoded], batch_size: int = CompareSettings.eval_batch_size
     ) -> tuple[tuple[Score, ...], tuple[Score, ...]]:
-        """Return the scores of base and of tuned model for every row, in the order given."""
+        """Return the scores of base and of tuned model for every row, in the order given.
+
+        Raises:
+            ModelError: a likelihood is NaN or infinite, so that no score means anything.
+        """
         with self._alone():
-            return base_and_tuned(
+            base, tuned = base_and_tuned(
                 self.model, lambda: score_rows(self.model, rows, self.row_nll, batch_size)
             )
+        for side, scores in (("base", base), ("tuned", tuned)):
+            n = sum(not math.isfinite(it.nll) for it in scores)
+            if n:
+                raise ModelError(
+                    f"The {side} model gives {n:,} of {len(rows):,} texts a likelihood that is NaN "
+                    "or infinite.",
+                    "Try --dtype float32. If that does not help, the weights are damaged.",
+                )
+        return base, tuned
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

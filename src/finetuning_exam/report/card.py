@@ -16,7 +16,13 @@ from finetuning_exam.data.records import Example
 from finetuning_exam.evaluation.exam import Exam
 from finetuning_exam.machine import library_versions
 from finetuning_exam.model.folder import looks_like_path
-from finetuning_exam.report.headline import difference_words, forgetting_words, headline
+from finetuning_exam.report.headline import (
+    difference_words,
+    fold_differences,
+    folds_words,
+    forgetting_words,
+    headline,
+)
 from finetuning_exam.report.text import (
     BITS_PER_BYTE,
     CHRF,
@@ -77,9 +83,10 @@ def _front_matter(exam: Exam, run: RunRecord, name: str) -> str:
     base = hub_name(run.base.name)
     exam_file = run.data.exam_path or run.data.path
     dataset = on_one_line(PurePath(exam_file).name)
+    by_others = f" (cross-validation: {len(exam.folds)} other adapters)" if exam.folds else ""
     result = {
         "task": {"type": "text-generation"},
-        "dataset": {"name": dataset, "type": dataset},
+        "dataset": {"name": f"{dataset}{by_others}", "type": dataset},
         "metrics": [
             {"type": kind, "name": title, "value": round(value, 6)}
             for kind, title, value in _metrics(exam)
@@ -124,8 +131,13 @@ def _results(exam: Exam) -> str:
     lines = ["| Measure | Base | Tuned | Change |", "| --- | ---: | ---: | ---: |"]
     lines += [f"| {m.name} | {m.base} | {m.tuned} | {m.change} |" for m in measures(exam.overall)]
     rows = "held-out" if exam.is_held_out else "training"
+    folds = ""
+    if exam.folds:
+        differences = f"Difference in each fold: {fold_differences(exam)}."
+        folds = f"{folds_words(exam)} {differences}\n\n"
+    size = pieces_words(exam.overall.n_examples, exam.overall.n_clusters, rows)
     return (
-        f"{pieces_words(exam.overall.n_examples, exam.overall.n_clusters, rows)}. Difference: "
+        f"{folds}{size}. Difference: "
         f"{difference_words(exam.overall.nll_per_token)}; negative is better.\n\n"
         + "\n".join(lines)
         + f"\n\nForgetting: {forgetting_words(exam)}; {difference_words(exam.forgetting)}.\n\n"
@@ -181,6 +193,11 @@ def _data(run: RunRecord) -> str:
         f"- Rows: {data.n_train:,} for training, {data.n_validation:,} for validation, "
         f"{data.n_exam:,} for the exam"
     )
+    if run.settings.folds:
+        lines.append(
+            f"- The exam has the rows of the training file, in {run.settings.folds} folds; each "
+            "was examined by an adapter trained on the others"
+        )
     if data.exam_is_training:
         lines.append("- The exam was taken on the training rows; nothing was held out")
     elif data.exam_rows_also_taught:

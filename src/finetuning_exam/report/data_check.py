@@ -107,6 +107,37 @@ def split_line(split: Split, exam: Records | None) -> str:
     )
 
 
+def folds_line(folds: Sequence[Split], n_examples: int) -> str:
+    """Return the sizes of the folds of a cross-validation as one sentence."""
+    sizes, rests = (
+        _range([len(examples) for examples in parts])
+        for parts in (
+            [split.exam for split in folds],
+            [(*split.train, *split.validation) for split in folds],
+        )
+    )
+    return (
+        f"Cross-validation: {len(folds)} folds of {sizes} examples, each examined by an adapter "
+        f"trained on the other {rests}; then the saved adapter is trained on all {n_examples:,}."
+    )
+
+
+def _range(counts: Sequence[int]) -> str:
+    low, high = min(counts), max(counts)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def folds_warning(outlook: ExamOutlook) -> str:
+    """Say why a cross-validation can only find `too few examples to tell`; else empty."""
+    if outlook.can_tell:
+        return ""
+    size = pieces_words(outlook.n_examples, outlook.n_clusters)
+    return (
+        f'even all folds together have only {size}, so the verdict can only be "too few examples '
+        'to tell". To change that, add rows with other questions.'
+    )
+
+
 def exam_warning(outlook: ExamOutlook, split: Split, exam: Records | None) -> str:
     """Say why the verdict can only be `too few examples to tell`, and what to do; else empty."""
     if outlook.can_tell:
@@ -118,16 +149,16 @@ def exam_warning(outlook: ExamOutlook, split: Split, exam: Records | None) -> st
         if exam:
             return f"{reason}, and {verdict}. To change that, {file}."
         different = f"use at least {MIN_ROWS_FOR_HOLDOUT} different questions"
-        remedy = _more_held_out(outlook) or different
+        remedies = _remedies(outlook, different, file)
         return (
             f"nothing is held out ({_questions(split)}): {reason}, and {verdict}. To change that, "
-            f"{remedy}, or {file}."
+            f"{remedies}."
         )
     size = pieces_words(outlook.n_examples, outlook.n_clusters)
     if exam:
         return f"the exam has only {size}, so {verdict}. To change that, add questions to the exam."
-    remedy = _more_held_out(outlook) or "use more examples"
-    return f"the exam has only {size}, so {verdict}. To change that, {remedy}, or {file}."
+    remedies = _remedies(outlook, "use more examples", file)
+    return f"the exam has only {size}, so {verdict}. To change that, {remedies}."
 
 
 def _questions(split: Split) -> str:
@@ -136,8 +167,13 @@ def _questions(split: Split) -> str:
     return f"{counted(different, 'different question')} in {rows}"
 
 
-def _more_held_out(outlook: ExamOutlook) -> str:
-    return f"hold out more with --eval_fraction {outlook.fraction:g}" if outlook.fraction else ""
+def _remedies(outlook: ExamOutlook, more_rows: str, file: str) -> str:
+    """List what would help; `more_rows` only where no larger share does."""
+    share = outlook.fraction
+    found = [f"hold out more with --eval_fraction {share:g}" if share else more_rows]
+    if outlook.folds:
+        found.append(f"examine every row by cross-validation with --folds {outlook.folds}")
+    return f"{', '.join(found)}, or {file}"
 
 
 def to_json(check: Check, findings: Sequence[Finding], outlook: Outlook | None) -> Json:

@@ -19,6 +19,27 @@ CEILING = 0.95
 """Share of right answers at which the base leaves no room for improvement."""
 
 
+def folds_words(exam: Exam) -> str:
+    """Say which adapters a cross-validation examined, and which one it saved; else empty."""
+    if not exam.folds:
+        return ""
+    return (
+        f"Cross-validation: {len(exam.folds)} adapters were examined, each on rows that it was not "
+        "trained on. The saved adapter was trained in the same way on all rows and is not one of "
+        "them, so the verdict is about this way of training. Only forgetting was measured on the "
+        "saved adapter."
+    )
+
+
+def fold_differences(exam: Exam) -> str:
+    """List the difference of each fold: `-1.520 (6 examples), -1.310 (6 examples)`."""
+    return ", ".join(
+        f"{signed(fold.nll_per_token.tuned - fold.nll_per_token.base)} "
+        f"({counted(fold.n_exam, 'example')})"
+        for fold in exam.folds
+    )
+
+
 def learned_form_only(exam: Exam) -> bool:
     """Return True if answers became more likely while multiple choice did not improve.
 
@@ -80,7 +101,7 @@ def _guessing_words(exam: Exam, labels: LabelAccuracy) -> str:
         return f"Too few examples to tell whether it is better than guessing: {figures}"
     form = ""
     change = exam.overall.nll_per_token
-    if is_significant(change) and change.interval.high < 0:
+    if is_significant(change, exam.level) and change.interval.high < 0:
         form = "; only the form of the answers was learned"
     return f"No better than guessing: {figures}{form}"
 

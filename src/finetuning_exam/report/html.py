@@ -11,6 +11,7 @@ from typing import Literal
 
 from markupsafe import Markup
 
+from finetuning_exam.data.encoding.chat import question
 from finetuning_exam.evaluation.exam import Exam
 from finetuning_exam.evaluation.results import ExamRow, Results
 from finetuning_exam.evaluation.stats import family_confidence
@@ -24,6 +25,8 @@ from finetuning_exam.report.headline import (
     CEILING,
     SIGNIFICANCE,
     difference_words,
+    fold_differences,
+    folds_words,
     forgetting_words,
     forgot_seriously,
     headline,
@@ -200,6 +203,12 @@ def _notes(exam: Exam, run: RunRecord) -> list[str]:
     """Facts that a reader needs to interpret the verdict."""
     overall, data = exam.overall, run.data
     notes: list[str] = []
+    if exam.folds:
+        notes += [
+            f"{folds_words(exam)} The training curve is that of the saved adapter; the tuned "
+            "answers are those of the fold's adapter.",
+            f"Difference in each fold, in nats per token: {fold_differences(exam)}.",
+        ]
     if not exam.is_held_out:
         notes.append(
             "The exam was taken on the training rows: these figures show what was memorized, "
@@ -214,10 +223,11 @@ def _notes(exam: Exam, run: RunRecord) -> list[str]:
             "questions) count as one."
         )
     change = overall.nll_per_token
-    if change.interval.excludes_zero and not is_significant(change):
+    if change.interval.excludes_zero and not is_significant(change, exam.level):
         notes.append(
             "The interval excludes zero, but the permutation test is not significant "
-            f"({p_value(change.p_value)}), so the verdict takes no side."
+            f"({p_value(change.p_value)}; it must be at most {exam.level:g}), so the verdict takes "
+            "no side."
         )
     signs = change.signs
     if signs.n_lower + signs.n_higher:
@@ -272,13 +282,12 @@ def _difference(row: ExamRow) -> float:
 
 def _example(row: ExamRow) -> ExampleView:
     example = row.example
-    prompt = f"{example.instruction}\n\n{example.input}" if example.input else example.instruction
     reference = AnswerView("Reference", (Span(shorten(example.answer, EXAM), False),), "")
     return ExampleView(
         signed(_difference(row), 2),
         example.where,
         example.tag,
-        shorten(prompt, EXAM),
+        shorten(question(example), EXAM),
         (
             reference,
             _answer("Base", row.base_answer, row.base_score, example.answer),

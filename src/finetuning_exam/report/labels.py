@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,10 +29,20 @@ def short(label: str) -> str:
     return text if len(text) <= N_CHARACTERS else f"{text[: N_CHARACTERS - 1].rstrip()}…"
 
 
+def short_names(labels: Sequence[str]) -> tuple[str, ...]:
+    """Return each label on one line and cut; those that would look the same are numbered."""
+    names = [short(label) for label in labels]
+    return tuple(
+        name if names.count(name) == 1 else f"{name} #{number}"
+        for number, name in enumerate(names, 1)
+    )
+
+
 def guesses_words(found: LabelAccuracy) -> str:
     """Say what guessing gives: `always answering "yes" gives 60%, shuffled labels 52%`."""
+    commonest, *_ = short_names(found.labels)
     return (
-        f"always answering {_quoted(found.labels[0])} gives {percent(found.majority, 0)}, "
+        f"always answering {_quoted(commonest)} gives {percent(found.majority, 0)}, "
         f"shuffled labels {percent(found.shuffled, 0)}"
     )
 
@@ -54,7 +65,7 @@ def tests_words(found: LabelAccuracy) -> str:
 
 def confusion(found: LabelAccuracy, picks: Picks) -> Confusion:
     """Return the confusion table of one model."""
-    names = tuple(short(label) for label in found.labels)
+    names = short_names(found.labels)
     return Confusion(names, tuple(zip(names, picks.confusion, strict=True)))
 
 
@@ -67,10 +78,10 @@ def confusions_words(found: LabelAccuracy, picks: Picks, n_shown: int = 5) -> st
         if picked != right and count
     ]
     wrong.sort(key=lambda it: -it[0])
-    names = [_quoted(label) for label in found.labels]
+    names = [_quoted(name) for name in short_names(found.labels)]
     shown = [f"{names[picked]} for {names[right]} ({n:,})" for n, picked, right in wrong[:n_shown]]
     return ", ".join(shown) or "none"
 
 
-def _quoted(label: str) -> str:
-    return f'"{short(label)}"'
+def _quoted(name: str) -> str:
+    return f'"{name}"'

@@ -36,10 +36,16 @@ def render_example(example: Example, encoder: Encoder, limit: int) -> Text:
 
 def _spans(row: Encoded, encoder: Encoder) -> list[tuple[bool, str]]:
     """Return the row's text in trained and other stretches; line ends between them are dropped."""
-    pairs = zip(row.ids, row.labels, strict=True)
-    stretches = groupby(pairs, key=lambda pair: pair[1] != IGNORED)
-    spans = [
-        (is_trained, encoder.tokenizer.decode([token for token, _ in stretch]))
-        for is_trained, stretch in stretches
-    ]
-    return [(is_trained, span.removesuffix("\n")) for is_trained, span in spans]
+    spans: list[tuple[bool, str]] = []
+    end, before = 0, ""
+    for is_trained, stretch in groupby(label != IGNORED for label in row.labels):
+        start, end = end, end + len(list(stretch))
+        # Decoded alone, a stretch may lose the blank that it starts with.
+        text = encoder.tokenizer.decode(list(row.ids[:end]))
+        follows = text.startswith(before)
+        span = (
+            text[len(before) :] if follows else encoder.tokenizer.decode(list(row.ids[start:end]))
+        )
+        spans.append((is_trained, span.removesuffix("\n")))
+        before = text
+    return spans

@@ -12,11 +12,17 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from finetuning_exam.data.encoding.chat import question
 from finetuning_exam.evaluation.exam import Exam
 from finetuning_exam.evaluation.labels import LabelAccuracy
 from finetuning_exam.evaluation.results import ExamRow, Pair, Results
 from finetuning_exam.report.comparison import Answered, Comparison, marked, score_note
-from finetuning_exam.report.headline import difference_words, forgetting_words, headline
+from finetuning_exam.report.headline import (
+    difference_words,
+    folds_words,
+    forgetting_words,
+    headline,
+)
 from finetuning_exam.report.labels import (
     accuracy_words,
     confusion,
@@ -49,12 +55,14 @@ def exam_summary(exam: Exam) -> RenderableType:
     """Show the verdict, the figures overall and by tag, and a few examples."""
     overall = exam.overall
     colour = _COLOURS.get(exam.verdict, "yellow")
+    saved = " (saved adapter)" if exam.folds else ""
     parts: list[RenderableType] = [
         Text(f"Verdict: {exam.verdict}", style=f"bold {colour}"),
         Text(headline(exam)),
+        *([Text(folds_words(exam))] if exam.folds else []),
         Text(f"Exam: {pieces_words(overall.n_examples, overall.n_clusters)}"),
         Text(f"Difference: {difference_words(overall.nll_per_token)}"),
-        Text(f"Forgetting: {forgetting_words(exam)}"),
+        Text(f"Forgetting{saved}: {forgetting_words(exam)}"),
         _Figures(exam),
     ]
     if overall.labels:
@@ -127,7 +135,7 @@ def _comparison(row: ExamRow) -> Comparison:
         for answer in (row.base_answer, row.tuned_answer)
     )
     example = row.example
-    return Comparison(_beginning(example.instruction), base, tuned, _beginning(example.answer))
+    return Comparison(_beginning(question(example)), base, tuned, _beginning(example.answer))
 
 
 def _beginning(text: str) -> str:
@@ -183,7 +191,10 @@ def _figure_rows(columns: Sequence[Results]) -> list[tuple[str, list[str]]]:
     rows = [
         (
             NLL_PER_TOKEN,
-            [f"{r.nll_per_token.base:.3f} → {r.nll_per_token.tuned:.3f}" for r in columns],
+            [
+                _base_to_tuned(Pair(r.nll_per_token.base, r.nll_per_token.tuned), ".3f")
+                for r in columns
+            ],
         ),
         (BITS_PER_BYTE, [_base_to_tuned(r.bits_per_byte, ".3f") for r in columns]),
         (

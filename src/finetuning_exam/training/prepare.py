@@ -8,6 +8,7 @@ from pathlib import Path
 
 from peft import PeftModel
 
+from finetuning_exam.data.encoding.cut import cut_by_tokens
 from finetuning_exam.data.encoding.encoder import Encoded, Encoder, make_encoder
 from finetuning_exam.data.encoding.rows import (
     EncodedRows,
@@ -179,15 +180,16 @@ def encode_split(settings: TrainSettings, split: Split, base: Base, date: dateti
     training = objective.training_rows(split.train, longest)
     validation = objective.validation_rows(split.validation, longest)
     exam = encode_all(encoder, split.exam, longest)
-    # If the exam uses the training rows, each finding occurs twice.
-    about_template = template_findings(encoder, settings.model_name_or_path)
-    found = dict.fromkeys(
-        (*about_template, *training.findings, *validation.findings, *exam.findings)
-    )
-    findings = tuple(sorted(found, key=lambda it: (it.path, it.line, it.column)))
     kept = replace(
         split, train=training.examples, validation=validation.examples, exam=exam.examples
     )
+    about = (
+        *template_findings(encoder, settings.model_name_or_path),
+        *cut_by_tokens(encoder, kept, (training, validation, exam)),
+    )
+    # If the exam uses the training rows, each finding occurs twice.
+    found = dict.fromkeys((*about, *training.findings, *validation.findings, *exam.findings))
+    findings = tuple(sorted(found, key=lambda it: (it.path, it.line, it.column)))
     stops = what_stops(split, kept, findings, skip_bad_rows=settings.skip_bad_rows)
     refuse_stops(stops, findings, kept)
     return EncodedSplit(

@@ -65,7 +65,7 @@ def replay_texts(
         made_from = (
             base_sha256,
             (n_texts, TEXT_TOKENS, settings.seed),
-            (encoder.prompt_ids(Example("?", "", 0, "")), encoder.stop_ids()),
+            (encoder.prompt_ids(Example("?", "", 0, "")), encoder.stop_ids),
             (str(fast.model.dtype), fast.model.device.type),
             machine_facts(torch.get_num_threads()),
         )

@@ -109,7 +109,7 @@ def make_record(
         template=prepared.rows.template,
         template_sha256=hashlib.sha256(str(chat_template).encode("utf-8")).hexdigest(),
         template_date=prepared.rows.template_date,
-        stop_token_ids=prepared.rows.encoder.stop_ids(),
+        stop_token_ids=prepared.rows.encoder.stop_ids,
         device=compute.device.type,
         dtype=compute.dtype_name,
         threads=compute.threads,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from finetuning_exam.run_record import RunInputs
 from finetuning_exam.training.checkpoint.find import checkpoints
 
 EXAM = "exam.json"
+EXAM_ROWS = "exam_rows.json"
 METRICS = "metrics.jsonl"
 DATA_CHECK = "data_check.json"
 REPLAY = "replay.jsonl"
@@ -44,6 +46,7 @@ _LOADED = (
 _FILES = (
     MANIFEST,
     EXAM,
+    EXAM_ROWS,
     METRICS,
     DATA_CHECK,
     REPLAY,
@@ -55,6 +58,7 @@ _FILES = (
 """What a run writes besides run.json and its checkpoints."""
 SEALED = (*_LOADED, RUN)
 """What the manifest of a finished run names: all that is loaded from it. The rest may be edited."""
+_FOLD = re.compile(r"fold-(\d+)")
 
 
 def check_output_dir(folder: Path) -> None:
@@ -94,9 +98,40 @@ def is_unfinished(folder: Path) -> bool:
     return run is not None and run.is_unfinished
 
 
+def fold_folder(folder: Path, number: int) -> Path:
+    """Return the folder of a fold of a cross-validation, counted from 1."""
+    return folder / f"fold-{number}"
+
+
+def fold_folders(folder: Path) -> tuple[tuple[int, Path], ...]:
+    """Return the folds of a cross-validation that have begun, as (number, folder) in order."""
+    found = [
+        (int(match[1]), path)
+        for path in folder.iterdir()
+        if (match := _FOLD.fullmatch(path.name)) and path.is_dir() and run_file.is_run(path)
+    ]
+    return tuple(sorted(found))
+
+
+def saved_work(folder: Path) -> str:
+    """Return what of a run could be resumed, such as `step 40 is saved`; empty if nothing could."""
+    if saved := checkpoints(folder):
+        return f"step {saved[-1][0]:,} is saved"
+    for number, fold in reversed(fold_folders(folder)):
+        if not is_unfinished(fold):
+            return f"fold {number} is finished"
+        if work := saved_work(fold):
+            return f"fold {number}, {work}"
+    return ""
+
+
 def clear_run(folder: Path) -> tuple[str, ...]:
-    """Remove an earlier run's files and checkpoints, and nothing else; say what went."""
+    """Remove an earlier run's files, checkpoints and folds, and nothing else; say what went."""
     sweep(folder)
+    for _, fold in fold_folders(folder):
+        clear_run(fold)
+        if not any(fold.iterdir()):
+            fold.rmdir()
     removed: list[str] = []
     stale = [*(folder / name for name in _FILES), *(path for _, path in checkpoints(folder))]
     for path in [*stale, folder / RUN]:  # run.json last: until then it is still a run's folder

@@ -29,7 +29,7 @@ from hypothesis import example as with_example
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetuning_exam.data.encoding.encoder import make_encoder
+from finetuning_exam.data.encoding.encoder import Encoder, make_encoder
 from finetuning_exam.data.encoding.labels import IGNORED, LossOn
 from finetuning_exam.data.encoding.template import prompt_func, render
 from finetuning_exam.data.records import Example
@@ -94,7 +94,16 @@ def test_the_prompt_is_supervised_when_asked_for(
 def test_the_last_label_ends_the_answer(encoders: Encoders, kind: str, record: Example) -> None:
     """The last label of every row is a stop id."""
     encoder = encoders[kind, "last_answer"]
-    assert encoder.encode(record).labels[-1] in encoder.stop_ids()
+    assert encoder.encode(record).labels[-1] in encoder.stop_ids
+
+
+def test_the_ids_that_end_an_answer_are_found_once(
+    encoders: Encoders, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To know them no record is encoded again."""
+    encoder = encoders[kind, "last_answer"]
+    monkeypatch.setattr(Encoder, "encode_batch", lambda *_: pytest.fail("encoded again"))
+    assert encoder.eos_token_id in encoder.stop_ids
 
 
 @few
@@ -142,8 +151,8 @@ def test_each_answer_is_supervised_with_exactly_one_end(
         assert decode_ids(encoder, text).strip() == answer.strip()
         assert not encoder.special_ids.intersection(text)
         assert encoder.special_ids.issuperset(ends)
-    assert trained[-1][-1] in encoder.stop_ids()
-    assert len(encoder.stop_ids()) == len({trained[-1][-1], encoder.eos_token_id})
+    assert trained[-1][-1] in encoder.stop_ids
+    assert len(encoder.stop_ids) == len({trained[-1][-1], encoder.eos_token_id})
 
 
 def test_a_header_missing_from_the_generation_prompt_is_prompt(encoders: Encoders) -> None:
@@ -161,7 +170,7 @@ def test_text_after_the_end_of_a_turn_is_not_trained(encoders: Encoders) -> None
     """The next turn's header, or the end of the text, is not learned."""
     for kind in ("chat, header always", "chat, end behind the end"):
         encoder = encoders[kind, "answers"]
-        assert [token_of(encoder, it) for it in encoder.stop_ids()] == [END, TURN_END]
+        assert [token_of(encoder, it) for it in encoder.stop_ids] == [END, TURN_END]
         answers = ["It lists files.", "It is long.", "It shows hidden ones."]
         row = encoder.encode(TALK)
         assert supervised_spans(encoder, row.labels) == [
@@ -215,8 +224,8 @@ def test_stop_ids_hold_the_end_of_text_and_the_end_of_a_turn(encoders: Encoders)
     text.
     """
     chat, plain = encoders["chat", "last_answer"], encoders["plain", "last_answer"]
-    assert [token_of(chat, identifier) for identifier in chat.stop_ids()] == [END, TURN_END]
-    assert [token_of(plain, identifier) for identifier in plain.stop_ids()] == [END]
+    assert [token_of(chat, identifier) for identifier in chat.stop_ids] == [END, TURN_END]
+    assert [token_of(plain, identifier) for identifier in plain.stop_ids] == [END]
 
 
 def test_a_chat_template_without_an_end_gets_the_end_token(encoders: Encoders) -> None:

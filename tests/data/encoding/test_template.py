@@ -349,14 +349,7 @@ class _Patient:
 
     chat_template: str | None = "patient"
 
-    def apply_chat_template(
-        self,
-        conversation: list[dict[str, str]],
-        *,
-        tokenize: bool,
-        add_generation_prompt: bool,
-        **variables: object,
-    ) -> str:
+    def apply_chat_template(self, conversation: list[dict[str, str]], **options: object) -> str:
         def work() -> None:
             while time.thread_time() < 0.3:
                 sum(range(10_000))  # the timer counts work outside the system's own
@@ -365,7 +358,7 @@ class _Patient:
         other.start()
         other.join()
         return "".join(f"{it['role']}: {it['content']}\n" for it in conversation) + (
-            "assistant: " if add_generation_prompt else ""
+            "assistant: " if options["add_generation_prompt"] else ""
         )
 
 

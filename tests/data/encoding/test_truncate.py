@@ -119,7 +119,7 @@ def test_cutting_never_touches_the_answer(
     assert row.ids[row.prompt_length :] == _answer(encoder, example)
     assert row.labels[row.prompt_length :] == row.ids[row.prompt_length :]
     assert row.labels[0] == IGNORED
-    assert row.labels[-1] in encoder.stop_ids()
+    assert row.labels[-1] in encoder.stop_ids
     assert all(label in (IGNORED, token) for label, token in zip(row.labels, row.ids, strict=True))
     assert row.ids[: len(encoder.start_ids)] == encoder.start_ids
     if loss_on == "last_answer":

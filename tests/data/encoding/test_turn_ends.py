@@ -54,7 +54,7 @@ def test_an_answer_ends_with_the_token_of_the_template(
         "It shows hidden ones.[/turn]",
     ]
     assert encoder.eos_token_id not in row.ids
-    assert row.ids[-1] in encoder.stop_ids()
+    assert row.ids[-1] in encoder.stop_ids
 
 
 def test_a_token_ends_an_answer_before_the_end_of_text(make_tokenizer: MakeTokenizer) -> None:

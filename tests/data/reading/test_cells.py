@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 import datasets
+import numpy
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -76,6 +77,7 @@ def test_a_weight_in_a_table_is_still_refused() -> None:
     [
         (datetime.date(2024, 1, 2), "a date"),
         (datetime.datetime(2024, 1, 2, 3, 4), "a date"),
+        (numpy.datetime64("2024-01-02T03:04", "ns"), "a date"),
         (Decimal("1.5"), "a number"),
         (b"x", "binary"),
         ({"a": "b"}, "an object"),

@@ -174,3 +174,25 @@ def test_an_answer_may_be_absent_where_none_is_required() -> None:
     )
     assert one_example({"messages": [ASK]}, CHAT, answer_required=False).answer == ""
     assert one_example({"prompt": "q", "labels": [1]}, TRL, answer_required=False).answer == ""
+
+
+@pytest.mark.parametrize("blank", [" ", "\t\n", "\u00a0", "\u200b", "\ufeff", "\u3164"])
+def test_a_name_in_which_nothing_can_be_seen_is_absent(blank: str) -> None:
+    """Blank cells are no tag, and no group that would hold all their rows together."""
+    row: Row = {"instruction": "q", "output": "a", "tag": blank, "group": blank}
+    example = one_example(row, ALPACA)
+    assert (example.tag, example.group) == ("", "")
+
+
+@pytest.mark.parametrize("blank", [" ", "\t\n", "\u00a0", "\u200b", "\ufeff", "\u3164"])
+def test_a_text_in_which_nothing_can_be_seen_is_absent(blank: str) -> None:
+    """A blank input or system text adds no section to the prompt, as if it were not there."""
+    row: Row = {"instruction": "q", "output": "a"}
+    assert one_example(row | {"input": blank, "system": blank}, ALPACA) == one_example(row, ALPACA)
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    system = {"role": "system", "content": blank}
+    assert one_example({"messages": [system, *turns]}, CHAT) == one_example(
+        {"messages": turns}, CHAT
+    )
+    (kept,) = one_example({"messages": [system, *turns], "system": "s"}, CHAT).earlier
+    assert kept == Turn("system", "s")

@@ -61,7 +61,7 @@ def _answers(run: Run, batch_size: int, n: int = 10, **changes: Any) -> tuple[An
     encoder = run.prepared.rows.encoder
     settings: dict[str, Any] = {
         "max_new_tokens": 12,
-        "stop_ids": encoder.stop_ids(),
+        "stop_ids": encoder.stop_ids,
         "pad_id": encoder.eos_token_id,
     }
     return generate_answers(
@@ -83,7 +83,7 @@ def test_an_overfitted_model_answers_and_stops(fitted: Run) -> None:
 
 def test_every_trained_end_is_a_stop_id(fitted: Run) -> None:
     """The last label of every trained row is among the ids that stop generation."""
-    stop_ids = fitted.prepared.rows.encoder.stop_ids()
+    stop_ids = fitted.prepared.rows.encoder.stop_ids
     assert {row.labels[-1] for row in fitted.prepared.rows.train} <= set(stop_ids)
 
 
@@ -104,7 +104,7 @@ def test_batched_answers_are_the_single_ones(plain: Run, batch_size: int) -> Non
 
 def _single(run: Run, index: int) -> Answer:
     encoder = run.prepared.rows.encoder
-    decoding = Decoding(12, encoder.stop_ids(), encoder.eos_token_id)
+    decoding = Decoding(12, encoder.stop_ids, encoder.eos_token_id)
     prompts = [encoder.prompt_ids(rows(10)[index])]
     model, tokenizer = run.prepared.model, run.prepared.base.tokenizer
     return generate_answers(model, tokenizer, prompts, decoding, 1)[0]
@@ -115,7 +115,7 @@ def test_prompts_of_unequal_length_come_back_in_order(plain: Run) -> None:
     encoder = plain.prepared.rows.encoder
     prompts = [encoder.prompt_ids(example) for example in rows(6)]
     prompts = [p[-length:] for p, length in zip(prompts, (20, 3, 15, 2, 9, 1), strict=True)]
-    decoding = Decoding(8, encoder.stop_ids(), encoder.eos_token_id)
+    decoding = Decoding(8, encoder.stop_ids, encoder.eos_token_id)
     model, tokenizer = plain.prepared.model, plain.prepared.base.tokenizer
     forward = generate_answers(model, tokenizer, prompts, decoding, 2)
     backward = generate_answers(model, tokenizer, prompts[::-1], decoding, 2)
@@ -175,7 +175,7 @@ def test_a_folders_own_generation_settings_have_no_say(
     base = load_base(str(folder), choose_compute("cpu", "float32"))
     encoder = plain.prepared.rows.encoder
     prompts = [encoder.prompt_ids(example) for example in rows(10)]
-    decoding = Decoding(12, encoder.stop_ids(), encoder.eos_token_id)
+    decoding = Decoding(12, encoder.stop_ids, encoder.eos_token_id)
     with plain.prepared.model.disable_adapter():
         expected = generate_answers(plain.prepared.model, base.tokenizer, prompts, decoding, 5)
     monkeypatch.setattr(generate, "can_batch", lambda model: in_batches)

@@ -22,6 +22,9 @@ from finetuning_exam.settings import Template
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
 
+SHORT = Example(instruction="a", answer="b", line=0, path="")
+"""A record whose answer is one token, to see how a row ends."""
+
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
@@ -70,7 +73,8 @@ class Encoder:
     start_ids: tuple[int, ...]
     """The ids that this tokenizer puts before a text: a beginning-of-text token, or none."""
     eos_token_id: int
-    base_stop_ids: tuple[int, ...]
+    stop_ids: tuple[int, ...]
+    """The ids that end an answer: the last token of a trained row and the base's own."""
     special_ids: frozenset[int]
     """The ids of special tokens, and of the tokens with which the chat template marks turns."""
     special_pattern: re.Pattern[str] | None
@@ -140,11 +144,6 @@ class Encoder:
         (found,) = encode_texts(self.tokenizer, self.backend, [text], split_special_tokens=is_plain)
         ids = (*self.start_ids, *found)
         return Encoded(ids, (IGNORED, *ids[1:]), 0, len(text.encode("utf-8")))
-
-    def stop_ids(self) -> tuple[int, ...]:
-        """Return the ids that end an answer: the last token of a trained row and the base's own."""
-        probe = Example(instruction="a", answer="b", line=0, path="")
-        return tuple(sorted({self.eos_token_id, self.encode(probe).ids[-1], *self.base_stop_ids}))
 
     def _sections(self, example: Example) -> list[Section]:
         """Return the text of an example, a section for each stretch between two end tokens."""
@@ -229,18 +228,20 @@ def make_encoder(
         special |= {
             it: token.content for it, token in added.items() if token.content in shape.marks
         }
-    return Encoder(
+    encoder = Encoder(
         tokenizer,
         fast_backend(tokenizer),
         template,
         loss_on,
         start,
         eos,
-        base_stop_ids,
+        (),
         frozenset(special),
         _any_of(special.values()),
         shape,
     )
+    last = encoder.encode(SHORT).ids[-1]
+    return replace(encoder, stop_ids=tuple(sorted({eos, last, *base_stop_ids})))
 
 
 def _any_of(texts: Iterable[str]) -> re.Pattern[str] | None:

@@ -19,6 +19,7 @@ from finetuning_exam.data.encoding.truncate import (
 from finetuning_exam.data.findings import Finding, errors
 from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.fields import listed
+from finetuning_exam.data.reading.read import refuse_errors
 from finetuning_exam.data.records import Example
 
 Row = TypeVar("Row")
@@ -67,6 +68,19 @@ def encode_all(
     return EncodedRows(tuple(rows), tuple(kept), tuple(findings))
 
 
+def encode_whole(encoder: Encoder, examples: Sequence[Example]) -> tuple[Encoded, ...]:
+    """Encode every example, however long it is.
+
+    Raises:
+        DataError: the chat template refuses some, or would interpret a special token in them; all
+            of these are named.
+    """
+    refuse_errors(special_token_findings(encoder, examples))
+    rows = [row for _, row in _encode_chunk(encoder, examples)] if examples else []
+    refuse_errors([row for row in rows if isinstance(row, Finding)])
+    return tuple(row for row in rows if isinstance(row, Encoded))
+
+
 def template_findings(encoder: Encoder, model_name: str) -> tuple[Finding, ...]:
     """Report what the chat template of a model does that its user should know."""
     shape = encoder.shape
@@ -94,7 +108,7 @@ def _encode_chunk(
         rows = encoder.encode_batch(chunk)
     except TurnsRefusedError as refusal:
         if len(chunk) == 1:
-            yield chunk[0], _refused(refusal, chunk[0])
+            yield chunk[0], refused(refusal, chunk[0])
             return
         middle_of_chunk = len(chunk) // 2
         yield from _encode_chunk(encoder, chunk[:middle_of_chunk])
@@ -103,7 +117,8 @@ def _encode_chunk(
         yield from zip(chunk, rows, strict=True)
 
 
-def _refused(refusal: TurnsRefusedError, example: Example) -> Finding:
+def refused(refusal: TurnsRefusedError, example: Example) -> Finding:
+    """Return the finding that an example has turns which the chat template refuses."""
     detail = refusal.what[0].lower() + refusal.what[1:].rstrip(".")
     return _finding(refusal.kind, detail, example)
 
@@ -137,7 +152,7 @@ def _fit(
     try:
         return _shorten(encoder, example, row, max_length)
     except TurnsRefusedError as refusal:  # of a conversation without its oldest exchanges
-        return None, _refused(refusal, example)
+        return None, refused(refusal, example)
 
 
 def _shorten(

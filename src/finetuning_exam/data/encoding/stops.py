@@ -57,7 +57,7 @@ def refuse_stops(stops: Sequence[Finding], findings: Sequence[Finding], left: Sp
     if not empty:
         refuse_errors(stops, SKIP_BAD_ROWS if left.train and left.exam else "")
         return
-    left_out = [it for it in findings if it.kind is not Kind.PROMPT_CUT]
+    left_out = [it for it in findings if it.kind is Kind.ANSWER_TOO_LONG or it in errors([it])]
     reasons = {it.kind for it in left_out}
     hint = empty[0].kind.hint
     if len(reasons) == 1 and Kind.ANSWER_TOO_LONG not in reasons:

@@ -217,7 +217,7 @@ def _content(value: object, what: str) -> str:
 def to_exchange(
     record_turns: Sequence[RecordTurn], system: str = "", *, answer_required: bool = True
 ) -> Exchange:
-    """Return turns as an exchange; a system text of only whitespace counts as absent.
+    """Return turns as an exchange; a system text in which nothing can be seen counts as absent.
 
     `system` is the record's own system text, from outside its turns. The last assistant turn is
     the answer; without `answer_required` a conversation may end with a user turn.
@@ -226,11 +226,13 @@ def to_exchange(
         Fault: the turns are out of order or empty, or the last has no answer.
     """
     turns = list(record_turns)
+    system = "" if emptiness(system) else system
     if turns and turns[0].role == "system":
         first = turns.pop(0)
-        if system.strip() and first.text.strip() and system != first.text:
+        own = "" if emptiness(first.text) else first.text
+        if system and own and system != own:
             raise Fault(Kind.BAD_TURNS, f"{first.where} is a second system prompt")
-        system = first.text if first.text.strip() else system
+        system = own or system
     if not turns:
         what = "only a system turn" if record_turns else "no turns"
         raise Fault(Kind.BAD_TURNS, f"the conversation has {what}")
@@ -242,7 +244,7 @@ def to_exchange(
     else:
         answer = turns.pop().text
         question = turns.pop().text
-    before = (Turn("system", system),) if system.strip() else ()
+    before = (Turn("system", system),) if system else ()
     return Exchange((*before, *(Turn(it.role, it.text) for it in turns)), question, answer)
 
 

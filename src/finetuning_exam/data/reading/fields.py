@@ -100,7 +100,9 @@ def read_field(value: Record, name: str) -> str:
 
 
 def read_optional(value: Record, names: Sequence[str]) -> str:
-    """Return the text in one of several equivalent fields, "" if all are absent or null.
+    """Return the text in one of several equivalent fields.
+
+    It is "" if all are absent or null, or hold nothing that can be seen, as blank cells do.
 
     Raises:
         Fault: a value is not text, or two of the fields are filled.
@@ -110,15 +112,17 @@ def read_optional(value: Record, names: Sequence[str]) -> str:
         for name in names
         if value.get(name) is not None
     }
-    filled = [name for name, text in texts.items() if text.strip()]
+    filled = [name for name, text in texts.items() if not emptiness(text)]
     if len(filled) > 1:
         detail = f"fields {filled[0]!r} and {filled[1]!r} have the same meaning"
         raise Fault(Kind.DUPLICATE_KEY, detail)
-    return texts[filled[0]] if filled else next(iter(texts.values()), "")
+    return texts[filled[0]] if filled else ""
 
 
 def read_name(value: Record, name: str) -> str:
-    """Return the text or integer in a field that names something, "" if absent or null.
+    """Return the text or integer in a field that names something.
+
+    It is "" as in `read_optional`.
 
     Raises:
         Fault: the value is neither text nor an integer.

@@ -86,7 +86,7 @@ def _exchanges(
             read_field(value, layout.prompt)
         turns = read_turns(value[layout.prompt], layout.prompt)
         return [(to_exchange(turns, system, answer_required=answer_required), "")]
-    before = (Turn("system", system),) if system.strip() else ()
+    before = (Turn("system", system),) if system else ()
     if layout.answer == "instances":
         return _instances(value, layout, before)
     if layout.format == "prompt_completion" and isinstance(value.get(layout.prompt), list):

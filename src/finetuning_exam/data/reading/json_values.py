@@ -152,7 +152,7 @@ def json_type(value: object) -> str:
         date: "a date",
         datetime: "a date",
     }
-    return names.get(type(value), "an object")
+    return next((names[kind] for kind in type(value).__mro__ if kind in names), "an object")
 
 
 def not_json(what: str, column: int) -> str:

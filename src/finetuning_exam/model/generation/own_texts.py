@@ -33,7 +33,7 @@ def write_own_texts(
     start = (_start_id(encoder),)
     opening = _user_opening(encoder)
     n_talks = n_texts // 2 if opening else 0
-    texts = _write(model, [start] * (n_texts - n_talks), n_tokens, seed, encoder.stop_ids())
+    texts = _write(model, [start] * (n_texts - n_talks), n_tokens, seed, encoder.stop_ids)
     found = [text for text in texts if len(text) > 1]
     if opening:
         found += _conversations(model, encoder, [opening] * n_talks, n_tokens, seed)
@@ -43,7 +43,7 @@ def write_own_texts(
 def _conversations(
     model: PeftModel, encoder: Encoder, openings: Sequence[Ids], n_tokens: int, seed: int
 ) -> list[Ids]:
-    stops = encoder.stop_ids()
+    stops = encoder.stop_ids
     questions = _write(model, openings, n_tokens // 2, seed + 1, stops)
     prompts: list[Ids] = []
     for opening, written in zip(openings, questions, strict=True):

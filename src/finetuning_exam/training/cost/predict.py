@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
 from finetuning_exam.model.memory import held_memory, peak_memory
 from finetuning_exam.objectives.base import sequences_of
 from finetuning_exam.run_record import Cost
 from finetuning_exam.training.batches import draw_batches
 from finetuning_exam.training.cost.time import (
+    EXAM_OVERHEAD_S,
     exam_seconds,
     n_validations,
     scored_tokens,
@@ -15,14 +19,61 @@ from finetuning_exam.training.cost.time import (
     training_seconds,
 )
 from finetuning_exam.training.frontier import SCALES, frontier_rows
+from finetuning_exam.training.plan import make_plan, rows_in_step
 from finetuning_exam.training.prepare import Prepared
 
 MAX_SIZED_BATCHES = 100
 """Batches whose size is computed to find the largest pass."""
 
 
+@dataclass(frozen=True, slots=True)
+class PartSize:
+    """The size of one training of a cross-validation, of which `done_steps` are done."""
+
+    n_train: int
+    n_validation: int
+    n_exam: int
+    done_steps: int = 0
+
+
 def predict(prepared: Prepared, done_steps: int = 0) -> Cost:
     """Predict time and memory of a run after `done_steps`, by timing a few passes on its rows."""
+    return _predict(prepared, done_steps)[0]
+
+
+def predict_parts(prepared: Prepared, parts: Sequence[PartSize]) -> tuple[Cost, ...]:
+    """Predict the trainings of a cross-validation, by timing a few passes of the one on all rows,
+    whose exam has all rows here.
+
+    A training costs what the rows of its steps cost, and an exam what its questions cost; every
+    part measures forgetting. All parts have the memory of the largest.
+    """
+    whole, without_questions = _predict(prepared, 0)
+    questions = whole.exam_seconds - without_questions
+    rows_of_whole = _rows_seen(prepared, prepared.plan.total_steps, len(prepared.rows.train))
+    n_questions = len(prepared.rows.exam.rows)
+    costs: list[Cost] = []
+    for part in parts:
+        plan = make_plan(
+            prepared.settings, part.n_train, part.n_validation, prepared.base.n_parameters
+        )
+        rows = _rows_seen(prepared, plan.total_steps - part.done_steps, part.n_train)
+        costs.append(
+            Cost(
+                whole.train_seconds * rows / rows_of_whole,
+                without_questions + questions * part.n_exam / n_questions,
+                whole.peak_bytes,
+            )
+        )
+    return tuple(costs)
+
+
+def _rows_seen(prepared: Prepared, n_steps: int, n_rows: int) -> int:
+    return n_steps * rows_in_step(prepared.settings, n_rows)
+
+
+def _predict(prepared: Prepared, done_steps: int) -> tuple[Cost, float]:
+    """Return the cost, and the seconds of the exam that do not depend on its questions."""
     settings, plan, workload = prepared.settings, prepared.plan, prepared.workload
     device = prepared.compute.device
     held, peak = held_memory(device), peak_memory(device)
@@ -47,4 +98,10 @@ def predict(prepared: Prepared, done_steps: int = 0) -> Cost:
         rate,
     )
     predicted_peak = max(peak, held + prepared.memory.typical_spread * largest)
-    return Cost(training + rate * validations, exam, round(predicted_peak))
+    questions, exam_plan = prepared.rows.exam.rows, prepared.exam_plan
+    general = scored_tokens(questions, exam_plan) - scored_tokens(
+        questions, replace(exam_plan, general=())
+    )
+    without_questions = EXAM_OVERHEAD_S + rate * general
+    cost = Cost(training + rate * validations, exam, round(predicted_peak))
+    return cost, without_questions
