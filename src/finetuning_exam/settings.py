@@ -178,9 +178,7 @@ class TrainSettings(RunSettings, DataSettings, ExamOptions):
     """Weight of the divergence from the base, in nats per token, in the loss."""
     replay_tokens: Count = setting(64, "Training")
     """Tokens of replay per optimizer step, on average."""
-    adapter_scale: Annotated[float, Interval(gt=0, le=1)] | Auto = setting(
-        "auto", "LoRA", before=1.0
-    )
+    adapter_scale: Scale | Auto = setting("auto", "LoRA", before=1.0)
     """Multiply the trained adapter by this. auto: 1, or a smaller number that is clearly better on
     the validation rows and on general text."""
     fast_path: tuple[FastPiece | Literal["all", "none"], ...] = setting(
