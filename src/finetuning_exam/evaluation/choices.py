@@ -93,8 +93,8 @@ def choose(
         score.nll_per_token - unasked[option.answer].nll_per_token
         for option, score in zip(options, scores, strict=False)
     ]
-    width = N_DISTRACTORS + 1
-    return tuple(
-        gains[start] < min(gains[start + 1 : start + width])
-        for start in range(0, len(gains), width)
-    )
+    found: list[bool] = []
+    for choice in choices:
+        (right, *wrong), gains = gains[: len(choice.options)], gains[len(choice.options) :]
+        found.append(right < min(wrong))
+    return tuple(found)
