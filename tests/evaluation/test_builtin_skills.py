@@ -73,7 +73,7 @@ def test_length_does_not_predict_the_answer(sign: int) -> None:
     """Choosing the longest or the shortest choice does as well as guessing, within what chance
     allows: in a skill at 5% in each tail, and of all questions within five points of 25%.
     """
-    low, high = stats.binom.ppf([0.05, 0.95], 25, 0.25)
+    low, high = (float(stats.binom.ppf(tail, 25, 0.25)) for tail in (0.05, 0.95))
     for skill in SKILLS:
         assert low <= _credit(_of(skill), lambda choice: sign * len(choice)) <= high, skill
     assert 0.20 <= _credit(_items(), lambda choice: sign * len(choice)) / 200 <= 0.30

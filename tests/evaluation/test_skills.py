@@ -25,6 +25,7 @@ from finetuning_exam.evaluation.skills import (
     read_skills,
     report_skills,
 )
+from finetuning_exam.evaluation.stats import CONFIDENCE
 
 ITEM = {"skill": "colors", "question": "Which color is snow?", "choices": ["a", "b"], "answer": 1}
 
@@ -239,7 +240,7 @@ def test_skills_keep_the_order_of_their_questions() -> None:
 
 def test_no_question_gives_an_empty_report() -> None:
     """If no question fits into the model's context, the report says how many were left out."""
-    assert report_skills([], 9) == SkillReport((), None, pytest.approx(0.95), 9)
+    assert report_skills([], 9) == SkillReport((), None, CONFIDENCE, 9)
 
 
 def test_a_report_is_plain_numbers() -> None:
