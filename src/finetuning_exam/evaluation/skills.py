@@ -99,7 +99,8 @@ class SkillReport:
     overall: SkillResult | None
     confidence: float
     n_left_out: int
-    """Questions that were not asked, because they did not fit into the model's context."""
+    """Questions that were not asked: too long for the model's context, or with a special token that
+    the chat template would interpret."""
 
 
 def read_skills(path: str | None) -> tuple[SkillItem, ...]:
