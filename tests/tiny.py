@@ -378,6 +378,7 @@ BRISK = TrainSettings(
     per_device_train_batch_size=4,
     max_steps=4,
     logging_steps=1,
+    skills="none",
 )
 """Settings for a training that takes seconds and changes the model visibly."""
 

@@ -12,7 +12,7 @@ from tiny import END, Models, brisk, rows
 from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import Split
 from finetuning_exam.evaluation.ask_skills import ask_skills, skill_findings
-from finetuning_exam.evaluation.choices import PREMISE, Choice, choose
+from finetuning_exam.evaluation.choices import PREMISE, Ballot, Choice
 from finetuning_exam.evaluation.skills import (
     SkillAnswer,
     SkillItem,
@@ -51,7 +51,7 @@ def _right_by_hand(session: Session, item: SkillItem) -> bool:
     def nll(question: str, answer: str) -> float:
         row = session.encode(Example(question, answer, 0, ""))
         with torch.no_grad():
-            return float(session.row_nll([row])[0]) / row.n_supervised
+            return float(session.fast.row_nll([row])[0]) / row.n_supervised
 
     gains = [nll(item.question, it) - nll(PREMISE, it) for it in item.choices]
     return min(range(len(gains)), key=gains.__getitem__) == item.answer
@@ -116,4 +116,5 @@ def test_a_tie_is_wrong(models: Models) -> None:
     session = _session(models.folder())
     option = Example("Which color is snow?", "white", 1, "own.jsonl")
     tie = Choice(0, (option, option))
-    assert choose(session.model, session.encoder, [tie], session.row_nll, 8) == (False,)
+    ballot = Ballot.of(session.encoder, [tie], CONTEXT)
+    assert ballot.preferred(session.score_options(ballot.rows, 8)[0]) == (1,)

@@ -40,6 +40,7 @@ from finetuning_exam.durable import write_json, write_text
 from finetuning_exam.errors import DataError, StoppedError, UsageError
 from finetuning_exam.evaluation.general import read_general_text
 from finetuning_exam.evaluation.outlook import exam_outlook
+from finetuning_exam.evaluation.skills import chosen_skills
 from finetuning_exam.launch import is_under_uv
 from finetuning_exam.model.folder import check_local_model
 from finetuning_exam.report.data_check import finding_to_json
@@ -104,7 +105,8 @@ def _train(
     process = this_process()
     folder = Path(settings.output_dir)
     _check_trackers(settings)
-    read_general_text(settings.general_file)  # an error is reported before the work
+    read_general_text(settings.general_file)  # errors are reported before the work
+    chosen_skills(settings.skills)
     check, split = _read_data(settings)
     process.on_main(lambda: run_folder.check_output_dir(folder))  # it makes the folder
     check_local_model(settings.model_name_or_path)

@@ -13,7 +13,8 @@ from typing import Literal
 
 import numpy as np
 
-from finetuning_exam.data.findings import Fault, Kind, errors, place
+from finetuning_exam.data.findings import Fault, errors, place
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.containers import read_file
 from finetuning_exam.data.reading.fields import Record, as_list, as_text, quoted, read_field
 from finetuning_exam.data.reading.files import RawRecord
@@ -101,6 +102,17 @@ class SkillReport:
     n_left_out: int
     """Questions that were not asked: too long for the model's context, or with a special token that
     the chat template would interpret."""
+
+
+def chosen_skills(setting: str) -> tuple[SkillItem, ...]:
+    """Return the questions that `--skills` asks for: the built-in ones, none, or those of a file.
+
+    Raises:
+        UsageError, DataError: as `read_skills`.
+    """
+    if setting == "none":
+        return ()
+    return read_skills(None if setting == "auto" else setting)
 
 
 def read_skills(path: str | None) -> tuple[SkillItem, ...]:

@@ -64,6 +64,17 @@ class PairedDifference:
         return self.tuned - self.base
 
 
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """KL(base‖tuned) in nats per token: the mean over the predicted tokens of some texts, with its
+    95% interval, by the bootstrap of texts.
+    """
+
+    kl_per_token: float
+    interval: Interval
+    n_tokens: int
+
+
 def paired_difference(
     base: Sequence[float],
     tuned: Sequence[float],
@@ -94,6 +105,12 @@ def paired_difference(
         permutation_p_value(differences, seed),
         sign_test(differences.tolist()),
     )
+
+
+def divergence(kl: Sequence[float], n_tokens: Sequence[int], seed: int) -> Divergence:
+    """Return the mean KL per token of texts, from the sum and the number of tokens of each."""
+    found = paired_difference([0.0] * len(kl), kl, n_tokens, seed)
+    return Divergence(found.difference, found.interval, sum(n_tokens))
 
 
 def family_confidence(n_intervals: int) -> float:

@@ -6,10 +6,10 @@ from finetuning_exam.model.memory import held_memory, peak_memory
 from finetuning_exam.objectives.base import sequences_of
 from finetuning_exam.run_record import Cost
 from finetuning_exam.training.batches import draw_batches
+from finetuning_exam.training.cost.exam_tokens import scored_tokens
 from finetuning_exam.training.cost.time import (
     exam_seconds,
     n_validations,
-    scored_tokens,
     scoring_seconds_per_token,
     total_length,
     training_seconds,
@@ -34,15 +34,10 @@ def predict(prepared: Prepared, done_steps: int = 0) -> Cost:
     scored = prepared.rows.scored
     largest = prepared.memory.largest_pass(workload, batches[:MAX_SIZED_BATCHES], scored)
     validations = n_validations(plan, done_steps) * total_length(validation)
-    n_scored = validations + scored_tokens(prepared.rows.exam.rows, prepared.exam_plan)
+    exam_rows, exam_plan = prepared.rows.exam.rows, prepared.exam_plan
+    n_scored = validations + scored_tokens(prepared.session, exam_rows, exam_plan)
     rate = scoring_seconds_per_token(prepared.fast, scored, settings.eval_batch_size, n_scored)
     training = training_seconds(workload, plan, batches)
-    exam = exam_seconds(
-        prepared.fast,
-        prepared.base.tokenizer,
-        prepared.rows.exam.rows,
-        prepared.exam_plan,
-        rate,
-    )
+    exam = exam_seconds(prepared.session, exam_rows, exam_plan, rate)
     predicted_peak = max(peak, held + prepared.memory.typical_spread * largest)
     return Cost(training + rate * validations, exam, round(predicted_peak))
