@@ -7,6 +7,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +18,8 @@ from finetuning_exam.errors import UsageError
 from finetuning_exam.evaluation.exam import Exam
 from finetuning_exam.evaluation.exam_file import file_of, read_exam_file, to_json, write
 from finetuning_exam.evaluation.results import ChoiceAccuracy, ExamRow, Pair, Results, Shares
-from finetuning_exam.evaluation.stats import Interval, PairedDifference, SignTest
+from finetuning_exam.evaluation.skills import SkillReport, SkillResult
+from finetuning_exam.evaluation.stats import Divergence, Interval, PairedDifference, SignTest
 from finetuning_exam.model.generation.generate import Answer
 from finetuning_exam.model.score import Score
 
@@ -53,6 +55,23 @@ EXAM = Exam(
     ),
 )
 
+DIVERGENCE = Divergence(0.25, Interval(0.125, math.nan), 40)
+SKILL_RESULT = SkillResult(
+    skill="code",
+    n_items=25,
+    chance=0.25,
+    base=0.88,
+    tuned=0.52,
+    difference=-0.36,
+    ci_low=-0.6,
+    ci_high=-0.08,
+    p_value=0.004,
+    n_gained=0,
+    n_lost=9,
+    p_above_chance=1e-9,
+    status="worse",
+)
+SKILL_REPORT = SkillReport((SKILL_RESULT,), SKILL_RESULT, 0.95, 1)
 FIGURES = """\
 "n_examples": 2,
 "n_clusters": 1,
@@ -106,7 +125,7 @@ FIGURES = """\
 "labels": null"""
 TEXT = """\
 {
-  "schema_version": 2,
+  "schema_version": 3,
   "verdict": "improved",
   "is_held_out": true,
   FIGURES,
@@ -128,6 +147,8 @@ TEXT = """\
       FIGURES
     }
   },
+  "divergence": null,
+  "skills": null,
   "examples": [
     {
       "prompt": "Where?\\n\\nA map.",
@@ -199,6 +220,12 @@ ROWS = st.builds(
     st.builds(Example, TEXTS, TEXTS, COUNTS, TEXTS, input=TEXTS, tag=TEXTS),
     *(SCORES, SCORES, ANSWERS, ANSWERS, CHOSEN, CHOSEN),
 )
+SKILLS = st.builds(
+    SkillResult,
+    *(TEXTS, COUNTS, FINITE, FINITE, FINITE, FINITE, FINITE, FINITE, FINITE, COUNTS, COUNTS),
+    FINITE,
+    st.sampled_from(["not measurable", "worse", "better", "no measurable change"]),
+)
 EXAMS = st.builds(
     Exam,
     st.sampled_from(["improved", "no measurable difference", "worse", "too few examples to tell"]),
@@ -209,6 +236,15 @@ EXAMS = st.builds(
     ),
     DIFFERENCES,
     st.lists(ROWS, max_size=2).map(tuple),
+    st.none() | st.builds(Divergence, NUMBERS, st.builds(Interval, NUMBERS, NUMBERS), COUNTS),
+    st.none()
+    | st.builds(
+        SkillReport,
+        st.lists(SKILLS, max_size=2).map(tuple),
+        st.none() | SKILLS,
+        FINITE,
+        COUNTS,
+    ),
 )
 
 
@@ -234,6 +270,25 @@ def test_the_file_has_the_figures_of_the_exam(tmp_path: Path) -> None:
     assert [it.tuned for it in read.examples] == ["Here.", None]
 
 
+@pytest.mark.parametrize("version", [0, 1, 2])
+def test_an_older_file_has_no_skills(tmp_path: Path, version: int) -> None:
+    """Versions before 3 have neither divergence nor skills, which are None."""
+    path = tmp_path / "exam.json"
+    content = to_json(replace(EXAM, divergence=DIVERGENCE, skills=SKILL_REPORT))
+    assert content.pop("divergence") == {
+        "kl_per_token": 0.25,
+        "ci_low": 0.125,
+        "ci_high": None,
+        "n_tokens": 40,
+    }
+    skills: Any = content.pop("skills")
+    assert [it["status"] for it in skills["by_skill"]] == ["worse"]
+    path.write_text(json.dumps({**content, "schema_version": version}), encoding="utf-8")
+    read = read_exam_file(path)
+    assert (read.divergence, read.skills) == (None, None)
+    assert read == file_of(EXAM)
+
+
 def test_a_file_without_a_version_is_read(tmp_path: Path) -> None:
     """A file from before there was a version has the same keys; unknown ones are ignored."""
     path = tmp_path / "exam.json"
@@ -246,12 +301,12 @@ def test_a_file_without_a_version_is_read(tmp_path: Path) -> None:
 def test_a_newer_version_is_refused(tmp_path: Path) -> None:
     """What a newer version wrote is not guessed at."""
     path = tmp_path / "exam.json"
-    path.write_text(json.dumps({**to_json(EXAM), "schema_version": 3}), encoding="utf-8")
+    path.write_text(json.dumps({**to_json(EXAM), "schema_version": 4}), encoding="utf-8")
     with pytest.raises(UsageError) as caught:
         read_exam_file(path)
     assert str(caught.value) == (
-        f"{path} was written by a newer version of fine-tuning-exam (schema 3; this one reads up "
-        "to 2). Update fine-tuning-exam."
+        f"{path} was written by a newer version of fine-tuning-exam (schema 4; this one reads up "
+        "to 3). Update fine-tuning-exam."
     )
 
 

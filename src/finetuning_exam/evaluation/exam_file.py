@@ -14,18 +14,24 @@ from typing import TYPE_CHECKING
 
 from finetuning_exam.durable import Json, read_object, write_json
 from finetuning_exam.errors import UsageError
+from finetuning_exam.evaluation.skills_file import (
+    DivergenceFigures,
+    SkillsFigures,
+    divergence_figures,
+    skills_figures,
+)
 from finetuning_exam.evaluation.verdict import Verdict
 from finetuning_exam.run_file import check_schema_version
 
 if TYPE_CHECKING:  # these import torch, which a reader does without
     from finetuning_exam.evaluation.exam import Exam
-    from finetuning_exam.evaluation.labels import LabelAccuracy, Picks
+    from finetuning_exam.evaluation.labels import LabelAccuracy
     from finetuning_exam.evaluation.results import ExamRow, Pair, Results
     from finetuning_exam.evaluation.stats import PairedDifference
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """A file without a version is of version 0. Versions 0 and 1 have the same keys and lack those of
-classifications, which are None for them.
+classifications, version 2 those of the divergence and of skills; these are None for them.
 """
 
 
@@ -151,6 +157,8 @@ class ExamFile:
     forgetting: Difference
     by_tag: dict[str, Figures]
     examples: tuple[ExaminedExample, ...]
+    divergence: DivergenceFigures | None = None
+    skills: SkillsFigures | None = None
 
 
 def write(path: Path, exam: Exam) -> None:
@@ -166,6 +174,7 @@ def to_json(exam: Exam) -> dict[str, Json]:
     """Return the whole exam as the file holds it."""
     content = file_of(exam)
     parts = asdict(content)
+    parts["examples"] = parts.pop("examples")  # last, since it is by far the longest
     overall: dict[str, Json] = parts.pop("overall")
     verdict, is_held_out = parts.pop("verdict"), parts.pop("is_held_out")
     return {
@@ -207,6 +216,8 @@ def file_of(exam: Exam) -> ExamFile:
         forgetting=_difference(exam.forgetting),
         by_tag={tag: _figures(results) for tag, results in exam.by_tag},
         examples=tuple(map(_example, exam.rows)),
+        divergence=divergence_figures(exam.divergence) if exam.divergence else None,
+        skills=skills_figures(exam.skills) if exam.skills else None,
     )
 
 
@@ -237,18 +248,14 @@ def _labels(found: LabelAccuracy) -> Labels:
         labels=found.labels,
         n_examples=found.n_examples,
         n_clusters=found.n_clusters,
-        base=_label_picks(found.base),
-        tuned=_label_picks(found.tuned),
+        base=LabelPicks(**asdict(found.base)),
+        tuned=LabelPicks(**asdict(found.tuned)),
         majority=found.majority,
         shuffled=found.shuffled,
         p_majority=found.p_majority,
         p_shuffled=found.p_shuffled,
         is_guessing=found.is_guessing,
     )
-
-
-def _label_picks(picks: Picks) -> LabelPicks:
-    return LabelPicks(picks.accuracy, picks.balanced_accuracy, picks.confusion)
 
 
 def _difference(difference: PairedDifference) -> Difference:

@@ -17,6 +17,7 @@ from finetuning_exam.evaluation.exam import Exam
 from finetuning_exam.machine import library_versions
 from finetuning_exam.model.folder import looks_like_path
 from finetuning_exam.report.headline import difference_words, forgetting_words, headline
+from finetuning_exam.report.skills import divergence_words, skill_table
 from finetuning_exam.report.text import (
     BITS_PER_BYTE,
     CHRF,
@@ -128,9 +129,30 @@ def _results(exam: Exam) -> str:
         f"{pieces_words(exam.overall.n_examples, exam.overall.n_clusters, rows)}. Difference: "
         f"{difference_words(exam.overall.nll_per_token)}; negative is better.\n\n"
         + "\n".join(lines)
-        + f"\n\nForgetting: {forgetting_words(exam)}; {difference_words(exam.forgetting)}.\n\n"
+        + f"\n\nForgetting: {forgetting_words(exam)}; {difference_words(exam.forgetting)}"
+        f"{_divergence(exam)}.\n\n{_skills(exam)}"
         "report.html shows answers side by side; exam.json has every example."
     )
+
+
+def _divergence(exam: Exam) -> str:
+    return f"; {divergence_words(exam.divergence)}" if exam.divergence else ""
+
+
+def _skills(exam: Exam) -> str:
+    if exam.skills is None:
+        return ""
+    found = skill_table(exam.skills)
+    lines = [
+        "| Skill | Questions | Base → tuned | Change in points | Result |",
+        "| --- | ---: | ---: | ---: | --- |",
+        *(
+            f"| {_text(it.name)} | {it.n_items} | {it.shares} | {it.change} | {it.status} |"
+            for it in found.lines
+        ),
+    ]
+    table, notes = "\n".join(lines), " ".join(found.notes)
+    return f"Skills: {found.summary}.\n\n{table}\n\n{notes}\n\n"
 
 
 def _use(run: RunRecord) -> str:

@@ -38,6 +38,7 @@ from finetuning_exam.report.page import (
     with_rest,
 )
 from finetuning_exam.report.plots import difference_plot, loss_plot, loss_words, share_words
+from finetuning_exam.report.skills import SkillTable, divergence_words, lost, skill_table
 from finetuning_exam.report.text import (
     ABSENT,
     Measure,
@@ -82,6 +83,8 @@ class Page:
     tag_confidence: float
     forgetting: str
     forgetting_has_interval: bool
+    divergence: str
+    skills: SkillTable | None
     loss_plot: Markup
     loss_words: str
     difference_plot: Markup
@@ -116,6 +119,8 @@ def _page(exam: Exam, run: RunRecord, metrics: tuple[dict[str, float], ...]) -> 
         tag_confidence=family_confidence(len(exam.by_tag)),
         forgetting=forgetting_words(exam),
         forgetting_has_interval=not math.isnan(exam.forgetting.interval.low),
+        divergence=divergence_words(exam.divergence) if exam.divergence else "",
+        skills=skill_table(exam.skills) if exam.skills else None,
         loss_plot=Markup(loss_plot(metrics, best_step)),
         loss_words=loss_words(metrics, best_step),
         difference_plot=Markup(difference_plot(exam.rows)),
@@ -145,7 +150,7 @@ def _confusions(exam: Exam) -> tuple[tuple[str, Confusion], ...]:
 def _tone(exam: Exam) -> Literal["improved", "worse", "unsure"]:
     if exam.verdict == "worse":
         return "worse"
-    has_doubts = learned_form_only(exam) or forgot_seriously(exam)
+    has_doubts = learned_form_only(exam) or forgot_seriously(exam) or lost(exam.skills)
     return "improved" if exam.verdict == "improved" and not has_doubts else "unsure"
 
 
