@@ -380,6 +380,7 @@ BRISK = TrainSettings(
     logging_steps=1,
     replay=("none",),
     adapter_scale=1.0,
+    skills="none",
 )
 """Settings for a training that takes seconds and changes the model visibly."""
 

@@ -94,6 +94,9 @@ class ExamOptions:
     """Rows per forward pass when scoring and generating; does not change the results."""
     general_file: str | None = setting(None, "Exam", "FILE", changes_training=False)
     """Text for measuring forgetting; never trained on. Default: built-in sample."""
+    skills: str = setting("auto", "Exam", "FILE", changes_training=False)
+    """Multiple-choice questions that show which skills were lost. auto: the built-in ones; none: no
+    questions; or a file of questions, with the fields skill, question, choices and answer."""
 
 
 @dataclass(frozen=True, kw_only=True)

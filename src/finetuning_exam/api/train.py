@@ -42,6 +42,7 @@ from finetuning_exam.durable import write_json
 from finetuning_exam.errors import DataError, StoppedError
 from finetuning_exam.evaluation.general import read_general_text
 from finetuning_exam.evaluation.outlook import exam_outlook
+from finetuning_exam.evaluation.skills import chosen_skills
 from finetuning_exam.model.folder import check_local_model
 from finetuning_exam.report.data_check import finding_to_json
 from finetuning_exam.run_record import Cost, RunRecord, TrainingResult
@@ -105,7 +106,8 @@ def _train(
     process = this_process()
     folder = Path(settings.output_dir)
     check_trackers(settings)
-    read_general_text(settings.general_file)  # an error is reported before the work
+    read_general_text(settings.general_file)  # errors are reported before the work
+    chosen_skills(settings.skills)
     check, split, folds = _read_data(settings)
     process.on_main(lambda: run_folder.check_output_dir(folder))  # it makes the folder
     check_local_model(settings.model_name_or_path)

@@ -23,6 +23,7 @@ from finetuning_exam.report.headline import (
     forgetting_words,
     headline,
 )
+from finetuning_exam.report.skills import divergence_words, skill_table
 from finetuning_exam.report.text import (
     BITS_PER_BYTE,
     CHRF,
@@ -140,9 +141,30 @@ def _results(exam: Exam) -> str:
         f"{folds}{size}. Difference: "
         f"{difference_words(exam.overall.nll_per_token)}; negative is better.\n\n"
         + "\n".join(lines)
-        + f"\n\nForgetting: {forgetting_words(exam)}; {difference_words(exam.forgetting)}.\n\n"
+        + f"\n\nForgetting: {forgetting_words(exam)}; {difference_words(exam.forgetting)}"
+        f"{_divergence(exam)}.\n\n{_skills(exam)}"
         "report.html shows answers side by side; exam.json has every example."
     )
+
+
+def _divergence(exam: Exam) -> str:
+    return f"; {divergence_words(exam.divergence)}" if exam.divergence else ""
+
+
+def _skills(exam: Exam) -> str:
+    if exam.skills is None:
+        return ""
+    found = skill_table(exam.skills)
+    lines = [
+        "| Skill | Questions | Base → tuned | Change in points | Result |",
+        "| --- | ---: | ---: | ---: | --- |",
+        *(
+            f"| {_text(it.name)} | {it.n_items} | {it.shares} | {it.change} | {it.status} |"
+            for it in found.lines
+        ),
+    ]
+    table, notes = "\n".join(lines), " ".join(found.notes)
+    return f"Skills: {found.summary}.\n\n{table}\n\n{notes}\n\n"
 
 
 def _use(run: RunRecord) -> str:

@@ -102,7 +102,7 @@ class Prepared:
     @property
     def session(self) -> Session:
         """Base and adapter as they are now, to be asked and scored."""
-        return Session(self.base, self.model, self.rows.encoder, self.compute, self.fast.row_nll)
+        return Session(self.base, self.model, self.rows.encoder, self.compute, self.fast)
 
     @property
     def n_adapter_parameters(self) -> int:

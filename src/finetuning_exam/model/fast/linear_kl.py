@@ -27,8 +27,8 @@ class LinearKl(Function):
         d_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         for start in range(0, len(hidden), BLOCK_ROWS):
             rows = slice(start, min(start + BLOCK_ROWS, len(hidden)))
-            log_q = _log_probabilities(hidden[rows], weight, scale)
-            log_p = _log_probabilities(base[rows], weight, scale)
+            log_q = log_probabilities(hidden[rows], weight, scale)
+            log_p = log_probabilities(base[rows], weight, scale)
             p = log_p.exp()
             kl[rows] = p.mul(log_p.sub_(log_q)).sum(dim=1)
             if d_hidden is not None:
@@ -44,7 +44,7 @@ class LinearKl(Function):
         return d_hidden * d_kl.unsqueeze(1).to(d_hidden.dtype), None, None, None
 
 
-def _log_probabilities(hidden: Tensor, weight: Tensor, scale: float) -> Tensor:
+def log_probabilities(hidden: Tensor, weight: Tensor, scale: float) -> Tensor:
     """Return log softmax(hidden Wᵀ · scale): (rows, vocabulary) float32."""
     logits = torch.mm(hidden.to(weight.dtype), weight.t()).float()
     return torch.log_softmax(logits.mul_(scale) if scale != 1.0 else logits, dim=1)

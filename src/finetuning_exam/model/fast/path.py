@@ -13,9 +13,10 @@ from finetuning_exam.data.encoding.encoder import Encoded
 from finetuning_exam.data.encoding.labels import IGNORED
 from finetuning_exam.errors import UsageError
 from finetuning_exam.model.fast.decoder import MODEL_TYPES, Decoder
-from finetuning_exam.model.fast.linear_kl import linear_kl
+from finetuning_exam.model.fast.linear_kl import linear_kl, log_probabilities
 from finetuning_exam.model.fast.linear_loss import LinearLoss
 from finetuning_exam.model.fast.packing import pack
+from finetuning_exam.model.fast.shared_prompts import share_prompts
 from finetuning_exam.model.likelihood import collate, supervised_nll
 from finetuning_exam.model.mode import evaluating
 from finetuning_exam.model.replay_row import ReplayRow
@@ -66,6 +67,17 @@ class FastPath:
         nll = self._loss(body.last_hidden_state[row, at], padded.ids[row, at + 1])
         return nll.new_zeros(len(rows)).index_add(0, row, nll)
 
+    def option_nll(self, rows: Sequence[Encoded]) -> Tensor:
+        """Compute the same as `row_nll`; on the decoder, each prompt that rows share only once.
+
+        Every supervised token must come after its row's prompt.
+        """
+        if not self.decoder:
+            return self.row_nll(rows)
+        batch = share_prompts(rows, self.decoder.device)
+        nll = self.decoder.head_nll(self.decoder.hidden(batch), batch.targets)
+        return nll.new_zeros(batch.n_rows).index_add(0, batch.row_of_target, nll)
+
     @property
     def has_shared_head(self) -> bool:
         """True if logits are the last hidden states times one matrix, as replay needs them."""
@@ -106,6 +118,11 @@ class FastPath:
         """
         hidden, row_of, _ = self._hidden(rows)
         return [hidden[row_of == index] for index in range(len(rows))]
+
+    def log_probabilities(self, hidden: Tensor) -> Tensor:
+        """Compute what a model with `has_shared_head` predicts: (rows, vocabulary) float32."""
+        weight = self._whole.get_output_embeddings().weight
+        return log_probabilities(hidden, weight, self._loss.logit_scale)
 
     def _hidden(self, rows: Sequence[Encoded]) -> tuple[Tensor, Tensor, Tensor]:
         """Return the hidden states before supervised tokens, their rows, and these tokens."""
