@@ -66,11 +66,11 @@ class Exam:
     by_tag: tuple[tuple[str, Results], ...]
     forgetting: PairedDifference
     rows: tuple[ExamRow, ...] = field(repr=False)
-    folds: tuple[FoldFigures, ...] = ()
     divergence: Divergence | None = None
     """KL(base‖tuned) on general text; None if it was not measured."""
     skills: SkillReport | None = None
     """Right answers to questions of skills; None if none were asked."""
+    folds: tuple[FoldFigures, ...] = ()
 
     @property
     def level(self) -> float:
@@ -280,5 +280,5 @@ def conclude(
         tuple(by_tag),
         forgetting,
         tuple(rows),
-        folds,
+        folds=folds,
     )
