@@ -1,5 +1,5 @@
 # ruff: noqa: T201 - a benchmark prints its table
-"""Plant 367 faults of 37 kinds in 10,000 clean records and count those that `fte check` finds.
+"""Plant 378 faults of 38 kinds in 10,000 clean records and count those that `fte check` finds.
 
     uv run python bench/planted_faults.py [--rows 10000] [--each 11] [--seed 0]
 
