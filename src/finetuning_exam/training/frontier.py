@@ -14,6 +14,7 @@ from finetuning_exam.model.adapter import scale_adapter, scaled_adapter
 from finetuning_exam.model.score import Score, score_rows
 from finetuning_exam.objectives.base import sequences_of
 from finetuning_exam.run_record import ScalePoint
+from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training.prepare import Prepared
 
 SCALES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -44,12 +45,13 @@ def apply_scale(prepared: Prepared) -> tuple[float, tuple[ScalePoint, ...]]:
     A number in `adapter_scale` is applied without measuring; then, and without validation rows,
     the frontier is empty.
     """
-    chosen, scores = prepared.settings.adapter_scale, {}
+    settings: TrainSettings = prepared.settings
+    chosen, scores = settings.adapter_scale, {}
     if chosen == "auto":
         validation, general = frontier_rows(prepared)
         if validation:
             scores = {it: _scores(prepared, (validation, general), it) for it in SCALES}
-        chosen = best_scale(scores, prepared.settings.seed) if scores else 1.0
+        chosen = best_scale(scores, settings.seed) if scores else 1.0
     if chosen != 1.0:
         scale_adapter(prepared.model, chosen)
     return chosen, tuple(ScalePoint(scale, *it.point) for scale, it in scores.items())
