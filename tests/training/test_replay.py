@@ -43,6 +43,7 @@ def _settings(model: Path, folder: Path, **others: object) -> TrainSettings:
         "max_new_tokens": 4,
         "replay": ("auto",),
         "adapter_scale": 1.0,
+        "skills": "none",
         "replay_tokens": 128,
         **others,
     }
