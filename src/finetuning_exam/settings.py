@@ -179,7 +179,7 @@ class TrainSettings(RunSettings, DataSettings, ExamOptions):
     reads."""
     replay_weight: Annotated[float, Interval(ge=0, lt=math.inf)] = setting(1.0, "Training")
     """Weight of the divergence from the base, in nats per token, in the loss."""
-    replay_tokens: Count = setting(64, "Training")
+    replay_tokens: Count = setting(128, "Training")
     """Tokens of replay per optimizer step, on average."""
     adapter_scale: Scale | Auto = setting("auto", "LoRA", before=1.0)
     """Multiply the trained adapter by this. auto: 1, or a smaller number that is clearly better on

@@ -314,8 +314,9 @@ def test_a_cross_validation_is_the_first_note(exam: Exam, run: RunRecord) -> Non
     folds = (FoldFigures(24, 6, Pair(5.0, 3.5)), FoldFigures(25, 5, Pair(4.0, 4.25)))
     crossed = replace(exam, folds=folds)
     page = render_report(crossed, run, ())
-    first, second = re.findall("<li>(.*?)</li>", page, flags=re.DOTALL)[:2]
+    first, second, third = re.findall("<li>(.*?)</li>", page, flags=re.DOTALL)[:3]
     assert first.startswith(folds_words(crossed))
     assert "The training curve is that of the saved adapter" in first
-    assert second.endswith("-1.500 (6 examples), +0.250 (5 examples).")
+    assert "the verdict takes a side only at p ≤ 0.01" in second
+    assert third.endswith("-1.500 (6 examples), +0.250 (5 examples).")
     assert "Cross-validation" not in render_report(exam, run, ())

@@ -27,6 +27,8 @@ def report_notes(exam: Exam, run: RunRecord) -> list[str]:
         notes += [
             f"{folds_words(exam)} The training curve is that of the saved adapter; the tuned "
             "answers are those of the fold's adapter.",
+            "The adapters share most of their training rows, so the interval is somewhat too "
+            f"narrow, and the verdict takes a side only at p ≤ {exam.level:g}.",
             f"Difference in each fold, in nats per token: {fold_differences(exam)}.",
         ]
     if not exam.is_held_out:

@@ -20,6 +20,8 @@ from finetuning_exam.training.prepare import Prepared
 SCALES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Scale 0 is the base."""
 MAX_VALIDATION_ROWS = 100
+MAX_PARAGRAPHS = 36
+"""Paragraphs of general text: a few of each kind, since every scale scores them."""
 KEPT_GAIN = 0.98
 """Share of the gain on the validation rows that a smaller scale must keep."""
 SERIOUS_RISE = math.log(1.05)
@@ -70,7 +72,8 @@ def frontier_rows(prepared: Prepared) -> tuple[tuple[Encoded, ...], tuple[Encode
         drawn = random.Random(settings.seed).sample(range(len(validation)), MAX_VALIDATION_ROWS)
         validation = tuple(validation[index] for index in sorted(drawn))
     context = prepared.base.context
-    encoded = [rows.encoder.encode_text(part).first(context) for part in read_validation_text()]
+    text = read_validation_text()[:MAX_PARAGRAPHS]
+    encoded = [rows.encoder.encode_text(part).first(context) for part in text]
     return validation, tuple(row for row in encoded if row.n_supervised)
 
 
