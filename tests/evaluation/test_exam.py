@@ -20,6 +20,7 @@ from finetuning_exam.data.split import Split
 from finetuning_exam.evaluation.choices import Ballot, make_choices
 from finetuning_exam.evaluation.exam import Exam, ExamPlan, take_exam
 from finetuning_exam.evaluation.exam_file import to_json
+from finetuning_exam.evaluation.general import read_general_text
 from finetuning_exam.evaluation.results import N_OPTIONS
 from finetuning_exam.evaluation.skills import read_skills
 from finetuning_exam.model.device import choose_compute
@@ -33,7 +34,14 @@ from finetuning_exam.settings import ExamSettings
 from finetuning_exam.training.prepare import Prepared, prepare
 
 EXAMPLES = (*rows(14, "a"), *rows(24, "b")[14:])
-PLAN = ExamPlan(seed=0, batch_size=8, answered_examples=12, max_new_tokens=8, context=1024)
+PLAN = ExamPlan(
+    seed=0,
+    batch_size=8,
+    answered_examples=12,
+    max_new_tokens=8,
+    context=1024,
+    general=read_general_text(None)[:16],
+)
 
 
 @pytest.fixture(scope="module")
@@ -280,28 +288,6 @@ def test_general_text_fits_a_short_context(models: Models) -> None:
     prepared = prepare(brisk(folder), Split(rows(4), (), ()))
     plan = replace(PLAN, context=prepared.base.context, answered_examples=2)
     assert math.isfinite(_take(prepared, rows(6), plan).forgetting.base)
-
-
-def test_options_longer_than_the_context_are_not_asked(models: Models) -> None:
-    """A question with an option for which the model has no room is left out; the row stays."""
-    prepared = prepare(brisk(models.folder("gpt2", n_positions=64)), Split(rows(4), (), ()))
-    encoder = prepared.rows.encoder
-    short = tuple(replace(e, answer=answer) for e, answer in zip(rows(5), "abcde", strict=True))
-    long = replace(rows(6)[5], instruction="x", answer="y " * 24)
-    examples = (*short, long)
-    context = max(len(encoder.encode(example).ids) for example in examples)
-    assert len(encoder.encode(replace(short[0], answer=long.answer)).ids) > context
-    plan = replace(PLAN, context=context)
-    exam = _take(prepared, examples, plan)
-    asked = {i for i, row in enumerate(exam.rows) if row.base_chose_right is not None}
-    expected = {
-        choice.index
-        for choice in make_choices(examples, plan.seed)
-        if max(len(encoder.encode(option).ids) for option in choice.options) <= context
-    }
-    assert asked == expected
-    assert 0 < len(asked) < len(examples)
-    assert exam.overall.n_answered == len(examples)
 
 
 def test_copies_of_one_row_tell_nothing(run: Run) -> None:

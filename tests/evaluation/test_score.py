@@ -169,6 +169,34 @@ def test_an_answer_that_is_common_anyway_does_not_win() -> None:
     assert found == (0, 0, 0, 0)
 
 
+def test_options_longer_than_the_context_are_not_asked(models: Models) -> None:
+    """A question with an option for which the model has no room, after the question or after the
+    premise, is left out; its answers are not scored unasked either.
+    """
+    base = load_base(str(models.folder("gpt2", n_positions=64)), choose_compute("cpu", "float32"))
+    encoder = make_encoder(base.tokenizer, "plain")
+    short = tuple(replace(e, answer=answer) for e, answer in zip(rows(5), "abcde", strict=True))
+    long = replace(rows(6)[5], instruction="x", answer="y " * 24)
+    examples = (*short, long)
+    context = max(len(encoder.encode(example).ids) for example in examples)
+    assert len(encoder.encode(replace(short[0], answer=long.answer)).ids) > context
+    choices = make_choices(examples, 0)
+    ballot = Ballot.of(encoder, choices, context)
+    expected = [
+        choice
+        for choice in choices
+        if all(
+            len(encoder.encode(it).ids) <= context
+            for option in choice.options
+            for it in (option, replace(option, instruction=PREMISE, input=""))
+        )
+    ]
+    assert list(ballot.choices) == expected
+    assert 0 < len(expected) < len(choices)
+    assert max(len(row.ids) for row in ballot.rows) <= context
+    assert set(ballot.unasked) == {o.answer for choice in expected for o in choice.options}
+
+
 def test_wrong_answers_are_of_like_length() -> None:
     """Wrong answers come from the eight whose length is nearest to the right one's."""
     examples = [
