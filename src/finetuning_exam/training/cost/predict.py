@@ -76,7 +76,7 @@ def _rows_seen(prepared: Prepared, n_steps: int, n_rows: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class _Prediction:
+class Prediction:
     """The cost of a run, and the part of its exam's seconds that does not depend on its questions,
     with and without skills.
     """
@@ -86,7 +86,7 @@ class _Prediction:
     general_seconds: float
 
 
-def _predict(prepared: Prepared, done_steps: int) -> _Prediction:
+def _predict(prepared: Prepared, done_steps: int) -> Prediction:
     settings, plan, workload = prepared.settings, prepared.plan, prepared.workload
     device = prepared.compute.device
     held, peak = held_memory(device), peak_memory(device)
@@ -111,4 +111,4 @@ def _predict(prepared: Prepared, done_steps: int) -> _Prediction:
         for it in (replace(exam_plan, skills=()), exam_plan)
     )
     cost = Cost(training + rate * validations, exam, round(predicted_peak))
-    return _Prediction(cost, lost, general)
+    return Prediction(cost, lost, general)
