@@ -1,4 +1,4 @@
-# ruff: noqa: T201, TID251 - an experiment that loads models and prints tables
+# ruff: noqa: T201 - an experiment that loads models and prints tables
 """Measure how often the exam is right about labels that were learned, guessed or shuffled.
 
     uv run python bench/exam_labels.py
@@ -32,13 +32,11 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, cast, get_args
 
-import torch
-
 from finetuning_exam import TrainSettings, train
 from finetuning_exam.data.encoding.encoder import Encoded, Encoder
 from finetuning_exam.data.evidence import label_sets
 from finetuning_exam.data.records import Example
-from finetuning_exam.evaluation.choices import Choice, choose, make_choices
+from finetuning_exam.evaluation.choices import Ballot, Choice, make_choices
 from finetuning_exam.evaluation.exam import Exam, ExamPlan, conclude
 from finetuning_exam.evaluation.results import ExamRow
 from finetuning_exam.evaluation.stats import Interval, PairedDifference
@@ -137,12 +135,9 @@ class _Numbered:
 
 def _choose(choices: Sequence[Choice], nll: list[list[float]], names: Sequence[str]) -> list[int]:
     """Choose by the simulated likelihoods, with the program's own code."""
-
-    def row_nll(batch: Sequence[Encoded]) -> torch.Tensor:
-        return torch.tensor([nll[row.ids[0]][row.ids[1]] for row in batch])
-
-    encoder = cast(Encoder, _Numbered(names))
-    return list(choose(torch.nn.Identity(), encoder, choices, row_nll, 64))
+    ballot = Ballot.of(cast(Encoder, _Numbered(names)), choices, 1024)
+    scores = [Score(nll[row.ids[0]][row.ids[1]], 1, row.answer_bytes) for row in ballot.rows]
+    return list(ballot.preferred(scores))
 
 
 # Trainings of the built-in base

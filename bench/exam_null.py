@@ -113,7 +113,7 @@ def make_subject(paths: Sequence[str]) -> Subject:
     places: defaultdict[str, list[int]] = defaultdict(list)
     for place, name in enumerate(pieces_of_evidence(pool.examples)):
         places[name].append(place)
-    session = Session(base, model, encoder, compute, fast.row_nll)
+    session = Session(base, model, encoder, compute, fast)
     return Subject(base, fast, session, pool, tuple(tuple(it) for it in places.values()))
 
 

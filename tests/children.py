@@ -58,6 +58,8 @@ def command(model: Path, data: Path, out: Path, *more: str) -> list[str]:
         "--micro_batch_tokens": 80,
         "--early_stopping_patience": "None",
         "--answered_examples": 4,
+        "--adapter_scale": 1,
+        "--skills": "none",
         "--max_new_tokens": 4,
     }
     words = [str(word) for pair in flags.items() for word in pair]

@@ -29,3 +29,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
     from tiny import Models
 
     return Models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep the tests' caches, in processes that they start too, apart from the user's."""
+    os.environ["FTE_CACHE"] = str(tmp_path_factory.mktemp("cache"))

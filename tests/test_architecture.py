@@ -25,6 +25,7 @@ LAYERS = {
     "heap": 0,
     "machine": 0,
     "launch": 0,
+    "setting": 0,
     "settings": 0,
     "setting_values": 0,
     "run_record": 0,

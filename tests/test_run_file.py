@@ -163,7 +163,9 @@ FINISHED_TEXT = """\
     "seconds": 1.5,
     "saving_seconds": 0.25,
     "tokens_per_second": 578.5,
-    "stopped_early": false
+    "stopped_early": false,
+    "adapter_scale": 1.0,
+    "frontier": []
   },
   "seconds": {
     "load": 0.5,

@@ -194,6 +194,7 @@ def test_properties_of_flags() -> None:
     assert [name for name, it in flags.items() if it.is_list] == [
         "data",
         "lora_target_modules",
+        "replay",
         "fast_path",
         "report_to",
     ]

@@ -16,8 +16,9 @@ from finetuning_exam import settings as settings_module
 from finetuning_exam.cli.arguments import parse
 from finetuning_exam.cli.help import help_texts
 from finetuning_exam.cli.registry import COMMANDS
+from finetuning_exam.setting import Group
 from finetuning_exam.setting_values import flags_of, value_of
-from finetuning_exam.settings import CommonSettings, CompareSettings, Group, TrainSettings
+from finetuning_exam.settings import CommonSettings, CompareSettings, TrainSettings
 
 ROOT = Path(finetuning_exam.__file__).parent
 CONFIGS = Path(__file__).parents[1] / "configs"

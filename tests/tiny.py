@@ -367,6 +367,9 @@ def write_rows(path: Path, examples: Sequence[Example]) -> Path:
     return path
 
 
+LEAN = ("--replay", "none", "--adapter_scale", "1", "--skills", "none")
+"""Flags of a training that leaves out what a test is not about."""
+LEAN_SETTINGS: dict[str, Any] = {"replay": ("none",), "adapter_scale": 1.0, "skills": "none"}
 BRISK = TrainSettings(
     device="cpu",
     dtype="float32",
@@ -378,6 +381,7 @@ BRISK = TrainSettings(
     per_device_train_batch_size=4,
     max_steps=4,
     logging_steps=1,
+    **LEAN_SETTINGS,
 )
 """Settings for a training that takes seconds and changes the model visibly."""
 

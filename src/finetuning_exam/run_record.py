@@ -81,8 +81,22 @@ class AdapterRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class ScalePoint:
+    """Losses with the adapter at a scale, in nats per token: on validation rows, and on a sample of
+    general text that is not the exam's.
+    """
+
+    scale: float
+    validation_loss: float
+    general_loss: float
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingResult:
     """How a training ended. `best_step` is the step whose adapter was kept.
+
+    `adapter_scale` is what its weights were multiplied by then, and `frontier` what was measured to
+    choose it: scale 0, which is the base, first.
 
     Seconds and speed are those of the last sitting; `tokens` counts all of them, without padding.
     """
@@ -96,6 +110,8 @@ class TrainingResult:
     saving_seconds: float
     tokens_per_second: float
     stopped_early: bool
+    adapter_scale: float = 1.0
+    frontier: tuple[ScalePoint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +205,8 @@ class PinnedChoices:
     micro_batches: MicroBatches | None = None
     cpu_dtype: Dtype | None = None
     template_date: datetime | None = None
+    replay: tuple[tuple[int, ...], ...] | None = None
+    """The ids of the texts of replay."""
 
 
 @dataclass(frozen=True, slots=True)

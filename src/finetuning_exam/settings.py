@@ -7,10 +7,13 @@ what ("Default: …"). Nothing here imports torch, so `--help` is instant.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
-from typing import Annotated, Literal, TypeVar
+from collections.abc import Container
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Interval
+
+from finetuning_exam.setting import setting
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -27,54 +30,20 @@ Count = Annotated[int, Ge(1)]
 CountOrZero = Annotated[int, Ge(0)]
 Positive = Annotated[float, Interval(gt=0, lt=math.inf)]
 Share = Annotated[float, Interval(ge=0, lt=1)]
+Scale = Annotated[float, Interval(gt=0, le=1)]
 
 BUILTIN_MODEL = "builtin"
-
-Group = Literal[
-    "Prompts",
-    "Data",
-    "Model",
-    "LoRA",
-    "Training",
-    "Generation",
-    "Exam",
-    "Speed and memory",
-    "Checkpoints",
-    "Output",
-    "Run",
-]
-"""Groups of flags, in the order in which `--help` shows them."""
-T = TypeVar("T")
-
-
-def setting(
-    default: T,
-    group: Group,
-    metavar: str = "",
-    *,
-    changes_training: bool = True,
-    alias: str = "",
-    positional: bool = False,
-) -> T:
-    """Declare a setting: its default, its group and its value's name in `--help`.
-
-    A resumed run may change a setting only where `changes_training` is false. `alias` is a shorter
-    name for its flag and YAML key. A positional setting is given without a flag. Without a
-    `metavar`, the name of a value follows from its type.
-    """
-    metadata = {
-        "group": group,
-        "metavar": metavar,
-        "changes_training": changes_training,
-        "flag_alias": alias,  # pydantic would take "alias" for one of its own
-        "positional": positional,
-    }
-    return field(default=default, metadata=metadata)
 
 
 def free_to_change() -> frozenset[str]:
     """Return the names of the training settings that a resumed run may change."""
     return frozenset(it.name for it in fields(TrainSettings) if not it.metadata["changes_training"])
+
+
+def as_before(settings: TrainSettings, known: Container[str]) -> TrainSettings:
+    """Return the settings of a run that has only the `known` ones, as it was without the others."""
+    values = {it.name: it.metadata["before"] for it in fields(settings) if it.name not in known}
+    return replace(settings, **{name: it for name, it in values.items() if it is not None})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +94,9 @@ class ExamOptions:
     """Rows per forward pass when scoring and generating; does not change the results."""
     general_file: str | None = setting(None, "Exam", "FILE", changes_training=False)
     """Text for measuring forgetting; never trained on. Default: built-in sample."""
+    skills: str = setting("auto", "Exam", "FILE", changes_training=False)
+    """Multiple-choice questions that show which skills were lost. auto: the built-in ones; none: no
+    questions; or a file of questions, with the fields skill, question, choices and answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,6 +173,17 @@ class TrainSettings(RunSettings, DataSettings, ExamOptions):
     gradient_checkpointing: bool | Auto = setting("auto", "Speed and memory")
     """Recompute activations in the backward pass: slower, but needs less memory. auto: only where
     memory is short."""
+    replay: tuple[str, ...] = setting(("auto",), "Training", "FILE", before=("none",))
+    """Text that holds the model to its base, so that it forgets little. auto: written by the base
+    itself; none: no replay; or files of text or conversations, in any format that fte check
+    reads."""
+    replay_weight: Annotated[float, Interval(ge=0, lt=math.inf)] = setting(1.0, "Training")
+    """Weight of the divergence from the base, in nats per token, in the loss."""
+    replay_tokens: Count = setting(128, "Training")
+    """Tokens of replay per optimizer step, on average."""
+    adapter_scale: Scale | Auto = setting("auto", "LoRA", before=1.0)
+    """Multiply the trained adapter by this. auto: 1, or a smaller number that is clearly better on
+    the validation rows and on general text."""
     fast_path: tuple[FastPiece | Literal["all", "none"], ...] = setting(
         ("all",), "Speed and memory", "PART"
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import CHAT_TEMPLATE, Models
+from tiny import CHAT_TEMPLATE, LEAN_SETTINGS, Models
 
 from finetuning_exam import CheckSettings, TrainSettings, check, train
 from finetuning_exam.errors import DataError, UserError
@@ -160,7 +160,9 @@ def test_check_and_train_agree_on_what_stops_a_run(models: Models, name: str) ->
         "max_length": situation.max_length,
     }
     asked = CheckSettings(**shared)
-    run = TrainSettings(**shared, max_steps=1, device="cpu", lora_r=2, answered_examples=0)
+    run = TrainSettings(
+        **shared, max_steps=1, device="cpu", lora_r=2, answered_examples=0, **LEAN_SETTINGS
+    )
     if situation.error:
         for refuse in (lambda: check(asked), lambda: train(run)):
             with pytest.raises(UserError) as caught:
@@ -184,7 +186,12 @@ def test_the_rows_that_are_left_are_trained(models: Models) -> None:
     data = (_write("d.jsonl", situation.rows),)
     model = _model(models, situation)
     run = TrainSettings(
-        data=data, model_name_or_path=model, max_steps=1, device="cpu", skip_bad_rows=True
+        data=data,
+        model_name_or_path=model,
+        max_steps=1,
+        device="cpu",
+        skip_bad_rows=True,
+        **LEAN_SETTINGS,
     )
     assert train(run).record.data.n_train == 4
 

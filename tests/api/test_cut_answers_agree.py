@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from encoders import NO_END
-from tiny import CHAT_TEMPLATE, Models
+from tiny import CHAT_TEMPLATE, LEAN_SETTINGS, Models
 
 from finetuning_exam import CheckSettings, TrainSettings, check, train
 from finetuning_exam.api.events import DataRead, Event, RunPrepared
@@ -86,6 +86,7 @@ def _both(
         device="cpu",
         lora_r=2,
         answered_examples=0,
+        **LEAN_SETTINGS,
     )
     events: list[Event] = []
     train(run, on_event=events.append)

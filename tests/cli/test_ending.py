@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tiny import Models, rows, write_rows
+from tiny import LEAN, Models, rows, write_rows
 
 from finetuning_exam.cli.ending import CLOSED_OUTPUT
 
@@ -137,7 +137,7 @@ def test_a_run_stopped_before_its_first_checkpoint_can_be_started_again(
     in_terminal: Terminal, models: Models, until: bytes, number: int
 ) -> None:
     """The last line is the command as it was typed, which works; the cursor is shown again."""
-    quick = ["--max_steps", "2", "--answered_examples", "0", "--device", "cpu", "--lora_r", "2"]
+    quick = ["--max_steps", "2", "--answered_examples", "0", "--device", "cpu", *LEAN]
     typed = ["train", "d.jsonl", "--output_dir", "it's mine", "--overwrite_output_dir", *quick]
     typed += ["--model", str(models.folder())]
     code, shown = in_terminal([*FTE, *typed], until, [number])

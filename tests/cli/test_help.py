@@ -11,8 +11,9 @@ import pytest
 from finetuning_exam.cli import main, run_command
 from finetuning_exam.cli.help import MAX_WIDTH, command_help, help_texts, overview
 from finetuning_exam.cli.registry import COMMANDS, Command
+from finetuning_exam.setting import Group
 from finetuning_exam.setting_values import Flag, flags_of
-from finetuning_exam.settings import Group, TrainSettings
+from finetuning_exam.settings import TrainSettings
 
 each_command = pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
 

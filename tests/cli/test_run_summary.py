@@ -20,7 +20,8 @@ from finetuning_exam.evaluation.outlook import ExamOutlook
 from finetuning_exam.run_file import read
 from finetuning_exam.run_record import Cost, MicroBatches, RunRecord
 from finetuning_exam.training import prepare
-from finetuning_exam.training.cost.memory import Activations, Footprint, MemoryPlan
+from finetuning_exam.training.cost.footprint import Activations, Footprint
+from finetuning_exam.training.cost.memory import MemoryPlan
 
 FOOTPRINT = Footprint(Activations(1.0, 1.0, 1.0), None, 2, 0, 0, is_cpu=True)
 COST = Cost(train_seconds=110.2, exam_seconds=9.7, peak_bytes=1_913_000_000)

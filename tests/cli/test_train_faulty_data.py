@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from checks import BAD, MISSING, SOUND, write_lines
-from tiny import Models
+from tiny import LEAN, Models
 
 from finetuning_exam.cli import main
 
@@ -15,7 +15,17 @@ pytestmark = pytest.mark.usefixtures("folder")
 
 
 def _train(models: Models, *arguments: str) -> int:
-    quick = ("--max_steps", "1", "--device", "cpu", "--answered_examples", "0", "--lora_r", "2")
+    quick = (
+        "--max_steps",
+        "1",
+        "--device",
+        "cpu",
+        "--answered_examples",
+        "0",
+        "--lora_r",
+        "2",
+        *LEAN,
+    )
     return main(["train", *arguments, "--model", str(models.folder()), *quick])
 
 

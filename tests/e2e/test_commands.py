@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import Models, rows, write_rows
+from tiny import LEAN, Models, rows, write_rows
 
 from finetuning_exam.cli import main
 from finetuning_exam.training.run_folder import seal
@@ -31,7 +31,10 @@ CONTRACT = (
     "exam.json",
     "report.html",
 )
-QUICK = ("--device", "cpu", "--max_new_tokens", "6", "--answered_examples", "4", "--lora_r", "4")
+QUICK = (
+    *("--device", "cpu", "--max_new_tokens", "6", "--answered_examples", "4", "--lora_r", "4"),
+    *LEAN,
+)
 
 
 def _script(
@@ -269,7 +272,8 @@ def test_the_exam_repeats_the_runs_figures(models: Models, tmp_path: Path) -> No
     assert _train(models, tmp_path, 24, *arguments) == 0
     exam, output = _exam(tmp_path / "run"), tmp_path / "again.json"
     again = ("--adapter", str(tmp_path / "run"), "--output_file", str(output))
-    quick = ("--device", "cpu", "--max_new_tokens", "6", "--answered_examples", "4")
+    quick = [*("--device", "cpu", "--max_new_tokens", "6"), *("--skills", "none")]
+    quick += ["--answered_examples", "4"]
     for _ in range(2):  # an exam may replace an exam
         assert main(["exam", str(data), *again, *quick]) == 0
         assert json.loads(output.read_text(encoding="utf-8")) == exam
@@ -315,7 +319,7 @@ def test_an_exam_without_its_training_file_says_so(
     (folder / "run.json").write_text(json.dumps(run), encoding="utf-8")
     seal(folder)
     data = write_rows(tmp_path / "taught.jsonl", rows(6))
-    quick = ("--device", "cpu", "--answered_examples", "0")
+    quick = ("--device", "cpu", "--answered_examples", "0", "--skills", "none")
     assert main(["exam", str(data), "--adapter", str(folder), *quick]) == 0
     said = capsys.readouterr().out
     assert "The training file cannot be read here, so overlap with it is unknown." in said

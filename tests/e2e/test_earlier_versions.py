@@ -69,6 +69,7 @@ def test_an_unfinished_run_is_resumed(folder: Path, capsys: pytest.CaptureFixtur
     )
     assert resumed.data.rows_sha256 == whole.data.rows_sha256
     assert (resumed.result.steps, resumed.result.tokens) == (6, whole.result.tokens)
+    assert (resumed.settings.replay, resumed.settings.adapter_scale) == (("none",), 1.0)
     losses = [it.result.best_validation_loss for it in (resumed, whole)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
     exams = [read_exam_file(folder / name / "exam.json") for name in ("unfinished", "finished")]

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 from fault_commands import Said
-from tiny import Models, rows, write_rows
+from tiny import LEAN, Models, rows, write_rows
 
 from finetuning_exam.data.records import Example
 
-QUICK = ("--device", "cpu", "--answered_examples", "1", "--max_new_tokens", "4")
+QUICK = ("--device", "cpu", "--answered_examples", "1", "--max_new_tokens", "4", *LEAN)
 SAME = rows(1) * 24
 
 

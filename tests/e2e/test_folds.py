@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from fault_commands import Said
-from tiny import Models, brisk, rows, write_rows
+from tiny import LEAN, LEAN_SETTINGS, Models, brisk, rows, write_rows
 
 from finetuning_exam import ExamSettings, TrainSettings, exam, train
 from finetuning_exam.api.events import Event, ExamStage, FoldBegun, FoldEnded, OnEvent, ignore
@@ -39,6 +39,7 @@ class _Killed(Exception):
 def _settings(models: Models, out: Path, **changes: Any) -> TrainSettings:
     data = write_rows(out.parent / "rows.jsonl", EXAMPLES)
     small = {"max_steps": 4, "save_steps": 2, "answered_examples": 12, "max_new_tokens": 4}
+    small |= LEAN_SETTINGS
     files = {"data": (str(data),), "output_dir": str(out), "general_file": str(general(out.parent))}
     return brisk(models.folder(), **(small | files | {"folds": N_FOLDS} | changes))
 
@@ -204,7 +205,7 @@ def said(
 
 
 def _command(models: Models, data: str, *more: str) -> Sequence[str]:
-    quick = ("--device", "cpu", "--answered_examples", "3", "--max_new_tokens", "4")
+    quick = ("--device", "cpu", "--answered_examples", "3", "--max_new_tokens", "4", *LEAN)
     files = ("--model", str(models.folder()), "--general_file", str(general(Path())))
     return ("train", data, *files, *quick, "--max_steps", "2", *more)
 
@@ -465,7 +466,7 @@ def test_later_commands_know_that_all_rows_were_trained_on(
     """`fte exam` on the training file cannot tell anything; `fte compare` answers as ever."""
     adapter = ("--adapter", str(whole.folder), "--device", "cpu")
     data = str(write_rows(Path("again.jsonl"), EXAMPLES))
-    assert said.fte("exam", data, *adapter, "--answered_examples", "0") == 0
+    assert said.fte("exam", data, *adapter, "--answered_examples", "0", "--skills", "none") == 0
     assert "Warning: 22 exam questions also in the training file: all there is" in said.out
     assert "Verdict: too few examples to tell" in said.out
     assert said.fte("compare", "What now?", *adapter, "--max_new_tokens", "4") == 0

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from tiny import Models, rows, write_rows
+from tiny import LEAN_SETTINGS, Models, rows, write_rows
 from transformers import AutoTokenizer
 
 from finetuning_exam.api.train import train
@@ -43,7 +43,7 @@ def _settings(base: Path, folder: Path, **others: object) -> TrainSettings:
         lora_r=4,
         answered_examples=2,
         max_new_tokens=4,
-        **others,  # type: ignore[arg-type]
+        **{**LEAN_SETTINGS, **others},
     )
 
 

@@ -17,21 +17,32 @@ from finetuning_exam.data.encoding.encoder import Encoded, make_encoder
 from finetuning_exam.data.encoding.rows import encode_all
 from finetuning_exam.data.records import Example, Turn
 from finetuning_exam.data.split import Split
-from finetuning_exam.evaluation.choices import choose, make_choices
+from finetuning_exam.errors import ModelError
+from finetuning_exam.evaluation.choices import Ballot, make_choices
 from finetuning_exam.evaluation.exam import Exam, ExamPlan, take_exam
 from finetuning_exam.evaluation.exam_file import to_json
+from finetuning_exam.evaluation.general import read_general_text
 from finetuning_exam.evaluation.results import N_OPTIONS
+from finetuning_exam.evaluation.skills import read_skills
 from finetuning_exam.model.device import choose_compute
+from finetuning_exam.model.fast.path import FastPath
 from finetuning_exam.model.generation.decoding import Decoding
 from finetuning_exam.model.generation.generate import generate_answers
-from finetuning_exam.model.likelihood import RowNll, collate, stock_nll, supervised_nll
+from finetuning_exam.model.likelihood import collate, stock_nll, supervised_nll
 from finetuning_exam.model.load import load_base
 from finetuning_exam.model.score import score_rows
 from finetuning_exam.settings import ExamSettings
 from finetuning_exam.training.prepare import Prepared, prepare
 
 EXAMPLES = (*rows(14, "a"), *rows(24, "b")[14:])
-PLAN = ExamPlan(seed=0, batch_size=8, answered_examples=12, max_new_tokens=8, context=1024)
+PLAN = ExamPlan(
+    seed=0,
+    batch_size=8,
+    answered_examples=12,
+    max_new_tokens=8,
+    context=1024,
+    general=read_general_text(None)[:16],
+)
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +62,12 @@ def _take(
     prepared: Prepared,
     examples: tuple[Example, ...],
     plan: ExamPlan,
-    row_nll: RowNll | None = None,
+    fast: FastPath | None = None,
 ) -> Exam:
-    """An exam; without `row_nll` by the stock forward pass."""
+    """An exam; without `fast` by the stock forward pass."""
     encoded = encode_all(prepared.rows.encoder, examples, plan.context)
-    stock = stock_nll(prepared.model, prepared.rows.encoder.eos_token_id)
-    return take_exam(replace(prepared.session, row_nll=row_nll or stock), encoded, plan)
+    stock = FastPath(prepared.model, prepared.rows.encoder.eos_token_id, frozenset())
+    return take_exam(replace(prepared.session, fast=fast or stock), encoded, plan)
 
 
 @pytest.mark.parametrize("is_fast", [False, True], ids=["stock", "fast"])
@@ -65,7 +76,7 @@ def test_an_adapter_that_does_nothing_makes_no_difference(models: Models, is_fas
     verdict neither improved nor worse.
     """
     prepared = prepare(brisk(models.folder()), Split(rows(4), (), ()))
-    exam = _take(prepared, EXAMPLES, PLAN, prepared.fast.row_nll if is_fast else None)
+    exam = _take(prepared, EXAMPLES, PLAN, prepared.fast if is_fast else None)
     assert exam.verdict == "no measurable difference"
     for difference in (exam.overall.nll_per_token, exam.forgetting):
         assert difference.difference == 0.0
@@ -99,7 +110,8 @@ def test_the_base_side_is_a_fresh_base(models: Models, run: Run, exam: Exam) -> 
     answers = generate_answers(base.model, base.tokenizer, prompts, decoding, PLAN.batch_size)
     assert tuple(exam.rows[i].base_answer for i in answered) == answers
     choices = make_choices(EXAMPLES, PLAN.seed, answered)
-    preferred = choose(base.model, encoder, choices, row_nll, PLAN.batch_size)
+    ballot = Ballot.of(encoder, choices, PLAN.context)
+    preferred = ballot.preferred(score_rows(base.model, ballot.rows, row_nll, PLAN.batch_size))
     found = [exam.rows[choice.index].base_chose_right for choice in choices]
     assert found == [index == 0 for index in preferred]
 
@@ -172,12 +184,12 @@ def test_the_exam_by_the_fast_path_is_the_stock_one(run: Run, exam: Exam, batch_
     """
     fast = run.prepared.fast
     assert fast.decoder is not None
-    found = _take(run.prepared, EXAMPLES, replace(PLAN, batch_size=batch_size), fast.row_nll)
+    found = _take(run.prepared, EXAMPLES, replace(PLAN, batch_size=batch_size), fast)
     _assert_same_exam(found, exam)
 
 
 def test_every_likelihood_of_an_exam_is_the_one_given(run: Run) -> None:
-    """Scores, choices and the general text are all judged by `row_nll`, for base and tuned."""
+    """Scores and choices are judged by the session's likelihood, for base and tuned."""
     prepared = run.prepared
     n_rows: list[int] = []
 
@@ -185,11 +197,14 @@ def test_every_likelihood_of_an_exam_is_the_one_given(run: Run) -> None:
         n_rows.append(len(batch))
         return torch.tensor([float(row.n_supervised) for row in batch])
 
-    exam = _take(prepared, rows(6), PLAN, flat)
+    class Flat(FastPath):
+        def row_nll(self, rows: Sequence[Encoded]) -> torch.Tensor:
+            return flat(rows)
+
+    exam = _take(prepared, rows(6), PLAN, Flat(prepared.model, 0, frozenset()))
     assert exam.overall.nll_per_token.base == exam.overall.nll_per_token.tuned == 1.0
-    assert exam.forgetting.base == exam.forgetting.tuned == 1.0
     assert exam.overall.choice_accuracy.base == exam.overall.choice_accuracy.tuned == 0.0
-    assert sum(n_rows) > 2 * (6 + 6 * 4), "both models: six rows, four options each, the text"
+    assert sum(n_rows) > 2 * (6 + 6 * 4), "both models: six rows, four options each"
 
 
 def test_a_plan_is_what_the_settings_say(tmp_path: Path) -> None:
@@ -207,7 +222,9 @@ def test_a_plan_is_what_the_settings_say(tmp_path: Path) -> None:
     found = ExamPlan.from_settings(settings, 99, is_held_out=False)
     assert found == ExamPlan(5, 3, 7, 11, 99, is_held_out=False, general=("One.", "Two."))
     command = ExamSettings(seed=5, eval_batch_size=3, answered_examples=7)
-    assert ExamPlan.from_settings(command, 99, is_held_out=True) == ExamPlan(5, 3, 7, None, 99)
+    assert ExamPlan.from_settings(command, 99, is_held_out=True) == ExamPlan(
+        5, 3, 7, None, 99, skills=read_skills(None)
+    )
 
 
 def test_an_answer_may_be_a_quarter_longer_than_the_longest_reference() -> None:
@@ -272,28 +289,6 @@ def test_general_text_fits_a_short_context(models: Models) -> None:
     prepared = prepare(brisk(folder), Split(rows(4), (), ()))
     plan = replace(PLAN, context=prepared.base.context, answered_examples=2)
     assert math.isfinite(_take(prepared, rows(6), plan).forgetting.base)
-
-
-def test_options_longer_than_the_context_are_not_asked(models: Models) -> None:
-    """A question with an option for which the model has no room is left out; the row stays."""
-    prepared = prepare(brisk(models.folder("gpt2", n_positions=64)), Split(rows(4), (), ()))
-    encoder = prepared.rows.encoder
-    short = tuple(replace(e, answer=answer) for e, answer in zip(rows(5), "abcde", strict=True))
-    long = replace(rows(6)[5], instruction="x", answer="y " * 24)
-    examples = (*short, long)
-    context = max(len(encoder.encode(example).ids) for example in examples)
-    assert len(encoder.encode(replace(short[0], answer=long.answer)).ids) > context
-    plan = replace(PLAN, context=context)
-    exam = _take(prepared, examples, plan)
-    asked = {i for i, row in enumerate(exam.rows) if row.base_chose_right is not None}
-    expected = {
-        choice.index
-        for choice in make_choices(examples, plan.seed)
-        if max(len(encoder.encode(option).ids) for option in choice.options) <= context
-    }
-    assert asked == expected
-    assert 0 < len(asked) < len(examples)
-    assert exam.overall.n_answered == len(examples)
 
 
 def test_copies_of_one_row_tell_nothing(run: Run) -> None:
@@ -481,13 +476,12 @@ def test_exam_json_is_valid_without_nan(run: Run, n: int) -> None:
     assert (found["nll_per_token"]["ci_low"] is None) == (n < 6)
 
 
-def test_exam_json_of_a_diverged_model_is_valid(models: Models) -> None:
-    """Even an adapter of NaN gives an exam.json that JSON allows, and no verdict of improvement."""
+def test_a_diverged_model_has_no_exam(models: Models) -> None:
+    """An adapter of NaN is named; nothing is concluded from its scores."""
     prepared = prepare(brisk(models.folder()), Split(rows(4), (), ()))
     with torch.no_grad():
         for name, parameter in prepared.model.named_parameters():
             if "lora_B" in name:
                 parameter.fill_(math.nan)
-    exam = _take(prepared, rows(20), replace(PLAN, answered_examples=0))
-    text = json.dumps(to_json(exam), allow_nan=False)
-    assert json.loads(text)["verdict"] != "improved"
+    with pytest.raises(ModelError, match="The tuned model gives 20 of 20 texts a likelihood"):
+        _take(prepared, rows(20), replace(PLAN, answered_examples=0))

@@ -7,6 +7,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +18,8 @@ from finetuning_exam.errors import UsageError
 from finetuning_exam.evaluation.exam import Exam, FoldFigures
 from finetuning_exam.evaluation.exam_file import file_of, read_exam_file, to_json, write
 from finetuning_exam.evaluation.results import ChoiceAccuracy, ExamRow, Pair, Results, Shares
-from finetuning_exam.evaluation.stats import Interval, PairedDifference, SignTest
+from finetuning_exam.evaluation.skills import SkillReport, SkillResult
+from finetuning_exam.evaluation.stats import Divergence, Interval, PairedDifference, SignTest
 from finetuning_exam.model.generation.generate import Answer
 from finetuning_exam.model.score import Score
 
@@ -53,6 +55,23 @@ EXAM = Exam(
     ),
 )
 
+DIVERGENCE = Divergence(0.25, Interval(0.125, math.nan), 40)
+SKILL_RESULT = SkillResult(
+    skill="code",
+    n_items=25,
+    chance=0.25,
+    base=0.88,
+    tuned=0.52,
+    difference=-0.36,
+    ci_low=-0.6,
+    ci_high=-0.08,
+    p_value=0.004,
+    n_gained=0,
+    n_lost=9,
+    p_above_chance=1e-9,
+    status="worse",
+)
+SKILL_REPORT = SkillReport((SKILL_RESULT,), SKILL_RESULT, 0.95, 1)
 FIGURES = """\
 "n_examples": 2,
 "n_clusters": 1,
@@ -129,6 +148,8 @@ TEXT = """\
       FIGURES
     }
   },
+  "divergence": null,
+  "skills": null,
   "examples": [
     {
       "prompt": "Where?\\n\\nA map.",
@@ -200,6 +221,12 @@ ROWS = st.builds(
     st.builds(Example, TEXTS, TEXTS, COUNTS, TEXTS, input=TEXTS, tag=TEXTS),
     *(SCORES, SCORES, ANSWERS, ANSWERS, CHOSEN, CHOSEN),
 )
+SKILLS = st.builds(
+    SkillResult,
+    *(TEXTS, COUNTS, FINITE, FINITE, FINITE, FINITE, FINITE, FINITE, FINITE, COUNTS, COUNTS),
+    FINITE,
+    st.sampled_from(["not measurable", "worse", "better", "no measurable change"]),
+)
 EXAMS = st.builds(
     Exam,
     st.sampled_from(["improved", "no measurable difference", "worse", "too few examples to tell"]),
@@ -210,6 +237,15 @@ EXAMS = st.builds(
     ),
     DIFFERENCES,
     st.lists(ROWS, max_size=2).map(tuple),
+    st.none() | st.builds(Divergence, NUMBERS, st.builds(Interval, NUMBERS, NUMBERS), COUNTS),
+    st.none()
+    | st.builds(
+        SkillReport,
+        st.lists(SKILLS, max_size=2).map(tuple),
+        st.none() | SKILLS,
+        FINITE,
+        COUNTS,
+    ),
 )
 
 
@@ -233,6 +269,25 @@ def test_the_file_has_the_figures_of_the_exam(tmp_path: Path) -> None:
     assert read.by_tag == {"a": read.overall}
     assert read.forgetting.ci_low == 0.25
     assert [it.tuned for it in read.examples] == ["Here.", None]
+
+
+@pytest.mark.parametrize("version", [0, 1, 2])
+def test_an_older_file_has_no_skills(tmp_path: Path, version: int) -> None:
+    """Versions before 3 have neither divergence nor skills, which are None."""
+    path = tmp_path / "exam.json"
+    content = to_json(replace(EXAM, divergence=DIVERGENCE, skills=SKILL_REPORT))
+    assert content.pop("divergence") == {
+        "kl_per_token": 0.25,
+        "ci_low": 0.125,
+        "ci_high": None,
+        "n_tokens": 40,
+    }
+    skills: Any = content.pop("skills")
+    assert [it["status"] for it in skills["by_skill"]] == ["worse"]
+    path.write_text(json.dumps({**content, "schema_version": version}), encoding="utf-8")
+    read = read_exam_file(path)
+    assert (read.divergence, read.skills) == (None, None)
+    assert read == file_of(EXAM)
 
 
 def test_a_file_without_a_version_is_read(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finetuning_exam.data.records import Example, Turn
-from finetuning_exam.evaluation import folds
+from finetuning_exam.evaluation import exam as exam_module
 from finetuning_exam.evaluation.exam import ExamPlan
 from finetuning_exam.evaluation.folds import ExaminedFold, conclude_folds, read_rows, write_rows
 from finetuning_exam.evaluation.results import ExamRow
@@ -125,7 +125,7 @@ def test_rows_of_other_examples_are_none(tmp_path: Path) -> None:
 def test_folds_are_concluded_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows are in the order of the file, whatever the folds, and every row counts once."""
     forgetting = PairedDifference(3.0, 3.1, Interval(0.05, 0.15))
-    monkeypatch.setattr(folds, "measure_forgetting", lambda session, plan: forgetting)
+    monkeypatch.setattr(exam_module, "_general", lambda session, plan: (forgetting, None))
     rows = [_row(number, -1.0 - number / 100) for number in range(1, 31)]
     order = [row.example for row in rows]
     plan = ExamPlan(1, 16, 200, None, 512, is_held_out=False, general=(), known=tuple(order))

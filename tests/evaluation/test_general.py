@@ -10,13 +10,6 @@ from finetuning_exam.errors import UserError
 from finetuning_exam.evaluation.general import MAX_BYTES, read_general_text
 
 
-def test_the_sample_of_the_package_is_enough_for_an_interval() -> None:
-    """Without a file there are enough paragraphs, none very short and none repeated."""
-    found = read_general_text(None)
-    assert len(found) == len(set(found)) >= 10
-    assert all(len(part) > 100 for part in found)
-
-
 @pytest.mark.parametrize(
     "content", [b"One.\n\n\nTwo\nlines.\n", b"\xef\xbb\xbfOne.\r\n \r\nTwo\r\nlines."]
 )

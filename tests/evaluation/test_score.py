@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import Models, rows
+from tiny import CONTEXT, Models, rows
 
 from finetuning_exam.data.encoding.encoder import Encoded, Encoder, make_encoder
 from finetuning_exam.data.encoding.labels import IGNORED
@@ -19,17 +19,30 @@ from finetuning_exam.evaluation.choices import (
     N_DISTRACTORS,
     N_NEAREST,
     PREMISE,
-    choose,
+    Ballot,
+    Choice,
     make_choices,
 )
 from finetuning_exam.model.adapter import add_adapter, lora_config
 from finetuning_exam.model.device import choose_compute
 from finetuning_exam.model.fast.path import ALL_PIECES, choose_fast_path
-from finetuning_exam.model.likelihood import stock_nll
+from finetuning_exam.model.likelihood import RowNll, stock_nll
 from finetuning_exam.model.load import load_base
-from finetuning_exam.model.score import score_rows
+from finetuning_exam.model.score import score_options, score_rows
 
 TAGGED = (*rows(8, "a"), *rows(6, "b"), *rows(3, "c"))
+
+
+def _chosen(
+    model: torch.nn.Module,
+    encoder: Encoder,
+    choices: Sequence[Choice],
+    row_nll: RowNll,
+    batch_size: int,
+) -> tuple[int, ...]:
+    """Return the options that a model prefers by this likelihood."""
+    ballot = Ballot.of(encoder, choices, CONTEXT)
+    return ballot.preferred(score_rows(model, ballot.rows, row_nll, batch_size))
 
 
 def test_the_right_answer_comes_first() -> None:
@@ -105,7 +118,7 @@ def test_the_answer_that_the_question_helps_most_is_chosen(models: Models, batch
     encoder = make_encoder(base.tokenizer, "plain")
     choices = make_choices(rows(12), 0)
     row_nll = stock_nll(base.model, 0)
-    found = choose(base.model, encoder, choices, row_nll, batch_size)
+    found = _chosen(base.model, encoder, choices, row_nll, batch_size)
     expected = []
     for choice in choices:
         gains = []
@@ -150,10 +163,38 @@ def test_an_answer_that_is_common_anyway_does_not_win() -> None:
             ]
         )
 
-    found = choose(
+    found = _chosen(
         torch.nn.Identity(), cast(Encoder, Words()), make_choices(examples, 0), row_nll, 4
     )
     assert found == (0, 0, 0, 0)
+
+
+def test_options_longer_than_the_context_are_not_asked(models: Models) -> None:
+    """A question with an option for which the model has no room, after the question or after the
+    premise, is left out; its answers are not scored unasked either.
+    """
+    base = load_base(str(models.folder("gpt2", n_positions=64)), choose_compute("cpu", "float32"))
+    encoder = make_encoder(base.tokenizer, "plain")
+    short = tuple(replace(e, answer=answer) for e, answer in zip(rows(5), "abcde", strict=True))
+    long = replace(rows(6)[5], instruction="x", answer="y " * 24)
+    examples = (*short, long)
+    context = max(len(encoder.encode(example).ids) for example in examples)
+    assert len(encoder.encode(replace(short[0], answer=long.answer)).ids) > context
+    choices = make_choices(examples, 0)
+    ballot = Ballot.of(encoder, choices, context)
+    expected = [
+        choice
+        for choice in choices
+        if all(
+            len(encoder.encode(it).ids) <= context
+            for option in choice.options
+            for it in (option, replace(option, instruction=PREMISE, input=""))
+        )
+    ]
+    assert list(ballot.choices) == expected
+    assert 0 < len(expected) < len(choices)
+    assert max(len(row.ids) for row in ballot.rows) <= context
+    assert set(ballot.unasked) == {o.answer for choice in expected for o in choice.options}
 
 
 def test_wrong_answers_are_of_like_length() -> None:
@@ -182,7 +223,8 @@ def test_choices_and_scores_are_the_same_by_the_fast_path(
     encoded = [encoder.encode(example) for example in rows(12)]
     choices = make_choices(rows(12), 0)
     expected = score_rows(model, encoded, stock, 1)
-    chosen = choose(model, encoder, choices, stock, 4)
+    chosen = _chosen(model, encoder, choices, stock, 4)
+    ballot = Ballot.of(encoder, choices, CONTEXT)
     model.train()
     for batch_size in (1, 5, 12):
         found = score_rows(model, encoded, fast.row_nll, batch_size)
@@ -192,7 +234,7 @@ def test_choices_and_scores_are_the_same_by_the_fast_path(
         assert [(s.n_tokens, s.n_bytes) for s in found] == [
             (s.n_tokens, s.n_bytes) for s in expected
         ]
-        assert choose(model, encoder, choices, fast.row_nll, batch_size) == chosen
+        assert ballot.preferred(score_options(fast, ballot.rows, batch_size)) == chosen
     assert model.training
 
 
@@ -255,7 +297,7 @@ def test_the_likeliest_label_is_picked(models: Models, batch_size: int) -> None:
     encoder = make_encoder(base.tokenizer, "plain")
     choices = make_choices(_judged(12), 0, labels=LABELS)
     row_nll = stock_nll(base.model, 0)
-    found = choose(base.model, encoder, choices, row_nll, batch_size)
+    found = _chosen(base.model, encoder, choices, row_nll, batch_size)
     expected = []
     for choice in choices:
         encoded = [encoder.encode(option) for option in choice.options]
@@ -270,5 +312,5 @@ def test_a_tie_of_labels_is_wrong(models: Models) -> None:
     base = load_base(str(models.folder()), choose_compute("cpu", "float32"))
     encoder = make_encoder(base.tokenizer, "plain")
     choices = make_choices(_judged(6), 0, labels=LABELS)
-    found = choose(base.model, encoder, choices, lambda batch: torch.ones(len(batch)), batch_size=4)
+    found = _chosen(base.model, encoder, choices, lambda batch: torch.ones(len(batch)), 4)
     assert 0 not in found

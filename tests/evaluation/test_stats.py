@@ -19,6 +19,7 @@ from finetuning_exam.evaluation.stats import (
     family_confidence,
     mcnemar_p_value,
     paired_difference,
+    paired_share_interval,
     permutation_p_value,
     sign_test,
 )
@@ -354,3 +355,58 @@ def test_mcnemar_needs_pairs(values: tuple[Sequence[bool], Sequence[bool]]) -> N
     """Sides of unequal length are a programming error and raise."""
     with pytest.raises(ValueError, match="zip"):
         mcnemar_p_value(*values)
+
+
+# Shares
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "n", "expected"),
+    [
+        (1, 7, 21, (-0.517, -0.026)),  # Fagerland, Lydersen and Laake (2014), table on airways
+        (0, 0, 25, (-(1.96**2) / (25 + 1.96**2), 1.96**2 / (25 + 1.96**2))),
+    ],
+)
+def test_the_share_interval_has_its_published_values(
+    gained: int, lost: int, n: int, expected: tuple[float, float]
+) -> None:
+    """It is Tango's, also where no example changed."""
+    found = paired_share_interval(gained, lost, n)
+    assert (found.low, found.high) == pytest.approx(expected, abs=1e-3)
+
+
+@given(st.integers(1, 40), st.data())
+def test_the_share_interval_obeys_its_laws(n: int, data: st.DataObject) -> None:
+    """It holds the difference, lies between -1 and 1, and turns round if the models are swapped."""
+    gained = data.draw(st.integers(0, n))
+    lost = data.draw(st.integers(0, n - gained))
+    found = paired_share_interval(gained, lost, n, 0.95)
+    assert -1 <= found.low <= (gained - lost) / n <= found.high <= 1
+    swapped = paired_share_interval(lost, gained, n, 0.95)
+    assert (swapped.low, swapped.high) == (-found.high, -found.low)
+    wide = paired_share_interval(gained, lost, n, family_confidence(8))
+    assert wide.low <= found.low
+    assert found.high <= wide.high
+
+
+@pytest.mark.parametrize("n_skills", [1, 8])
+@pytest.mark.parametrize("n", [6, 25, 200])
+def test_the_share_interval_excludes_zero_where_the_exact_test_does(n: int, n_skills: int) -> None:
+    """What McNemar's exact test finds at a level, the interval of that confidence shows."""
+    confidence = family_confidence(n_skills)
+    for lost, gained in itertools.product(range(min(n, 26)), repeat=2):
+        if lost + gained > n:
+            continue
+        changes = [-1.0] * lost + [1.0] * gained
+        if sign_test(changes).p_value < 1 - confidence:
+            assert paired_share_interval(gained, lost, n, confidence).excludes_zero, (lost, gained)
+
+
+def test_the_share_interval_covers_the_truth() -> None:
+    """In simulated exams of 25 questions at most six of a hundred intervals miss the difference."""
+    draw = np.random.default_rng(0)
+    chances = [0.02, 0.10, 0.88]  # gained, lost, unchanged
+    exams = draw.multinomial(25, chances, 2000)
+    intervals = [paired_share_interval(int(b), int(c), 25) for b, c, _ in exams]
+    covered = sum(it.low <= -0.08 <= it.high for it in intervals)
+    assert covered / len(exams) >= 0.94

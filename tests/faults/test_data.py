@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from fault_commands import GOOD, Said
-from tiny import END, Models, rows, write_rows
+from tiny import END, LEAN, Models, rows, write_rows
 
 from finetuning_exam.data.reading.files import MAX_LINE_BYTES
 from finetuning_exam.data.reading.read import read_records
@@ -324,7 +324,7 @@ def test_warnings_are_counted_and_reported_with_lines(said: Said) -> None:
 def test_near_duplicates_stay_on_one_side(said: Said, models: Models) -> None:
     """Training reports its findings, and the exam never asks what is trained on."""
     path = str(write_rows(Path("d.jsonl"), rows(30) * 2))
-    quick = ("--max_steps", "1", "--device", "cpu", "--answered_examples", "0")
+    quick = ("--max_steps", "1", "--device", "cpu", "--answered_examples", "0", *LEAN)
     assert said.fte("train", path, "--model", str(models.folder()), *quick) == 0
     assert "exact duplicate: 30 (d.jsonl:31 …)" in said.out
     exam = json.loads(Path("output/exam.json").read_text(encoding="utf-8"))

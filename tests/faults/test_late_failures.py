@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from fault_commands import Said
 from safetensors.torch import load_file
-from tiny import Models, rows, save_tokenizer, write_rows
+from tiny import LEAN, Models, rows, save_tokenizer, write_rows
 from transformers import PreTrainedTokenizerBase
 
 from finetuning_exam import run_file
@@ -21,8 +21,12 @@ from finetuning_exam.report import card, html
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("folder")]
 
-QUICK = ("--device", "cpu", "--max_steps", "2", "--answered_examples", "2", "--max_new_tokens", "4")
+QUICK = (
+    *("--device", "cpu", "--max_steps", "2", "--answered_examples", "2", "--max_new_tokens", "4"),
+    *LEAN,
+)
 SHORT = ("--device", "cpu", "--answered_examples", "1", "--max_new_tokens", "4")
+EXAM = (*SHORT, "--skills", "none")
 
 
 def _failing(error: Exception) -> Callable[..., None]:
@@ -115,7 +119,7 @@ def test_a_late_failure_costs_one_file(
         others -= {"tokenizer.json"}
         assert not (out / "tokenizer.json").exists()
     assert others <= {path.name for path in out.iterdir()}
-    assert said.fte("exam", data, "--adapter", "output", *SHORT) == 0
+    assert said.fte("exam", data, "--adapter", "output", *EXAM) == 0
     assert said.fte("compare", "--adapter", "output", "Who?", *SHORT[:2], *SHORT[4:]) == 0
 
 
@@ -141,7 +145,7 @@ def test_an_exam_that_crashes_leaves_the_adapter(
         with pytest.raises(IndexError) as caught:
             said.fte("train", data, "--model", str(models.folder()), *QUICK)
     assert caught.value.__notes__ == ["The adapter is trained and saved in output."]
-    assert said.fte("exam", data, "--adapter", "output", *SHORT) == 0
+    assert said.fte("exam", data, "--adapter", "output", *EXAM) == 0
 
 
 # Chat templates in files of their own
@@ -189,7 +193,7 @@ def test_a_template_in_its_own_file_lasts_to_the_end(
         assert said.fte("train", data, "--model", "model", *QUICK) == 0
         assert "chat template" in said.out
     assert (Path("output") / "tokenizer.json").is_file()
-    assert said.fte("exam", data, "--adapter", "output", *SHORT) == 0
+    assert said.fte("exam", data, "--adapter", "output", *EXAM) == 0
     assert said.fte("compare", "--adapter", "output", "Who?", *SHORT[:2], *SHORT[4:]) == 0
 
 
@@ -198,7 +202,7 @@ def test_a_wrong_base_is_named_before_its_template_is_missed(said: Said, models:
     data = str(write_rows(Path("rows.jsonl"), rows(12)))
     own, other = str(models.folder(text="chat")), str(models.folder(seed=1))
     assert said.fte("train", data, "--model", own, *QUICK) == 0
-    for command in (("exam", data, *SHORT), ("compare", "Who?", "--device", "cpu")):
+    for command in (("exam", data, *EXAM), ("compare", "Who?", "--device", "cpu")):
         assert said.fte(*command, "--adapter", "output", "--model", other) == 3
         (line,) = said.err.splitlines()
         assert f"trained on {own} (sha256 " in line

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from fault_commands import GOOD, Said
-from tiny import END, Models, rows, write_rows
+from tiny import END, LEAN, Models, rows, write_rows
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("folder")]
 
@@ -122,7 +122,7 @@ def test_an_adapter_of_another_base_is_refused(said: Said, models: Models) -> No
     """A base with the same shape but other weights ends with exit code 3 and names both bases."""
     path = str(write_rows(Path("d.jsonl"), rows(4)))
     own, other = str(models.folder()), str(models.folder(seed=1))
-    quick = ("--max_steps", "1", "--answered_examples", "0", "--device", "cpu")
+    quick = ("--max_steps", "1", "--answered_examples", "0", "--device", "cpu", *LEAN)
     assert said.fte("train", path, "--model", own, *quick) == 0
     assert said.fte("exam", path, "--adapter", "output", "--model", other, "--device", "cpu") == 3
     (line,) = said.err.splitlines()

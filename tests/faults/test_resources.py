@@ -24,7 +24,7 @@ from children import (
     start,
     wait_until_stopped,
 )
-from tiny import Models, brisk, rows, run_training
+from tiny import LEAN, Models, brisk, rows, run_training
 from trainings import FastPieces
 
 from finetuning_exam.durable import leftovers, manifest_faults
@@ -307,7 +307,9 @@ def test_a_run_keeps_to_the_memory_of_its_cgroup(tmp_path: Path, memory_group: P
     data.write_text("".join(f"{json.dumps(it)}\n" for it in examples), encoding="utf-8")
 
     def command(name: str) -> list[str]:
-        flags = "--max_steps 6 --answered_examples 0 --device cpu --lora_dropout 0"
+        flags = "--max_steps 6 --answered_examples 0 --device cpu --lora_dropout 0 " + " ".join(
+            LEAN
+        )
         return ["train", str(data), "--output_dir", str(tmp_path / name), *flags.split()]
 
     free = _in_group(memory_group, command("free"))

@@ -10,7 +10,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from tiny import EXPERTS, Models, brisk, logits_of, rows, run_training, write_rows
+from tiny import EXPERTS, LEAN, Models, brisk, logits_of, rows, run_training, write_rows
 from transformers import AutoModelForCausalLM
 
 from finetuning_exam.cli import main
@@ -22,7 +22,10 @@ from finetuning_exam.model.targets import is_router, unadapted_experts
 
 CPU = choose_compute("cpu", "float32")
 BOTH = ("all-linear", "gate_up_proj", "down_proj")
-QUICK = ("--device", "cpu", "--max_steps", "2", "--answered_examples", "2", "--max_new_tokens", "4")
+QUICK = (
+    *("--device", "cpu", "--max_steps", "2", "--answered_examples", "2", "--max_new_tokens", "4"),
+    *LEAN,
+)
 ROUTER = {name: "router" if name == "granitemoe" else "gate" for name in EXPERTS}
 
 

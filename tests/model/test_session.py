@@ -15,6 +15,7 @@ from finetuning_exam.data.encoding.encoder import Encoded
 from finetuning_exam.data.records import Example, Turn
 from finetuning_exam.errors import DataError, ModelError
 from finetuning_exam.model.device import choose_compute
+from finetuning_exam.model.fast.path import FastPath
 from finetuning_exam.model.generation.decoding import Decoding
 from finetuning_exam.model.generation.generate import generate_answers
 from finetuning_exam.model.likelihood import stock_nll
@@ -86,7 +87,8 @@ def test_the_fast_path_scores_the_same(session: Session) -> None:
     """The faster likelihood agrees with the stock one for both sides."""
     encoded = [session.encode(example) for example in EXAMPLES]
     fast = session.with_fast_path()
-    assert fast.row_nll is not session.row_nll
+    assert fast.fast.decoder is not None
+    assert session.fast.decoder is None
     for found, expected in zip(fast.score(encoded), session.score(encoded), strict=True):
         assert [it.nll for it in found] == pytest.approx([it.nll for it in expected], rel=1e-4)
 
@@ -230,18 +232,19 @@ def test_the_base_is_the_one_the_adapter_names(
 @pytest.mark.parametrize("side", ["base", "tuned"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_scores_that_are_no_numbers_are_an_error(
-    session: Session, side: Side, value: float
+    session: Session, side: Side, value: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A model without finite likelihoods is named; nothing is concluded from its scores."""
 
-    def nll(rows: Sequence[Encoded]) -> torch.Tensor:
+    def nll(fast: FastPath, rows: Sequence[Encoded]) -> torch.Tensor:
         wrong = mode_of(session) == side
         return torch.tensor([value if wrong and len(row.ids) % 2 else 1.0 for row in rows])
 
     encoded = [replace(session.encode(it), ids=(5,) * n) for n, it in enumerate(EXAMPLES, 4)]
     n_odd = sum(len(row.ids) % 2 for row in encoded)
+    monkeypatch.setattr(FastPath, "row_nll", nll)
     with pytest.raises(ModelError) as caught:
-        replace(session, row_nll=nll).score(encoded)
+        session.score(encoded)
     assert str(caught.value).startswith(
         f"The {side} model gives {n_odd} of 5 texts a likelihood that is NaN or infinite."
     )

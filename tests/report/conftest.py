@@ -20,6 +20,7 @@ from finetuning_exam.run_record import (
     DataRecord,
     MicroBatches,
     RunRecord,
+    ScalePoint,
     TrainingPlan,
     TrainingResult,
 )
@@ -115,7 +116,14 @@ def run() -> RunRecord:
         device="cpu",
         dtype="float32",
         threads=2,
-        result=TrainingResult(752, 456, 4.3, None, 312_345, 83.2, 1.1, 3754.1, False),
+        result=TrainingResult(
+            *(752, 456, 4.3, None, 312_345, 83.2, 1.1, 3754.1, False),
+            adapter_scale=0.75,
+            frontier=tuple(
+                ScalePoint(scale, 4.3 - 2 * scale, 3.1 + scale**2 / 2)
+                for scale in (0.0, 0.25, 0.5, 0.75, 1.0)
+            ),
+        ),
         seconds={"load": 1.4, "train": 93.2, "exam": 21.7},
     )
 

@@ -14,19 +14,22 @@ from finetuning_exam.evaluation.exam import Exam
 from finetuning_exam.evaluation.results import ExamRow
 from finetuning_exam.report.plots import (
     difference_plot,
+    frontier_plot,
+    frontier_words,
     loss_plot,
     loss_words,
     share_words,
     sorted_differences,
 )
+from finetuning_exam.run_record import RunRecord
 
 Metrics = tuple[dict[str, float], ...]
 MakeRow = Callable[..., ExamRow]
 
 
-def test_both_plots_can_stand_in_one_page(exam: Exam, metrics: Metrics) -> None:
-    """Ids are unique across both plots, and every reference points within its own plot."""
-    page = loss_plot(metrics, 456) + difference_plot(exam.rows)
+def test_all_plots_can_stand_in_one_page(exam: Exam, metrics: Metrics, run: RunRecord) -> None:
+    """Ids are unique across the plots, and every reference points within its own plot."""
+    page = loss_plot(metrics, 456) + difference_plot(exam.rows) + frontier_plot(run.result)
     ids = re.findall(r'\bid="([^"]+)"', page)
     used = re.findall(r'href="#([^"]+)"', page) + re.findall(r"url\(#([^)]+)\)", page)
     assert len(ids) == len(set(ids))
@@ -34,9 +37,21 @@ def test_both_plots_can_stand_in_one_page(exam: Exam, metrics: Metrics) -> None:
     assert set(used) <= set(ids)
 
 
-def test_plots_have_no_prolog_style_or_date(exam: Exam, metrics: Metrics) -> None:
+def test_the_frontier_names_each_scale_and_the_one_kept(run: RunRecord) -> None:
+    """Plot and words have the base and all scales, and what each one learned and lost."""
+    plot = frontier_plot(run.result)
+    for name in ("base", "0.25", "0.5", "0.75 (kept)", "1"):
+        assert f">{name}</text>" in plot
+    assert frontier_words(run.result) == (
+        "Validation loss at each scale, and the change in perplexity of general text (another "
+        "sample than the exam's): base 4.300, 0.25 3.800 (+3.2%), 0.5 3.300 (+13.3%), "
+        "0.75 2.800 (+32.5%), 1 2.300 (+64.9%). Scale 0.75 was kept."
+    )
+
+
+def test_plots_have_no_prolog_style_or_date(exam: Exam, metrics: Metrics, run: RunRecord) -> None:
     """A plot is a single svg element without style sheet or metadata."""
-    for plot in (loss_plot(metrics, 456), difference_plot(exam.rows)):
+    for plot in (loss_plot(metrics, 456), difference_plot(exam.rows), frontier_plot(run.result)):
         assert plot.startswith("<svg ")
         assert ElementTree.fromstring(plot).get("role") == "img"
         assert not re.search(r"<style|<metadata|<script|<\?xml|<!DOCTYPE", plot)

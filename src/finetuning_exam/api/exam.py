@@ -16,6 +16,7 @@ from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import leave_out_taught
 from finetuning_exam.errors import DataError, UserError
 from finetuning_exam.evaluation.general import read_general_text
+from finetuning_exam.evaluation.skills import chosen_skills
 from finetuning_exam.model.folder import Origin, adapter_origin
 from finetuning_exam.report.text import counted
 from finetuning_exam.setting_values import validated
@@ -43,7 +44,8 @@ def exam(settings: ExamSettings | None = None, *, on_event: OnEvent = ignore) ->
     if output:
         check_can_write("--output_file", output)
         check_overwrites("--output_file", output, '"verdict"', "an exam")
-    read_general_text(settings.general_file)  # an error is reported before the work
+    read_general_text(settings.general_file)  # errors are reported before the work
+    chosen_skills(settings.skills)
     on_event(Notice(f"{records.path}: {counted(len(records.examples), 'record')}"))
     session = load_session(settings)
     on_event(SessionLoaded(session))

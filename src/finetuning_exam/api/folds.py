@@ -179,6 +179,7 @@ class CrossValidation:
             self.settings,
             output_dir=str(part.folder),
             answered_examples=-(-self.settings.answered_examples // fold.n_folds),
+            skills="none",  # they are asked of the adapter that is saved
             resume_from_checkpoint=None,
         )
         self.process.on_main(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from finetuning_exam import run_file
@@ -12,10 +13,11 @@ from finetuning_exam.data.check import Check
 from finetuning_exam.errors import AdapterError, StoppedError
 from finetuning_exam.run_file import RUN, check_same_inputs
 from finetuning_exam.run_record import DataInputs, PinnedChoices, RunInputs, settings_by_name
-from finetuning_exam.settings import TrainSettings
+from finetuning_exam.settings import TrainSettings, as_before
 from finetuning_exam.training.checkpoint.find import CheckpointRef, find_checkpoint
 from finetuning_exam.training.interrupt import interrupts_uncovered
-from finetuning_exam.training.run_folder import fold_folders, saved_work
+from finetuning_exam.training.replay_file import read_texts
+from finetuning_exam.training.run_folder import REPLAY, fold_folders, saved_work
 
 
 @contextmanager
@@ -68,9 +70,17 @@ def checkpoint_to_resume(settings: TrainSettings, check: Check) -> CheckpointRef
     return checkpoint
 
 
+def settings_of(resumed: CheckpointRef | None, settings: TrainSettings) -> TrainSettings:
+    """Return the settings of a run, less what an earlier version began it without."""
+    return as_before(settings, earlier_inputs(resumed).settings) if resumed else settings
+
+
 def pinned_choices(resumed: CheckpointRef | None) -> PinnedChoices:
     """Return the choices that a resumed run must keep; a new run has none."""
-    return earlier_inputs(resumed).pinned if resumed else PinnedChoices()
+    if resumed is None:
+        return PinnedChoices()
+    texts = read_texts(resumed.path.parent / REPLAY)
+    return replace(earlier_inputs(resumed).pinned, replay=texts)
 
 
 def earlier_inputs(checkpoint: CheckpointRef) -> RunInputs:

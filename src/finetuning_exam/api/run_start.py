@@ -28,6 +28,7 @@ from finetuning_exam.run_record import (
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training import run_folder
 from finetuning_exam.training.checkpoint.find import CheckpointRef, needed_space
+from finetuning_exam.training.replay_file import write_texts
 
 if TYPE_CHECKING:
     from finetuning_exam.training.prepare import Prepared
@@ -104,6 +105,9 @@ def begin_run(
         changes = machine_changes(earlier, inputs)
     replaced = not continues and bool(run_folder.clear_run(folder))
     run_folder.begin(folder, inputs)
+    if texts := prepared.replay.ids:
+        decoded = [prepared.base.tokenizer.decode(list(ids)) for ids in texts]
+        write_texts(folder / run_folder.REPLAY, texts, decoded)
     return RunBegun(replaced, resumed, changes)
 
 

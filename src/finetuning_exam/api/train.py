@@ -30,6 +30,7 @@ from finetuning_exam.api.resume import (
     checkpoint_to_resume,
     how_to_go_on,
     pinned_choices,
+    settings_of,
     stop_hint,
 )
 from finetuning_exam.api.run_part import RunPart
@@ -41,6 +42,7 @@ from finetuning_exam.durable import write_json
 from finetuning_exam.errors import DataError, StoppedError
 from finetuning_exam.evaluation.general import read_general_text
 from finetuning_exam.evaluation.outlook import exam_outlook
+from finetuning_exam.evaluation.skills import chosen_skills
 from finetuning_exam.model.folder import check_local_model
 from finetuning_exam.report.data_check import finding_to_json
 from finetuning_exam.run_record import Cost, RunRecord, TrainingResult
@@ -104,7 +106,8 @@ def _train(
     process = this_process()
     folder = Path(settings.output_dir)
     check_trackers(settings)
-    read_general_text(settings.general_file)  # an error is reported before the work
+    read_general_text(settings.general_file)  # errors are reported before the work
+    chosen_skills(settings.skills)
     check, split, folds = _read_data(settings)
     process.on_main(lambda: run_folder.check_output_dir(folder))  # it makes the folder
     check_local_model(settings.model_name_or_path)
@@ -124,6 +127,7 @@ def _train(
                 settings, folder, check, folds, command, run.on_event, process, run.do_part
             ).train_and_examine()
         resumed = checkpoint_to_resume(settings, check)
+        run = replace(run, settings=settings_of(resumed, settings))
         check_new_run(settings, folder, resumed, run.command)
         return run.train_and_examine(resumed)
 

@@ -47,8 +47,8 @@ def overview() -> str:
 
 def command_help(command: Command) -> str:
     """Return the purpose of a command, examples, and its flags by groups."""
+    from finetuning_exam.setting import Group
     from finetuning_exam.setting_values import flags_of
-    from finetuning_exam.settings import Group
 
     prefix = command_prefix()
     texts = help_texts(command.settings)

@@ -54,6 +54,9 @@ def print_plan(console: Console, prepared: Prepared) -> None:
         f"{counted(plan.total_steps, 'step')} of {counted(rows, 'row')} "
         f"({plan.num_train_epochs:.3g} epochs), learning rate {plan.learning_rate:g}",
     )
+    if prepared.replay.note:
+        weight = f", weight {settings.replay_weight:g}" if prepared.replay.ids else ""
+        print_line(console, f"Replay: {prepared.replay.note}{weight}")
     for note in prepared.fast.notes:
         print_line(console, f"Fast path {note}.")
     for note in base.notes:
@@ -180,8 +183,22 @@ def print_training(console: Console, result: TrainingResult, seconds: float) -> 
         f"{counted(result.steps, 'step')} in {duration(seconds)}{early}, "
         f"{result.tokens_per_second:,.0f} tokens/s, {kept}",
     )
+    if result.adapter_scale != 1.0:
+        print_line(console, f"Adapter scaled by {result.adapter_scale:g}{_scale_reason(result)}")
     first, best = result.first_validation_loss, result.best_validation_loss
     if first is not None and best is not None and best >= first:
         print_line(
             console, "Warning: no step was better on the validation rows than the untrained model."
         )
+
+
+def _scale_reason(result: TrainingResult) -> str:
+    """Return what a scale that was chosen is better at than the whole adapter."""
+    points = {it.scale: it for it in result.frontier}
+    if not points:
+        return ""
+    whole, kept = points[1.0], points[result.adapter_scale]
+    return (
+        f": validation loss {whole.validation_loss:.3f} → {kept.validation_loss:.3f}, "
+        f"loss on general text {whole.general_loss:.3f} → {kept.general_loss:.3f}"
+    )

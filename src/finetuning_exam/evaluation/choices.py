@@ -6,14 +6,11 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import torch
-
-from finetuning_exam.data.encoding.encoder import Encoder
+from finetuning_exam.data.encoding.encoder import Encoded, Encoder
 from finetuning_exam.data.evidence import LabelSets
 from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import normalized
-from finetuning_exam.model.likelihood import RowNll
-from finetuning_exam.model.score import score_rows
+from finetuning_exam.model.score import Score
 
 N_DISTRACTORS = 3
 """Wrong answers of a question, or as many as there are."""
@@ -88,43 +85,65 @@ def _label_choice(index: int, example: Example, labels: Sequence[str]) -> Choice
     return Choice(index, tuple(replace(example, answer=label) for label in ordered), is_label=True)
 
 
-def choose(
-    model: torch.nn.Module,
-    encoder: Encoder,
-    choices: Sequence[Choice],
-    row_nll: RowNll,
-    batch_size: int,
-) -> tuple[int, ...]:
-    """Return, for each question, the index of the option that the model prefers; 0 is right.
+@dataclass(frozen=True, slots=True)
+class Ballot:
+    """Questions with the rows whose scores decide them.
 
     Labels are compared by their likelihood, end token included: the likeliest is what the model
     would answer if it had to name a label. Other options are compared by how much more likely they
     are, per token, after the question than after `PREMISE` (domain conditional PMI, Holtzman et
-    al. 2021); otherwise common answers would win. A tie counts as wrong.
+    al. 2021); otherwise common answers would win.
     """
-    options = [option for choice in choices for option in choice.options]
-    prior = {
-        option.answer: Example(PREMISE, option.answer, option.line, option.path)
-        for choice in choices
-        if not choice.is_label
-        for option in choice.options
-    }
-    rows = encoder.encode_batch([*options, *prior.values()])
-    scores = score_rows(model, rows, row_nll, batch_size)
-    unasked = dict(zip(prior, scores[len(options) :], strict=True))
-    preferred: list[int] = []
-    start = 0
-    for choice in choices:
-        asked = scores[start : start + len(choice.options)]
-        start += len(choice.options)
-        if choice.is_label:
-            preferred.append(_lowest([score.nll for score in asked]))
-        else:
-            pairs = zip(choice.options, asked, strict=True)
-            preferred.append(
-                _lowest([it.nll_per_token - unasked[o.answer].nll_per_token for o, it in pairs])
-            )
-    return tuple(preferred)
+
+    choices: tuple[Choice, ...]
+    rows: tuple[Encoded, ...]
+    """The options of all questions in order, then the answers in `unasked` after the premise."""
+    unasked: tuple[str, ...]
+
+    @classmethod
+    def of(cls, encoder: Encoder, choices: Sequence[Choice], context: int) -> Ballot:
+        """Encode the options of questions; those that do not fit into `context` are left out."""
+        options = [option for choice in choices for option in choice.options]
+        encoded = iter(encoder.encode_batch(options))
+        each = [(choice, [next(encoded) for _ in choice.options]) for choice in choices]
+        fitting = [(choice, rows) for choice, rows in each if _longest(rows) <= context]
+        prior = {
+            option.answer: Example(PREMISE, option.answer, option.line, option.path)
+            for choice, _ in fitting
+            if not choice.is_label
+            for option in choice.options
+        }
+        unasked = encoder.encode_batch(list(prior.values()))
+        too_long = {it for it, row in zip(prior, unasked, strict=True) if len(row.ids) > context}
+        if too_long:
+            short = [it for it, _ in fitting if not {o.answer for o in it.options} & too_long]
+            return cls.of(encoder, short, context)
+        rows = [row for _, rows in fitting for row in rows]
+        return cls(tuple(choice for choice, _ in fitting), (*rows, *unasked), tuple(prior))
+
+    def preferred(self, scores: Sequence[Score]) -> tuple[int, ...]:
+        """Return, for each question, the index of the option that the model with these scores of
+        `rows` prefers; 0 is right. A tie counts as wrong.
+        """
+        n_options = len(self.rows) - len(self.unasked)
+        unasked = dict(zip(self.unasked, scores[n_options:], strict=True))
+        preferred: list[int] = []
+        start = 0
+        for choice in self.choices:
+            asked = scores[start : start + len(choice.options)]
+            start += len(choice.options)
+            if choice.is_label:
+                preferred.append(_lowest([score.nll for score in asked]))
+            else:
+                pairs = zip(choice.options, asked, strict=True)
+                preferred.append(
+                    _lowest([it.nll_per_token - unasked[o.answer].nll_per_token for o, it in pairs])
+                )
+        return tuple(preferred)
+
+
+def _longest(rows: Sequence[Encoded]) -> int:
+    return max(len(row.ids) for row in rows)
 
 
 def _lowest(values: Sequence[float]) -> int:

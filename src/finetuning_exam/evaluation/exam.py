@@ -11,7 +11,8 @@ from finetuning_exam.data.encoding.encoder import Encoded
 from finetuning_exam.data.encoding.rows import EncodedRows
 from finetuning_exam.data.evidence import label_sets, pieces_of_evidence
 from finetuning_exam.data.records import Example
-from finetuning_exam.evaluation.choices import Choice, choose, make_choices
+from finetuning_exam.evaluation.ask_skills import ask_skills
+from finetuning_exam.evaluation.choices import Ballot, Choice, make_choices
 from finetuning_exam.evaluation.general import read_general_text
 from finetuning_exam.evaluation.results import (
     N_OPTIONS,
@@ -21,14 +22,24 @@ from finetuning_exam.evaluation.results import (
     compare_scores,
     summarize,
 )
-from finetuning_exam.evaluation.stats import PairedDifference, family_confidence
+from finetuning_exam.evaluation.skills import (
+    SkillItem,
+    SkillReport,
+    chosen_skills,
+    report_skills,
+)
+from finetuning_exam.evaluation.stats import (
+    Divergence,
+    PairedDifference,
+    divergence,
+    family_confidence,
+)
 from finetuning_exam.evaluation.verdict import FOLDS_LEVEL, LEVEL, Verdict, verdict
-from finetuning_exam.model.adapter import base_and_tuned
 from finetuning_exam.model.generation.generate import Answer
 from finetuning_exam.model.session import Prompt, Session
 from finetuning_exam.settings import ExamSettings, TrainSettings
 
-Stage = Literal["scoring", "answering", "choosing"]
+Stage = Literal["scoring", "answering", "choosing", "general text", "skills"]
 OnStage = Callable[[Stage], None]
 
 
@@ -55,6 +66,10 @@ class Exam:
     by_tag: tuple[tuple[str, Results], ...]
     forgetting: PairedDifference
     rows: tuple[ExamRow, ...] = field(repr=False)
+    divergence: Divergence | None = None
+    """KL(base‖tuned) on general text; None if it was not measured."""
+    skills: SkillReport | None = None
+    """Right answers to questions of skills; None if none were asked."""
     folds: tuple[FoldFigures, ...] = ()
 
     @property
@@ -76,6 +91,8 @@ class ExamPlan:
     is_held_out: bool = True
     general: tuple[str, ...] = field(default_factory=lambda: read_general_text(None), repr=False)
     """Paragraphs by which forgetting is measured; by default the package's sample."""
+    skills: tuple[SkillItem, ...] = field(default=(), repr=False)
+    """Questions that show what else the tuned model can still do."""
     known: tuple[Example, ...] = field(default=(), repr=False)
     """Examples that were trained on, which show with the exam's own what its labels are."""
 
@@ -88,10 +105,10 @@ class ExamPlan:
         is_held_out: bool,
         known: tuple[Example, ...] = (),
     ) -> ExamPlan:
-        """Return the plan that a command's settings ask for, with the general text read.
+        """Return the plan that a command's settings ask for, with general text and skills read.
 
         Raises:
-            UsageError, DataError: `--general_file` cannot be used.
+            UsageError, DataError: `--general_file` or `--skills` cannot be used.
         """
         return cls(
             seed=settings.seed,
@@ -101,6 +118,7 @@ class ExamPlan:
             context=context,
             is_held_out=is_held_out,
             general=read_general_text(settings.general_file),
+            skills=chosen_skills(settings.skills),
             known=known if is_held_out else (),
         )
 
@@ -159,7 +177,22 @@ def take_exam(
             base_label=choice.options[base].answer if choice.is_label else None,
             tuned_label=choice.options[tuned].answer if choice.is_label else None,
         )
-    return conclude(examined, measure_forgetting(session, plan), plan)
+    return measure_losses(session, examined, plan, on_stage)
+
+
+def measure_losses(
+    session: Session,
+    rows: Sequence[ExamRow],
+    plan: ExamPlan,
+    on_stage: OnStage,
+    folds: tuple[FoldFigures, ...] = (),
+) -> Exam:
+    """Measure what the tuned model lost on general text and in skills, and conclude an exam."""
+    on_stage("general text")
+    forgetting, moved = _general(session, plan)
+    on_stage("skills")
+    skills = _skills(session, plan)
+    return replace(conclude(rows, forgetting, plan, folds), divergence=moved, skills=skills)
 
 
 def _sample(examples: Sequence[Example], plan: ExamPlan) -> list[int]:
@@ -188,26 +221,34 @@ def _chosen(
     A question is not asked if an option does not fit into the context, or if its prompt was cut.
     """
     encoder = session.encoder
-    asked = [
+    whole = [
         choice
         for choice in choices
         if encoder.prompt_ids(choice.options[0])
         == rows[choice.index].ids[: rows[choice.index].prompt_length]
-        and all(len(encoder.encode(it).ids) <= plan.context for it in choice.options)
     ]
-    base, tuned = base_and_tuned(
-        session.model,
-        lambda: choose(session.model, encoder, asked, session.row_nll, plan.batch_size),
-    )
-    return list(zip(asked, base, tuned, strict=True))
+    ballot = Ballot.of(encoder, whole, plan.context)
+    base, tuned = map(ballot.preferred, session.score_options(ballot.rows, plan.batch_size))
+    return list(zip(ballot.choices, base, tuned, strict=True))
 
 
-def measure_forgetting(session: Session, plan: ExamPlan) -> PairedDifference:
+def _general(session: Session, plan: ExamPlan) -> tuple[PairedDifference, Divergence]:
     """Compare both models on general text, one row a paragraph."""
     rows = [session.encoder.encode_text(part).first(plan.context) for part in plan.general]
     rows = [row for row in rows if row.n_supervised]  # nothing is predicted of a single token
-    base, tuned = session.score(rows, plan.batch_size)
-    return compare_scores(base, tuned, plan.seed)
+    found = session.compare_texts(rows, plan.batch_size)
+    forgetting = compare_scores([it.base for it in found], [it.tuned for it in found], plan.seed)
+    return forgetting, divergence(
+        [it.kl for it in found], [row.n_supervised for row in rows], plan.seed
+    )
+
+
+def _skills(session: Session, plan: ExamPlan) -> SkillReport | None:
+    """Ask both models the questions of skills; None if there are none."""
+    if not plan.skills:
+        return None
+    answers = ask_skills(session, plan.skills, plan.batch_size, plan.context)
+    return report_skills(answers, len(plan.skills) - len(answers))
 
 
 def conclude(
@@ -239,5 +280,5 @@ def conclude(
         tuple(by_tag),
         forgetting,
         tuple(rows),
-        folds,
+        folds=folds,
     )

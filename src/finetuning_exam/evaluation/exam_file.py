@@ -16,18 +16,25 @@ from finetuning_exam.data.encoding.chat import question
 from finetuning_exam.durable import Json, read_object, write_json
 from finetuning_exam.errors import UsageError
 from finetuning_exam.evaluation.folds_file import Folds, folds_of
+from finetuning_exam.evaluation.labels_file import Labels, label_figures
+from finetuning_exam.evaluation.skills_file import (
+    DivergenceFigures,
+    SkillsFigures,
+    divergence_figures,
+    skills_figures,
+)
 from finetuning_exam.evaluation.verdict import Verdict
 from finetuning_exam.run_file import check_schema_version
 
 if TYPE_CHECKING:  # these import torch, which a reader does without
     from finetuning_exam.evaluation.exam import Exam
-    from finetuning_exam.evaluation.labels import LabelAccuracy, Picks
     from finetuning_exam.evaluation.results import ExamRow, Pair, Results
     from finetuning_exam.evaluation.stats import PairedDifference
 
 SCHEMA_VERSION = 3
 """A file without a version is of version 0. Versions 0 and 1 have the same keys and lack those of
-classifications, which are None for them. Version 2 lacks `folds`.
+classifications, version 2 `folds` and those of the divergence and of skills; these are None for
+them.
 """
 
 
@@ -73,35 +80,6 @@ class Difference(Sides):
     ci_high: float | None
     p_value: float | None
     signs: Signs
-
-
-@dataclass(frozen=True, slots=True)
-class LabelPicks:
-    """The labels that one model picked; `confusion[right][picked]` counts examples."""
-
-    accuracy: float
-    balanced_accuracy: float
-    confusion: tuple[tuple[int, ...], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Labels:
-    """The picks of both models in a classification, and what guessing gives.
-
-    `labels` gives the order of the confusion tables; the first is the commonest, with the share
-    `majority`. `p_majority` and `p_shuffled` are one-sided, of the tuned model against guesses.
-    """
-
-    labels: tuple[str, ...]
-    n_examples: int
-    n_clusters: int
-    base: LabelPicks
-    tuned: LabelPicks
-    majority: float
-    shuffled: float
-    p_majority: float
-    p_shuffled: float
-    is_guessing: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +135,8 @@ class ExamFile:
     by_tag: dict[str, Figures]
     examples: tuple[ExaminedExample, ...]
     folds: Folds | None = None
+    divergence: DivergenceFigures | None = None
+    skills: SkillsFigures | None = None
 
 
 def write(path: Path, exam: Exam) -> None:
@@ -172,6 +152,7 @@ def to_json(exam: Exam) -> dict[str, Json]:
     """Return the whole exam as the file holds it."""
     content = file_of(exam)
     parts = asdict(content)
+    parts["examples"] = parts.pop("examples")  # last, since it is by far the longest
     overall: dict[str, Json] = parts.pop("overall")
     first = {name: parts.pop(name) for name in ("verdict", "is_held_out", "folds")}
     return {
@@ -213,6 +194,8 @@ def file_of(exam: Exam) -> ExamFile:
         by_tag={tag: _figures(results) for tag, results in exam.by_tag},
         examples=tuple(map(_example, exam.rows)),
         folds=folds_of(exam.folds),
+        divergence=divergence_figures(exam.divergence) if exam.divergence else None,
+        skills=skills_figures(exam.skills) if exam.skills else None,
     )
 
 
@@ -234,27 +217,8 @@ def _figures(results: Results) -> Figures:
             n_questions=choice.n_questions,
         ),
         stopped=_sides(results.stopped),
-        labels=_labels(results.labels) if results.labels else None,
+        labels=label_figures(results.labels) if results.labels else None,
     )
-
-
-def _labels(found: LabelAccuracy) -> Labels:
-    return Labels(
-        labels=found.labels,
-        n_examples=found.n_examples,
-        n_clusters=found.n_clusters,
-        base=_label_picks(found.base),
-        tuned=_label_picks(found.tuned),
-        majority=found.majority,
-        shuffled=found.shuffled,
-        p_majority=found.p_majority,
-        p_shuffled=found.p_shuffled,
-        is_guessing=found.is_guessing,
-    )
-
-
-def _label_picks(picks: Picks) -> LabelPicks:
-    return LabelPicks(picks.accuracy, picks.balanced_accuracy, picks.confusion)
 
 
 def _difference(difference: PairedDifference) -> Difference:

@@ -20,8 +20,7 @@ from finetuning_exam.evaluation.exam import (
     ExamPlan,
     FoldFigures,
     OnStage,
-    conclude,
-    measure_forgetting,
+    measure_losses,
 )
 from finetuning_exam.evaluation.results import ExamRow, Pair
 from finetuning_exam.model.score import Score
@@ -58,17 +57,15 @@ def conclude_folds(
     """Conclude the exam of a cross-validation from the rows of its folds, sorted as in `order`.
 
     `session` holds the adapter that was trained on all rows. It answers none of them; it is only
-    scored on the general text, for forgetting.
+    measured on general text and in skills, for what it lost.
     """
-    on_stage("scoring")
-    forgetting = measure_forgetting(session, plan)
     position = {example: index for index, example in enumerate(order)}
     rows = sorted(
         (row for fold in folds for row in fold.rows), key=lambda row: position[row.example]
     )
     # Every row that was trained on is among those examined.
     plan = replace(plan, is_held_out=True, known=())
-    return conclude(rows, forgetting, plan, tuple(fold.figures for fold in folds))
+    return measure_losses(session, rows, plan, on_stage, tuple(fold.figures for fold in folds))
 
 
 def write_rows(path: Path, rows: Sequence[ExamRow]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ _MIN_SPREAD = 1e-3
 """Smallest standard error of a resample, as a share of the sample's standard error."""
 _CHUNK = 256
 """Resamples drawn at a time, so that memory does not grow with `N_RESAMPLES`."""
+_PRECISION = 1e-9
+"""Accuracy of the bounds that are found by bisection."""
 MIN_EXAMPLES_FOR_INTERVAL = 6
 """With five examples even a unanimous sign test has p > 0.05 (2 · 0.5⁵ = 0.0625)."""
 
@@ -61,6 +64,17 @@ class PairedDifference:
         return self.tuned - self.base
 
 
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """KL(base‖tuned) in nats per token: the mean over the predicted tokens of some texts, with its
+    95% interval, by the bootstrap of texts.
+    """
+
+    kl_per_token: float
+    interval: Interval
+    n_tokens: int
+
+
 def paired_difference(
     base: Sequence[float],
     tuned: Sequence[float],
@@ -91,6 +105,12 @@ def paired_difference(
         permutation_p_value(differences, seed),
         sign_test(differences.tolist()),
     )
+
+
+def divergence(kl: Sequence[float], n_tokens: Sequence[int], seed: int) -> Divergence:
+    """Return the mean KL per token of texts, from the sum and the number of tokens of each."""
+    found = paired_difference([0.0] * len(kl), kl, n_tokens, seed)
+    return Divergence(found.difference, found.interval, sum(n_tokens))
 
 
 def family_confidence(n_intervals: int) -> float:
@@ -152,6 +172,39 @@ def mcnemar_p_value(
     """
     changes = [float(after) - float(before) for before, after in zip(base, tuned, strict=True)]
     return sign_test(_sums(changes, clusters).tolist()).p_value
+
+
+def paired_share_interval(
+    n_gained: int, n_lost: int, n_pairs: int, confidence: float = CONFIDENCE
+) -> Interval:
+    """Return the score interval of a difference of two shares of the same examples (Tango 1998).
+
+    The difference is (`n_gained` - `n_lost`) / `n_pairs`, of examples that are right only after and
+    only before. Unlike a bootstrap, the interval has a width even if no example changed, because a
+    few examples do not show that none would.
+    """
+    return Interval(
+        _least_difference(n_gained, n_lost, n_pairs, confidence),
+        -_least_difference(n_lost, n_gained, n_pairs, confidence),
+    )
+
+
+def _least_difference(n_gained: int, n_lost: int, n_pairs: int, confidence: float) -> float:
+    """Return the smallest difference that the score test does not reject, by bisection."""
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    rejected, accepted = -1.0, (n_gained - n_lost) / n_pairs
+    while accepted - rejected > _PRECISION:
+        difference = (rejected + accepted) / 2
+        # The likeliest share of examples lost, given the difference: a quadratic equation.
+        b = (2 * n_pairs - n_gained + n_lost) * difference - n_gained - n_lost
+        c = n_lost * difference * (1 - difference)
+        lost = (math.sqrt(b * b + 8 * n_pairs * c) - b) / (4 * n_pairs)
+        variance = n_pairs * max(0.0, 2 * lost + difference * (1 - difference))
+        if n_gained - n_lost - n_pairs * difference > z * math.sqrt(variance):
+            rejected = difference
+        else:
+            accepted = difference
+    return accepted
 
 
 def _ratio_interval(

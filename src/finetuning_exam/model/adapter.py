@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -126,6 +127,32 @@ def restore_adapter(model: PeftModel, tensors: dict[str, torch.Tensor]) -> None:
             "Use the same base, --lora_r and --lora_target_modules as the run that wrote them.",
         )
     set_peft_model_state_dict(model, tensors)
+
+
+def scale_adapter(model: PeftModel, scale: float) -> None:
+    """Multiply what the adapter adds to its base, in its weights, so that every runtime does."""
+    with torch.no_grad():
+        for weight in _outer_weights(model):
+            weight.mul_(scale)
+
+
+@contextmanager
+def scaled_adapter(model: PeftModel, scale: float) -> Iterator[None]:
+    """Scale the adapter while this is open; afterwards its weights are the same bytes."""
+    weights = _outer_weights(model)
+    before = [weight.detach().clone() for weight in weights]
+    scale_adapter(model, scale)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for weight, value in zip(weights, before, strict=True):
+                weight.copy_(value)
+
+
+def _outer_weights(model: PeftModel) -> list[torch.Tensor]:
+    """Return the B matrices, which the adapter's output is proportional to."""
+    return [weight for name, weight in model.named_parameters() if ".lora_B." in name]
 
 
 def load_adapter(base: Base, folder: Path) -> PeftModel:

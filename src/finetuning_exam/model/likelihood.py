@@ -56,7 +56,7 @@ def supervised_nll(model: torch.nn.Module, batch: Batch) -> Tensor:
     targets = batch.labels[:, 1:]  # (rows, length - 1): the label of position t is scored at t - 1
     columns = (targets != IGNORED).any(dim=0).nonzero().squeeze(1)  # (kept,)
     inputs = {"input_ids": batch.ids, "attention_mask": batch.attention, "use_cache": False}
-    if _keeps_logits(model):
+    if keeps_logits(model):
         logits = model(**inputs, logits_to_keep=columns).logits  # (rows, kept, vocabulary)
     else:
         logits = model(**inputs).logits[:, columns]
@@ -73,6 +73,7 @@ def stock_nll(model: torch.nn.Module, pad_id: int) -> RowNll:
     return lambda rows: supervised_nll(model, collate(rows, pad_id).to(device))
 
 
-def _keeps_logits(model: torch.nn.Module) -> bool:
+def keeps_logits(model: torch.nn.Module) -> bool:
+    """Return True if the model can compute its logits at some positions only."""
     inner = model.get_base_model() if isinstance(model, PeftModel) else model
     return "logits_to_keep" in inspect.signature(inner.forward).parameters

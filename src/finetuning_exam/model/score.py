@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from finetuning_exam.data.encoding.encoder import Encoded
+from finetuning_exam.model.fast.path import FastPath
+from finetuning_exam.model.fast.shared_prompts import by_question, n_shared_tokens
 from finetuning_exam.model.likelihood import RowNll
 from finetuning_exam.model.mode import evaluating
 
@@ -43,6 +45,44 @@ def score_rows(
         lambda indices: row_nll([rows[index] for index in indices]),
         batch_size,
     )
+    return _scores(rows, nlls)
+
+
+def score_options(fast: FastPath, rows: Sequence[Encoded], batch_size: int) -> tuple[Score, ...]:
+    """Score rows of which several have the same prompt, in the order given.
+
+    The scores are those of `score_rows`. On the decoder each prompt is computed once, with
+    `batch_size` prompts in one forward pass.
+    """
+    if not fast.decoder:
+        return score_rows(fast.model, rows, fast.row_nll, batch_size)
+    nlls = [0.0] * len(rows)
+    with evaluating(fast.model), torch.inference_mode():
+        for indices in _by_questions(rows, batch_size):
+            values = fast.option_nll([rows[index] for index in indices])
+            for index, value in zip(indices, values.tolist(), strict=True):
+                nlls[index] = value
+    return _scores(rows, nlls)
+
+
+def option_tokens(fast: FastPath, rows: Sequence[Encoded], batch_size: int) -> int:
+    """Return how many tokens `score_options` computes for rows."""
+    if not fast.decoder:
+        return sum(len(row.ids) for row in rows)
+    batches = _by_questions(rows, batch_size)
+    return sum(n_shared_tokens([rows[index] for index in indices]) for indices in batches)
+
+
+def _by_questions(rows: Sequence[Encoded], batch_size: int) -> list[list[int]]:
+    """Return the rows of each forward pass: those of `batch_size` questions."""
+    questions = by_question(rows)
+    return [
+        [index for it in questions[start : start + batch_size] for index in it]
+        for start in range(0, len(questions), batch_size)
+    ]
+
+
+def _scores(rows: Sequence[Encoded], nlls: Sequence[float]) -> tuple[Score, ...]:
     return tuple(
         Score(nll, row.n_supervised, row.answer_bytes) for nll, row in zip(nlls, rows, strict=True)
     )

@@ -22,16 +22,16 @@ from finetuning_exam.data.records import Example
 from finetuning_exam.errors import DataError, ModelError
 from finetuning_exam.model.adapter import base_and_tuned, load_adapter
 from finetuning_exam.model.device import Compute, choose_compute, layer_size
-from finetuning_exam.model.fast.path import choose_fast_path, wanted_pieces
+from finetuning_exam.model.divergence import TextScores, compare_texts
+from finetuning_exam.model.fast.path import FastPath, choose_fast_path, wanted_pieces
 from finetuning_exam.model.folder import adapter_origin, find_model_folder
 from finetuning_exam.model.generation import generate
 from finetuning_exam.model.generation.decoding import Decoding
 from finetuning_exam.model.generation.generate import Answer, generate_answers
 from finetuning_exam.model.generation.stream import stream_answer
-from finetuning_exam.model.likelihood import RowNll, stock_nll
 from finetuning_exam.model.load import Base, load_base
 from finetuning_exam.model.mode import Side, on_side
-from finetuning_exam.model.score import Score, score_rows
+from finetuning_exam.model.score import Score, score_options, score_rows
 from finetuning_exam.model.tokenizer import pad_token_id
 from finetuning_exam.settings import CompareSettings, Device, Dtype, Template
 
@@ -64,8 +64,8 @@ class Session:
     model: PeftModel
     encoder: Encoder
     compute: Compute
-    row_nll: RowNll
-    """The model's likelihood: its stock forward pass, or the fast path."""
+    fast: FastPath
+    """The model's likelihood: the fast path, or without any pieces its stock forward pass."""
     in_use: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     @classmethod
@@ -100,14 +100,14 @@ class Session:
             base_stop_ids=base.stop_ids,
             date=origin.template_date,
         )
-        row_nll = stock_nll(tuned, pad_token_id(base.tokenizer))
-        return cls(base, tuned, encoder, compute, row_nll)
+        stock = FastPath(tuned, pad_token_id(base.tokenizer), frozenset())
+        return cls(base, tuned, encoder, compute, stock)
 
     def with_fast_path(self) -> Session:
         """Return this session with the fastest likelihood that agrees with the stock one."""
         pad_id = pad_token_id(self.base.tokenizer)
         fast = choose_fast_path(self.model, pad_id, wanted_pieces(("all",)))
-        return replace(self, row_nll=fast.row_nll)
+        return replace(self, fast=fast)
 
     def encode(self, example: Example) -> Encoded:
         """Return the ids and labels of a question with its answer, however long they are."""
@@ -234,18 +234,38 @@ class Session:
             ModelError: a likelihood is NaN or infinite, so that no score means anything.
         """
         with self._alone():
-            base, tuned = base_and_tuned(
-                self.model, lambda: score_rows(self.model, rows, self.row_nll, batch_size)
+            found = base_and_tuned(
+                self.model, lambda: score_rows(self.model, rows, self.fast.row_nll, batch_size)
             )
-        for side, scores in (("base", base), ("tuned", tuned)):
-            n = sum(not math.isfinite(it.nll) for it in scores)
-            if n:
-                raise ModelError(
-                    f"The {side} model gives {n:,} of {len(rows):,} texts a likelihood that is NaN "
-                    "or infinite.",
-                    "Try --dtype float32. If that does not help, the weights are damaged.",
-                )
-        return base, tuned
+        _check_finite(*found)
+        return found
+
+    def score_options(
+        self, rows: Sequence[Encoded], batch_size: int = CompareSettings.eval_batch_size
+    ) -> tuple[tuple[Score, ...], tuple[Score, ...]]:
+        """Return what `score` does; a prompt that several rows have is computed only once.
+
+        Raises:
+            ModelError: as `score`.
+        """
+        with self._alone():
+            found = base_and_tuned(self.model, lambda: score_options(self.fast, rows, batch_size))
+        _check_finite(*found)
+        return found
+
+    def compare_texts(
+        self, rows: Sequence[Encoded], batch_size: int = CompareSettings.eval_batch_size
+    ) -> tuple[TextScores, ...]:
+        """Return the scores of both models on every text, in the order given, and how far apart
+        their predictions are.
+
+        Raises:
+            ModelError: as `score`.
+        """
+        with self._alone():
+            found = compare_texts(self.fast, rows, batch_size)
+        _check_finite([it.base for it in found], [it.tuned for it in found])
+        return found
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -257,3 +277,14 @@ class Session:
             yield
         finally:
             self.in_use.release()
+
+
+def _check_finite(base: Sequence[Score], tuned: Sequence[Score]) -> None:
+    for side, scores in (("base", base), ("tuned", tuned)):
+        n = sum(not math.isfinite(it.nll) for it in scores)
+        if n:
+            raise ModelError(
+                f"The {side} model gives {n:,} of {len(scores):,} texts a likelihood that is NaN "
+                "or infinite.",
+                "Try --dtype float32. If that does not help, the weights are damaged.",
+            )

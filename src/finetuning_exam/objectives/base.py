@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from torch import Tensor
@@ -17,16 +18,32 @@ from finetuning_exam.data.encoding.rows import EncodedRows
 from finetuning_exam.data.records import Example
 from finetuning_exam.model.fast.path import FastPath
 from finetuning_exam.model.score import values_in_batches
+from finetuning_exam.objectives.replay import Replay
 
 Row = TypeVar("Row")
 """One record in the form that an objective trains on."""
 
 
+@dataclass(frozen=True, slots=True)
+class StepLoss:
+    """The loss of a pass as its share of the optimizer step's: the part that is reported, and what
+    is added to it.
+    """
+
+    reported: Tensor
+    extra: Tensor | None = None
+
+    @property
+    def total(self) -> Tensor:
+        """The loss to minimize."""
+        return self.reported if self.extra is None else self.reported + self.extra
+
+
 class Objective(Protocol[Row]):
     """A training method.
 
-    The loss of an optimizer batch is the sum of its rows' losses divided by the sum of their
-    weights, regardless of how the batch is split into passes.
+    An optimizer batch has the rows that are drawn and the extra rows of its step. Its loss does not
+    depend on how it is split into passes.
     """
 
     def training_rows(self, examples: Sequence[Example], max_length: int) -> EncodedRows[Row]:
@@ -37,8 +54,20 @@ class Objective(Protocol[Row]):
         """Encode the validation examples, which decide the best step."""
         ...
 
+    def with_replay(self, replay: Replay) -> Objective[Row]:
+        """Return the objective that also holds the tuned model to its base on these rows."""
+        ...
+
+    def extra_rows(self, step: int) -> tuple[Row, ...]:
+        """Return the rows that are added to the batch of a step, counted from 0."""
+        ...
+
     def losses(self, path: FastPath, rows: Sequence[Row]) -> Tensor:
         """Return the summed loss of each row: (rows,) float32, differentiable by the adapter."""
+        ...
+
+    def step_loss(self, losses: Tensor, rows: Sequence[Row], total_weight: int) -> StepLoss:
+        """Return the share of some rows' losses in the loss of a step with that sum of weights."""
         ...
 
     def weight(self, row: Row) -> int:

@@ -23,6 +23,7 @@ from finetuning_exam.report.headline import (
     forgetting_words,
     headline,
 )
+from finetuning_exam.report.skills import divergence_words, skill_table
 from finetuning_exam.report.text import (
     BITS_PER_BYTE,
     CHRF,
@@ -140,9 +141,30 @@ def _results(exam: Exam) -> str:
         f"{folds}{size}. Difference: "
         f"{difference_words(exam.overall.nll_per_token)}; negative is better.\n\n"
         + "\n".join(lines)
-        + f"\n\nForgetting: {forgetting_words(exam)}; {difference_words(exam.forgetting)}.\n\n"
+        + f"\n\nForgetting: {forgetting_words(exam)}; {difference_words(exam.forgetting)}"
+        f"{_divergence(exam)}.\n\n{_skills(exam)}"
         "report.html shows answers side by side; exam.json has every example."
     )
+
+
+def _divergence(exam: Exam) -> str:
+    return f"; {divergence_words(exam.divergence)}" if exam.divergence else ""
+
+
+def _skills(exam: Exam) -> str:
+    if exam.skills is None:
+        return ""
+    found = skill_table(exam.skills)
+    lines = [
+        "| Skill | Questions | Base → tuned | Change in points | Result |",
+        "| --- | ---: | ---: | ---: | --- |",
+        *(
+            f"| {_text(it.name)} | {it.n_items} | {it.shares} | {it.change} | {it.status} |"
+            for it in found.lines
+        ),
+    ]
+    table, notes = "\n".join(lines), " ".join(found.notes)
+    return f"Skills: {found.summary}.\n\n{table}\n\n{notes}\n\n"
 
 
 def _use(run: RunRecord) -> str:
@@ -219,6 +241,7 @@ def _recipe(run: RunRecord) -> str:
     rows = rows_in_step(settings, run.data.n_train)
     trained = "answers only" if settings.completion_only_loss else "prompts and answers"
     early = " (stopped early)" if result.stopped_early else ""
+    scaled = "" if result.adapter_scale == 1 else f", scaled by {result.adapter_scale:g}"
     return "\n".join(
         (
             f"- LoRA: r {settings.lora_r}, alpha {settings.lora_alpha}, "
@@ -228,7 +251,7 @@ def _recipe(run: RunRecord) -> str:
             f"- AdamW, peak learning rate {plan.learning_rate:g}, "
             f"{settings.lr_scheduler_type} schedule, {plan.warmup_steps} warmup steps",
             f"- {counted(rows, 'row')} per step, {result.steps:,} of {plan.total_steps:,} steps"
-            f"{early}; step {result.best_step:,} was kept",
+            f"{early}; step {result.best_step:,} was kept{scaled}",
             f"- Validation loss: first {number(result.first_validation_loss)}, "
             f"best {number(result.best_validation_loss)}; seed {settings.seed}",
             f"- {run.device}, {run.dtype}, {run.threads} threads; {result.tokens:,} tokens in "

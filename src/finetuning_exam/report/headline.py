@@ -9,6 +9,7 @@ from finetuning_exam.evaluation.labels import LabelAccuracy
 from finetuning_exam.evaluation.stats import PairedDifference
 from finetuning_exam.evaluation.verdict import is_significant
 from finetuning_exam.report.labels import guesses_words
+from finetuning_exam.report.skills import lost_title, lost_words
 from finetuning_exam.report.text import counted, interval_text, percent, signed
 
 SIGNIFICANCE = 0.05
@@ -64,12 +65,14 @@ def is_guessing(exam: Exam) -> bool:
 
 def headline(exam: Exam) -> str:
     """Return the verdict and one sentence on what it means."""
+    costs = [forgetting_words(exam)] if forgot_seriously(exam) else []
+    costs += filter(None, [lost_words(exam.skills)])
+    cost = "".join(f"; {it}" for it in costs)
     if not exam.is_held_out:
         return (
             "Too few examples to tell. The exam was taken on training rows, so it says nothing "
-            "about new questions."
+            f"about new questions{cost}."
         )
-    cost = f"; {forgetting_words(exam)}" if forgot_seriously(exam) else ""
     if learned_form_only(exam):
         figure = "the accuracy" if exam.overall.labels else "multiple choice"
         return (
@@ -77,8 +80,8 @@ def headline(exam: Exam) -> str:
             f"significantly more likely, but {figure} shows no measurable improvement{cost}."
         )
     if exam.verdict == "improved":
-        title = "Improved, but it forgot" if cost else "Improved"
-        return f"{title}: held-out answers became significantly more likely{cost}."
+        but = f", but {_loss(exam)}" if cost else ""
+        return f"Improved{but}: held-out answers became significantly more likely{cost}."
     if exam.verdict == "worse":
         guess = "; labels are no better than guessing" if is_guessing(exam) else ""
         return f"Worse: held-out answers became significantly less likely{guess}{cost}."
@@ -88,7 +91,12 @@ def headline(exam: Exam) -> str:
         "no measurable difference": "No measurable difference on the held-out examples",
         "too few examples to tell": "Too few examples to tell whether anything changed",
     }[exam.verdict]
-    return f"{nothing}, but it forgot: {forgetting_words(exam)}." if cost else f"{nothing}."
+    return f"{nothing}, but {_loss(exam)}: {'; '.join(costs)}." if cost else f"{nothing}."
+
+
+def _loss(exam: Exam) -> str:
+    """Say in few words that it lost something: `it forgot` or `it lost a skill`."""
+    return "it forgot" if forgot_seriously(exam) else lost_title(exam.skills)
 
 
 def _guessing_words(exam: Exam, labels: LabelAccuracy) -> str:

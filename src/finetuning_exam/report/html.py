@@ -15,24 +15,20 @@ from finetuning_exam.data.encoding.chat import question
 from finetuning_exam.evaluation.exam import Exam
 from finetuning_exam.evaluation.results import ExamRow, Results
 from finetuning_exam.evaluation.stats import family_confidence
-from finetuning_exam.evaluation.verdict import is_significant
 from finetuning_exam.machine import library_versions
 from finetuning_exam.model.generation.generate import Answer
 from finetuning_exam.model.score import Score
 from finetuning_exam.report.comparison import EMPTY, NOT_STOPPED
 from finetuning_exam.report.diff import Span, compare_words
 from finetuning_exam.report.headline import (
-    CEILING,
-    SIGNIFICANCE,
     difference_words,
-    fold_differences,
-    folds_words,
     forgetting_words,
     forgot_seriously,
     headline,
     learned_form_only,
 )
 from finetuning_exam.report.labels import Confusion, accuracy_words, confusion, tests_words
+from finetuning_exam.report.notes import report_notes
 from finetuning_exam.report.page import (
     AnswerView,
     beginning,
@@ -40,15 +36,20 @@ from finetuning_exam.report.page import (
     shorten,
     with_rest,
 )
-from finetuning_exam.report.plots import difference_plot, loss_plot, loss_words, share_words
+from finetuning_exam.report.plots import (
+    difference_plot,
+    frontier_plot,
+    frontier_words,
+    loss_plot,
+    loss_words,
+    share_words,
+)
+from finetuning_exam.report.skills import SkillTable, divergence_words, lost, skill_table
 from finetuning_exam.report.text import (
     ABSENT,
     Measure,
-    counted,
     measures,
     number,
-    p_value,
-    percent,
     signed,
 )
 from finetuning_exam.run_record import RunRecord
@@ -85,6 +86,10 @@ class Page:
     tag_confidence: float
     forgetting: str
     forgetting_has_interval: bool
+    frontier_plot: Markup
+    frontier_words: str
+    divergence: str
+    skills: SkillTable | None
     loss_plot: Markup
     loss_words: str
     difference_plot: Markup
@@ -111,7 +116,7 @@ def _page(exam: Exam, run: RunRecord, metrics: tuple[dict[str, float], ...]) -> 
         headline=sentence,
         difference=difference_words(exam.overall.nll_per_token),
         meaning=_meaning(exam),
-        notes=tuple(_notes(exam, run)),
+        notes=tuple(report_notes(exam, run)),
         measures=measures(exam.overall),
         labels=_label_words(exam),
         confusions=_confusions(exam),
@@ -119,6 +124,10 @@ def _page(exam: Exam, run: RunRecord, metrics: tuple[dict[str, float], ...]) -> 
         tag_confidence=family_confidence(len(exam.by_tag)),
         forgetting=forgetting_words(exam),
         forgetting_has_interval=not math.isnan(exam.forgetting.interval.low),
+        frontier_plot=Markup(frontier_plot(run.result) if run.result.frontier else ""),
+        frontier_words=frontier_words(run.result) if run.result.frontier else "",
+        divergence=divergence_words(exam.divergence) if exam.divergence else "",
+        skills=skill_table(exam.skills) if exam.skills else None,
         loss_plot=Markup(loss_plot(metrics, best_step)),
         loss_words=loss_words(metrics, best_step),
         difference_plot=Markup(difference_plot(exam.rows)),
@@ -148,7 +157,7 @@ def _confusions(exam: Exam) -> tuple[tuple[str, Confusion], ...]:
 def _tone(exam: Exam) -> Literal["improved", "worse", "unsure"]:
     if exam.verdict == "worse":
         return "worse"
-    has_doubts = learned_form_only(exam) or forgot_seriously(exam)
+    has_doubts = learned_form_only(exam) or forgot_seriously(exam) or lost(exam.skills)
     return "improved" if exam.verdict == "improved" and not has_doubts else "unsure"
 
 
@@ -186,85 +195,6 @@ def _meaning(exam: Exam) -> str:
 
 def _perplexity(nll: float) -> float:
     return math.exp(nll) if nll < 700 else math.inf
-
-
-def _notes(exam: Exam, run: RunRecord) -> list[str]:
-    """Facts that a reader needs to interpret the verdict."""
-    overall, data = exam.overall, run.data
-    notes: list[str] = []
-    if exam.folds:
-        notes += [
-            f"{folds_words(exam)} The training curve is that of the saved adapter; the tuned "
-            "answers are those of the fold's adapter.",
-            "The adapters share most of their training rows, so the interval is somewhat too "
-            f"narrow, and the verdict takes a side only at p ≤ {exam.level:g}.",
-            f"Difference in each fold, in nats per token: {fold_differences(exam)}.",
-        ]
-    if not exam.is_held_out:
-        notes.append(
-            "The exam was taken on the training rows: these figures show what was memorized, "
-            "not how the model answers new questions."
-        )
-    if math.isnan(overall.nll_per_token.interval.low):
-        notes.append("There are too few examples for a confidence interval.")
-    if overall.n_clusters < overall.n_examples:
-        notes.append(
-            f"The {overall.n_examples:,} examples count as {overall.n_clusters:,} pieces of "
-            "evidence: wordings of one fact (the same question, group, or answer of a few "
-            "questions) count as one."
-        )
-    change = overall.nll_per_token
-    if change.interval.excludes_zero and not is_significant(change, exam.level):
-        notes.append(
-            "The interval excludes zero, but the permutation test is not significant "
-            f"({p_value(change.p_value)}; it must be at most {exam.level:g}), so the verdict takes "
-            "no side."
-        )
-    signs = change.signs
-    if signs.n_lower + signs.n_higher:
-        notes.append(
-            f"Counting signs only: the right answers became more likely in {signs.n_lower:,} "
-            f"pieces of evidence and less likely in {signs.n_higher:,} (sign test, "
-            f"{p_value(signs.p_value)})."
-        )
-    notes += _choice_notes(exam)
-    if exam.is_held_out and data.exam_rows_also_taught:
-        notes.append(
-            f"{counted(data.exam_rows_also_taught, 'question')} of the exam file also in the "
-            "training file: excluded from this exam."
-        )
-    if exam.forgetting.interval.low > 0 and forgetting_words(exam) not in headline(exam):
-        notes.append(f"Forgetting: {forgetting_words(exam)}.")
-    if overall.n_answered < overall.n_examples:
-        notes.append(
-            f"Answers were generated for a sample of {overall.n_answered:,} of "
-            f"{overall.n_examples:,} examples; likelihood was measured on all of them."
-        )
-    return notes
-
-
-def _choice_notes(exam: Exam) -> list[str]:
-    choice = exam.overall.choice_accuracy
-    if choice.n_questions == 0:
-        return [
-            "There was no multiple choice (it needs --answered_examples and two different answers "
-            "with the same tag), so the exam cannot show whether the answers were learned or only "
-            "their form."
-        ]
-    name = "accuracy" if exam.overall.labels else "multiple choice"
-    figures = f"{name} {percent(choice.base)} → {percent(choice.tuned)}"
-    if choice.base >= CEILING:
-        return [
-            f"The base already chose nearly every right answer ({figures}), which leaves no room "
-            "for improvement."
-        ]
-    if not learned_form_only(exam):
-        return []
-    rise = "did not rise" if choice.tuned <= choice.base else "did not rise significantly"
-    return [
-        f"The form was learned rather than the answers: {figures} {rise} "
-        f"({p_value(choice.p_value)}; significant below {SIGNIFICANCE:g})."
-    ]
 
 
 def _difference(row: ExamRow) -> float:

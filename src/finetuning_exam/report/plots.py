@@ -1,4 +1,4 @@
-"""The report's two plots, as SVG elements to embed in one HTML page.
+"""The report's plots, as SVG elements to embed in one HTML page.
 
 Text and axes inherit the colour of the surrounding text, so the plots suit light and dark pages.
 The same figures give the same bytes.
@@ -22,6 +22,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from finetuning_exam.evaluation.results import ExamRow
+from finetuning_exam.run_record import ScalePoint, TrainingResult
 
 BETTER_COLOUR = "#3180c2"
 WORSE_COLOUR = "#c8660f"
@@ -82,6 +83,54 @@ def difference_plot(rows: Sequence[ExamRow]) -> str:
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
         label = f"Bar plot of the change in every example: {share_words(rows)}."
         return _svg(figure, "difference-plot", label)
+
+
+def frontier_plot(result: TrainingResult) -> str:
+    """Plot the loss on validation rows over that on general text, a point for each scale."""
+    with _style():
+        figure, axes = _new_figure()
+        points = result.frontier
+        axes.plot(
+            [it.general_loss for it in points],
+            [it.validation_loss for it in points],
+            color=BETTER_COLOUR,
+            lw=1.8,
+            marker="o",
+            markersize=4,
+        )
+        for point in points:
+            is_kept = point.scale == result.adapter_scale
+            axes.annotate(
+                f"{_scale_name(point)}{' (kept)' if is_kept else ''}",
+                (point.general_loss, point.validation_loss),
+                xytext=(5, 4),
+                textcoords="offset points",
+                fontsize=9,
+                fontweight="bold" if is_kept else "normal",
+            )
+        axes.margins(x=0.2, y=0.12)
+        _title(figure, "Learned against lost, by adapter scale")
+        axes.set_xlabel("general text, NLL per token")
+        axes.set_ylabel("validation rows, NLL per token")
+        return _svg(figure, "frontier-plot", f"Line plot: {frontier_words(result)}")
+
+
+def frontier_words(result: TrainingResult) -> str:
+    """Describe the frontier, as the caption of its plot and as its text alternative."""
+    base = result.frontier[0].general_loss
+    parts = [
+        f"{_scale_name(it)} {it.validation_loss:.3f}"
+        + (f" ({math.expm1(it.general_loss - base):+.1%})" if it.scale else "")
+        for it in result.frontier
+    ]
+    return (
+        "Validation loss at each scale, and the change in perplexity of general text (another "
+        f"sample than the exam's): {', '.join(parts)}. Scale {result.adapter_scale:g} was kept."
+    )
+
+
+def _scale_name(point: ScalePoint) -> str:
+    return f"{point.scale:g}" if point.scale else "base"
 
 
 def loss_words(metrics: Sequence[dict[str, float]], best_step: int) -> str:

@@ -16,6 +16,7 @@ from finetuning_exam.data.encoding.chat import question
 from finetuning_exam.evaluation.exam import Exam
 from finetuning_exam.evaluation.labels import LabelAccuracy
 from finetuning_exam.evaluation.results import ExamRow, Pair, Results
+from finetuning_exam.evaluation.skills import SkillReport
 from finetuning_exam.report.comparison import Answered, Comparison, marked, score_note
 from finetuning_exam.report.headline import (
     difference_words,
@@ -29,6 +30,7 @@ from finetuning_exam.report.labels import (
     confusions_words,
     tests_words,
 )
+from finetuning_exam.report.skills import divergence_words, skill_table
 from finetuning_exam.report.text import (
     BALANCED_ACCURACY,
     BITS_PER_BYTE,
@@ -63,10 +65,13 @@ def exam_summary(exam: Exam) -> RenderableType:
         Text(f"Exam: {pieces_words(overall.n_examples, overall.n_clusters)}"),
         Text(f"Difference: {difference_words(overall.nll_per_token)}"),
         Text(f"Forgetting{saved}: {forgetting_words(exam)}"),
+        *([Text(f"Divergence: {divergence_words(exam.divergence)}")] if exam.divergence else []),
         _Figures(exam),
     ]
     if overall.labels:
         parts += _labels(overall.labels)
+    if exam.skills:
+        parts += _skills(exam.skills)
     shown = spread(exam.rows)
     if shown:
         parts.append(Text("Examples", style="bold"))
@@ -88,6 +93,20 @@ def _labels(found: LabelAccuracy) -> list[RenderableType]:
     for name, counts in shown.rows:
         table.add_row(Text(name), *(f"{count:,}" for count in counts))
     return [*parts, table]
+
+
+def _skills(report: SkillReport) -> list[RenderableType]:
+    """The skills as base → tuned, with the change in percentage points."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("skill", overflow="fold")
+    table.add_column("base → tuned", justify="right")
+    table.add_column("change in points", justify="right")
+    table.add_column("result")
+    found = skill_table(report)
+    for line in found.lines:
+        table.add_row(Text(line.name), line.shares, line.change, line.status)
+    notes = [Text(note, style="dim") for note in found.notes]
+    return [Text(f"Skills: {found.summary}"), table, *notes]
 
 
 def comparisons_table(

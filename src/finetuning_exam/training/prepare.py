@@ -46,6 +46,7 @@ from finetuning_exam.settings import Template, TrainSettings
 from finetuning_exam.training.cost.memory import MemoryPlan, plan_memory
 from finetuning_exam.training.cost.workload import Workload
 from finetuning_exam.training.plan import make_plan
+from finetuning_exam.training.replay import ReplayTexts, make_replay, replay_texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,7 @@ class Prepared:
     plan: TrainingPlan
     memory: MemoryPlan
     exam_plan: ExamPlan
+    replay: ReplayTexts
 
     @property
     def model(self) -> PeftModel:
@@ -100,7 +102,7 @@ class Prepared:
     @property
     def session(self) -> Session:
         """Base and adapter as they are now, to be asked and scored."""
-        return Session(self.base, self.model, self.rows.encoder, self.compute, self.fast.row_nll)
+        return Session(self.base, self.model, self.rows.encoder, self.compute, self.fast)
 
     @property
     def n_adapter_parameters(self) -> int:
@@ -131,15 +133,24 @@ def prepare(settings: TrainSettings, split: Split, pinned: PinnedChoices | None 
     rows = encode_split(settings, split, base, pinned.template_date or now())
     model = _with_adapter(settings, base)
     fast = choose_fast_path(model, pad_token_id(base.tokenizer), pieces)
-    memory = _fit_into_memory(Workload(rows.objective, fast, settings), rows, pinned.micro_batches)
     plan = make_plan(settings, len(rows.train), len(rows.validation), base.n_parameters)
+    texts = (
+        ReplayTexts(pinned.replay, f"the {len(pinned.replay):,} texts of the run")
+        if pinned.replay is not None
+        else replay_texts(
+            settings, fast, rows.encoder, base.sha256, plan.total_steps, rows.split.exam
+        )
+    )
+    replay = make_replay(settings, fast, texts.ids)
+    rows = replace(rows, objective=rows.objective.with_replay(replay))
+    memory = _fit_into_memory(Workload(rows.objective, fast, settings), rows, pinned.micro_batches)
     return Prepared(
         settings=settings,
         compute=compute,
         base=base,
         rows=rows,
         rows_sha256=hash_of_sequences(
-            sequences_of(rows.objective, (*rows.train, *rows.validation))
+            sequences_of(rows.objective, (*rows.train, *rows.validation, *replay.rows))
         ),
         fast=fast,
         plan=replace(plan, micro_batches=memory.micro_batches),
@@ -150,6 +161,7 @@ def prepare(settings: TrainSettings, split: Split, pinned: PinnedChoices | None 
             is_held_out=not split.exam_is_training,
             known=(*split.train, *split.validation),
         ),
+        replay=texts,
     )
 
 

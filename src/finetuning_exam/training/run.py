@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 
 from finetuning_exam.data.encoding.saved_template import saved_template
@@ -26,6 +27,7 @@ from finetuning_exam.run_record import (
     TrainingResult,
 )
 from finetuning_exam.training.checkpoint.save import CheckpointConfig
+from finetuning_exam.training.frontier import apply_scale
 from finetuning_exam.training.job import TrainingJob
 from finetuning_exam.training.loop import train_adapter
 from finetuning_exam.training.prepare import Prepared
@@ -56,13 +58,14 @@ def train(
         tuple(example.where for example in rows.split.train),
     )
     result = train_adapter(job, on_progress)
+    scale, frontier = apply_scale(prepared)
 
     def save() -> None:
         with staged(folder) as temporary:
             save_adapter(prepared.model, temporary)
 
     process.on_main(save)
-    return result
+    return replace(result, adapter_scale=scale, frontier=frontier)
 
 
 def save_tokenizer(prepared: Prepared, folder: Path) -> None:

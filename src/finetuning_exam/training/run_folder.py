@@ -27,6 +27,7 @@ EXAM = "exam.json"
 EXAM_ROWS = "exam_rows.json"
 METRICS = "metrics.jsonl"
 DATA_CHECK = "data_check.json"
+REPLAY = "replay.jsonl"
 REPORT = "report.html"
 CARD = "README.md"
 LOCK = ".lock"
@@ -48,6 +49,7 @@ _FILES = (
     EXAM_ROWS,
     METRICS,
     DATA_CHECK,
+    REPLAY,
     REPORT,
     CARD,
     "additional_chat_templates",

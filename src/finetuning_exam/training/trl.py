@@ -147,6 +147,8 @@ class ObjectiveTrainer(CheckpointingTrainer, SFTTrainer, Generic[Row]):
         """Run the forward and backward passes of a batch, each over rows of similar length."""
         job, rows = self._job, inputs["rows"]
         assert isinstance(rows, tuple)
+        if not self._step_rows:  # the first passes of this step
+            rows += job.objective.extra_rows(self.state.global_step)
         self._step_rows += rows
         if num_items_in_batch is None:
             num_items_in_batch = sum(map(job.objective.weight, rows))
@@ -177,15 +179,14 @@ class ObjectiveTrainer(CheckpointingTrainer, SFTTrainer, Generic[Row]):
         if num_items_in_batch is None:
             num_items_in_batch = sum(map(objective.weight, rows))
         losses = objective.losses(self._job.fast, rows)
-        loss = losses.sum() / num_items_in_batch
-        value = float(loss.detach())
-        if not math.isfinite(value):
+        loss = objective.step_loss(losses, rows, int(num_items_in_batch))
+        if not math.isfinite(float(loss.total.detach())):
             pairs = zip(rows, losses.tolist(), strict=True)
             non_finite = [row for row, row_loss in pairs if not math.isfinite(row_loss)]
             name = f"training loss at step {self.state.global_step + 1}"
-            check_finite(value, name, self._names_of(non_finite or rows))
-        self.meter.add(n_tokens(objective, rows), value)
-        return loss
+            check_finite(math.nan, name, self._names_of(non_finite or rows))
+        self.meter.add(n_tokens(objective, rows), float(loss.reported.detach()))
+        return loss.total
 
     def evaluate(
         self,

@@ -84,7 +84,7 @@ def test_byte_order_mark_and_line_endings_change_no_example(
 ROW = st.fixed_dictionaries(
     {"instruction": TEXT, "output": TEXT},
     optional={
-        name: st.text(st.characters(exclude_categories=["Cs"]))
+        name: st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r"))
         for name in ("input", "tag", "group")
     },
 )
@@ -95,7 +95,9 @@ ROW = st.fixed_dictionaries(
 def test_accepted_records_round_trip(
     rows: list[dict[str, str]], ascii_only: bool, spread: bool
 ) -> None:
-    """What was written as JSON is what is read: every character, every field, every place."""
+    """What was written as JSON is what is read: every character, every field, every place. A field
+    in which nothing can be seen is absent.
+    """
     lines = [json.dumps(row, ensure_ascii=ascii_only) for row in rows]
     text = "[" + ",\n".join(lines) + "]" if spread else "\n".join(lines)
     records = read_content(text.encode("utf-8"))
@@ -109,7 +111,11 @@ def test_accepted_records_round_trip(
             "group": found.group,
         }
         for found in records.examples
-    ] == [{"input": "", "tag": "", "group": "", **row} for row in rows]
+    ] == [
+        {"input": "", "tag": "", "group": ""}
+        | {name: "" if emptiness(text) else text for name, text in row.items()}
+        for row in rows
+    ]
     assert [(it.line, it.column) for it in records.examples] == [
         (number, 0) for number in range(1, len(rows) + 1)
     ]

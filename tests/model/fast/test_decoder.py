@@ -106,7 +106,7 @@ def subject(request: pytest.FixtureRequest) -> Subject:
 
 def _row_nll(decoder: Decoder, rows: Sequence[Encoded] = ROWS) -> Tensor:
     batch = pack(rows, CPU)
-    nll = decoder.token_nll(batch)
+    nll = decoder.head_nll(decoder.hidden(batch), batch.targets)
     return nll.new_zeros(len(rows)).index_add(0, batch.row_of_target, nll)
 
 

@@ -19,14 +19,16 @@ from finetuning_exam.model.fast.path import FastPath, choose_fast_path, wanted_p
 from finetuning_exam.run_record import MicroBatches
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training.cost import memory
+from finetuning_exam.training.cost.footprint import (
+    checkpointing_on,
+    measure_footprint,
+    untouched,
+)
 from finetuning_exam.training.cost.memory import (
     USABLE_SHARE,
     WORST_HEAP_SPREAD,
     MemoryPlan,
-    checkpointing_on,
-    measure_footprint,
     plan_memory,
-    untouched,
 )
 from finetuning_exam.training.cost.workload import size_of
 from finetuning_exam.training.plan import MICRO_BATCH_TOKENS

@@ -19,13 +19,18 @@ from trainings import workload
 from finetuning_exam import run_file
 from finetuning_exam.data.encoding.encoder import Encoded
 from finetuning_exam.data.split import Split
+from finetuning_exam.evaluation.ask_skills import skill_choices
+from finetuning_exam.evaluation.choices import Ballot
 from finetuning_exam.evaluation.exam import ExamPlan
+from finetuning_exam.evaluation.skills import read_skills
 from finetuning_exam.model.fast.path import FastPath, choose_fast_path, wanted_pieces
 from finetuning_exam.model.folder import ADAPTER_WEIGHTS
 from finetuning_exam.model.memory import peak_memory
+from finetuning_exam.model.score import option_tokens
 from finetuning_exam.run_record import DataRecord, MicroBatches, TrainingPlan
 from finetuning_exam.training.batches import draw_batches
 from finetuning_exam.training.cost import time as cost_time
+from finetuning_exam.training.cost.exam_tokens import scored_tokens
 from finetuning_exam.training.cost.predict import predict
 from finetuning_exam.training.cost.time import (
     MAX_SAMPLES,
@@ -35,7 +40,6 @@ from finetuning_exam.training.cost.time import (
     cut_rows,
     exam_seconds,
     n_validations,
-    scored_tokens,
     scoring_seconds_per_token,
     seconds_per_token,
     total_length,
@@ -216,8 +220,7 @@ def test_more_answers_and_longer_ones_take_longer(models: Models) -> None:
     def seconds(n_rows: int = 40, **changes: Any) -> float:
         plan = replace(prepared.exam_plan, **changes)
         return exam_seconds(
-            prepared.fast,
-            prepared.base.tokenizer,
+            prepared.session,
             prepared.rows.exam.rows[:n_rows],
             plan,
             1e-3,
@@ -229,28 +232,51 @@ def test_more_answers_and_longer_ones_take_longer(models: Models) -> None:
     few, many = (seconds(max_new_tokens=n) for n in (4, 400))
     assert few <= many
     unanswered = replace(prepared.exam_plan, answered_examples=0)
-    scored = scored_tokens(prepared.rows.exam.rows[:10], unanswered)
+    scored = scored_tokens(prepared.session, prepared.rows.exam.rows[:10], unanswered)
     assert seconds(10, answered_examples=0) == cost_time.EXAM_OVERHEAD_S + 1e-3 * scored
 
 
-def test_what_an_exam_scores(models: Models) -> None:
-    """Both models score every row, four choices of each that is asked, and the general text."""
-    found = prepare(brisk(models.folder()), Split(rows(4), (), rows(40))).rows.exam.rows
-    per_byte = sum(it.n_supervised for it in found) / sum(it.answer_bytes for it in found)
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+def test_what_an_exam_scores(models: Models, architecture: str) -> None:
+    """Both models score every row, the choices of those that are asked, and the general text; a
+    model on the fast path computes the prompt of a question once for all of its choices.
+    """
+    prepared = prepare(brisk(models.folder(architecture)), Split(rows(4), (), rows(40)))
+    session, found = prepared.session, prepared.rows.exam.rows
     general = ("A paragraph.", "Größer, with 33 bytes of UTF-8.")
-    text = round(per_byte * 12) + round(per_byte * 33)
+    text = sum(len(session.encoder.encode_text(it).ids) for it in general)
+    n_prompts = 1 if architecture == "llama" else 4
     for asked in (0, 7, 40, 99):
-        expected = 2 * (total_length(found) + 4 * total_length(found[:asked]) + text)
+        prompts = sum(row.prompt_length for row in found[:asked])
+        choices = n_prompts * prompts + 5 * (total_length(found[:asked]) - prompts)
         plan = ExamPlan(0, 8, asked, None, CONTEXT, general=general)
-        assert scored_tokens(found, plan) == expected
-    assert scored_tokens(encoded_rows((20, 30)), replace(plan, answered_examples=0)) == 100
+        assert scored_tokens(session, found, plan) == 2 * (total_length(found) + choices + text)
 
 
 def test_a_paragraph_is_scored_up_to_the_context(models: Models) -> None:
     """However long a paragraph is, no more of it is counted than the model sees."""
-    found = prepare(brisk(models.folder()), Split(rows(4), (), rows(8))).rows.exam.rows
-    plan = ExamPlan(0, 8, 0, None, CONTEXT, general=("word " * 100_000, "x" * 10**6))
-    assert scored_tokens(found, plan) == 2 * (total_length(found) + 2 * CONTEXT)
+    prepared = prepare(brisk(models.folder()), Split(rows(4), (), rows(8)))
+    found = prepared.rows.exam.rows
+    plan = ExamPlan(0, 8, 0, None, CONTEXT, general=("word " * 9_000, "x" * 10**4))
+    expected = 2 * (total_length(found) + 2 * CONTEXT)
+    assert scored_tokens(prepared.session, found, plan) == expected
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+def test_the_forecast_counts_the_skills(models: Models, architecture: str) -> None:
+    """The tokens of skills are estimated from a few of their questions, to a tenth."""
+    prepared = prepare(brisk(models.folder(architecture)), Split(rows(4), (), rows(8)))
+    session = prepared.session
+    plan = ExamPlan(0, 8, 0, None, CONTEXT, general=(), skills=read_skills(None))
+    choices = skill_choices(session.encoder, plan.skills)
+    ballot = Ballot.of(session.encoder, choices, CONTEXT)
+    expected = option_tokens(session.fast, ballot.rows, 8)
+    without = scored_tokens(session, (), replace(plan, skills=()))
+    assert without == 0
+    assert scored_tokens(session, (), plan) / 2 == pytest.approx(expected, rel=0.15)
+    few = replace(plan, skills=plan.skills[:3])
+    ballot = Ballot.of(session.encoder, choices[:3], CONTEXT)
+    assert scored_tokens(session, (), few) == 2 * option_tokens(session.fast, ballot.rows, 8)
 
 
 def test_the_forecast_knows_the_general_file(models: Models, tmp_path: Path) -> None:
@@ -263,7 +289,8 @@ def test_the_forecast_knows_the_general_file(models: Models, tmp_path: Path) -> 
         path.write_text("\n\n".join(["The cat eats in the barn."] * times), encoding="utf-8")
         settings = brisk(models.folder(), general_file=str(path), answered_examples=0)
         prepared = prepare(settings, Split(rows(4), (), rows(8)))
-        counted.append(scored_tokens(prepared.rows.exam.rows, prepared.exam_plan))
+        exam_rows = prepared.rows.exam.rows
+        counted.append(scored_tokens(prepared.session, exam_rows, prepared.exam_plan))
         rest = 2 * total_length(prepared.rows.exam.rows)
         scored = [
             len(prepared.rows.encoder.encode_text(it).ids) for it in prepared.exam_plan.general

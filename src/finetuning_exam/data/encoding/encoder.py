@@ -72,7 +72,11 @@ class Encoder:
     loss_on: LossOn
     start_ids: tuple[int, ...]
     """The ids that this tokenizer puts before a text: a beginning-of-text token, or none."""
+    start_text: str
+    """The text that the tokenizer reads as `start_ids`, or an empty one."""
     eos_token_id: int
+    end_text: str
+    """The text that the tokenizer reads as the end token, or an empty one."""
     stop_ids: tuple[int, ...]
     """The ids that end an answer: the last token of a trained row and the base's own."""
     special_ids: frozenset[int]
@@ -150,17 +154,12 @@ class Encoder:
         rendered = render(example, self.shape)
         parts = [segment.text for segment in rendered]
         if example.is_plain_text:
-            return [Section(self._text_of(self.start_ids), ("", *parts))]
+            return [Section(self.start_text, ("", *parts))]
         if self.shape is not None:
             return [Section("", self.shape.ended(parts))]
-        start, end = self._text_of(self.start_ids), self._text_of([self.eos_token_id])
+        start, end = self.start_text, self.end_text
         pairs = zip(parts[::2], parts[1::2], strict=True)
         return [Section(end if number else start, pair) for number, pair in enumerate(pairs)]
-
-    def _text_of(self, special_ids: Iterable[int]) -> str:
-        """Return the text of special tokens that the tokenizer reads as these again, or ""."""
-        added = self.tokenizer.added_tokens_decoder
-        return "".join(added[it].content for it in special_ids if it in added)
 
     def _row(
         self, example: Example, sections: list[list[tuple[int, ...]]], shared: dict[int, int]
@@ -234,7 +233,9 @@ def make_encoder(
         template,
         loss_on,
         start,
+        "".join(added[it].content for it in start if it in added),
         eos,
+        added[eos].content if eos in added else "",
         (),
         frozenset(special),
         _any_of(special.values()),

@@ -22,6 +22,7 @@ from finetuning_exam.model.fast.elementwise import GatedGelu, GatedSilu, RotateH
 from finetuning_exam.model.fast.linear_loss import LinearLoss
 from finetuning_exam.model.fast.lora import Projection, project
 from finetuning_exam.model.fast.packing import PackedRows
+from finetuning_exam.model.fast.shared_prompts import Questions, SharedRows, attend_to_prompts
 from finetuning_exam.settings import FastPiece
 
 MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3", "smollm3", "granite", "gemma3_text")
@@ -38,6 +39,7 @@ class Rotation:
     sin: Tensor
 
 
+Groups = Sequence[Group] | Sequence[Questions]
 Rotations = tuple[Rotation, Rotation]
 """The rotations of queries, which include the attention scale, and of keys."""
 
@@ -71,15 +73,17 @@ class Decoder:
         device: torch.device = self._embed.weight.device
         return device
 
-    def token_nll(self, batch: PackedRows) -> Tensor:
-        """Compute the NLL of each target in nats: (supervised,) float32."""
-        hidden = self.hidden(batch)
-        if "loss" in self.pieces and type(self._head) is nn.Linear and self._head.bias is None:
-            return self._loss(hidden, batch.targets)
-        logits = self._head(hidden).float() * self._loss.logit_scale
-        return cross_entropy(logits, batch.targets, reduction="none")
+    def head_nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Compute the NLL in nats of targets (supervised,) after hidden states (supervised, width).
 
-    def hidden(self, batch: PackedRows) -> Tensor:
+        Returns (supervised,) float32.
+        """
+        if "loss" in self.pieces and type(self._head) is nn.Linear and self._head.bias is None:
+            return self._loss(hidden, targets)
+        logits = self._head(hidden).float() * self._loss.logit_scale
+        return cross_entropy(logits, targets, reduction="none")
+
+    def hidden(self, batch: PackedRows | SharedRows) -> Tensor:
         """Compute the last hidden states at the predicting positions: (supervised, width)."""
         x = self._embed(batch.ids) * getattr(self._config, "embedding_multiplier", 1.0)
         x = x.float()  # the residual stream stays float32 in a bfloat16 model
@@ -102,7 +106,7 @@ class Decoder:
         layer: Any,
         x: Tensor,
         rotations: Rotations,
-        groups: Sequence[Group],
+        groups: Groups,
         wanted: Tensor | None,
     ) -> Tensor:
         """Run one layer on x (tokens, width); after attention, only on the wanted tokens."""
@@ -121,9 +125,7 @@ class Decoder:
         update = self._mlp(layer.mlp, self._norm(layer.post_attention_layernorm, x))
         return torch.add(x, update, alpha=share)
 
-    def _attention(
-        self, attention: Any, x: Tensor, rotations: Rotations, groups: Sequence[Group]
-    ) -> Tensor:
+    def _attention(self, attention: Any, x: Tensor, rotations: Rotations, groups: Groups) -> Tensor:
         """Run attention, without the output projection: (tokens, heads · width)."""
         q, k, v = self._project(x, [attention.q_proj, attention.k_proj, attention.v_proj])
         width = attention.head_dim
@@ -133,8 +135,10 @@ class Decoder:
             k = self._norm(attention.k_norm, k.view(-1, width)).view_as(k)
         q, k = self._rotate(q, rotations[0], n_keys), self._rotate(k, rotations[1], n_keys)
         v = v.view(len(v), n_keys, 1, width).transpose(0, 1).contiguous()
-        attend = causal_attention if "attention" in self.pieces else _stock_attention
-        out = attend(q, k, v, groups, _window(attention, self._config))
+        attend: Any = causal_attention if "attention" in self.pieces else _stock_attention
+        if isinstance(groups[0], Questions):
+            attend = attend_to_prompts
+        out: Tensor = attend(q, k, v, groups, _window(attention, self._config))
         return out.transpose(0, 1).reshape(len(x), -1)
 
     def _rotate(self, x: Tensor, rotation: Rotation, groups: int) -> Tensor:

@@ -13,9 +13,13 @@ from finetuning_exam.data.encoding.encoder import Encoded
 from finetuning_exam.data.encoding.labels import IGNORED
 from finetuning_exam.errors import UsageError
 from finetuning_exam.model.fast.decoder import MODEL_TYPES, Decoder
+from finetuning_exam.model.fast.linear_kl import linear_kl, log_probabilities
 from finetuning_exam.model.fast.linear_loss import LinearLoss
 from finetuning_exam.model.fast.packing import pack
+from finetuning_exam.model.fast.shared_prompts import share_prompts
 from finetuning_exam.model.likelihood import collate, supervised_nll
+from finetuning_exam.model.mode import evaluating
+from finetuning_exam.model.replay_row import ReplayRow
 from finetuning_exam.settings import FastPiece
 
 ALL_PIECES: tuple[FastPiece, ...] = ("rows", "attention", "lora", "elementwise", "loss")
@@ -51,7 +55,7 @@ class FastPath:
         """Compute each row's summed NLL over its supervised tokens: (rows,) float32."""
         if self.decoder:
             batch = pack(rows, self.decoder.device)
-            nll = self.decoder.token_nll(batch)
+            nll = self.decoder.head_nll(self.decoder.hidden(batch), batch.targets)
             return nll.new_zeros(batch.n_rows).index_add(0, batch.row_of_target, nll)
         padded = collate(rows, self._pad_id).to(next(self.model.parameters()).device)
         if "loss" not in self.pieces:
@@ -62,6 +66,84 @@ class FastPath:
         row, at = (padded.labels[:, 1:] != IGNORED).nonzero(as_tuple=True)
         nll = self._loss(body.last_hidden_state[row, at], padded.ids[row, at + 1])
         return nll.new_zeros(len(rows)).index_add(0, row, nll)
+
+    def option_nll(self, rows: Sequence[Encoded]) -> Tensor:
+        """Compute the same as `row_nll`; on the decoder, each prompt that rows share only once.
+
+        Every supervised token must come after its row's prompt.
+        """
+        if not self.decoder:
+            return self.row_nll(rows)
+        batch = share_prompts(rows, self.decoder.device)
+        nll = self.decoder.head_nll(self.decoder.hidden(batch), batch.targets)
+        return nll.new_zeros(batch.n_rows).index_add(0, batch.row_of_target, nll)
+
+    @property
+    def has_shared_head(self) -> bool:
+        """True if logits are the last hidden states times one matrix, as replay needs them."""
+        if not has_plain_head(self.model):
+            return False
+        rows = _probes(self.model)
+        with evaluating(self.model), torch.no_grad():
+            expected = supervised_nll(self.model, collate(rows, self._pad_id).to(self.model.device))
+            hidden, row_of, targets = self._hidden(rows)
+            nll = self._loss(hidden, targets)
+        return _is_close(nll.new_zeros(len(rows)).index_add(0, row_of, nll), expected, self.model)
+
+    def row_losses(self, rows: Sequence[Encoded]) -> Tensor:
+        """Compute each row's summed NLL, or KL from the base for a replay row: (rows,) float32.
+
+        On the decoder, rows of both kinds share their forward pass.
+        """
+        if not any(isinstance(row, ReplayRow) for row in rows):
+            return self.row_nll(rows)
+        hidden, row_of, targets = self._hidden(rows)
+        is_replay = torch.tensor([isinstance(row, ReplayRow) for row in rows], device=hidden.device)
+        replayed = is_replay[row_of]
+        base = [
+            row.base
+            for row in (rows[index] for index in row_of.unique_consecutive().tolist())
+            if isinstance(row, ReplayRow)
+        ]
+        kl = self._head_kl(hidden[replayed], torch.cat(base).to(hidden.device))
+        nll = self._head_nll(hidden[~replayed], targets[~replayed])
+        losses = kl.new_zeros(len(rows))
+        losses = losses.index_add(0, row_of[replayed], kl)
+        return losses.index_add(0, row_of[~replayed], nll)
+
+    def hidden_states(self, rows: Sequence[Encoded]) -> list[Tensor]:
+        """Compute the last hidden states before each supervised token of each row.
+
+        Returns one tensor (supervised, width) for each row, in the order given.
+        """
+        hidden, row_of, _ = self._hidden(rows)
+        return [hidden[row_of == index] for index in range(len(rows))]
+
+    def log_probabilities(self, hidden: Tensor) -> Tensor:
+        """Compute what a model with `has_shared_head` predicts: (rows, vocabulary) float32."""
+        weight = self._whole.get_output_embeddings().weight
+        return log_probabilities(hidden, weight, self._loss.logit_scale)
+
+    def _hidden(self, rows: Sequence[Encoded]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the hidden states before supervised tokens, their rows, and these tokens."""
+        if self.decoder:
+            batch = pack(rows, self.decoder.device)
+            return self.decoder.hidden(batch), batch.row_of_target, batch.targets
+        padded = collate(rows, self._pad_id).to(next(self.model.parameters()).device)
+        body = self._whole.base_model(
+            input_ids=padded.ids, attention_mask=padded.attention, use_cache=False
+        )
+        row, at = (padded.labels[:, 1:] != IGNORED).nonzero(as_tuple=True)
+        return body.last_hidden_state[row, at], row, padded.ids[row, at + 1]
+
+    def _head_nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        if self.decoder:
+            return self.decoder.head_nll(hidden, targets)
+        return self._loss(hidden, targets)
+
+    def _head_kl(self, hidden: Tensor, base: Tensor) -> Tensor:
+        weight = self._whole.get_output_embeddings().weight
+        return linear_kl(hidden, base, weight, self._loss.logit_scale)
 
 
 def wanted_pieces(names: Sequence[str]) -> frozenset[FastPiece]:
@@ -97,7 +179,7 @@ def choose_fast_path(
     if reason and pieces & _INSIDE:
         notes.append(f"without {_names(pieces & _INSIDE)}: {reason}")
         pieces -= _INSIDE
-    if "loss" in pieces and not _has_plain_head(model):
+    if "loss" in pieces and not has_plain_head(model):
         notes.append("without loss: the output head is not a plain linear layer")
         pieces -= {"loss"}
     config = model.peft_config[model.active_adapter]
@@ -132,7 +214,7 @@ def _why_unsupported(model: PeftModel) -> str | None:
     return None
 
 
-def _has_plain_head(model: PeftModel) -> bool:
+def has_plain_head(model: PeftModel) -> bool:
     """Return True if logits are simply hidden states times a matrix."""
     whole = model.get_base_model()
     head = whole.get_output_embeddings()
@@ -142,13 +224,7 @@ def _has_plain_head(model: PeftModel) -> bool:
 
 def _agrees(path: FastPath) -> bool:
     """Return True if two short rows have the same NLL as in the stock forward pass."""
-    vocabulary = path.model.get_input_embeddings().num_embeddings
-    rows = [
-        Encoded(ids, (IGNORED, IGNORED, *ids[2:]), 2, 0)
-        for ids in (
-            tuple((7 * place + 3) % vocabulary for place in range(length)) for length in (5, 12)
-        )
-    ]
+    rows = _probes(path.model)
     was_training = path.model.training
     path.model.eval()
     try:
@@ -159,5 +235,20 @@ def _agrees(path: FastPath) -> bool:
         return False  # the modules are not those of the named architecture
     finally:
         path.model.train(was_training)
-    tolerance = TOLERANCE[path.model.dtype]
+    return _is_close(found, expected, path.model)
+
+
+def _probes(model: PeftModel) -> list[Encoded]:
+    """Return two short rows."""
+    vocabulary = model.get_input_embeddings().num_embeddings
+    return [
+        Encoded(ids, (IGNORED, IGNORED, *ids[2:]), 2, 0)
+        for ids in (
+            tuple((7 * place + 3) % vocabulary for place in range(length)) for length in (5, 12)
+        )
+    ]
+
+
+def _is_close(found: Tensor, expected: Tensor, model: PeftModel) -> bool:
+    tolerance = TOLERANCE[model.dtype]
     return bool(((found - expected).abs() <= tolerance * expected.abs().clamp(min=1)).all())

@@ -12,7 +12,6 @@ from typing import TypeVar
 
 import torch
 from peft import PeftModel
-from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from finetuning_exam.data.encoding.encoder import Encoded
 from finetuning_exam.evaluation.exam import ExamPlan
@@ -21,8 +20,10 @@ from finetuning_exam.model.generation.batch import can_batch
 from finetuning_exam.model.generation.decoding import Decoding
 from finetuning_exam.model.generation.generate import answer_both, batches
 from finetuning_exam.model.score import score_rows
+from finetuning_exam.model.session import Session
 from finetuning_exam.run_record import TrainingPlan
-from finetuning_exam.training.cost.memory import checkpointing_on, untouched
+from finetuning_exam.training.cost.exam_tokens import asking, scored_tokens
+from finetuning_exam.training.cost.footprint import checkpointing_on, untouched
 from finetuning_exam.training.cost.workload import Workload, computed_tokens
 
 TIMING_S = 2.0
@@ -166,25 +167,8 @@ def n_validations(plan: TrainingPlan, done_steps: int) -> int:
     return at_saves + (done_steps == 0)
 
 
-def scored_tokens(rows: Sequence[Encoded], plan: ExamPlan) -> int:
-    """Return the tokens that both models score in an exam on these rows: the rows themselves,
-    every choice of those that are asked, and each paragraph of the general text.
-    """
-    choices = plan.most_options * total_length(_asking(rows, plan))
-    n_bytes = sum(row.answer_bytes for row in rows)
-    per_byte = sum(row.n_supervised for row in rows) / n_bytes if n_bytes else 0.0
-    lengths = [round(per_byte * len(part.encode("utf-8"))) for part in plan.general]
-    general = sum(min(length, plan.context) for length in lengths)
-    return 2 * (total_length(rows) + choices + general)
-
-
-def _asking(rows: Sequence[Encoded], plan: ExamPlan) -> list[Encoded]:
-    return [row for row in rows if row.prompt_length][: plan.answered_examples]
-
-
 def exam_seconds(
-    fast: FastPath,
-    tokenizer: PreTrainedTokenizerBase,
+    session: Session,
     rows: Sequence[Encoded],
     plan: ExamPlan,
     scoring_rate: float,
@@ -196,20 +180,20 @@ def exam_seconds(
     Every batch of answers is counted to its longest, since a base that was never taught to stop
     seldom does; half of its rows, the tuned model's, are counted as ended.
     """
-    asking = _asking(rows, plan)
-    scoring = scoring_rate * scored_tokens(rows, plan)
-    if not asking:
+    asked = asking(rows, plan)
+    scoring = scoring_rate * scored_tokens(session, rows, plan)
+    if not asked:
         return EXAM_OVERHEAD_S + scoring
-    model = fast.model
-    decoding = Decoding(plan.longest_answer(asking), stop_ids=(), pad_id=0, context=plan.context)
-    lengths = [row.prompt_length for row in asking]
+    fast, model, tokenizer = session.fast, session.model, session.base.tokenizer
+    decoding = Decoding(plan.longest_answer(asked), stop_ids=(), pad_id=0, context=plan.context)
+    lengths = [row.prompt_length for row in asked]
     if can_batch(model):
-        size = min(len(asking), plan.batch_size)
+        size = min(len(asked), plan.batch_size)
         together = batches(lengths, decoding, plan.batch_size, n_sides=2)
     else:
-        size, together = 1, [[index] for index in range(len(asking))]
+        size, together = 1, [[index] for index in range(len(asked))]
     n_steps = sum(max(decoding.room(lengths[index]) for index in batch) for batch in together)
-    prompts = [row.ids[:TRIAL_PROMPT] for row in asking[: -(-size // 2)]]
+    prompts = [row.ids[:TRIAL_PROMPT] for row in asked[: -(-size // 2)]]
     with untouched(fast):
         took = [
             _seconds(partial(answer_both, model, tokenizer, prompts, trial, len(prompts)), clock)

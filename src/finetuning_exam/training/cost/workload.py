@@ -88,4 +88,5 @@ class Workload(Generic[Row]):
 
     def longest_batch(self, rows: Sequence[Row]) -> tuple[Row, ...]:
         """Return an optimizer batch of the rows with the most tokens, longest last."""
-        return tuple(sorted(rows, key=self.length)[-rows_per_step(self.settings) :])
+        longest = sorted(rows, key=self.length)[-rows_per_step(self.settings) :]
+        return tuple(sorted([*longest, *self.objective.extra_rows(0)], key=self.length))
