@@ -137,6 +137,14 @@ def test_the_terminal_shows_each_skill(exam: Exam) -> None:
     assert "Not measurable: the base is not measurably better than guessing" in shown
 
 
+def test_the_terminal_has_no_table_of_noise(exam: Exam) -> None:
+    """Where no skill is measurable, the terminal has one sentence; the report has the table."""
+    shown = _shown(_with(exam, code=CHANCE, logic=CHANCE))
+    assert "Skills: 50 multiple-choice questions about 2 skills, none measurable" in shown
+    assert "points" not in shown
+    assert "Bonferroni" not in shown
+
+
 def test_page_and_card_have_the_table_of_the_terminal(exam: Exam, run: RunRecord) -> None:
     """All three show the same lines and the same notes."""
     divergence = Divergence(0.0213, Interval(0.0181, 0.0244), 4000)

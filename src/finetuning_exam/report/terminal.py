@@ -96,17 +96,21 @@ def _labels(found: LabelAccuracy) -> list[RenderableType]:
 
 
 def _skills(report: SkillReport) -> list[RenderableType]:
-    """The skills as base → tuned, with the change in percentage points."""
+    """The skills as base → tuned, with the change in percentage points; where none is measurable,
+    only that.
+    """
+    found = skill_table(report)
+    if all(line.status == "not measurable" for line in found.lines):
+        return [Text(f"Skills: {found.summary}"), Text()]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("skill", overflow="fold")
     table.add_column("base → tuned", justify="right")
     table.add_column("change in points", justify="right")
     table.add_column("result")
-    found = skill_table(report)
     for line in found.lines:
         table.add_row(Text(line.name), line.shares, line.change, line.status)
     notes = [Text(note, style="dim") for note in found.notes]
-    return [Text(f"Skills: {found.summary}"), table, *notes]
+    return [Text(f"Skills: {found.summary}"), table, *notes, Text()]
 
 
 def comparisons_table(
