@@ -33,12 +33,9 @@ _NAMES_HERE = {
 
 _NAMES_ELSEWHERE = {elsewhere: here for here, names in _NAMES_HERE.items() for elsewhere in names}
 
-_NEW_ADAPTER = "Training makes a new adapter; --fork FOLDER starts from the weights of another."
 _ALWAYS_LORA = "Training always uses a LoRA adapter."
 _NO_QUANTIZATION = "The base model is not quantized; --dtype bfloat16 halves its memory."
 _FACTS = {
-    "adapter": _NEW_ADAPTER,
-    "adapter_name_or_path": _NEW_ADAPTER,
     "bf16": "Use --dtype bfloat16.",
     "fp16": "Use --dtype float16.",
     "finetuning_type": _ALWAYS_LORA,
