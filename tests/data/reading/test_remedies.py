@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
+import sys
 
 import pytest
 from read_files import read_content
 
+from finetuning_exam.data.reading.fields import as_argument
 from finetuning_exam.data.reading.natural import content_of
-from finetuning_exam.errors import DataError, UsageError
+from finetuning_exam.errors import DataError, UsageError, UserError
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -189,3 +193,27 @@ def test_a_single_record_is_not_taken_for_columns(row: object) -> None:
 def test_most_values_decide_what_a_field_holds(values: list[object], content: str | None) -> None:
     """Empty values do not count, and a field of other types than text holds none."""
     assert content_of(values) == content
+
+
+@pytest.mark.parametrize("name", ["\n", "a\nb", "a\tb", "it's\x1b[1m", "é\x07\\", "\u202eabc"])
+def test_a_hint_with_any_name_is_one_line(name: str) -> None:
+    """A field whose name has control characters is written as a shell reads it, on one line."""
+    with pytest.raises(UserError) as caught:
+        read_content(json.dumps({name: "Some words of text."}).encode())
+    shown = str(caught.value)
+    assert "\n" not in shown
+    assert all(it.isprintable() for it in shown)
+    if sys.platform == "linux":
+        done = subprocess.run(
+            ["bash", "-c", f"printf %s {as_argument(name)}"],
+            capture_output=True,
+            check=True,
+            env={"LC_ALL": "C.UTF-8"},
+        )
+        assert done.stdout.decode("utf-8") == name
+
+
+@pytest.mark.parametrize("name", ["plain", "two words", "it's", "$HOME", "é", "", "a\\b"])
+def test_an_argument_without_control_characters_is_quoted_as_usual(name: str) -> None:
+    """Only what cannot be seen needs the shell's own notation."""
+    assert as_argument(name) == shlex.quote(name)

@@ -7,13 +7,12 @@ as that one, and a note says so. Roles of turns are read in the same way, withou
 from __future__ import annotations
 
 import difflib
-import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from finetuning_exam.data.findings import Fault, Finding
 from finetuning_exam.data.kinds import Kind
-from finetuning_exam.data.reading.fields import listed
+from finetuning_exam.data.reading.fields import as_argument, listed
 from finetuning_exam.data.reading.files import RawRecord
 from finetuning_exam.data.reading.layouts import CONVERSATION_FIELDS, PAIRS, Layout
 from finetuning_exam.data.reading.remedies import hint_for_field, unrecognised
@@ -110,7 +109,7 @@ def _unknown_field(flag: str, given: str, present: Sequence[str], path: str) -> 
     folded = {name.strip().casefold(): name for name in present if len(name) < 100}
     near = difflib.get_close_matches(given.strip().casefold(), folded, n=1, cutoff=_NEAR)
     return UsageError(
-        f"--{flag}_field {shlex.quote(given)}: no record in {path} has this field "
+        f"--{flag}_field {as_argument(given)}: no record in {path} has this field "
         f"(fields: {listed(present)}).",
         f"Did you mean {folded[near[0]]!r}?" if near else "Use one of these fields.",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
@@ -51,6 +52,14 @@ def listed(names: Iterable[str]) -> str:
 def quoted(text: str) -> str:
     """Return a text in quotes, shortened if it is long."""
     return repr(text if len(text) <= _MOST_QUOTED else f"{text[:_MOST_QUOTED]}…")
+
+
+def as_argument(text: str) -> str:
+    """Return a text as an argument of a command in a shell, on one line whatever is in it."""
+    if text.isprintable():
+        return shlex.quote(text)
+    signs = (it if it.isprintable() and it not in "\\'" else f"\\U{ord(it):08x}" for it in text)
+    return f"$'{''.join(signs)}'"
 
 
 def emptiness(text: str) -> str | None:

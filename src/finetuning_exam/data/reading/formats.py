@@ -14,6 +14,7 @@ from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.conversation import Exchange, read_turns, to_exchange
 from finetuning_exam.data.reading.fields import (
     Record,
+    as_argument,
     as_list,
     as_text,
     emptiness,
@@ -108,7 +109,10 @@ def _question(value: Record, layout: Layout) -> str:
     if empty is None:
         return question
     others = [name for name in layout.input_fields if content_of([value.get(name)]) in NATURAL]
-    hint = f" (if {others[0]!r} is the question, use --prompt_field {others[0]})" if others else ""
+    hint = ""
+    if others:
+        flag = f"--prompt_field {as_argument(others[0])}"
+        hint = f" (if {others[0]!r} is the question, use {flag})"
     raise Fault(Kind.EMPTY_PROMPT, f"field {layout.prompt!r} {empty}{hint}")
 
 

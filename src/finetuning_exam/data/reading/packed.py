@@ -8,6 +8,7 @@ from itertools import islice
 
 from finetuning_exam.data.findings import Fault, Finding
 from finetuning_exam.data.kinds import Kind
+from finetuning_exam.data.reading.fields import as_argument
 from finetuning_exam.data.reading.files import RawRecord
 from finetuning_exam.data.reading.layouts import CONVERSATION_FIELDS, PAIRS, Layout
 from finetuning_exam.data.reading.packed_text import (
@@ -103,7 +104,7 @@ def refuse_packed(
         if all(are_turns(_value(text)) for text in texts.values()):
             raise UsageError(
                 f"{path}: field {name!r} holds conversations in JSON as text.",
-                f"Read them with --format messages --prompt_field {name}.",
+                f"Read them with --format messages --prompt_field {as_argument(name)}.",
             )
         if all(_is_only_python(text) and "'role'" in text for text in texts.values()):
             raise UsageError(

@@ -5,11 +5,10 @@ A remedy never names a field of ids, of numbers, or of text in JSON: training wo
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 
-from finetuning_exam.data.reading.fields import listed, quoted
+from finetuning_exam.data.reading.fields import as_argument, listed, quoted
 from finetuning_exam.data.reading.files import RawRecord
 from finetuning_exam.data.reading.layouts import SAMPLE, Layout
 from finetuning_exam.data.reading.natural import METADATA, NATURAL, Content, content_of
@@ -76,7 +75,7 @@ def hint_for_field(
         return f"Add the field, or name your own with --{flag}_field."
     name = like(texts, usual)
     words = "Name the field" if name else "Name the field, for example"
-    return f"{words}: --{flag}_field {shlex.quote(name or texts[0])}."
+    return f"{words}: --{flag}_field {as_argument(name or texts[0])}."
 
 
 def like(names: Sequence[str], usual: Sequence[str]) -> str | None:
@@ -101,14 +100,14 @@ def _flags(sample: Sequence[Mapping[str, object]], present: Iterable[str]) -> st
     if len(words) == 1:
         if not texts:
             return ""
-        return f"If this is plain text, use --format text --prompt_field {shlex.quote(texts[0])}."
+        return f"If this is plain text, use --format text --prompt_field {as_argument(texts[0])}."
     if not words:
         return ""
     question, answer = like(words, QUESTIONS), like(words, ANSWERS)
     intro = "Name the fields" if question and answer else "Name the fields, for example"
     question = question or next(name for name in [*texts, *words] if name != answer)
     answer = answer or next(name for name in words if name != question)
-    flags = f"--prompt_field {shlex.quote(question)} --answer_field {shlex.quote(answer)}"
+    flags = f"--prompt_field {as_argument(question)} --answer_field {as_argument(answer)}"
     return f"{intro}: {flags}."
 
 
@@ -137,7 +136,7 @@ def _hint_for_none(sample: Sequence[Mapping[str, object]], present: Iterable[str
 
 def _held(name: str, values: Sequence[object]) -> tuple[str, str] | None:
     """Return what a field holds that is nearly a conversation or a record, and the remedy."""
-    field, flag = f"field {quoted(name)}", shlex.quote(name)
+    field, flag = f"field {quoted(name)}", as_argument(name)
     if all(are_turns(it) and _have_texts(it) for it in values):
         return f"{field} holds turns", f"Read them with --format messages --prompt_field {flag}."
     if all(_are_bare_texts(it) for it in values):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections import Counter
 from collections.abc import Sequence
 
 from finetuning_exam.data.findings import Finding
 from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.conversation import unread_keys
-from finetuning_exam.data.reading.fields import quoted
+from finetuning_exam.data.reading.fields import as_argument, quoted
 from finetuning_exam.data.reading.files import RawRecord
 from finetuning_exam.data.reading.layouts import Layout
 from finetuning_exam.data.reading.splits import is_for_training
@@ -61,7 +60,7 @@ def unused_fields(
 
 
 def _label(name: str, record: RawRecord, layout: Layout, path: str) -> Finding:
-    flags = f"--prompt_field {shlex.quote(layout.prompt)} --answer_field {shlex.quote(name)}"
+    flags = f"--prompt_field {as_argument(layout.prompt)} --answer_field {as_argument(name)}"
     is_text = isinstance(record.value[name], str)
     how = f"use {flags}" if is_text else f"write its values as words, then use {flags}"
     return Finding(
