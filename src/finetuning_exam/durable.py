@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -252,6 +253,11 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def finite(value: float) -> float | None:
+    """Return a number as JSON may hold it: None if it is NaN or infinite."""
+    return value if math.isfinite(value) else None
 
 
 def read_json(path: Path) -> dict[str, Json]:

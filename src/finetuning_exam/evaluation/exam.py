@@ -13,7 +13,7 @@ from finetuning_exam.data.evidence import label_sets, pieces_of_evidence
 from finetuning_exam.data.records import Example
 from finetuning_exam.evaluation.ask_skills import ask_skills
 from finetuning_exam.evaluation.choices import Ballot, Choice, make_choices
-from finetuning_exam.evaluation.general import read_general_text
+from finetuning_exam.evaluation.general import general_rows, read_general_text
 from finetuning_exam.evaluation.results import (
     N_OPTIONS,
     ExamRow,
@@ -234,8 +234,7 @@ def _chosen(
 
 def _general(session: Session, plan: ExamPlan) -> tuple[PairedDifference, Divergence]:
     """Compare both models on general text, one row a paragraph."""
-    rows = [session.encoder.encode_text(part).first(plan.context) for part in plan.general]
-    rows = [row for row in rows if row.n_supervised]  # nothing is predicted of a single token
+    rows = general_rows(session.encoder, plan.general, plan.context)
     found = session.compare_texts(rows, plan.batch_size)
     forgetting = compare_scores([it.base for it in found], [it.tuned for it in found], plan.seed)
     return forgetting, divergence(

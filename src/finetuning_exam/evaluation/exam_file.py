@@ -7,13 +7,12 @@ None, which is null in the file.
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetuning_exam.data.encoding.chat import question
-from finetuning_exam.durable import Json, read_object, write_json
+from finetuning_exam.durable import Json, finite, read_object, write_json
 from finetuning_exam.errors import UsageError
 from finetuning_exam.evaluation.folds_file import Folds, folds_of
 from finetuning_exam.evaluation.labels_file import Labels, label_figures
@@ -207,13 +206,13 @@ def _figures(results: Results) -> Figures:
         n_answered=results.n_answered,
         nll_per_token=_difference(results.nll_per_token),
         bits_per_byte=_sides(results.bits_per_byte),
-        exact_match=Share(_number(match.base), _number(match.tuned), _number(match.p_value)),
+        exact_match=Share(finite(match.base), finite(match.tuned), finite(match.p_value)),
         chrf=_difference(results.chrf),
         choice_accuracy=Choice(
-            base=_number(choice.base),
-            tuned=_number(choice.tuned),
+            base=finite(choice.base),
+            tuned=finite(choice.tuned),
             chance=choice.chance,
-            p_value=_number(choice.p_value),
+            p_value=finite(choice.p_value),
             n_questions=choice.n_questions,
         ),
         stopped=_sides(results.stopped),
@@ -224,12 +223,12 @@ def _figures(results: Results) -> Figures:
 def _difference(difference: PairedDifference) -> Difference:
     signs = difference.signs
     return Difference(
-        base=_number(difference.base),
-        tuned=_number(difference.tuned),
-        difference=_number(difference.difference),
-        ci_low=_number(difference.interval.low),
-        ci_high=_number(difference.interval.high),
-        p_value=_number(difference.p_value),
+        base=finite(difference.base),
+        tuned=finite(difference.tuned),
+        difference=finite(difference.difference),
+        ci_low=finite(difference.interval.low),
+        ci_high=finite(difference.interval.high),
+        p_value=finite(difference.p_value),
         signs=Signs(signs.n_lower, signs.n_higher, signs.p_value),
     )
 
@@ -241,8 +240,8 @@ def _example(row: ExamRow) -> ExaminedExample:
         reference=example.answer,
         base=row.base_answer.text if row.base_answer else None,
         tuned=row.tuned_answer.text if row.tuned_answer else None,
-        nll_base=_number(row.base_score.nll_per_token),
-        nll_tuned=_number(row.tuned_score.nll_per_token),
+        nll_base=finite(row.base_score.nll_per_token),
+        nll_tuned=finite(row.tuned_score.nll_per_token),
         base_chose_right=row.base_chose_right,
         tuned_chose_right=row.tuned_chose_right,
         tag=example.tag or None,
@@ -253,8 +252,4 @@ def _example(row: ExamRow) -> ExaminedExample:
 
 
 def _sides(pair: Pair) -> Sides:
-    return Sides(_number(pair.base), _number(pair.tuned))
-
-
-def _number(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    return Sides(finite(pair.base), finite(pair.tuned))

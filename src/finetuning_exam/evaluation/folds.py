@@ -8,7 +8,6 @@ concludes what an undisturbed one does.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from finetuning_exam.evaluation.exam import (
     measure_losses,
 )
 from finetuning_exam.evaluation.results import ExamRow, Pair
-from finetuning_exam.model.score import Score
+from finetuning_exam.model.score import mean_nll
 from finetuning_exam.model.session import Session
 
 
@@ -41,8 +40,8 @@ class ExaminedFold:
             self.n_train,
             len(self.rows),
             Pair(
-                _nll_per_token([row.base_score for row in self.rows]),
-                _nll_per_token([row.tuned_score for row in self.rows]),
+                mean_nll([row.base_score for row in self.rows]),
+                mean_nll([row.tuned_score for row in self.rows]),
             ),
         )
 
@@ -93,7 +92,3 @@ def read_rows(path: Path, examples: Sequence[Example]) -> tuple[ExamRow, ...] | 
     if found != [replace(example, path="") for example in examples]:
         return None
     return tuple(replace(row, example=example) for row, example in zip(rows, examples, strict=True))
-
-
-def _nll_per_token(scores: Sequence[Score]) -> float:
-    return math.fsum(score.nll for score in scores) / sum(score.n_tokens for score in scores)

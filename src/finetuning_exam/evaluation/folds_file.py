@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from finetuning_exam.durable import finite
 
 if TYPE_CHECKING:  # it imports torch, which a reader of exam.json does without
     from finetuning_exam.evaluation.exam import FoldFigures
@@ -44,13 +45,9 @@ def folds_of(figures: Sequence[FoldFigures]) -> Folds | None:
         Fold(
             it.n_train,
             it.n_exam,
-            _finite(it.nll_per_token.base),
-            _finite(it.nll_per_token.tuned),
+            finite(it.nll_per_token.base),
+            finite(it.nll_per_token.tuned),
         )
         for it in figures
     )
     return Folds(len(each), saved_adapter_was_examined=False, each=each)
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

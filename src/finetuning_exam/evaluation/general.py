@@ -8,10 +8,15 @@ narrative, news, encyclopaedic, dialogue, code, everyday, over and over, so that
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 from finetuning_exam.data.reading.opening import open_regular
 from finetuning_exam.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from finetuning_exam.data.encoding.encoder import Encoded, Encoder
 
 MAX_BYTES = 1_000_000
 """Larger files are refused: each paragraph is scored twice, and more text adds no information."""
@@ -53,6 +58,12 @@ def read_validation_text() -> tuple[str, ...]:
     made by this sample.
     """
     return _built_in("general_validation.txt")
+
+
+def general_rows(encoder: Encoder, paragraphs: Sequence[str], context: int) -> tuple[Encoded, ...]:
+    """Encode paragraphs, each cut to the context; those that predict nothing are left out."""
+    rows = (encoder.encode_text(part).first(context) for part in paragraphs)
+    return tuple(row for row in rows if row.n_supervised)
 
 
 def _built_in(name: str) -> tuple[str, ...]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from finetuning_exam.evaluation.skills import SkillReport, Status
+from finetuning_exam.durable import finite
+from finetuning_exam.evaluation.skills import SkillReport, SkillResult
 
 if TYPE_CHECKING:
     from finetuning_exam.evaluation.stats import Divergence
@@ -23,50 +23,21 @@ class DivergenceFigures:
 
 
 @dataclass(frozen=True, slots=True)
-class SkillFigures:
-    """Shares of right answers of base and tuned model in one skill.
-
-    `difference` is tuned minus base, and `p_value` that of McNemar's test. `p_above_chance` is
-    one-sided, of the base against guesses.
-    """
-
-    skill: str
-    n_items: int
-    chance: float
-    base: float
-    tuned: float
-    difference: float
-    ci_low: float
-    ci_high: float
-    p_value: float
-    n_gained: int
-    n_lost: int
-    p_above_chance: float
-    status: Status
-
-
-@dataclass(frozen=True, slots=True)
 class SkillsFigures:
     """Figures of each skill, whose intervals have `confidence` each, and of all together (95%)."""
 
-    by_skill: tuple[SkillFigures, ...]
-    overall: SkillFigures | None
+    by_skill: tuple[SkillResult, ...]
+    overall: SkillResult | None
     confidence: float
     n_left_out: int
 
 
 def divergence_figures(found: Divergence) -> DivergenceFigures:
     """Return what the file has of a divergence."""
-    figures = found.kl_per_token, found.interval.low, found.interval.high
-    kl, low, high = (value if math.isfinite(value) else None for value in figures)
-    return DivergenceFigures(kl, low, high, found.n_tokens)
+    low, high = found.interval.low, found.interval.high
+    return DivergenceFigures(finite(found.kl_per_token), finite(low), finite(high), found.n_tokens)
 
 
 def skills_figures(report: SkillReport) -> SkillsFigures:
     """Return what the file has of skills."""
-    return SkillsFigures(
-        tuple(SkillFigures(**asdict(it)) for it in report.skills),
-        SkillFigures(**asdict(report.overall)) if report.overall else None,
-        report.confidence,
-        report.n_left_out,
-    )
+    return SkillsFigures(report.skills, report.overall, report.confidence, report.n_left_out)

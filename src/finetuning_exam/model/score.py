@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,11 @@ class Score:
     def nll_per_token(self) -> float:
         """Nats per supervised token."""
         return self.nll / self.n_tokens
+
+
+def mean_nll(scores: Sequence[Score]) -> float:
+    """Return the nats per supervised token of all rows together."""
+    return math.fsum(it.nll for it in scores) / sum(it.n_tokens for it in scores)
 
 
 def score_rows(

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from finetuning_exam.data.encoding.encoder import Encoded
-from finetuning_exam.evaluation.general import read_validation_text
+from finetuning_exam.evaluation.general import general_rows, read_validation_text
 from finetuning_exam.evaluation.stats import PairedDifference, family_confidence, paired_difference
 from finetuning_exam.model.adapter import scale_adapter, scaled_adapter
-from finetuning_exam.model.score import Score, score_rows
+from finetuning_exam.model.score import Score, mean_nll, score_rows
 from finetuning_exam.objectives.base import sequences_of
 from finetuning_exam.run_record import ScalePoint
 from finetuning_exam.settings import TrainSettings
@@ -38,7 +38,7 @@ class Scores:
     @property
     def point(self) -> tuple[float, float]:
         """The loss on validation rows and on general text, in nats per token."""
-        return _mean(self.validation), _mean(self.general)
+        return mean_nll(self.validation), mean_nll(self.general)
 
 
 def apply_scale(prepared: Prepared) -> tuple[float, tuple[ScalePoint, ...]]:
@@ -73,8 +73,7 @@ def frontier_rows(prepared: Prepared) -> tuple[tuple[Encoded, ...], tuple[Encode
         validation = tuple(validation[index] for index in sorted(drawn))
     context = prepared.base.context
     text = read_validation_text()[:MAX_PARAGRAPHS]
-    encoded = [rows.encoder.encode_text(part).first(context) for part in text]
-    return validation, tuple(row for row in encoded if row.n_supervised)
+    return validation, general_rows(rows.encoder, text, context)
 
 
 def best_scale(scores: dict[float, Scores], seed: int) -> float:
@@ -126,7 +125,3 @@ def _change(
         seed,
         confidence=confidence,
     )
-
-
-def _mean(scores: Sequence[Score]) -> float:
-    return math.fsum(it.nll for it in scores) / sum(it.n_tokens for it in scores)

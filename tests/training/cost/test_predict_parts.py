@@ -21,7 +21,7 @@ def fixed(monkeypatch: pytest.MonkeyPatch) -> None:
     s of general text and 2 s of skills.
     """
     predicted = Prediction(Cost(100.0, 30.0, 5_000), 6.0, 4.0)
-    monkeypatch.setattr(module, "_predict", lambda prepared, done_steps: predicted)
+    monkeypatch.setattr(module, "_predict_whole", lambda prepared: predicted)
 
 
 def _predicted(models: Models, out: Path, *parts: PartSize, **changes: object) -> tuple[Cost, ...]:

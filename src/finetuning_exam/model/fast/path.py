@@ -53,19 +53,12 @@ class FastPath:
 
     def row_nll(self, rows: Sequence[Encoded]) -> Tensor:
         """Compute each row's summed NLL over its supervised tokens: (rows,) float32."""
-        if self.decoder:
-            batch = pack(rows, self.decoder.device)
-            nll = self.decoder.head_nll(self.decoder.hidden(batch), batch.targets)
-            return nll.new_zeros(batch.n_rows).index_add(0, batch.row_of_target, nll)
-        padded = collate(rows, self._pad_id).to(next(self.model.parameters()).device)
-        if "loss" not in self.pieces:
-            return supervised_nll(self.model, padded)
-        body = self._whole.base_model(
-            input_ids=padded.ids, attention_mask=padded.attention, use_cache=False
-        )
-        row, at = (padded.labels[:, 1:] != IGNORED).nonzero(as_tuple=True)
-        nll = self._loss(body.last_hidden_state[row, at], padded.ids[row, at + 1])
-        return nll.new_zeros(len(rows)).index_add(0, row, nll)
+        if not self.decoder and "loss" not in self.pieces:
+            device = next(self.model.parameters()).device
+            return supervised_nll(self.model, collate(rows, self._pad_id).to(device))
+        hidden, row_of, targets = self._hidden(rows)
+        nll = self._head_nll(hidden, targets)
+        return nll.new_zeros(len(rows)).index_add(0, row_of, nll)
 
     def option_nll(self, rows: Sequence[Encoded]) -> Tensor:
         """Compute the same as `row_nll`; on the decoder, each prompt that rows share only once.

@@ -38,7 +38,7 @@ class PartSize:
 
 def predict(prepared: Prepared, done_steps: int = 0) -> Cost:
     """Predict time and memory of a run after `done_steps`, by timing a few passes on its rows."""
-    return _predict(prepared, done_steps).cost
+    return _cost_and_rate(prepared, done_steps)[0]
 
 
 def predict_parts(prepared: Prepared, parts: Sequence[PartSize]) -> tuple[Cost, ...]:
@@ -49,7 +49,7 @@ def predict_parts(prepared: Prepared, parts: Sequence[PartSize]) -> tuple[Cost, 
     part is measured on general text, and the last one, which has no questions, in skills. All parts
     have the memory of the largest.
     """
-    predicted = _predict(prepared, 0)
+    predicted = _predict_whole(prepared)
     whole = predicted.cost
     questions = whole.exam_seconds - predicted.lost_seconds
     rows_of_whole = _rows_seen(prepared, prepared.plan.total_steps, len(prepared.rows.train))
@@ -86,7 +86,17 @@ class Prediction:
     general_seconds: float
 
 
-def _predict(prepared: Prepared, done_steps: int) -> Prediction:
+def _predict_whole(prepared: Prepared) -> Prediction:
+    cost, rate = _cost_and_rate(prepared, 0)
+    general, lost = (
+        EXAM_OVERHEAD_S + rate * scored_tokens(prepared.session, (), plan)
+        for plan in (replace(prepared.exam_plan, skills=()), prepared.exam_plan)
+    )
+    return Prediction(cost, lost, general)
+
+
+def _cost_and_rate(prepared: Prepared, done_steps: int) -> tuple[Cost, float]:
+    """Return the cost of a run, and the seconds in which it scores a token."""
     settings, plan, workload = prepared.settings, prepared.plan, prepared.workload
     device = prepared.compute.device
     held, peak = held_memory(device), peak_memory(device)
@@ -106,9 +116,4 @@ def _predict(prepared: Prepared, done_steps: int) -> Prediction:
     training = training_seconds(workload, plan, batches)
     exam = exam_seconds(prepared.session, exam_rows, exam_plan, rate)
     predicted_peak = max(peak, held + prepared.memory.typical_spread * largest)
-    general, lost = (
-        EXAM_OVERHEAD_S + rate * scored_tokens(prepared.session, (), it)
-        for it in (replace(exam_plan, skills=()), exam_plan)
-    )
-    cost = Cost(training + rate * validations, exam, round(predicted_peak))
-    return Prediction(cost, lost, general)
+    return Cost(training + rate * validations, exam, round(predicted_peak)), rate
