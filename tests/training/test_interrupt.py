@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -46,6 +49,7 @@ def exit_codes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     before = {number: signal.getsignal(number) for number in SIGNALS}
     codes: list[int] = []
     monkeypatch.setattr(os, "_exit", codes.append)
+    monkeypatch.setattr(atexit, "register", lambda _: None)  # pytest's own exit stays as it is
     yield codes
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -74,6 +78,33 @@ def test_the_second_of_a_training_goes_to_the_handler_before(exit_codes: list[in
             os.kill(os.getpid(), signal.SIGINT)
     os.kill(os.getpid(), signal.SIGINT)
     assert exit_codes == [130]
+
+
+SIGNALLED_IN_SHUTDOWN = """
+import os, signal
+from finetuning_exam.training.interrupt import signals_raised
+
+class Late:
+    def __del__(self, kill=os.kill, pid=os.getpid(), number=signal.SIGINT):
+        kill(pid, number)
+
+late = Late()
+code = 0
+try:
+    with signals_raised():
+        os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    code = 130
+raise SystemExit(code)
+"""
+
+
+def test_a_signal_during_the_shutdown_of_python_keeps_the_exit_code() -> None:
+    """The run has ended and said so; a Ctrl-C that comes later changes nothing."""
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNALLED_IN_SHUTDOWN], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (130, "")
 
 
 def test_handlers_are_restored_where_no_signal_came(exit_codes: list[int]) -> None:

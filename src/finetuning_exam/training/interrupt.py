@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import threading
@@ -21,7 +22,8 @@ def signals_raised(on_exit: Callable[[], None] = lambda: None) -> Iterator[None]
     """Make the first Ctrl-C or SIGTERM raise, and the next one end the process.
 
     The next one ends it at once and without a traceback, also while the first is being answered;
-    only `on_exit` is called before. Without a signal, the handlers are restored at the end.
+    only `on_exit` is called before. Once Python itself shuts down, no signal changes the exit code.
+    Without a signal, the handlers are restored at the end.
     """
     is_ending = False
 
@@ -32,6 +34,7 @@ def signals_raised(on_exit: Callable[[], None] = lambda: None) -> Iterator[None]
             os._exit(128 + number)
         else:
             is_ending = True
+            atexit.register(_ignore_signals)
             _raise(number)
 
     if threading.current_thread() is not threading.main_thread():
@@ -110,6 +113,12 @@ class Interrupts:
             before(number, frame)
         else:
             _raise(number)
+
+
+def _ignore_signals() -> None:
+    """Ignore all signals from here on: as it shuts down, Python restores their default actions."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _raise(number: int) -> None:
