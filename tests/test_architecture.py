@@ -23,6 +23,7 @@ LAYERS = {
     "errors": 0,
     "durable": 0,
     "heap": 0,
+    "cache": 0,
     "machine": 0,
     "launch": 0,
     "setting": 0,

@@ -109,7 +109,7 @@ class DataSettings(FieldSettings):
     """Training files: JSON lines, a JSON array, CSV, TSV or Parquet; or a dataset on the Hugging
     Face Hub, as hub:owner/name:split."""
     model_name_or_path: str = setting(BUILTIN_MODEL, "Model", "MODEL", alias="model")
-    """Base model: builtin, a folder, or a name on the Hugging Face Hub."""
+    """Base model: builtin, a folder, a GGUF file, or a name on the Hugging Face Hub."""
     eval_file: str | None = setting(None, "Data", "FILE", changes_training=False)
     """Exam file. Default: exam.jsonl next to train.jsonl, else a part of the training file."""
     eval_fraction: Annotated[float, Interval(ge=0, le=0.4)] = setting(0.1, "Data")

@@ -125,20 +125,6 @@ def test_a_file_is_no_model() -> None:
     assert _refusal("m") == "m: a file, not a model folder. Use the folder that contains it."
 
 
-def test_gguf_is_named() -> None:
-    """A GGUF file, or a folder of GGUF files, is named as what it is."""
-    _model("m")
-    Path("m/m.Q4_K_M.gguf").touch()
-    assert _refusal("m/m.Q4_K_M.gguf") == (
-        "m/m.Q4_K_M.gguf: a GGUF file, which is for inference. "
-        "Use the folder of the original model, with .safetensors weights."
-    )
-    Path("m/model.safetensors").unlink()
-    assert _refusal("m").startswith("m: has GGUF weights only, which are for inference. Use the")
-    Path("m/config.json").unlink()
-    assert _refusal("m").startswith("m: GGUF weights in this folder. Use a folder that contains")
-
-
 def test_an_adapter_given_as_a_model_is_named() -> None:
     """The folder of an adapter is no model, not even where Transformers would load its base."""
     _adapter(Path("out"))

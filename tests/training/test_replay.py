@@ -12,6 +12,7 @@ from tiny import Models, adapted, rows, write_rows
 
 from finetuning_exam.api.events import RunPrepared
 from finetuning_exam.api.train import train
+from finetuning_exam.cache import CACHE, cache_folder
 from finetuning_exam.data.encoding.encoder import Encoded
 from finetuning_exam.data.encoding.labels import IGNORED
 from finetuning_exam.errors import DataError, UsageError
@@ -21,7 +22,6 @@ from finetuning_exam.model.replay_row import ReplayRow
 from finetuning_exam.objectives.replay import TEXT_TOKENS, Replay
 from finetuning_exam.run_record import settings_by_name
 from finetuning_exam.settings import FastPiece, TrainSettings, as_before
-from finetuning_exam.training.replay_cache import CACHE, cache_folder
 from finetuning_exam.training.run_folder import REPLAY
 
 

@@ -123,5 +123,7 @@ class EventPrinter:
             f"base {session.base.name}, adapter {self._folder}, {session.encoder.template} "
             f"template, {session.compute.device.type}",
         )
+        if session.base.source_note:
+            print_line(self._console, f"{session.base.name}: {session.base.source_note}")
         for note in session.base.notes:
             print_line(self._console, f"Warning: {session.base.name}: {note}.")

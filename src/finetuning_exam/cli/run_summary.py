@@ -44,6 +44,8 @@ def print_plan(console: Console, prepared: Prepared) -> None:
         f"({compute.dtype_name}, {counted(compute.threads, 'thread')}{asked}), "
         f"{prepared.rows.template} template",
     )
+    if base.source_note:
+        print_line(console, f"{base.name}: {base.source_note}")
     print_line(
         console,
         f"LoRA of rank {settings.lora_r} on {adapted_modules(prepared.model)} modules, "

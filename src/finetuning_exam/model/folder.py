@@ -14,6 +14,7 @@ from pathlib import Path
 from finetuning_exam import run_file
 from finetuning_exam.durable import Json, read_json, read_object
 from finetuning_exam.errors import AdapterError, ModelError, UsageError
+from finetuning_exam.model.gguf import gguf_in, is_gguf, unpacked
 from finetuning_exam.model.preflight import code_in_adapter, code_in_model, reason_of
 from finetuning_exam.model.weights import WeightFiles, weight_files
 from finetuning_exam.settings import BUILTIN_MODEL, Dtype, FieldSettings, Template
@@ -48,8 +49,11 @@ class Origin:
 def find_model_folder(name: str) -> Path:
     """Return the folder of a model name; a name that looks like a path is never sought on the Hub.
 
+    A GGUF file is unpacked on the first call (see `gguf.unpacked`).
+
     Raises:
-        ModelError: the folder does not exist, or the download failed.
+        ModelError: the folder does not exist, the download failed, or a GGUF file cannot be used.
+        DiskError: there is no room to unpack a GGUF file.
     """
     if name == BUILTIN_MODEL:
         return Path(str(files("finetuning_exam.model") / "builtin"))
@@ -60,8 +64,12 @@ def find_model_folder(name: str) -> Path:
         is_file = path.exists()
     except (OSError, RuntimeError, ValueError):  # unknown home, or a name the system rejects
         is_file = False
+    if is_file and is_gguf(name):
+        return unpacked(path, name)
     if is_file:
         raise _is_a_file(name)
+    if is_gguf(name):
+        raise ModelError(f"{name}: no such GGUF file.", "Check the path.")
     if looks_like_path(name):
         raise ModelError(
             f"{name}: no such model folder.", "Check the path, or use --model builtin."
@@ -85,9 +93,9 @@ def check_model_folder(folder: Path, name: str) -> WeightFiles:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        kind = "GGUF weights" if any(folder.glob("*.gguf")) else "no config.json"
         raise ModelError(
-            f"{name}: {kind} in this folder.", "Use a folder that contains a Transformers model."
+            f"{name}: no config.json in this folder.",
+            gguf_in(folder) or "Use a folder that contains a Transformers model.",
         ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(
@@ -125,11 +133,6 @@ def _refuse_adapter(folder: Path, name: str) -> None:
 
 
 def _is_a_file(name: str) -> ModelError:
-    if name.lower().endswith(".gguf"):
-        return ModelError(
-            f"{name}: a GGUF file, which is for inference.",
-            "Use the folder of the original model, with .safetensors weights.",
-        )
     return ModelError(f"{name}: a file, not a model folder.", "Use the folder that contains it.")
 
 
@@ -139,7 +142,7 @@ def check_local_model(name: str) -> None:
     Raises:
         ModelError: the folder is missing or cannot be used.
     """
-    if name == BUILTIN_MODEL or looks_like_path(name) or os.path.exists(name):
+    if name == BUILTIN_MODEL or looks_like_path(name) or is_gguf(name) or os.path.exists(name):
         check_model_folder(find_model_folder(name), name)
 
 
@@ -183,9 +186,9 @@ def _not_from_hub(name: str, error: Exception) -> ModelError:
 
 
 def canonical_name(name: str) -> str:
-    """Return a name that finds the model again: the absolute path of a local folder."""
+    """Return a name that finds the model again: the absolute path of a local model."""
     path = Path(name).expanduser()
-    return str(path.resolve()) if name != BUILTIN_MODEL and path.is_dir() else name
+    return str(path.resolve()) if name != BUILTIN_MODEL and path.exists() else name
 
 
 def public_name(name: str) -> str:

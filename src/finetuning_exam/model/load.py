@@ -28,6 +28,7 @@ from finetuning_exam.model.folder import (
     check_model_folder,
     find_model_folder,
 )
+from finetuning_exam.model.gguf import NOTE, is_gguf
 from finetuning_exam.model.tokenizer import context_of, end_tokens
 from finetuning_exam.model.weights import uneven_experts, weights_sha256
 
@@ -59,6 +60,8 @@ class Base:
     context: int
     stop_ids: tuple[int, ...]
     notes: tuple[str, ...] = ()
+    source_note: str | None = None
+    """How the folder came about, where that matters."""
 
 
 def load_base(name: str, compute: Compute) -> Base:
@@ -109,6 +112,7 @@ def load_base(name: str, compute: Compute) -> Base:
         context_of(model.config),
         stop_ids,
         tuple(filter(None, (files.note, _unexpected(loading["unexpected_keys"])))),
+        NOTE if is_gguf(name) else None,
     )
 
 

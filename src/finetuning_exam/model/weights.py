@@ -11,6 +11,7 @@ from pathlib import Path
 
 from finetuning_exam.durable import Json, read_object
 from finetuning_exam.errors import ModelError
+from finetuning_exam.model.gguf import gguf_in
 
 WHOLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -174,11 +175,8 @@ def _is_file_name(value: Json) -> bool:
 
 def _no_weights(folder: Path, name: str) -> ModelError:
     """Return the error for a folder without a set of safetensors weights."""
-    if any(folder.glob("*.gguf")):
-        return ModelError(
-            f"{name}: has GGUF weights only, which are for inference.",
-            "Use the folder of the original model, with .safetensors weights.",
-        )
+    if hint := gguf_in(folder):
+        return ModelError(f"{name}: has GGUF weights only.", hint)
     found = sorted(path.name for path in folder.glob("*.safetensors"))
     if found:
         return ModelError(

@@ -1,30 +1,18 @@
 """Texts that a base wrote for an earlier run, so that the next run of the same base need not wait.
 
-They are in the folder that the environment variable FTE_CACHE names, or else in the platform's
-folder for caches. Nothing depends on them: without a cache the base writes the same texts again.
+Nothing depends on them: without a cache the base writes the same texts again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 
-from platformdirs import user_cache_path
-
+from finetuning_exam.cache import cache_folder
 from finetuning_exam.errors import UserError
 from finetuning_exam.training.replay_file import Ids, read_texts, write_texts
-
-CACHE = "FTE_CACHE"
-
-
-def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
-    """Return the folder of this program's caches, which need not exist."""
-    named = environment.get(CACHE)
-    return Path(named) if named else user_cache_path("finetuning-exam", appauthor=False)
 
 
 def texts_from_cache(
