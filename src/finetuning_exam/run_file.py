@@ -121,6 +121,7 @@ def _read_inputs(content: dict[str, Json]) -> RunInputs:
         else None,
         template=_text(content, "template"),
         template_date=_text(content, "template_date"),
+        thinking=content.get("thinking") is True,
         plan=PlanInputs(MicroBatches(tokens, checkpointing))
         if isinstance(tokens, int) and isinstance(checkpointing, bool)
         else None,

@@ -162,6 +162,7 @@ class RunRecord:
     predicted: Cost | None = None
     measured: Cost | None = None
     template_date: str | None = None
+    thinking: bool = False
     stop_token_ids: tuple[int, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
     machine: dict[str, str] = field(default_factory=dict)
@@ -222,6 +223,7 @@ class RunInputs:
     base: BaseInputs | None = None
     template: str | None = None
     template_date: str | None = None
+    thinking: bool = False
     plan: PlanInputs | None = None
     device: str | None = None
     dtype: str | None = None

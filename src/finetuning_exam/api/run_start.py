@@ -125,6 +125,7 @@ def run_inputs(prepared: Prepared, check: Check, fold: Fold | None = None) -> Ru
         base=BaseInputs(base.name, base.sha256),
         template=prepared.rows.template,
         template_date=prepared.rows.template_date,
+        thinking=prepared.rows.encoder.is_thinking,
         plan=PlanInputs(prepared.plan.micro_batches),
         device=compute.device.type,
         dtype=compute.dtype_name,
