@@ -107,7 +107,7 @@ class Kind(Enum):
     )
     TEMPLATE_HISTORY = (
         "note",
-        "chat template that rewrites earlier answers",
+        "chat template that changes an answer once others follow it",
         "Each answer of a conversation is trained in a row of its own, after the history as the "
         "template shows it then.",
     )

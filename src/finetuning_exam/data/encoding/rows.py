@@ -60,7 +60,7 @@ def encode_all(
     kept: list[Example] = []
     findings = list(special_token_findings(encoder, examples))
     refused = {(it.path, it.line, it.column) for it in errors(findings)}
-    findings += tool_findings(encoder, examples)
+    findings += form_findings(encoder, examples)
     sound = [it for it in examples if (it.path, it.line, it.column) not in refused]
     for start in range(0, len(sound), _CHUNK):
         chunk = sound[start : start + _CHUNK]
@@ -109,21 +109,25 @@ def template_findings(encoder: Encoder, model_name: str) -> tuple[Finding, ...]:
     if encoder.date:
         detail = f"the chat template writes the date, here {encoder.date:%Y-%m-%d}"
         found.append(Finding(Kind.TEMPLATE_DATE, detail, model_name))
-    if shape.rewrites_history:
-        detail = "the chat template changes an answer once others follow it"
-        found.append(Finding(Kind.TEMPLATE_HISTORY, detail, model_name))
     return tuple(found)
 
 
-def tool_findings(encoder: Encoder, examples: Sequence[Example]) -> tuple[Finding, ...]:
-    """Report at the first example with tools that the template does not render them itself."""
-    if encoder.shape is not None and encoder.shape.takes_tools:
-        return ()
+def form_findings(encoder: Encoder, examples: Sequence[Example]) -> tuple[Finding, ...]:
+    """Report in what form conversations are trained that the template cannot show as they are.
+
+    Each finding is at the first example that it concerns.
+    """
+    found: list[Finding] = []
+    shape = encoder.shape
+    several = [it for it in examples if len(_parts(encoder, it)) > 1]
+    if several:
+        detail = f"{len(several):,} of {len(examples):,} records have several answers"
+        found.append(_finding(Kind.TEMPLATE_HISTORY, detail, several[0]))
     users = [it for it in examples if uses_tools(it)]
-    if not users:
-        return ()
-    detail = f"{len(users):,} of {len(examples):,} records use tools"
-    return (_finding(Kind.TOOLS_SPELLED_OUT, detail, users[0]),)
+    if users and not (shape and shape.takes_tools):
+        detail = f"{len(users):,} of {len(examples):,} records use tools"
+        found.append(_finding(Kind.TOOLS_SPELLED_OUT, detail, users[0]))
+    return tuple(found)
 
 
 def _encode_chunk(

@@ -209,9 +209,10 @@ def _instances(
             answer = _filled(it, "output", Kind.EMPTY_ANSWER)
             about = read_optional(it, ("input",))
             refuse_unread(it, frozenset({"input", "output"}))
+            weight = record_weight(it)
         except Fault as fault:
             raise Fault(fault.kind, f"{where}: {fault.detail}") from None
-        read.append((Exchange(before, question, answer), about))
+        read.append((Exchange(before, question, answer, weight=weight), about))
     if not read:
         raise Fault(Kind.EMPTY_ANSWER, "field 'instances' is empty")
     return read

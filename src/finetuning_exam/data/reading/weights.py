@@ -16,6 +16,8 @@ SWITCHES = ("train", "training", "is_train", "trainable")
 """Whether a record is trained; the default is true."""
 TURN_WEIGHTS = ("weight", "loss_weight", "train", "training", "trainable", "loss")
 """The same of a turn, as OpenAI (`weight`), Axolotl (`train`) and ms-swift (`loss`) name it."""
+_MOST = 1e100
+"""Above it an integer may be more than a float can hold; no weight is meant to be so high."""
 _WORDS = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
 
 
@@ -27,8 +29,11 @@ def record_weight(value: Mapping[str, object], named: tuple[str, ...] = ()) -> f
     Raises:
         Fault: a weight is no number, negative or not finite.
     """
-    names = [name for name in (*WEIGHTS, *SWITCHES) if name in value and name not in named]
-    return math.prod(_factor(value[name], f"field {name!r}", as_text=True) for name in names)
+    return math.prod(
+        _factor(value[name], f"field {name!r}", as_text=True)
+        for name in (*WEIGHTS, *SWITCHES)
+        if name not in named and not is_nothing(value.get(name))
+    )
 
 
 def turn_weight(turn: Mapping[str, object], *, is_answer: bool, where: str) -> float:
@@ -39,7 +44,7 @@ def turn_weight(turn: Mapping[str, object], *, is_answer: bool, where: str) -> f
     """
     weight = 1.0
     for name in TURN_WEIGHTS:
-        if name not in turn:
+        if is_nothing(turn.get(name)):
             continue
         found = _factor(turn[name], f"field {name!r} of {where}", as_text=False)
         if not is_answer and found and (turn[name] is True or name != "weight"):
@@ -53,11 +58,9 @@ def turn_weight(turn: Mapping[str, object], *, is_answer: bool, where: str) -> f
 
 
 def _factor(value: object, what: str, *, as_text: bool) -> float:
-    if is_nothing(value):
-        return 1.0
     number: float | None = None
     if isinstance(value, bool | int | float):
-        number = float(value)
+        number = float(value) if abs(value) < _MOST else math.inf
     elif isinstance(value, str) and as_text:
         number = _WORDS.get(value.strip().casefold())
         if number is None:
