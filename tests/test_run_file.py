@@ -297,6 +297,7 @@ def test_a_record_comes_back_as_it_was_written(record: RunRecord) -> None:
         BaseInputs(record.base.name, record.base.sha256),
         record.template,
         record.template_date,
+        record.thinking,
         PlanInputs(record.plan.micro_batches),
         record.device,
         record.dtype,

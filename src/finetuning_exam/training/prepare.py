@@ -19,6 +19,7 @@ from finetuning_exam.data.encoding.rows import (
 )
 from finetuning_exam.data.encoding.stops import refuse_stops, what_stops
 from finetuning_exam.data.encoding.template import choose_template
+from finetuning_exam.data.encoding.tools import each_answer
 from finetuning_exam.data.findings import Finding
 from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import Split
@@ -190,7 +191,7 @@ def encode_split(settings: TrainSettings, split: Split, base: Base, date: dateti
     longest = min(settings.max_length, base.context)
     training = objective.training_rows(split.train, longest)
     validation = objective.validation_rows(split.validation, longest)
-    exam = encode_all(encoder, split.exam, longest)
+    exam = encode_all(encoder, each_answer(split.exam), longest)
     kept = replace(
         split,
         train=_kept(split.train, training),

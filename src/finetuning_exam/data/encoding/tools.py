@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from finetuning_exam.data.records import Example, Turn
@@ -41,3 +42,32 @@ def spelled_out(example: Example) -> Example:
         before = [turns.pop(0).text] if has_system else []
         turns.insert(0, Turn("system", "\n\n".join([*before, introduction(example.tools)])))
     return replace(example, earlier=tuple(turns), instruction=question, asked_by="user", tools="")
+
+
+def each_answer(examples: Sequence[Example]) -> tuple[Example, ...]:
+    """Return conversations with tools once for each of their answers, and others as they are.
+
+    So the exam asks for every call, after the history that led to it; the answers of one
+    conversation are one group.
+    """
+    return tuple(part for example in examples for part in _answers_of(example))
+
+
+def _answers_of(example: Example) -> tuple[Example, ...]:
+    places = [at for at, turn in enumerate(example.earlier) if turn.role == "assistant"]
+    if not places or not uses_tools(example):
+        return (example,)
+    group = example.group or example.where
+    found = [
+        replace(
+            example,
+            earlier=example.earlier[: at - 1],
+            instruction=example.earlier[at - 1].text,
+            input="",
+            asked_by="tool" if example.earlier[at - 1].role == "tool" else "user",
+            answer=example.earlier[at].text,
+            group=group,
+        )
+        for at in places
+    ]
+    return (*found, replace(example, group=group))
