@@ -100,7 +100,8 @@ def test_a_run_that_begins_is_written_word_for_word(tmp_path: Path) -> None:
     "torch": "1",
     "threads": "2"
   },
-  "fold": null
+  "fold": null,
+  "thinking": false
 }
 """
     )
@@ -186,7 +187,8 @@ FINISHED_TEXT = """\
     "python": "3.13.1",
     "threads": "2"
   },
-  "fold": null
+  "fold": null,
+  "thinking": false
 }
 """
 
@@ -297,7 +299,6 @@ def test_a_record_comes_back_as_it_was_written(record: RunRecord) -> None:
         BaseInputs(record.base.name, record.base.sha256),
         record.template,
         record.template_date,
-        record.thinking,
         PlanInputs(record.plan.micro_batches),
         record.device,
         record.dtype,

@@ -162,11 +162,12 @@ class RunRecord:
     predicted: Cost | None = None
     measured: Cost | None = None
     template_date: str | None = None
-    thinking: bool = False
     stop_token_ids: tuple[int, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
     machine: dict[str, str] = field(default_factory=dict)
     fold: Fold | None = None
+    thinking: bool = False
+    """Whether answers in the chat template begin with a thought."""
 
 
 # A run that has begun
@@ -223,12 +224,13 @@ class RunInputs:
     base: BaseInputs | None = None
     template: str | None = None
     template_date: str | None = None
-    thinking: bool = False
     plan: PlanInputs | None = None
     device: str | None = None
     dtype: str | None = None
     machine: Mapping[str, str] = field(default_factory=dict)
     fold: Fold | None = None
+    thinking: bool = False
+    """Whether answers in the chat template begin with a thought."""
 
     @property
     def cpu_dtype(self) -> Dtype | None:

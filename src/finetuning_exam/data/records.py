@@ -42,11 +42,11 @@ class Example:
     tag: str = ""
     group: str = ""
     earlier: tuple[Turn, ...] = ()
+    column: int = 0
+    """Where the record starts in its line, from 1; 0 if it is alone on its line."""
     asked_by: Literal["user", "tool"] = "user"
     tools: str = ""
     weight: float = 1.0
-    column: int = 0
-    """Where the record starts in its line, from 1; 0 if it is alone on its line."""
 
     @property
     def where(self) -> str:
