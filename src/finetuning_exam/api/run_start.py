@@ -126,7 +126,9 @@ def run_inputs(prepared: Prepared, check: Check, fold: Fold | None = None) -> Ru
         template=prepared.rows.template,
         template_date=prepared.rows.template_date,
         thinking=prepared.rows.encoder.is_thinking,
-        plan=PlanInputs(prepared.plan.micro_batches),
+        plan=PlanInputs(
+            prepared.plan.micro_batches, prepared.plan.learning_rate, prepared.plan.total_steps
+        ),
         device=compute.device.type,
         dtype=compute.dtype_name,
         machine=machine_facts(compute.threads),

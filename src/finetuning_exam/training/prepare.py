@@ -139,7 +139,8 @@ def prepare(settings: TrainSettings, split: Split, pinned: PinnedChoices | None 
     rows = encode_split(settings, split, base, pinned.template_date or now())
     model = _with_adapter(settings, base)
     fast = choose_fast_path(model, pad_token_id(base.tokenizer), pieces)
-    plan = make_plan(settings, len(rows.train), len(rows.validation), base.n_parameters)
+    n_train, n_validation = len(rows.train), len(rows.validation)
+    plan = make_plan(settings, n_train, n_validation, base.n_parameters, pinned)
     texts = (
         ReplayTexts(pinned.replay, f"the {len(pinned.replay):,} texts of the run")
         if pinned.replay is not None
