@@ -9,9 +9,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from finetuning_exam.data.encoding.chat import ChatShape, chat_shape
+from finetuning_exam.data.encoding.chat_shape import ChatShape
 from finetuning_exam.data.encoding.chat_template import ChatTemplate, ChatTokenizer
 from finetuning_exam.data.encoding.encoder import Encoder
+from finetuning_exam.data.encoding.inspect_template import inspect_template
 from finetuning_exam.data.encoding.labels import IGNORED, LossOn
 from finetuning_exam.data.records import Example, Turn
 from finetuning_exam.settings import Template
@@ -115,7 +116,7 @@ few = settings(max_examples=12, deadline=None)
 
 def shape_of(tokenizer: ChatTokenizer) -> ChatShape:
     """Return the properties of a tokenizer's chat template, as if it had no added tokens."""
-    return chat_shape(ChatTemplate(tokenizer), None)
+    return inspect_template(ChatTemplate(tokenizer), None)
 
 
 def decode_ids(encoder: Encoder, ids: tuple[int, ...]) -> str:

@@ -92,7 +92,9 @@ def test_a_run_that_begins_is_written_word_for_word(tmp_path: Path) -> None:
     "micro_batches": {
       "tokens": 2048,
       "checkpointing": false
-    }
+    },
+    "learning_rate": null,
+    "total_steps": null
   },
   "device": "cpu",
   "dtype": "float32",
@@ -100,7 +102,8 @@ def test_a_run_that_begins_is_written_word_for_word(tmp_path: Path) -> None:
     "torch": "1",
     "threads": "2"
   },
-  "fold": null
+  "fold": null,
+  "thinking": false
 }
 """
     )
@@ -186,7 +189,8 @@ FINISHED_TEXT = """\
     "python": "3.13.1",
     "threads": "2"
   },
-  "fold": null
+  "fold": null,
+  "thinking": false
 }
 """
 
@@ -297,7 +301,7 @@ def test_a_record_comes_back_as_it_was_written(record: RunRecord) -> None:
         BaseInputs(record.base.name, record.base.sha256),
         record.template,
         record.template_date,
-        PlanInputs(record.plan.micro_batches),
+        PlanInputs(record.plan.micro_batches, record.plan.learning_rate, record.plan.total_steps),
         record.device,
         record.dtype,
         record.machine,
@@ -392,10 +396,12 @@ def test_choices_come_back_from_an_unfinished_run(
 ) -> None:
     """Choices made by the memory and speed of a machine are written before the first step."""
     chosen = MicroBatches(512, checkpointing=True)
-    write(tmp_path, replace(BEGUN, plan=PlanInputs(chosen), device=device, dtype="bfloat16"))
+    write(
+        tmp_path, replace(BEGUN, plan=PlanInputs(chosen, 1e-3, 9), device=device, dtype="bfloat16")
+    )
     run = read(tmp_path)
     assert run is not None
-    assert run.inputs.pinned == PinnedChoices(chosen, cpu_dtype)
+    assert run.inputs.pinned == PinnedChoices(chosen, cpu_dtype, learning_rate=1e-3, total_steps=9)
 
 
 @pytest.mark.parametrize(

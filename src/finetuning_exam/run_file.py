@@ -111,6 +111,8 @@ def _read_inputs(content: dict[str, Json]) -> RunInputs:
     name, base_sha256 = _text(base, "name"), _text(base, "sha256")
     chosen = _part(_part(content, "plan"), "micro_batches")
     tokens, checkpointing = chosen.get("tokens"), chosen.get("checkpointing")
+    rate = _part(content, "plan").get("learning_rate")
+    n_steps = _part(content, "plan").get("total_steps")
     return RunInputs(
         settings=_part(content, "settings"),
         data=DataInputs(data_sha256, _text(data, "exam_sha256"), _text(data, "rows_sha256"))
@@ -121,7 +123,12 @@ def _read_inputs(content: dict[str, Json]) -> RunInputs:
         else None,
         template=_text(content, "template"),
         template_date=_text(content, "template_date"),
-        plan=PlanInputs(MicroBatches(tokens, checkpointing))
+        thinking=content.get("thinking") is True,
+        plan=PlanInputs(
+            MicroBatches(tokens, checkpointing),
+            float(rate) if isinstance(rate, int | float) else None,
+            n_steps if isinstance(n_steps, int) else None,
+        )
         if isinstance(tokens, int) and isinstance(checkpointing, bool)
         else None,
         device=_text(content, "device"),

@@ -166,6 +166,8 @@ class RunRecord:
     versions: dict[str, str] = field(default_factory=dict)
     machine: dict[str, str] = field(default_factory=dict)
     fold: Fold | None = None
+    thinking: bool = False
+    """Whether answers in the chat template begin with a thought."""
 
 
 # A run that has begun
@@ -193,9 +195,11 @@ class BaseInputs:
 
 @dataclass(frozen=True, slots=True)
 class PlanInputs:
-    """What a run chose by measurement when it began."""
+    """What a run chose when it began; a run of an earlier version does not record its rate."""
 
     micro_batches: MicroBatches
+    learning_rate: float | None = None
+    total_steps: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +211,11 @@ class PinnedChoices:
     template_date: datetime | None = None
     replay: tuple[tuple[int, ...], ...] | None = None
     """The ids of the texts of replay."""
+    learning_rate: float | None = None
+    total_steps: int | None = None
+    has_no_rate: bool = False
+    """True if the run is of an earlier version, which had other defaults and does not record them.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +236,8 @@ class RunInputs:
     dtype: str | None = None
     machine: Mapping[str, str] = field(default_factory=dict)
     fold: Fold | None = None
+    thinking: bool = False
+    """Whether answers in the chat template begin with a thought."""
 
     @property
     def cpu_dtype(self) -> Dtype | None:
@@ -238,8 +249,14 @@ class RunInputs:
     @property
     def pinned(self) -> PinnedChoices:
         """The choices that a resume must keep."""
+        plan = self.plan
         return PinnedChoices(
-            self.plan.micro_batches if self.plan else None, self.cpu_dtype, self.date
+            plan.micro_batches if plan else None,
+            self.cpu_dtype,
+            self.date,
+            learning_rate=plan.learning_rate if plan else None,
+            total_steps=plan.total_steps if plan else None,
+            has_no_rate=plan is not None and plan.learning_rate is None,
         )
 
     @property

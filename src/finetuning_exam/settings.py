@@ -52,6 +52,9 @@ class CommonSettings:
 
     template: Template = setting("auto", "Model")
     """Text around each record. auto: the tokenizer's chat template if it has one, else plain."""
+    enable_thinking: bool | Auto = setting("auto", "Model")
+    """With a chat template: answers begin with a thought (<think>…</think>). auto: if any of the
+    data does; an adapter is used as it was trained."""
     seed: Annotated[int, Interval(ge=0, lt=2**32)] = setting(42, "Run")
     """Seed for everything random: split, row order, adapter, sampling, confidence intervals."""
     config: str | None = setting(None, "Run", "FILE", changes_training=False)

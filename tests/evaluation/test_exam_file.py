@@ -122,7 +122,8 @@ FIGURES = """\
   "base": 0.0,
   "tuned": null
 },
-"labels": null"""
+"labels": null,
+"calls": null"""
 TEXT = """\
 {
   "schema_version": 3,

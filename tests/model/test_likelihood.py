@@ -15,7 +15,8 @@ from scipy.special import logsumexp
 from tiny import END, Models, logits_of, rows
 
 from finetuning_exam.data.encoding.encoder import Encoded, make_encoder
-from finetuning_exam.data.encoding.labels import IGNORED
+from finetuning_exam.data.encoding.labels import IGNORED, LossOn
+from finetuning_exam.data.records import Example, Turn
 from finetuning_exam.model.adapter import add_adapter, lora_config
 from finetuning_exam.model.device import choose_compute
 from finetuning_exam.model.fast.path import ALL_PIECES, choose_fast_path
@@ -69,7 +70,8 @@ def _independent_nll(model: torch.nn.Module, row: Encoded) -> float:
     for position, label in enumerate(row.labels):
         if label != IGNORED:
             scores = logits[position - 1]
-            total += float(logsumexp(scores) - scores[label])
+            weight = row.weights[position] if row.weights else 1.0
+            total += weight * float(logsumexp(scores) - scores[label])
     return total
 
 
@@ -90,6 +92,39 @@ def test_nll_equals_an_independent_float64_computation(
     assert found.shape == (5,)
     expected = [_independent_nll(base.model, row) for row in batch_rows]
     assert found.tolist() == pytest.approx(expected, rel=1e-5)
+
+
+TURNS = (Turn("user", "Is it?"), Turn("assistant", "It is.", 0.25), Turn("user", "Was it?"))
+WEIGHTED = Example(
+    "Will it be?", "It will.", 1, "d.jsonl", weight=3, earlier=(*TURNS, Turn("assistant", "No.", 0))
+)
+
+
+@pytest.mark.parametrize("loss_on", ["answers", "everything"])
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+def test_weights_are_factors_of_the_loss(
+    models: Models, architecture: str, loss_on: LossOn
+) -> None:
+    """Each answer's terms are multiplied by its weight, by both paths; beside rows without one."""
+    base = load_base(str(models.folder(architecture)), CPU)
+    encoder = make_encoder(base.tokenizer, "plain", loss_on=loss_on)
+    batch_rows = [encoder.encode(it) for it in (WEIGHTED, *rows(2))]
+    assert batch_rows[0].weights is not None
+    expected = [_independent_nll(base.model, row) for row in batch_rows]
+    model = add_adapter(base, lora_config(4, 8, 0.0, ("all-linear",)), seed=0).eval()
+    fast = choose_fast_path(model, 0, frozenset(ALL_PIECES))
+    with torch.inference_mode():
+        assert fast.row_nll(batch_rows).tolist() == pytest.approx(expected, rel=1e-5)
+        stock = supervised_nll(model, collate(batch_rows, 0))
+    assert stock.tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_an_exam_has_no_weights(base: Base) -> None:
+    """Only the last answer is scored, and each example counts the same."""
+    encoder = make_encoder(base.tokenizer, "plain")
+    row = encoder.encode(WEIGHTED)
+    assert row.weights is None
+    assert row == encoder.encode(replace(WEIGHTED, weight=1))
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen3", "gpt2", "phi"])

@@ -10,9 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetuning_exam.run_record import MicroBatches, TrainingPlan
+from finetuning_exam.run_record import MicroBatches, PinnedChoices, TrainingPlan
 from finetuning_exam.settings import Scheduler, TrainSettings
-from finetuning_exam.training.defaults import LARGE, SMALL, SMALL_MODEL_PARAMETERS
+from finetuning_exam.training.defaults import (
+    MAX_EPOCHS,
+    MIN_EPOCHS,
+    ROWS_SEEN,
+    SMALLEST,
+    defaults_for,
+)
 from finetuning_exam.training.plan import MAX_VALIDATIONS, VALIDATION_COST, make_plan
 
 TINY, BIG = 7_000_000, 1_000_000_000
@@ -52,38 +58,52 @@ def test_a_plan_computed_by_hand() -> None:
 @pytest.mark.parametrize(
     ("n_parameters", "learning_rate"),
     [
-        (TINY, SMALL.learning_rate),
-        (SMALL_MODEL_PARAMETERS - 1, SMALL.learning_rate),
-        (SMALL_MODEL_PARAMETERS, LARGE.learning_rate),
-        (BIG, LARGE.learning_rate),
+        (1_000, 4e-3),
+        (6_000_000, 4e-3),
+        (134_515_008, 1.2e-3),
+        (268_098_176, 8.7e-4),
+        (1_000_000_000, 5.2e-4),
+        (7_000_000_000, 2.4e-4),
     ],
 )
 def test_auto_depends_on_the_size_of_the_base(n_parameters: int, learning_rate: float) -> None:
-    """`auto` uses the learning rate for small or for large bases; that for small ones is higher."""
+    """The larger the base, the lower its learning rate."""
     assert _plan(TrainSettings(), 160, n_parameters=n_parameters).learning_rate == learning_rate
-    assert SMALL.learning_rate > LARGE.learning_rate
+
+
+@given(st.integers(1, 10**11))
+def test_auto_has_no_steps(n_parameters: int) -> None:
+    """A few more parameters change the learning rate by a few percent at most."""
+    rates = [defaults_for(n).learning_rate for n in (n_parameters, n_parameters * 21 // 20)]
+    assert rates[0] >= rates[1] > 0.9 * rates[0]
 
 
 @settings(deadline=None)
 @given(n_rows=st.integers(1, 100_000))
 def test_auto_epochs_are_within_their_bounds(n_rows: int) -> None:
     """A small base sees about the same number of rows for any file, a large one 3 epochs."""
-    few, many = SMALL.min_epochs, SMALL.max_epochs
-    epochs = _plan(TrainSettings(), n_rows).num_train_epochs
-    assert few <= epochs <= many
-    if few < epochs < many:
-        assert abs(epochs * n_rows - SMALL.rows_seen) <= n_rows
-    assert _plan(TrainSettings(), n_rows, n_parameters=BIG).num_train_epochs == 3
+    epochs = _plan(TrainSettings(), n_rows, n_parameters=SMALLEST).num_train_epochs
+    assert MIN_EPOCHS <= epochs <= MAX_EPOCHS
+    if MIN_EPOCHS < epochs < MAX_EPOCHS:
+        assert abs(epochs * n_rows - ROWS_SEEN) <= n_rows
+    assert _plan(TrainSettings(), n_rows, n_parameters=BIG).num_train_epochs == MIN_EPOCHS
 
 
 def test_more_rows_take_fewer_epochs() -> None:
     """`auto` decreases from the most epochs for a small file to the fewest for a large one."""
-    plans = [_plan(TrainSettings(), n_rows) for n_rows in (10, 1000, 100_000)]
-    assert [plan.num_train_epochs for plan in plans] == [
-        SMALL.max_epochs,
-        SMALL.rows_seen / 1000,
-        SMALL.min_epochs,
-    ]
+    plans = [_plan(TrainSettings(), n_rows, n_parameters=SMALLEST) for n_rows in (10, 1000, 10**5)]
+    assert [plan.num_train_epochs for plan in plans] == [MAX_EPOCHS, 10, MIN_EPOCHS]
+
+
+def test_a_resumed_run_keeps_its_rate_and_steps() -> None:
+    """Whatever the defaults have become; those of a run that does not record them are known."""
+    pinned = PinnedChoices(learning_rate=0.123, total_steps=7)
+    plan = make_plan(TrainSettings(), 160, 0, BIG, pinned)
+    assert (plan.learning_rate, plan.total_steps) == (0.123, 7)
+    before = PinnedChoices(MicroBatches(2048), has_no_rate=True)
+    small, big = (make_plan(TrainSettings(), 160, 0, n, before) for n in (5_000_000, BIG))
+    assert (small.learning_rate, small.num_train_epochs) == (3e-3, 16)
+    assert (big.learning_rate, big.num_train_epochs) == (2e-4, 3)
 
 
 def test_explicit_numbers_override_auto() -> None:

@@ -59,12 +59,13 @@ def _replay_rows(path: FastPath, texts: list[tuple[int, ...]]) -> list[ReplayRow
     with on_side(path.model, "base"), torch.no_grad():
         hidden = path.hidden_states(encoded)
     return [
-        ReplayRow(it.ids, it.labels, 0, 0, base) for it, base in zip(encoded, hidden, strict=True)
+        ReplayRow(it.ids, it.labels, 0, 0, base=base)
+        for it, base in zip(encoded, hidden, strict=True)
     ]
 
 
 def _rows(n: int) -> tuple[ReplayRow, ...]:
-    return tuple(ReplayRow((i, i), (IGNORED, i), 0, 0, torch.zeros(1, 2)) for i in range(n))
+    return tuple(ReplayRow((i, i), (IGNORED, i), 0, 0, base=torch.zeros(1, 2)) for i in range(n))
 
 
 @pytest.mark.parametrize("pieces", [ALL_PIECES, ("rows",), ()], ids=["fast", "rows", "stock"])
@@ -208,7 +209,7 @@ def test_the_users_own_texts(models: Models, tmp_path: Path, text: str) -> None:
 
 def test_a_text_of_one_token_predicts_nothing() -> None:
     """The end of a row keeps the base's side of the tokens that it still predicts."""
-    row = ReplayRow((5, 6, 7, 8), (IGNORED, 6, 7, 8), 0, 0, torch.arange(6.0).view(3, 2))
+    row = ReplayRow((5, 6, 7, 8), (IGNORED, 6, 7, 8), 0, 0, base=torch.arange(6.0).view(3, 2))
     tail = row.last(3)
     assert (tail.ids, tail.base.tolist()) == ((6, 7, 8), [[2.0, 3.0], [4.0, 5.0]])
     assert row.last(9).base.shape == (3, 2)

@@ -18,6 +18,7 @@ from finetuning_exam.data.encoding.template import choose_template
 from finetuning_exam.data.findings import Finding, errors
 from finetuning_exam.data.fix import CleanCopy, clean_copy, left_out_lines
 from finetuning_exam.data.kinds import Kind
+from finetuning_exam.data.thoughts import choose_thinking
 from finetuning_exam.durable import write_text
 from finetuning_exam.errors import UsageError
 from finetuning_exam.evaluation.outlook import exam_outlook
@@ -105,9 +106,10 @@ def _encode(settings: CheckSettings, check: Check) -> DataReport:
     tokenizer = load_checked_tokenizer(folder, name)
     template = choose_template(settings.template, tokenizer)
     loss_on = training_loss_on(completion_only=settings.completion_only_loss)
-    encoder = make_encoder(tokenizer, template, loss_on=loss_on, date=now())
-    limit = min(settings.max_length, context_length(folder))
     train, exam = check.train.examples, check.exam.examples if check.exam else ()
+    thinking = choose_thinking(settings.enable_thinking, train)
+    encoder = make_encoder(tokenizer, template, loss_on=loss_on, date=now(), is_thinking=thinking)
+    limit = min(settings.max_length, context_length(folder))
     rows = encode_all(encoder, train, limit)
     exam_rows = encode_all(encoder, exam, limit)
     split = split_checked(check, settings.eval_fraction, settings.seed)
@@ -118,14 +120,16 @@ def _encode(settings: CheckSettings, check: Check) -> DataReport:
     findings = (*found, *(it for it in stops if it.kind is Kind.NOTHING_LEFT))
     outlook = None
     if left.train:
+        trained = frozenset(left.train)
+        n_rows = sum(it in trained for it in rows.examples)
         outlook = Outlook(
             canonical_name(name),
             template,
             row_lengths(rows.rows, limit),
             left,
             exam_outlook(check, left, settings.eval_fraction, settings.seed),
-            steps_per_epoch(settings, len(left.train)),
-            rows_in_step(settings, len(left.train)),
+            steps_per_epoch(settings, n_rows),
+            rows_in_step(settings, n_rows),
         )
     return DataReport(check, findings, outlook, encoder, limit)
 

@@ -93,9 +93,12 @@ def _encode(
         DataError: a record has an error, or none is left.
     """
     from finetuning_exam.data.encoding.rows import encode_all
+    from finetuning_exam.data.encoding.tools import each_answer
 
     context = session.base.context
-    encoded = encode_all(session.encoder, examples, min(max_length or context, context))
+    encoded = encode_all(
+        session.encoder, each_answer(examples), min(max_length or context, context)
+    )
     refuse_errors(encoded.findings)
     for finding in encoded.findings:
         on_event(Notice(str(finding)))

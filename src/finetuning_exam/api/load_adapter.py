@@ -25,4 +25,11 @@ def load_session(settings: CompareSettings | ExamSettings) -> Session:
     check_local_model(name)
     with rare_collections():
         from finetuning_exam.model.session import Session
-    return Session.load(folder, name, settings.device, settings.dtype, settings.template)
+    return Session.load(
+        folder,
+        name,
+        settings.device,
+        settings.dtype,
+        settings.template,
+        settings.enable_thinking,
+    )

@@ -125,7 +125,10 @@ def run_inputs(prepared: Prepared, check: Check, fold: Fold | None = None) -> Ru
         base=BaseInputs(base.name, base.sha256),
         template=prepared.rows.template,
         template_date=prepared.rows.template_date,
-        plan=PlanInputs(prepared.plan.micro_batches),
+        thinking=prepared.rows.encoder.is_thinking,
+        plan=PlanInputs(
+            prepared.plan.micro_batches, prepared.plan.learning_rate, prepared.plan.total_steps
+        ),
         device=compute.device.type,
         dtype=compute.dtype_name,
         machine=machine_facts(compute.threads),

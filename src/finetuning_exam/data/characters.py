@@ -57,9 +57,10 @@ def named_texts(example: Example) -> Iterator[tuple[str, str]]:
         "system": "the system turn",
         "user": "an earlier question",
         "assistant": "an earlier answer",
+        "tool": "the result of a tool",
     }
     yield from ((names[turn.role], turn.text) for turn in example.earlier)
-    yield "the prompt", example.instruction
+    yield names["tool"] if example.asked_by == "tool" else "the prompt", example.instruction
     yield "the input", example.input
     yield "the text" if example.is_plain_text else "the answer", example.answer
 

@@ -86,7 +86,8 @@ def check_records(train: Records, exam: Records | None) -> Check:
 
 def content(example: Example) -> tuple[object, ...]:
     """Return all that is trained, by which duplicates are compared; not the tag or the group."""
-    return example.earlier, example.instruction, example.input, example.answer
+    asked = example.tools, example.earlier, example.instruction, example.input
+    return *asked, example.answer, example.weight
 
 
 def whole_text(example: Example) -> str:

@@ -62,11 +62,16 @@ class Kind(Enum):
         'Write {"messages": [{"role": "user", "content": "…"}, '
         '{"role": "assistant", "content": "…"}]}.',
     )
-    TOOL_TURN = (
+    BAD_TOOLS = (
         "error",
-        "tool calls",
-        "Tool calls are not supported. To write a copy without these records, run "
-        "fte check FILE --fix NEW.jsonl.",
+        "malformed tools or calls",
+        'Define a tool as {"name": "…", "description": "…", "parameters": {…}}, and call it as '
+        '{"name": "…", "arguments": {…}}.',
+    )
+    NOT_TRAINED = (
+        "warning",
+        "record with weight 0: left out",
+        "Remove it, or give it a weight.",
     )
     UNSUPPORTED = ("error", "unsupported content", "Remove it from the records.")
     CHANGES_TRAINING = (
@@ -100,6 +105,18 @@ class Kind(Enum):
         "chat template that writes today's date",
         "A run keeps the date of its start, also when it is resumed, examined and compared.",
     )
+    TEMPLATE_HISTORY = (
+        "note",
+        "chat template that changes an answer once others follow it",
+        "Each answer of a conversation is trained in a row of its own, after the history as the "
+        "template shows it then.",
+    )
+    TOOLS_SPELLED_OUT = (
+        "note",
+        "tools that the template has no place for",
+        "They are described in the system turn, called between <tool_call> and </tool_call>, and "
+        "what they return is a turn of the user.",
+    )
     SYSTEM_REFUSED = (
         "error",
         "system turn that the chat template does not take",
@@ -109,6 +126,11 @@ class Kind(Enum):
         "error",
         "conversation that the chat template does not take",
         "Change its turns to what the template expects, or use --template plain.",
+    )
+    THOUGHT = (
+        "error",
+        "answer with a thought, in a run without",
+        "Use --enable_thinking true, or remove the thoughts.",
     )
     NOTHING_LEFT = (
         "error",

@@ -7,13 +7,21 @@ from typing import Literal
 
 from finetuning_exam.data.findings import place
 
+Role = Literal["system", "user", "assistant", "tool"]
+"""Who speaks in a turn; `tool` is the result of a call."""
+
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One turn of a conversation."""
+    """One turn of a conversation.
 
-    role: Literal["system", "user", "assistant"]
+    `weight` is the factor of an assistant turn's loss in training; with 0 the turn is only read.
+    Calls of tools are part of the text; see `tool_text`.
+    """
+
+    role: Role
     text: str
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +30,8 @@ class Example:
 
     `instruction` and `answer` are a conversation's last question and answer; `earlier` holds the
     turns before them, a system turn first. A plain text has no instruction, only an answer.
+    `instruction` is the result of a tool where `asked_by` says so. `tools` defines the tools that
+    may be called, as a JSON list; "" without any. `weight` is that of the last answer.
     """
 
     instruction: str
@@ -34,11 +44,20 @@ class Example:
     earlier: tuple[Turn, ...] = ()
     column: int = 0
     """Where the record starts in its line, from 1; 0 if it is alone on its line."""
+    asked_by: Literal["user", "tool"] = "user"
+    tools: str = ""
+    weight: float = 1.0
 
     @property
     def where(self) -> str:
         """`path:line` or `path:line:column`, as errors and reports name a record."""
         return place(self.path, self.line, self.column)
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """The weight of each answer, in order."""
+        earlier = (turn.weight for turn in self.earlier if turn.role == "assistant")
+        return (*earlier, self.weight)
 
     @property
     def is_plain_text(self) -> bool:

@@ -63,8 +63,9 @@ def _key(example: Example, written: Callable[[str], str]) -> str:
     """Return all that a model is given, turn by turn, with the input joined to its question."""
     if example.is_plain_text:
         return f"text: {written(example.answer)}"
-    turns = [*example.earlier, Turn("user", question(example))]
-    return "\n".join(f"{turn.role}: {written(turn.text)}" for turn in turns)
+    turns = [*example.earlier, Turn(example.asked_by, question(example))]
+    texts = [f"{turn.role}: {written(turn.text)}" for turn in turns]
+    return "\n".join([f"tools: {example.tools}", *texts] if example.tools else texts)
 
 
 def _strict(text: str) -> str:

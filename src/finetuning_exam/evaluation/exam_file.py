@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from finetuning_exam.data.encoding.chat import question
 from finetuning_exam.durable import Json, finite, read_object, write_json
 from finetuning_exam.errors import UsageError
+from finetuning_exam.evaluation.calls_file import CallFigures, call_figures
 from finetuning_exam.evaluation.folds_file import Folds, folds_of
 from finetuning_exam.evaluation.labels_file import Labels, label_figures
 from finetuning_exam.evaluation.skills_file import (
@@ -98,6 +99,7 @@ class Figures:
     choice_accuracy: Choice
     stopped: Sides
     labels: Labels | None = None
+    calls: CallFigures | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +219,7 @@ def _figures(results: Results) -> Figures:
         ),
         stopped=_sides(results.stopped),
         labels=label_figures(results.labels) if results.labels else None,
+        calls=call_figures(results.calls) if results.calls else None,
     )
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from finetuning_exam.data.check import Check, split_checked
+from finetuning_exam.data.encoding.tools import each_answer
 from finetuning_exam.data.evidence import label_sets, pieces_of_evidence
 from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import Split, clusters_of, normalized
@@ -43,6 +44,7 @@ class ExamOutlook:
 def exam_outlook(check: Check, split: Split, fraction: float, seed: int) -> ExamOutlook:
     """Return the outlook of the exam of a split that was drawn with this share and seed."""
     known = (*split.train, *split.validation)
+    split = replace(split, exam=each_answer(split.exam))
     names = pieces_of_evidence(split.exam, () if split.exam_is_training else known)
     can_tell = _can_tell(split, names)
     better = None if can_tell or check.exam else _better_fraction(check, fraction, seed)
@@ -52,8 +54,9 @@ def exam_outlook(check: Check, split: Split, fraction: float, seed: int) -> Exam
 
 def pooled_outlook(examples: Sequence[Example]) -> ExamOutlook:
     """Return the outlook of a cross-validation, whose exam has all examples."""
+    examples = each_answer(examples)
     names = pieces_of_evidence(examples)
-    can_tell = _can_tell(Split((), (), tuple(examples)), names, FEWEST_IN_FOLDS)
+    can_tell = _can_tell(Split((), (), examples), names, FEWEST_IN_FOLDS)
     return ExamOutlook(len(examples), len(set(names)), can_tell)
 
 

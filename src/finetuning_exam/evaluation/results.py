@@ -7,6 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from finetuning_exam.data.records import Example
+from finetuning_exam.data.thoughts import said
+from finetuning_exam.evaluation.calls import (
+    CallAccuracy,
+    CallAnswer,
+    call_accuracy,
+    found_calls,
+)
 from finetuning_exam.evaluation.choices import N_DISTRACTORS
 from finetuning_exam.evaluation.labels import LabelAccuracy, Picked, label_accuracy
 from finetuning_exam.evaluation.stats import (
@@ -58,7 +65,8 @@ class Results:
 
     `n_clusters` is the number of pieces of evidence; see `data.evidence`. `chrf` is the mean over
     answers, 0 to 100. `stopped` is the share of answers that the model ended on its own. `labels`
-    is None where the examples are no classification, or none of them was asked.
+    is None where the examples are no classification, or none of them was asked, and `calls` where
+    no answer is to call a tool. Of an answer with a thought, what follows the thought is judged.
     """
 
     n_examples: int
@@ -71,6 +79,7 @@ class Results:
     choice_accuracy: ChoiceAccuracy
     stopped: Pair
     labels: LabelAccuracy | None = None
+    calls: CallAccuracy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +119,7 @@ def summarize(
     answered = [(row, name) for row, name in zip(rows, names, strict=True) if row.base_answer]
     answers = [row for row, _ in answered]
     answer_names = [name for _, name in answered]
-    base_chrf, tuned_chrf = _each_answer(answers, lambda answer, right: chrf(answer.text, right))
-    base_stopped, tuned_stopped = _each_answer(answers, lambda answer, _: float(answer.stopped))
+    base_chrf, tuned_chrf = _each_answer(answers, chrf)
     return Results(
         n_examples=len(rows),
         n_clusters=len(set(names)),
@@ -123,9 +131,23 @@ def summarize(
             base_chrf, tuned_chrf, [1] * len(answers), seed, answer_names, confidence
         ),
         choice_accuracy=_choice_accuracy(rows, names),
-        stopped=Pair(_mean(base_stopped), _mean(tuned_stopped)),
+        stopped=Pair(
+            _mean([row.base_answer.stopped for row in answers if row.base_answer]),
+            _mean([row.tuned_answer.stopped for row in answers if row.tuned_answer]),
+        ),
         labels=label_accuracy(_picked(rows, names), seed),
+        calls=call_accuracy(_called(answers, answer_names), seed),
     )
+
+
+def _called(rows: Sequence[ExamRow], names: Sequence[str]) -> list[CallAnswer]:
+    """Return what the answers to questions with tools call."""
+    found = (
+        found_calls(row.example, row.base_answer.text, row.tuned_answer.text, name)
+        for row, name in zip(rows, names, strict=True)
+        if row.base_answer and row.tuned_answer
+    )
+    return [it for it in found if it]
 
 
 def _picked(rows: Sequence[ExamRow], names: Sequence[str]) -> list[Picked]:
@@ -141,7 +163,7 @@ def _picked(rows: Sequence[ExamRow], names: Sequence[str]) -> list[Picked]:
 
 
 def _exact_match(rows: Sequence[ExamRow], names: Sequence[str]) -> Shares:
-    base, tuned = _each_answer(rows, lambda answer, right: float(is_exact(answer.text, right)))
+    base, tuned = _each_answer(rows, is_exact)
     p_value = mcnemar_p_value([x > 0 for x in base], [x > 0 for x in tuned], names)
     return Shares(_mean(base), _mean(tuned), p_value)
 
@@ -184,11 +206,15 @@ def _bits_per_byte(scores: Sequence[Score]) -> float:
 
 
 def _each_answer(
-    rows: Sequence[ExamRow], measure: Callable[[Answer, str], float]
+    rows: Sequence[ExamRow], measure: Callable[[str, str], float]
 ) -> tuple[list[float], list[float]]:
     """Apply a measure to each base answer and each tuned answer, against the reference."""
-    base = [measure(row.base_answer, row.example.answer) for row in rows if row.base_answer]
-    tuned = [measure(row.tuned_answer, row.example.answer) for row in rows if row.tuned_answer]
+
+    def measured(row: ExamRow, answer: Answer | None) -> list[float]:
+        return [measure(said(answer.text), said(row.example.answer))] if answer else []
+
+    base = [value for row in rows for value in measured(row, row.base_answer)]
+    tuned = [value for row in rows for value in measured(row, row.tuned_answer)]
     return base, tuned
 
 

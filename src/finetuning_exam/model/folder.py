@@ -35,6 +35,8 @@ class Origin:
     template: Template | None = None
     template_date: datetime | None = None
     """The date that the chat template wrote in training; None where it writes none."""
+    thinking: bool = False
+    """Whether its answers begin with a thought."""
     cpu_dtype: Dtype | None = None
     """Number format of the training, if it ran on a CPU."""
     adapter_sha256: str | None = None
@@ -263,6 +265,7 @@ def adapter_origin(folder: Path) -> Origin:
         base_sha256=run.inputs.base.sha256,
         template="chat" if inputs.template == "chat" else "plain",
         template_date=inputs.date,
+        thinking=inputs.thinking,
         cpu_dtype=inputs.cpu_dtype,
         adapter_sha256=own.adapter_sha256 if own else None,
         data_paths=run.data_paths,

@@ -15,20 +15,30 @@ from finetuning_exam.data.encoding.encoder import Encoded
 from finetuning_exam.data.encoding.labels import IGNORED
 
 RowNll = Callable[[Sequence[Encoded]], Tensor]
-"""Summed negative log-likelihood of each row's supervised tokens, in nats: (rows,) float32."""
+"""Summed negative log-likelihood of each row's supervised tokens, in nats: (rows,) float32.
+
+A row's weights multiply the terms of its sum.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows padded on the right to the same length; all tensors are (rows, length) int64."""
+    """Rows padded on the right to the same length; tensors are (rows, length) int64.
+
+    `weights`, float32, are the factors of the losses; None if all are 1.
+    """
 
     ids: Tensor
     labels: Tensor
     attention: Tensor
+    weights: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """Copy the batch to another device."""
-        return Batch(self.ids.to(device), self.labels.to(device), self.attention.to(device))
+        weights = None if self.weights is None else self.weights.to(device)
+        return Batch(
+            self.ids.to(device), self.labels.to(device), self.attention.to(device), weights
+        )
 
 
 def collate(rows: Sequence[Encoded], pad_id: int) -> Batch:
@@ -44,11 +54,21 @@ def collate(rows: Sequence[Encoded], pad_id: int) -> Batch:
         ids[index, : len(row.ids)] = torch.tensor(row.ids)
         labels[index, : len(row.ids)] = torch.tensor(row.labels)
         attention[index, : len(row.ids)] = 1
-    return Batch(ids, labels, attention)
+    return Batch(ids, labels, attention, _weights(rows, length))
+
+
+def _weights(rows: Sequence[Encoded], length: int) -> Tensor | None:
+    if not any(row.weights for row in rows):
+        return None
+    weights = torch.ones((len(rows), length))
+    for index, row in enumerate(rows):
+        if row.weights:
+            weights[index, : len(row.ids)] = torch.tensor(row.weights)
+    return weights
 
 
 def supervised_nll(model: torch.nn.Module, batch: Batch) -> Tensor:
-    """Compute each row's summed NLL over its supervised tokens, in nats: (rows,) float32.
+    """Compute each row's weighted sum of NLL over its supervised tokens, in nats: (rows,) float32.
 
     If the architecture supports it (`logits_to_keep`), the output head runs only at positions that
     some row supervises.
@@ -64,7 +84,10 @@ def supervised_nll(model: torch.nn.Module, batch: Batch) -> Tensor:
     losses = cross_entropy(
         logits.float().flatten(0, 1), kept.flatten(), ignore_index=IGNORED, reduction="none"
     )
-    return losses.view(kept.shape).sum(dim=1)
+    by_row = losses.view(kept.shape)
+    if batch.weights is not None:
+        by_row = by_row * batch.weights[:, 1:][:, columns]
+    return by_row.sum(dim=1)
 
 
 def stock_nll(model: torch.nn.Module, pad_id: int) -> RowNll:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -18,7 +18,7 @@ class ReplayRow(Encoded):
     space of a hidden state instead of a vocabulary.
     """
 
-    base: Tensor
+    base: Tensor = field(kw_only=True)
 
     def last(self, length: int) -> ReplayRow:
         """Return the last `length` positions of the row, as a sample of its cost."""

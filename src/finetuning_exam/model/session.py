@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
+from typing import Literal
 
 from peft import PeftModel
 
@@ -76,6 +77,7 @@ class Session:
         device: Device = "auto",
         dtype: Dtype = "auto",
         template: Template = "auto",
+        enable_thinking: bool | Literal["auto"] = "auto",
     ) -> Session:
         """Load an adapter's folder on its base; without `model`, on the base it was trained on.
 
@@ -99,6 +101,7 @@ class Session:
             choose_template(template, base.tokenizer),
             base_stop_ids=base.stop_ids,
             date=origin.template_date,
+            is_thinking=origin.thinking if enable_thinking == "auto" else enable_thinking,
         )
         stock = FastPath(tuned, pad_token_id(base.tokenizer), frozenset())
         return cls(base, tuned, encoder, compute, stock)

@@ -16,6 +16,7 @@ from finetuning_exam.data.records import Example
 from finetuning_exam.evaluation.exam import Exam
 from finetuning_exam.machine import library_versions
 from finetuning_exam.model.folder import looks_like_path
+from finetuning_exam.report.calls import call_lines, calls_words
 from finetuning_exam.report.headline import (
     difference_words,
     fold_differences,
@@ -142,13 +143,23 @@ def _results(exam: Exam) -> str:
         f"{difference_words(exam.overall.nll_per_token)}; negative is better.\n\n"
         + "\n".join(lines)
         + f"\n\nForgetting: {forgetting_words(exam)}; {difference_words(exam.forgetting)}"
-        f"{_divergence(exam)}.\n\n{_skills(exam)}"
+        f"{_divergence(exam)}.\n\n{_calls(exam)}{_skills(exam)}"
         "report.html shows answers side by side; exam.json has every example."
     )
 
 
 def _divergence(exam: Exam) -> str:
     return f"; {divergence_words(exam.divergence)}" if exam.divergence else ""
+
+
+def _calls(exam: Exam) -> str:
+    if exam.overall.calls is None:
+        return ""
+    found = exam.overall.calls
+    lines = ["| Calls of tools | Base → tuned | Change in points |", "| --- | ---: | ---: |"]
+    lines += [f"| {it.name} | {it.shares} | {it.change} |" for it in call_lines(found)]
+    table = "\n".join(lines)
+    return f"Tools: {calls_words(found)}.\n\n{table}\n\n"
 
 
 def _skills(exam: Exam) -> str:

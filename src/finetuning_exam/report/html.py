@@ -18,6 +18,7 @@ from finetuning_exam.evaluation.stats import family_confidence
 from finetuning_exam.machine import library_versions
 from finetuning_exam.model.generation.generate import Answer
 from finetuning_exam.model.score import Score
+from finetuning_exam.report.calls import CallLine, call_lines, calls_words
 from finetuning_exam.report.comparison import EMPTY, NOT_STOPPED
 from finetuning_exam.report.diff import Span, compare_words
 from finetuning_exam.report.headline import (
@@ -89,6 +90,8 @@ class Page:
     frontier_plot: Markup
     frontier_words: str
     divergence: str
+    calls: str
+    call_lines: tuple[CallLine, ...]
     skills: SkillTable | None
     loss_plot: Markup
     loss_words: str
@@ -127,6 +130,8 @@ def _page(exam: Exam, run: RunRecord, metrics: tuple[dict[str, float], ...]) -> 
         frontier_plot=Markup(frontier_plot(run.result) if run.result.frontier else ""),
         frontier_words=frontier_words(run.result) if run.result.frontier else "",
         divergence=divergence_words(exam.divergence) if exam.divergence else "",
+        calls=calls_words(exam.overall.calls) if exam.overall.calls else "",
+        call_lines=call_lines(exam.overall.calls) if exam.overall.calls else (),
         skills=skill_table(exam.skills) if exam.skills else None,
         loss_plot=Markup(loss_plot(metrics, best_step)),
         loss_words=loss_words(metrics, best_step),

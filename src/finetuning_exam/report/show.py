@@ -17,21 +17,31 @@ TRAINED, GIVEN = "┃ ", "│ "
 
 
 def render_example(example: Example, encoder: Encoder, limit: int) -> Text:
-    """Render the row of an example, decoded from its ids, each line marked as trained or given."""
-    text = Text(visible(example.where), style="bold")
+    """Render the rows of an example, decoded from their ids, each line marked as trained or given.
+
+    It has several where each of its answers is trained in a row of its own.
+    """
     encoded = encode_all(encoder, [example], limit)
-    row = encoded.rows[0] if encoded.rows else None
-    if row:
-        text.append(f" · {len(row.ids)} tokens, {row.n_supervised} trained", style="not bold dim")
-    for finding in encoded.findings:
-        text.append(f"\n{visible(finding.detail)}.", style="not bold")
-    if not row:
-        return text
+    findings = [it for it in encoded.findings if it.kind.severity != "note"]
+    text = Text()
+    n_rows = len(encoded.rows)
+    for number, row in enumerate(encoded.rows or (None,), start=1):
+        text.append(("\n\n" if number > 1 else "") + visible(example.where), style="bold")
+        if row:
+            which = f" · row {number} of {n_rows}" if n_rows > 1 else ""
+            text.append(f"{which} · {len(row.ids)} tokens, {row.n_supervised} trained", style="dim")
+        for finding in findings if number == 1 else ():
+            text.append(f"\n{visible(finding.detail)}.")
+        if row:
+            _append_row(text, row, encoder)
+    return text
+
+
+def _append_row(text: Text, row: Encoded, encoder: Encoder) -> None:
     for is_trained, span in _spans(row, encoder):
-        mark, style = (TRAINED, "not bold green") if is_trained else (GIVEN, "not bold dim")
+        mark, style = (TRAINED, "green") if is_trained else (GIVEN, "dim")
         for line in visible(span).split("\n"):
             text.append(f"\n{mark}{line}", style=style)
-    return text
 
 
 def _spans(row: Encoded, encoder: Encoder) -> list[tuple[bool, str]]:

@@ -13,10 +13,12 @@ from rich.table import Table
 from rich.text import Text
 
 from finetuning_exam.data.encoding.chat import question
+from finetuning_exam.evaluation.calls import CallAccuracy
 from finetuning_exam.evaluation.exam import Exam
 from finetuning_exam.evaluation.labels import LabelAccuracy
 from finetuning_exam.evaluation.results import ExamRow, Pair, Results
 from finetuning_exam.evaluation.skills import SkillReport
+from finetuning_exam.report.calls import call_lines, calls_words
 from finetuning_exam.report.comparison import Answered, Comparison, marked, score_note
 from finetuning_exam.report.headline import (
     difference_words,
@@ -70,6 +72,8 @@ def exam_summary(exam: Exam) -> RenderableType:
     ]
     if overall.labels:
         parts += _labels(overall.labels)
+    if overall.calls:
+        parts += _calls(overall.calls)
     if exam.skills:
         parts += _skills(exam.skills)
     shown = spread(exam.rows)
@@ -93,6 +97,16 @@ def _labels(found: LabelAccuracy) -> list[RenderableType]:
     for name, counts in shown.rows:
         table.add_row(Text(name), *(f"{count:,}" for count in counts))
     return [*parts, table]
+
+
+def _calls(found: CallAccuracy) -> list[RenderableType]:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("calls of tools", overflow="fold")
+    table.add_column("base → tuned", justify="right")
+    table.add_column("change in points", justify="right")
+    for line in call_lines(found):
+        table.add_row(*line)
+    return [Text(f"Tools: {calls_words(found)}"), table]
 
 
 def _skills(report: SkillReport) -> list[RenderableType]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from finetuning_exam.run_record import MicroBatches, TrainingPlan
+from finetuning_exam.run_record import MicroBatches, PinnedChoices, TrainingPlan
 from finetuning_exam.settings import DataSettings, TrainSettings
-from finetuning_exam.training.defaults import defaults_for
+from finetuning_exam.training.defaults import defaults_before, defaults_for
 
 MICRO_BATCH_TOKENS = 2048
 """Tokens per pass if memory allows."""
@@ -16,20 +16,27 @@ VALIDATION_COST = 0.4
 
 
 def make_plan(
-    settings: TrainSettings, n_rows: int, n_validation_rows: int, n_parameters: int
+    settings: TrainSettings,
+    n_rows: int,
+    n_validation_rows: int,
+    n_parameters: int,
+    pinned: PinnedChoices | None = None,
 ) -> TrainingPlan:
     """Resolve `auto` by the size of the base, and count the steps for `n_rows` training rows.
 
-    Micro-batches are planned as if memory were unlimited.
+    A resumed run keeps its `pinned` learning rate and steps. Micro-batches are planned as if memory
+    were unlimited.
     """
-    defaults = defaults_for(n_parameters)
+    pinned = pinned or PinnedChoices()
+    defaults = (defaults_before if pinned.has_no_rate else defaults_for)(n_parameters)
     learning_rate, epochs = settings.learning_rate, settings.num_train_epochs
     if learning_rate == "auto":
-        learning_rate = defaults.learning_rate
+        learning_rate = pinned.learning_rate or defaults.learning_rate
     if epochs == "auto":
         epochs = defaults.epochs(n_rows)
     per_epoch = steps_per_epoch(settings, n_rows)
-    total = settings.max_steps or max(1, math.ceil(epochs * per_epoch))
+    by_epochs = pinned.total_steps or max(1, math.ceil(epochs * per_epoch))
+    total = settings.max_steps or by_epochs
     rows_seen = total * rows_per_step(settings)
     affordable = int(VALIDATION_COST * rows_seen / max(1, n_validation_rows))
     validations = min(MAX_VALIDATIONS, max(1, affordable))

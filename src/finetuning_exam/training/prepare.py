@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -18,8 +19,11 @@ from finetuning_exam.data.encoding.rows import (
 )
 from finetuning_exam.data.encoding.stops import refuse_stops, what_stops
 from finetuning_exam.data.encoding.template import choose_template
+from finetuning_exam.data.encoding.tools import each_answer
 from finetuning_exam.data.findings import Finding
+from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import Split
+from finetuning_exam.data.thoughts import choose_thinking
 from finetuning_exam.evaluation.exam import ExamPlan
 from finetuning_exam.heap import return_freed_memory, trim_heap
 from finetuning_exam.machine import now
@@ -62,6 +66,8 @@ class EncodedSplit:
     encoder: Encoder
     objective: Objective[Encoded]
     train: tuple[Encoded, ...]
+    train_places: tuple[str, ...]
+    """The place of each training row's record."""
     validation: tuple[Encoded, ...]
     exam: EncodedRows[Encoded]
     findings: tuple[Finding, ...]
@@ -133,7 +139,8 @@ def prepare(settings: TrainSettings, split: Split, pinned: PinnedChoices | None 
     rows = encode_split(settings, split, base, pinned.template_date or now())
     model = _with_adapter(settings, base)
     fast = choose_fast_path(model, pad_token_id(base.tokenizer), pieces)
-    plan = make_plan(settings, len(rows.train), len(rows.validation), base.n_parameters)
+    n_train, n_validation = len(rows.train), len(rows.validation)
+    plan = make_plan(settings, n_train, n_validation, base.n_parameters, pinned)
     texts = (
         ReplayTexts(pinned.replay, f"the {len(pinned.replay):,} texts of the run")
         if pinned.replay is not None
@@ -174,14 +181,23 @@ def encode_split(settings: TrainSettings, split: Split, base: Base, date: dateti
             for the exam.
     """
     template = choose_template(settings.template, base.tokenizer)
-    encoder = make_encoder(base.tokenizer, template, base_stop_ids=base.stop_ids, date=date)
+    encoder = make_encoder(
+        base.tokenizer,
+        template,
+        base_stop_ids=base.stop_ids,
+        date=date,
+        is_thinking=choose_thinking(settings.enable_thinking, (*split.train, *split.validation)),
+    )
     objective = choose_objective(settings, encoder)
     longest = min(settings.max_length, base.context)
     training = objective.training_rows(split.train, longest)
     validation = objective.validation_rows(split.validation, longest)
-    exam = encode_all(encoder, split.exam, longest)
+    exam = encode_all(encoder, each_answer(split.exam), longest)
     kept = replace(
-        split, train=training.examples, validation=validation.examples, exam=exam.examples
+        split,
+        train=_kept(split.train, training),
+        validation=_kept(split.validation, validation),
+        exam=exam.examples,
     )
     about = (
         *template_findings(encoder, settings.model_name_or_path),
@@ -193,8 +209,22 @@ def encode_split(settings: TrainSettings, split: Split, base: Base, date: dateti
     stops = what_stops(split, kept, findings, skip_bad_rows=settings.skip_bad_rows)
     refuse_stops(stops, findings, kept)
     return EncodedSplit(
-        kept, template, encoder, objective, training.rows, validation.rows, exam, findings
+        kept,
+        template,
+        encoder,
+        objective,
+        training.rows,
+        tuple(it.where for it in training.examples),
+        validation.rows,
+        exam,
+        findings,
     )
+
+
+def _kept(examples: Sequence[Example], encoded: EncodedRows[Encoded]) -> tuple[Example, ...]:
+    """Return the examples that have a row, or several."""
+    kept = frozenset(encoded.examples)
+    return tuple(example for example in examples if example in kept)
 
 
 def _with_adapter(settings: TrainSettings, base: Base) -> PeftModel:

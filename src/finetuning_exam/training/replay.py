@@ -107,5 +107,5 @@ def make_replay(settings: TrainSettings, fast: FastPath, texts: Sequence[Ids]) -
         for start in range(0, len(encoded), _BATCH):
             part = encoded[start : start + _BATCH]
             for row, base in zip(part, fast.hidden_states(part), strict=True):
-                rows.append(ReplayRow(row.ids, row.labels, 0, 0, base))
+                rows.append(ReplayRow(row.ids, row.labels, 0, 0, base=base))
     return Replay(tuple(rows), settings.replay_weight, settings.replay_tokens, settings.seed)

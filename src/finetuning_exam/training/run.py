@@ -55,7 +55,7 @@ def train(
         prepared.plan,
         prepared.compute,
         checkpoints,
-        tuple(example.where for example in rows.split.train),
+        rows.train_places,
     )
     result = train_adapter(job, on_progress)
     scale, frontier = apply_scale(prepared)
@@ -109,6 +109,7 @@ def make_record(
         template=prepared.rows.template,
         template_sha256=hashlib.sha256(str(chat_template).encode("utf-8")).hexdigest(),
         template_date=prepared.rows.template_date,
+        thinking=prepared.rows.encoder.is_thinking,
         stop_token_ids=prepared.rows.encoder.stop_ids,
         device=compute.device.type,
         dtype=compute.dtype_name,

@@ -184,21 +184,16 @@ def test_a_template_that_raises_is_one_line(
     assert str(caught.value) == f"The chat template failed: {expected}. Use --template plain."
 
 
-def test_a_thinking_template_is_refused(make_tokenizer: MakeTokenizer) -> None:
-    """A template that opens a thought only in the generation prompt is an error."""
-    with pytest.raises(ModelError) as caught:
-        render(EXAMPLE, shape_of(make_tokenizer(chat_template=THINKING)))
-    assert str(caught.value) == (
-        "With this chat template the prompt is not a prefix of the whole conversation, so "
-        "training and inference would see different prompts. Use --template plain."
-    )
-
-
-def test_a_thinking_template_is_refused_at_inference_too(make_tokenizer: MakeTokenizer) -> None:
-    """The same template is refused for a question without an answer."""
+def test_a_thought_that_the_prompt_opens_is_closed_before_the_answer(
+    make_tokenizer: MakeTokenizer,
+) -> None:
+    """A template that opens a thought in the generation prompt alone gets an empty one."""
+    shape = shape_of(make_tokenizer(chat_template=THINKING))
+    given, answer = render(EXAMPLE, shape)
+    assert given.text.endswith("assistant\n<think>\n\n</think>\n\n")
+    assert answer.text.startswith(EXAMPLE.answer)
     asked = Example(EXAMPLE.instruction, "", 1, "argument")
-    with pytest.raises(ModelError, match="the prompt is not a prefix"):
-        render(asked, shape_of(make_tokenizer(chat_template=THINKING)))
+    assert render(asked, shape)[0].text.endswith("assistant\n<think>\n\n</think>\n\n")
 
 
 @pytest.mark.parametrize(
@@ -241,8 +236,10 @@ def test_a_chat_conversation_word_for_word(make_tokenizer: MakeTokenizer) -> Non
     assert whole.startswith("<|im_start|>system\nBe brief.<|im_end|>\n")
 
 
-def test_a_template_that_rewrites_earlier_turns_is_refused(make_tokenizer: MakeTokenizer) -> None:
-    """Every shorter conversation must be a prefix of the longer one, not only the last prompt."""
+def test_a_template_that_rewrites_earlier_turns_has_one_answer(
+    make_tokenizer: MakeTokenizer,
+) -> None:
+    """Where a shorter conversation is no prefix of the longer one, its answers are only given."""
     template = CHATML.replace(
         "{{ message.content }}",
         "{% if message.role == 'assistant' and loop.last %}<think></think>{% endif %}"
@@ -250,8 +247,10 @@ def test_a_template_that_rewrites_earlier_turns_is_refused(make_tokenizer: MakeT
     )
     tokenizer = make_tokenizer(chat_template=template)
     assert len(render(EXAMPLE, shape_of(tokenizer))) == 2
-    with pytest.raises(ModelError, match="the prompt is not a prefix of the whole"):
-        render(TALK, shape_of(tokenizer))
+    given, answer = render(TALK, shape_of(tokenizer))
+    assert TALK.earlier[-1].text in given.text
+    assert given.text.endswith("<think></think>")
+    assert answer.text.startswith(TALK.answer)
 
 
 def test_a_template_that_refuses_system_turns_is_named(make_tokenizer: MakeTokenizer) -> None:
@@ -349,7 +348,7 @@ class _Patient:
 
     chat_template: str | None = "patient"
 
-    def apply_chat_template(self, conversation: list[dict[str, str]], **options: object) -> str:
+    def apply_chat_template(self, conversation: list[dict[str, object]], **options: object) -> str:
         def work() -> None:
             while time.thread_time() < 0.3:
                 sum(range(10_000))  # the timer counts work outside the system's own

@@ -65,11 +65,12 @@ def test_null_and_nan_inside_turns_are_absent() -> None:
     ]
 
 
-def test_a_weight_in_a_table_is_still_refused() -> None:
-    """Beside NaN, a real weight counts."""
-    weights = [NAN, 0.0, 1.0]
+def test_a_weight_in_a_table_is_read() -> None:
+    """Beside NaN, which is none, a real weight counts."""
+    weights = [NAN, 0.0, 0.5]
     records = _read(instruction=["q", "r", "s"], output=["a", "b", "c"], weight=weights)
-    assert [(it.line, it.kind) for it in records.findings] == [(2, Kind.CHANGES_TRAINING)]
+    assert [(it.line, it.kind) for it in records.findings] == [(2, Kind.NOT_TRAINED)]
+    assert [it.weight for it in records.examples] == [1, 0.5]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 import pytest
@@ -209,56 +210,142 @@ def test_a_turn_without_text_is_named(what: str, case: tuple[Kind, object]) -> N
     assert _complaint(case[1]) == (case[0], what)
 
 
+WEATHER = '{"name": "weather", "arguments": {"city": "Bern"}}'
+CALLED = f"<tool_call>\n{WEATHER}\n</tool_call>"
+
+
+@pytest.mark.parametrize("name", ["function_call", "tool_call"])
 @pytest.mark.parametrize(
-    "role",
-    ["tool", "tool_call", "tool_response", "function", "function_call", "observation", "ipython"],
+    "call",
+    [
+        WEATHER,
+        json.loads(WEATHER),
+        [json.loads(WEATHER)],
+        {"name": "weather", "arguments": '{"city": "Bern"}'},
+        {"name": "weather", "parameters": {"city": "Bern"}},
+        {"type": "function", "function": json.loads(WEATHER)},
+        CALLED,
+    ],
 )
-def test_the_roles_of_tools_are_refused(role: str) -> None:
-    """A turn with the role of a tool cannot be trained."""
-    assert _complaint([ASK, {"from": role, "value": "x"}, SAY]) == (
-        Kind.TOOL_TURN,
-        f"turn 2 of 'messages' has the role {role!r}",
+def test_a_turn_that_is_a_call_is_an_answer(name: str, call: object) -> None:
+    """A call is read in every notation, and what it returns is the question of what follows."""
+    turns = [ASK, {"from": name, "value": call}, {"from": "observation", "value": "Sun."}, SAY]
+    assert _read(turns) == Exchange(
+        (Turn("user", ASK["content"]), Turn("assistant", CALLED)), "Sun.", SAY["content"], "tool"
     )
+    assert _read(turns[:2]).answer == CALLED
 
 
+@pytest.mark.parametrize("role", ["tool", "tool_response", "function", "observation", "ipython"])
 @pytest.mark.parametrize(
-    ("key", "call"), [("tool_calls", [{"id": "1"}]), ("function_call", {"name": "f"})]
+    ("key", "call"),
+    [
+        ("tool_calls", [{"id": "1", "function": {"name": "weather", "arguments": "{}"}}]),
+        ("function_call", {"name": "weather", "arguments": "{}"}),
+        ("tool_calls", '[{"name": "weather", "arguments": {}}]'),
+    ],
 )
-def test_calls_of_tools_are_refused(key: str, call: object) -> None:
-    """A turn that calls a tool is refused, with text or without; an empty list of calls is
-    accepted.
-    """
-    detail = f"turn 2 of 'messages' contains {key!r}"
-    assert _complaint([ASK, _with(SAY, **{key: call})]) == (Kind.TOOL_TURN, detail)
-    silent = {"role": "assistant", "content": None, key: call}
-    assert _complaint([ASK, silent]) == (Kind.TOOL_TURN, detail)
+@pytest.mark.parametrize("said", [None, "", "A moment."])
+def test_calls_in_fields_of_an_answer_are_read(
+    role: str, key: str, call: object, said: str | None
+) -> None:
+    """The answer's own text comes first; ids and empty lists change nothing."""
+    calling = {"role": "assistant", "content": said, key: call}
+    turns = [ASK, calling, {"role": role, "content": {"sky": "blue"}, "tool_call_id": "1"}, SAY]
+    text = '<tool_call>\n{"name": "weather", "arguments": {}}\n</tool_call>'
+    found = _read(turns)
+    assert found.earlier[-1].text == (f"{said}\n{text}" if said else text)
+    assert (found.instruction, found.asked_by) == ('{"sky": "blue"}', "tool")
     assert _read([ASK, _with(SAY, **{key: None})]) == _read([ASK, _with(SAY, **{key: []})])
 
 
+def test_several_results_follow_several_calls() -> None:
+    """Parallel calls have a result each."""
+    calls = [{"name": "f", "arguments": {}}, {"name": "g", "arguments": {}}]
+    results = [{"role": "tool", "content": text} for text in ("1", "2")]
+    found = _read([ASK, {"role": "assistant", "content": None, "tool_calls": calls}, *results, SAY])
+    assert [turn.role for turn in found.earlier] == ["user", "assistant", "tool"]
+    assert found.earlier[1].text.count("<tool_call>") == 2
+
+
+BAD_CALLS = {
+    "the call in turn 2 of 'messages' is no JSON": [ASK, {"from": "tool_call", "value": "x"}],
+    "a call in turn 2 of 'messages' has no name, or arguments that are no JSON object": [
+        ASK,
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]},
+    ],
+    "turn 1 of 'messages' has 'tools'; tools belong to the whole record": [
+        _with(ASK, tools=[{"name": "f"}]),
+        SAY,
+    ],
+}
+
+
+@pytest.mark.parametrize(("detail", "turns"), BAD_CALLS.items(), ids=BAD_CALLS)
+def test_a_malformed_call_is_named(detail: str, turns: list[Mapping[str, object]]) -> None:
+    """Nothing of a call is guessed."""
+    assert _complaint(turns) == (Kind.BAD_TOOLS, detail)
+
+
+OUT_OF_ORDER = {
+    "turn 2 of 'messages' is the result of a tool; expected an assistant turn": [
+        ASK,
+        {"role": "tool", "content": "x"},
+        SAY,
+    ],
+    "turn 3 of 'messages' is a user turn; expected the result of a tool": [
+        ASK,
+        {"from": "function_call", "value": WEATHER},
+        ASK,
+        SAY,
+    ],
+    "the conversation ends with an unanswered result of a tool": [
+        ASK,
+        {"from": "function_call", "value": WEATHER},
+        {"role": "tool", "content": ""},
+    ],
+}
+
+
+@pytest.mark.parametrize(("detail", "turns"), OUT_OF_ORDER.items(), ids=OUT_OF_ORDER)
+def test_results_follow_calls(detail: str, turns: list[Mapping[str, object]]) -> None:
+    """A result without a call, or a call without one, is malformed."""
+    assert _complaint(turns) == (Kind.BAD_TURNS, detail)
+
+
 @pytest.mark.parametrize(
-    ("key", "mask", "shown"),
+    ("key", "weight", "factor"),
     [
-        ("train", False, "false"),
-        ("training", False, "false"),
-        ("loss", False, "false"),
-        ("weight", 0, "0"),
-        ("weight", 0.5, "0.5"),
+        ("train", False, 0),
+        ("training", False, 0),
+        ("loss", False, 0),
+        ("weight", 0, 0),
+        ("weight", 0.5, 0.5),
+        ("loss_weight", 2, 2),
     ],
 )
-def test_an_answer_that_is_not_to_be_trained_is_refused(key: str, mask: object, shown: str) -> None:
-    """A mask that excludes an answer from training is never ignored silently."""
-    assert _complaint([ASK, _with(SAY, **{key: mask}), ASK, SAY]) == (
-        Kind.CHANGES_TRAINING,
-        f"turn 2 of 'messages' has {key!r}: {shown}; "
-        "choosing which turns are trained is not supported",
-    )
+def test_the_weight_of_an_answer_is_kept(key: str, weight: object, factor: float) -> None:
+    """A mask is a weight of 0; what comes after the last trained answer is left out."""
+    found = _read([ASK, _with(SAY, **{key: weight}), ASK, SAY])
+    assert ([it.weight for it in found.earlier], found.weight) == ([1, factor], 1)
+    found = _read([ASK, SAY, ASK, _with(SAY, **{key: weight})])
+    assert (len(found.earlier), found.weight) == ((2, factor) if factor else (0, 1))
+
+
+@pytest.mark.parametrize("weight", [-1, float("inf"), 10**400])
+def test_a_weight_is_finite_and_not_negative(weight: float) -> None:
+    """A model would unlearn what has a negative one."""
+    kind, detail = _complaint([ASK, _with(SAY, weight=weight)])
+    assert kind is Kind.WRONG_TYPE
+    assert detail.endswith("; expected a number from 0 up")
 
 
 def test_a_question_that_is_to_be_trained_is_refused() -> None:
     """A mask that includes a question in training is never ignored silently."""
     assert _complaint([_with(ASK, train=True), SAY]) == (
         Kind.CHANGES_TRAINING,
-        "turn 1 of 'messages' has 'train': true; choosing which turns are trained is not supported",
+        "turn 1 of 'messages' has 'train': true, but only answers can be trained by turn "
+        "(--completion_only_loss false trains everything)",
     )
 
 
@@ -268,17 +355,24 @@ def test_a_mask_that_agrees_with_the_default_is_accepted() -> None:
     assert _read(turns) == Exchange((), "What is a tree?", "A plant.")
 
 
-def test_masks_of_parts_and_thoughts_are_refused() -> None:
+@pytest.mark.parametrize("key", ["reasoning_content", "thinking", "reasoning"])
+def test_a_thought_comes_before_its_answer(key: str) -> None:
+    """It is written as models write it, whatever its field is called."""
+    assert (
+        _read([ASK, _with(SAY, **{key: " Hm.\n"})]).answer == "<think>\nHm.\n</think>\n\nA plant."
+    )
+    assert _read([ASK, _with(SAY, **{key: ""})]).answer == "A plant."
+    assert _complaint([_with(ASK, **{key: "Hm."}), SAY])[0] is Kind.BAD_TURNS
+    assert _complaint([ASK, _with(SAY, **{key: ["Hm."]})])[0] is Kind.WRONG_TYPE
+
+
+def test_masks_of_parts_are_refused() -> None:
     """Content of a turn besides its text that would change training is reported."""
     detail = [{"begin_offset": 0, "end_offset": 8, "train": False}]
     assert _complaint([ASK, _with(SAY, train_detail=detail)]) == (
         Kind.CHANGES_TRAINING,
         "turn 2 of 'messages' has 'train_detail'; "
         "choosing which parts are trained is not supported",
-    )
-    assert _complaint([ASK, _with(SAY, reasoning_content="Hm.")]) == (
-        Kind.UNSUPPORTED,
-        "turn 2 of 'messages' has 'reasoning_content', which is not supported",
     )
 
 

@@ -101,10 +101,15 @@ def test_labels_that_are_named_are_answers() -> None:
 
 
 @pytest.mark.parametrize("name", ["tools", "functions"])
-def test_definitions_of_tools_are_refused(name: str) -> None:
-    """Tools defined by a conversation would be part of its prompt, so it is refused."""
-    row: Row = {"messages": [ASK, SAY], name: [{"type": "function"}]}
-    assert complaint_about(row, CHAT) == (Kind.TOOL_TURN, f"field {name!r} defines tools")
+def test_definitions_of_tools_are_read(name: str) -> None:
+    """They are part of the prompt, as a list in JSON; nothing defines none."""
+    row: Row = {"messages": [ASK, SAY], name: [{"name": "f"}]}
+    assert one_example(row, CHAT).tools == '[{"name": "f"}]'
+    assert one_example({**row, name: '[{"name": "f"}]'}, CHAT).tools == '[{"name": "f"}]'
+    assert complaint_about({**row, name: [{"type": "function"}]}, CHAT) == (
+        Kind.BAD_TOOLS,
+        f"tool 1 of field {name!r} has no name",
+    )
     empty: tuple[object, ...] = ([], "", "[]", None)
     for nothing in empty:
-        assert one_example({**row, name: nothing}, CHAT).answer == "a"
+        assert one_example({**row, name: nothing}, CHAT).tools == ""

@@ -197,8 +197,6 @@ def test_files_of_other_tools_are_read(row: Row, words: str, example: Example) -
     assert to_examples(row, layout, PLACE) == (example,)
 
 
-CALL = {"role": "assistant", "tool_calls": [{"id": "call_id", "type": "function"}]}
-TOOL = {"type": "function", "function": {"name": "get_current_weather"}}
 NEEDED = "expected one prompt and one answer, as text"
 
 REFUSED: dict[str, tuple[Row, Kind, str]] = {
@@ -237,12 +235,6 @@ REFUSED: dict[str, tuple[Row, Kind, str]] = {
         Kind.MISSING_FIELD,
         "missing field 'completion' (fields: 'prompt', 'generation')",
     ),
-    "Axolotl masks of turns": (
-        {"conversations": [HUMAN, {**GPT, "train": False}, HUMAN, GPT]},
-        Kind.CHANGES_TRAINING,
-        "turn 2 of 'conversations' has 'train': false; choosing which turns are trained is not "
-        "supported",
-    ),
     "Axolotl input_output": (
         {"segments": [{"label": True, "text": "<s>Hello\n"}, {"label": False, "text": "hi"}]},
         Kind.NOT_INSTRUCTIONS,
@@ -252,11 +244,6 @@ REFUSED: dict[str, tuple[Row, Kind, str]] = {
         {"input_ids": [271, 299], "attention_mask": [1, 1], "labels": [271, -100]},
         Kind.NOT_INSTRUCTIONS,
         f"fields 'input_ids' and 'labels' are for training on scores, steps or tokens; {NEEDED}",
-    ),
-    "LlamaFactory sharegpt with tools": (
-        {"conversations": [HUMAN, {"from": "function_call", "value": "{}"}, GPT]},
-        Kind.TOOL_TURN,
-        "turn 2 of 'conversations' has the role 'function_call'",
     ),
     "LlamaFactory preference": (
         {"conversations": [HUMAN], "chosen": GPT, "rejected": GPT},
@@ -272,16 +259,6 @@ REFUSED: dict[str, tuple[Row, Kind, str]] = {
         {"instruction": "q", "output": "a", "images": ["cat.png"]},
         Kind.UNSUPPORTED,
         f"field 'images' is for multimodal training; {NEEDED}",
-    ),
-    "mlx-lm tools": (
-        {"messages": [ASK, CALL], "tools": [TOOL]},
-        Kind.TOOL_TURN,
-        "field 'tools' defines tools",
-    ),
-    "mlx-lm tools without definitions": (
-        {"messages": [ASK, CALL]},
-        Kind.TOOL_TURN,
-        "turn 2 of 'messages' contains 'tool_calls'",
     ),
     "ms-swift pre-training": (
         {"messages": [SAY]},
@@ -308,11 +285,6 @@ REFUSED: dict[str, tuple[Row, Kind, str]] = {
         Kind.UNSUPPORTED,
         "part 1 of field 'content' of turn 1 of 'messages' has type 'image_url'; "
         "only text is supported",
-    ),
-    "OpenAI with weights": (
-        {"messages": [ASK, {**SAY, "weight": 0}, ASK, {**SAY, "weight": 1}]},
-        Kind.CHANGES_TRAINING,
-        "turn 2 of 'messages' has 'weight': 0; choosing which turns are trained is not supported",
     ),
 }
 

@@ -7,7 +7,18 @@ import math
 
 import pytest
 from read_files import AUTO, read_content, write_content
-from record_forms import ALPACA, ASK, CHAT, SAY, TASKS, TEXT, Row, complaint_about, one_example
+from record_forms import (
+    ALPACA,
+    ASK,
+    CHAT,
+    SAY,
+    TASKS,
+    TEXT,
+    Row,
+    complaint_about,
+    one_example,
+    own_fields,
+)
 
 from finetuning_exam.data.fix import clean_copy
 from finetuning_exam.data.kinds import Kind
@@ -20,7 +31,6 @@ PAIR: Row = {"instruction": "q", "output": "a"}
 TURNS: Row = {"messages": [ASK, SAY]}
 PLAIN: Row = {"text": "t"}
 FORMS = [(PAIR, ALPACA), (TURNS, CHAT), (PLAIN, TEXT)]
-WEIGHT = "weights of records are not supported"
 SWITCH = "choosing what is trained by record is not supported"
 
 
@@ -28,15 +38,6 @@ SWITCH = "choosing what is trained by record is not supported"
 @pytest.mark.parametrize(
     ("name", "value", "detail"),
     [
-        ("weight", 0, f"is 0; {WEIGHT}"),
-        ("weight", 0.5, f"is 0.5; {WEIGHT}"),
-        ("weight", 5, f"is 5; {WEIGHT}"),
-        ("weight", "0", f"is '0'; {WEIGHT}"),
-        ("loss_weight", 2, f"is 2; {WEIGHT}"),
-        ("sample_weight", False, f"is false; {WEIGHT}"),
-        ("train", False, f"is false; {SWITCH}"),
-        ("train", "no", f"is 'no'; {SWITCH}"),
-        ("train", 0, f"is 0; {SWITCH}"),
         ("train_on_inputs", True, f"is true; {SWITCH}"),
         ("loss_mask", [0, 1], "chooses what is trained, which is not supported"),
         ("history", [["q", "a"]], "is not read in this format, but belongs to the prompt"),
@@ -81,6 +82,38 @@ def test_defaults_and_nothing_are_accepted(row: Row, layout: Layout, more: Row) 
     assert one_example({**row, **more}, layout) == one_example(row, layout)
 
 
+@pytest.mark.parametrize(("row", "layout"), FORMS, ids=["pair", "turns", "text"])
+@pytest.mark.parametrize(
+    ("more", "weight"),
+    [
+        ({"weight": 0.5}, 0.5),
+        ({"weight": 5}, 5),
+        ({"weight": "0.25"}, 0.25),
+        ({"loss_weight": 2, "sample_weight": 3}, 6),
+    ],
+)
+def test_the_weight_of_a_record_is_kept(row: Row, layout: Layout, more: Row, weight: float) -> None:
+    """It is a factor of the loss, in every format."""
+    assert one_example({**row, **more}, layout).weight == weight
+
+
+@pytest.mark.parametrize(("row", "layout"), FORMS, ids=["pair", "turns", "text"])
+@pytest.mark.parametrize(
+    "more", [{"weight": 0}, {"weight": "0"}, {"sample_weight": False}, {"train": "no"}]
+)
+def test_a_record_of_weight_0_is_left_out(row: Row, layout: Layout, more: Row) -> None:
+    """It is not trained, and a warning says so."""
+    assert complaint_about({**row, **more}, layout) == (Kind.NOT_TRAINED, "its weight is 0")
+
+
+def test_weights_of_a_record_and_its_turns_are_multiplied() -> None:
+    """Each answer has its own."""
+    turns = [ASK, {**SAY, "weight": 0.5}, ASK, SAY]
+    assert one_example({"messages": turns, "weight": 4}, CHAT).weights == (2, 4)
+    tasks: Row = {"instruction": "q", "weight": 2, "instances": [{"output": "a", "weight": 3}]}
+    assert one_example(tasks, TASKS).weight == 6
+
+
 def test_a_default_is_not_an_unused_field() -> None:
     """A weight of 1 is honoured, so no note says that it is not used."""
     rows = [{**PAIR, "weight": 1, "train": True, "images": [], "tools": None}] * 2
@@ -103,8 +136,8 @@ def test_a_weight_must_be_a_number(name: str, value: object) -> None:
         ("weight", "0", "a string; expected a number"),
         ("weight", "1", "a string; expected a number"),
         ("loss_weight", [1], "a list; expected a number"),
-        ("train", "no", "a string; expected a boolean"),
-        ("loss", {"a": 1}, "an object; expected a boolean"),
+        ("train", "no", "a string; expected a number"),
+        ("loss", {"a": 1}, "an object; expected a number"),
     ],
 )
 def test_a_mask_of_a_turn_must_have_its_type(key: str, value: object, what: str) -> None:
@@ -144,12 +177,31 @@ def test_a_system_text_that_is_not_read_is_refused(row: Row, layout: Layout, det
     assert complaint_about(row, layout) == (Kind.CHANGES_TRAINING, detail)
 
 
-@pytest.mark.parametrize(("row", "layout"), FORMS, ids=["pair", "turns", "text"])
-@pytest.mark.parametrize("tools", [[{"type": "function"}], {"name": "f"}, '[{"name": "f"}]'])
-def test_tools_are_refused_in_every_format(row: Row, layout: Layout, tools: object) -> None:
-    """They would be part of the prompt."""
-    found = complaint_about({**row, "tools": tools}, layout)
-    assert found == (Kind.TOOL_TURN, "field 'tools' defines tools")
+TOOLS = [[{"name": "f"}], {"name": "f"}, '[{"name": "f"}]']
+
+
+@pytest.mark.parametrize(("row", "layout"), FORMS[:2], ids=["pair", "turns"])
+@pytest.mark.parametrize("tools", TOOLS)
+def test_tools_are_read_beside_questions(row: Row, layout: Layout, tools: object) -> None:
+    """They are part of the prompt."""
+    assert one_example({**row, "tools": tools}, layout).tools == '[{"name": "f"}]'
+
+
+@pytest.mark.parametrize("tools", TOOLS)
+def test_tools_beside_a_plain_text_are_refused(tools: object) -> None:
+    """It has no prompt that they could be part of."""
+    found = complaint_about({**PLAIN, "tools": tools}, TEXT)
+    assert found == (Kind.BAD_TOOLS, "field 'tools' defines tools, but plain text calls none")
+
+
+@pytest.mark.parametrize("answer", ['[{"name": "f", "arguments": {}}]', '{"name": "f"}'])
+def test_an_answer_beside_tools_may_be_a_call_in_json(answer: str) -> None:
+    """It is read as a call (xLAM), which any other answer is not."""
+    row: Row = {"query": "q", "response": answer, "tools": TOOLS[0]}
+    found = one_example(row, own_fields("query", "response")).answer
+    assert found == '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'
+    words: Row = {**row, "response": '{"a": 1}'}
+    assert one_example(words, own_fields("query", "response")).answer == '{"a": 1}'
 
 
 @pytest.mark.parametrize(("row", "layout"), FORMS, ids=["pair", "turns", "text"])
@@ -190,10 +242,11 @@ def test_media_in_turns_are_refused(turn: Row) -> None:
 @pytest.mark.parametrize(
     ("more", "kind"),
     [
-        ({"weight": 0}, Kind.CHANGES_TRAINING),
-        ({"train": False}, Kind.CHANGES_TRAINING),
+        ({"weight": 0}, Kind.NOT_TRAINED),
+        ({"train": False}, Kind.NOT_TRAINED),
+        ({"weight": -1}, Kind.WRONG_TYPE),
         ({"images": ["x.png"]}, Kind.UNSUPPORTED),
-        ({"tools": [{"name": "f"}]}, Kind.TOOL_TURN),
+        ({"tools": [{"name": "f"}]}, Kind.BAD_TOOLS),
     ],
 )
 def test_every_form_of_a_turn_has_the_same_rules(more: Row, kind: Kind) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -47,6 +48,17 @@ def _assert_stock(path: FastPath) -> None:
     """Losses and gradients by the path are those of the model's own forward pass."""
     found = result_of(path.model, lambda: path.row_nll(ROWS))
     assert_same_result(found, stock_result(path.model, ROWS))
+
+
+def test_weights_of_tokens_scale_their_gradients() -> None:
+    """A row of weights gives the stock losses and gradients; weight 0 gives none at all."""
+    path = _choose(adapted())
+    weighted = [replace(row, weights=(0.0, 2.5) * 50) for row in ROWS]
+    rows = [replace(row, weights=(row.weights or ())[: len(row.ids)]) for row in weighted]
+    found = result_of(path.model, lambda: path.row_nll([*rows, ROWS[0]]))
+    assert_same_result(found, stock_result(path.model, [*rows, ROWS[0]]))
+    silent = [replace(row, weights=(0.0,) * len(row.ids)) for row in ROWS]
+    assert path.row_nll(silent).tolist() == [0.0] * len(ROWS)
 
 
 # What is asked for

@@ -1,125 +1,33 @@
-"""A conversation as text in a chat template: given and answered parts, and how an answer ends."""
+"""A conversation as text in a chat template: given and answered parts, and how an answer ends.
+
+A template may treat an answer that it ends with differently from the same answer in the history:
+models that think drop their thoughts from it. What is trained is then what inference shows: a
+prompt with the history as it is rendered there, and the answer as the model would write it.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from collections.abc import Sequence
+from dataclasses import replace
 
-from finetuning_exam.data.encoding.chat_template import ChatTemplate, TurnsRefusedError
+from finetuning_exam.data.encoding.chat_shape import ChatShape
+from finetuning_exam.data.encoding.chat_template import TurnsRefusedError
+from finetuning_exam.data.encoding.tools import spelled_out, uses_tools
 from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.records import Example, Turn
-from finetuning_exam.errors import ModelError
+from finetuning_exam.data.thoughts import split_thought
+from finetuning_exam.data.tool_text import is_call, split_calls
 
-_SYSTEM = Turn("system", "System7qZvWx")
-_QUESTION = Turn("user", "Question7qZvWx")
-_ANSWER = Turn("assistant", "Answer7qZvWx")
-"""A conversation of words that occur in no template."""
-_TWO_DATES = (datetime(1999, 1, 1, 1, 1), datetime(2024, 12, 22, 22, 22))
-_MARK = re.compile(r"<\|[^|<>\s]{1,40}\|>|</?(?:start|end)_of_\w{1,20}>|<(?:bos|eos|s)>|</s>")
-_NAMES = {"system": "system turn", "user": "question", "assistant": "answer"}
-
-
-@dataclass(frozen=True, slots=True)
-class ChatShape:
-    """The properties of a chat template that hold for every conversation; see `chat_shape`."""
-
-    template: ChatTemplate
-    header: str
-    """Text that precedes an answer but is missing from the template's generation prompt."""
-    ending: str
-    """All that the template writes after the last answer."""
-    tokens: re.Pattern[str] | None
-    """The tokenizer's added tokens; the first one that is written after an answer ends it."""
-    marks: frozenset[str]
-    """The added tokens that the template writes around turns."""
-    missing_marks: tuple[str, ...]
-    """Text that looks like a mark of the template, but is not a token of the tokenizer."""
-    shows_system: bool
-    writes_date: bool
-
-    @property
-    def ends_with_token(self) -> bool:
-        """True if the template writes a token after an answer, which ends it."""
-        return self.tokens is not None and self.tokens.search(self.ending) is not None
-
-    @property
-    def stop_text(self) -> str:
-        """The text that ends an answer where no token does; "" if there is none either."""
-        return "" if self.ends_with_token else self.ending.strip()
-
-    def ended(self, parts: Sequence[str]) -> tuple[str, ...]:
-        """Return the parts of a conversation with each answer ending right after its last token.
-
-        The whitespace after that is part of the next prompt, and dropped after the last answer.
-        """
-        if not self.ends_with_token:
-            return tuple(parts)
-        ended: list[str] = []
-        between = ""
-        for given, answer in zip(parts[::2], parts[1::2], strict=True):
-            end = max((found.end() for found in self._ends(answer)), default=len(answer))
-            ended += [between + given, answer[:end]]
-            between = answer[end:]
-        return tuple(ended)
-
-    def _ends(self, answer: str) -> Iterator[re.Match[str]]:
-        return self.tokens.finditer(answer) if self.tokens else iter(())
-
-
-def chat_shape(template: ChatTemplate, tokens: re.Pattern[str] | None) -> ChatShape:
-    """Inspect a chat template once, with words that can only come from the conversation.
-
-    `tokens` matches the tokenizer's added tokens. A template that rejects or drops system turns is
-    accepted as long as there are none.
-
-    Raises:
-        ModelError: the template cannot be used for a single question; see `chat_parts`.
-    """
-    prompt = template.render([_QUESTION], asks=True)
-    whole = template.render([_QUESTION, _ANSWER], asks=False)
-    if _QUESTION.text not in prompt:
-        raise _not_shown(_QUESTION)
-    if not whole.startswith(prompt):
-        raise _no_prefix()
-    header, found, ending = whole[len(prompt) :].partition(_ANSWER.text)
-    if not found:
-        raise _not_shown(_ANSWER)
-    around = prompt + ending
-    return ChatShape(
-        template,
-        # Whitespace alone is not a header: it starts the answer, and its first token.
-        header if header.strip() else "",
-        ending,
-        tokens,
-        frozenset(tokens.findall(around)) if tokens else frozenset(),
-        _missing_marks(tokens.sub(" ", around) if tokens else around),
-        _shows_system(template),
-        _writes_date(template),
-    )
-
-
-def _missing_marks(text: str) -> tuple[str, ...]:
-    """Return what looks like a mark in the text of a template without its tokens."""
-    return tuple(dict.fromkeys(_MARK.findall(text)))
-
-
-def _shows_system(template: ChatTemplate) -> bool:
-    """Return whether a system turn is in the prompt, or is rejected with an error."""
-    try:
-        text = template.render([_SYSTEM, _QUESTION], asks=True)
-    except ModelError:  # rendering an example with a system turn says why
-        return True
-    return _SYSTEM.text in text
-
-
-def _writes_date(template: ChatTemplate) -> bool:
-    """Return whether the prompt is another one at another date."""
-    one, other = (
-        replace(template, date=date).render([_QUESTION], asks=True) for date in _TWO_DATES
-    )
-    return one != other
+PLACEHOLDER = Turn("assistant", "Answer7qZvWx")
+"""An answer of a word that occurs in no template, in the place of an absent one."""
+_NAMES = {
+    "system": "system turn",
+    "user": "question",
+    "assistant": "answer",
+    "tool": "result of a tool",
+}
+_EMPTY_THOUGHT = re.compile(r"\A\s*<think>\s*</think>\s*")
 
 
 def chat_parts(example: Example, shape: ChatShape) -> list[str]:
@@ -127,35 +35,65 @@ def chat_parts(example: Example, shape: ChatShape) -> list[str]:
 
     Each assistant turn has two parts: the text up to its answer, then the answer up to the first
     added token after it and the whitespace after that, or all that the template writes if there
-    is none. An absent answer gives an empty last part. What the model is given at inference is a
-    prefix of what it is trained on, turn by turn.
+    is none. Where the template rewrites its history, only the last has. An absent answer gives an
+    empty last part. What the model is given at inference is a prefix of what it is trained on.
 
     Raises:
         TurnsRefusedError: the chat template fails, rejects or drops a turn, or renders a prompt
             that is not a prefix of the whole.
         ModelError: it takes too long or renders too much.
     """
-    turns = [*example.earlier, Turn("user", question(example))]
-    answered = [*turns, Turn("assistant", example.answer) if example.answer else _ANSWER]
+    is_structured = shape.takes_tools and uses_tools(example)
+    if uses_tools(example) and not is_structured:
+        example = spelled_out(example)
+    tools = example.tools if is_structured else None
+    turns = [*example.earlier, Turn(example.asked_by, question(example))]
+    answered = [*turns, Turn("assistant", example.answer) if example.answer else PLACEHOLDER]
     for turn in answered:
         if turn.role == "system" and turn.text.strip() and not shape.shows_system:
-            raise _not_shown(turn)
+            raise not_shown(turn)
     parts: list[str] = []
     done = ""
     for index, turn in enumerate(answered):
-        if turn.role != "assistant":
+        is_last = index == len(answered) - 1
+        if turn.role != "assistant" or (shape.rewrites_history and not is_last):
             continue
-        prompt = shape.template.render(answered[:index], asks=True) + shape.header
-        whole = shape.template.render(answered[: index + 1], asks=False)
-        if not (prompt.startswith(done) and whole.startswith(prompt)):
-            raise _no_prefix()
-        answer = _answer_with_end(turn, whole[len(prompt) :], shape.tokens)
-        parts += [prompt[len(done) :], answer]
-        done = prompt + answer
+        prompt = shape.template.render(answered[:index], asks=True, tools=tools)
+        whole = shape.template.render(answered[: index + 1], asks=False, tools=tools)
+        given, answer = _given_and_answered(turn, prompt, whole, shape)
+        if not given.startswith(done):
+            raise no_prefix()
+        parts += [given[len(done) :], answer]
+        done = given + answer
     _check_shown(answered, parts)
     if not example.answer:
         parts[-1] = ""
     return parts
+
+
+def separate_answers(example: Example, shape: ChatShape | None) -> tuple[Example, ...]:
+    """Return a conversation once for each answer to train, if its template rewrites the history.
+
+    Each ends with that answer, after the history as inference shows it; otherwise it is returned
+    as it is.
+    """
+    if shape is None or not shape.rewrites_history or example.is_plain_text:
+        return (example,)
+    found: list[Example] = []
+    for index, turn in enumerate(example.earlier):
+        if turn.role == "assistant" and turn.weight:
+            asked = example.earlier[index - 1]
+            part = replace(
+                example,
+                earlier=example.earlier[: index - 1],
+                instruction=asked.text,
+                input="",
+                asked_by="tool" if asked.role == "tool" else "user",
+                answer=turn.text,
+                weight=turn.weight,
+            )
+            found.append(part)
+    return (*found, example) if example.weight or not found else tuple(found)
 
 
 def question(example: Example) -> str:
@@ -163,13 +101,53 @@ def question(example: Example) -> str:
     return f"{example.instruction}\n\n{example.input}" if example.input else example.instruction
 
 
-def _answer_with_end(turn: Turn, rest: str, tokens: re.Pattern[str] | None) -> str:
+def _given_and_answered(turn: Turn, prompt: str, whole: str, shape: ChatShape) -> tuple[str, str]:
+    """Return what is given before an answer, and the answer as the model would write it."""
+    thought, text = split_thought(turn.text)
+    bare = prompt.removesuffix(shape.opening)
+    if thought:
+        if not shape.is_thinking:
+            raise TurnsRefusedError(
+                "The answer has a thought, and this run is without thoughts.",
+                Kind.THOUGHT,
+                Kind.THOUGHT.hint,
+            )
+        if not whole.startswith(bare):
+            raise no_prefix()
+        end = _end_after_thought(replace(turn, text=text), thought, whole[len(bare) :], shape)
+        written = f"<think>\n{thought}\n</think>\n\n{text.strip()}{end}"
+        return prompt, written.removeprefix(shape.opening)
+    header = shape.header
+    before = bare if shape.opening else prompt + header
+    if not whole.startswith(before):
+        raise no_prefix()
+    rest = whole[len(before) :]
+    if shape.opening:
+        rest = _EMPTY_THOUGHT.sub("", rest)
+    answer = _answer_with_end(replace(turn, text=text), rest, shape)
+    return (prompt, header + answer) if shape.is_thinking else (prompt + header, answer)
+
+
+def _end_after_thought(turn: Turn, thought: str, rest: str, shape: ChatShape) -> str:
+    """Return what ends an answer, from a text that may have its thought, or not."""
+    text = turn.text.strip()
+    place = rest.rfind(text)
+    before = split_thought(rest[:place] if place > 0 else "")
+    if place < 0 or before.said.strip() or before.thought not in (None, "", thought):
+        raise not_shown(turn)
+    return _answer_with_end(turn, rest[place:], shape)[len(text) :]
+
+
+def _answer_with_end(turn: Turn, rest: str, shape: ChatShape) -> str:
     """Return an answer and what ends it, from the text that a template renders from there on."""
     text = turn.text.strip()
     start = len(rest) - len(rest.lstrip())
+    n_answer = start + len(text)
     if not rest.startswith(text, start):
-        raise _no_prefix() if text in rest else _not_shown(turn)
-    end = tokens.search(rest, start + len(text)) if tokens else None
+        if not is_call(text):
+            raise no_prefix() if text in rest else not_shown(turn)
+        n_answer = _end_of_calls(turn, rest, shape)
+    end = shape.tokens.search(rest, n_answer) if shape.tokens else None
     if end is None:
         return rest
     # A token may include the whitespace after it, so the two stay together.
@@ -177,24 +155,41 @@ def _answer_with_end(turn: Turn, rest: str, tokens: re.Pattern[str] | None) -> s
     return rest[: len(rest) - len(behind.lstrip())]
 
 
+def _end_of_calls(turn: Turn, rest: str, shape: ChatShape) -> int:
+    """Return where calls end that a template writes in a form of its own."""
+    _, calls = split_calls(turn.text)
+    body = rest.removesuffix(shape.ending)
+    if body == rest or not all(call.name in body for call in calls):
+        raise not_shown(turn)
+    return len(body)
+
+
 def _check_shown(turns: Sequence[Turn], parts: Sequence[str]) -> None:
     """Check that every given turn is in the part that it belongs to."""
+    n_skipped = sum(it.role == "assistant" for it in turns) - len(parts) // 2
     place = 0
     for turn in turns:
-        if turn.role == "assistant":
+        if turn.role == "assistant" and n_skipped:
+            n_skipped -= 1
+            shown = split_thought(turn.text).said.strip()
+            if not is_call(shown) and shown not in parts[place]:
+                raise not_shown(turn)
+        elif turn.role == "assistant":
             place += 2
         elif turn.text.strip() not in parts[place]:
-            raise _not_shown(turn)
+            raise not_shown(turn)
 
 
-def _no_prefix() -> TurnsRefusedError:
+def no_prefix() -> TurnsRefusedError:
+    """Return the error for a prompt that inference would not see."""
     return TurnsRefusedError(
         "With this chat template the prompt is not a prefix of the whole conversation, so "
         "training and inference would see different prompts."
     )
 
 
-def _not_shown(turn: Turn) -> TurnsRefusedError:
+def not_shown(turn: Turn) -> TurnsRefusedError:
+    """Return the error for a turn that is not in the text of a conversation."""
     what = f"The chat template does not render the {_NAMES[turn.role]} verbatim."
     if turn.role == "system":
         return TurnsRefusedError(what, Kind.SYSTEM_REFUSED, Kind.SYSTEM_REFUSED.hint)

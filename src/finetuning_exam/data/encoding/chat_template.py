@@ -9,6 +9,7 @@ memory that a rendering takes before its length is known.
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import threading
@@ -22,6 +23,7 @@ from typing import Protocol
 
 from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.records import Turn
+from finetuning_exam.data.tool_text import is_call, split_calls
 from finetuning_exam.errors import ModelError
 
 TEMPLATE_SECONDS = 2.0
@@ -43,7 +45,7 @@ class ChatTokenizer(Protocol):
 
     def apply_chat_template(
         self,
-        conversation: list[dict[str, str]],
+        conversation: list[dict[str, object]],
         *,
         tokenize: bool,
         add_generation_prompt: bool,
@@ -96,24 +98,26 @@ class ChatTemplate:
     text: str | None = None
     """Another template than the tokenizer's own."""
 
-    def render(self, turns: Sequence[Turn], *, asks: bool) -> str:
+    def render(self, turns: Sequence[Turn], *, asks: bool, tools: str | None = None) -> str:
         """Render some turns, and the generation prompt if it `asks` for an answer.
+
+        With `tools`, a JSON list or "", calls are handed to the template as such and not as text.
 
         Raises:
             ModelError: the template fails, rejects a turn, takes too long or renders too much.
         """
         try:
-            text = self._apply(turns, asks=asks)
+            text = self._apply(turns, asks=asks, tools=tools)
         except ModelError:
             raise
         except Exception as error:  # a template is untrusted code and may raise anything
             reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
-            if self._refuses_system(turns, asks=asks):
+            if self._refuses_system(turns, asks=asks, tools=tools):
                 kind = Kind.SYSTEM_REFUSED
                 what = f"The chat template rejects system turns: {reason}."
                 raise TurnsRefusedError(what, kind, kind.hint) from error
             raise TurnsRefusedError(f"The chat template failed: {reason}.") from error
-        n_characters = sum(len(turn.text) + _MARKS_PER_TURN for turn in turns)
+        n_characters = sum(len(turn.text) + _MARKS_PER_TURN for turn in turns) + len(tools or "")
         if len(text) > _GROWTH * n_characters + _PREAMBLE:
             raise ModelError(
                 f"The chat template rendered {len(text):,} characters from a conversation of "
@@ -122,25 +126,27 @@ class ChatTemplate:
             )
         return text
 
-    def _refuses_system(self, turns: Sequence[Turn], *, asks: bool) -> bool:
+    def _refuses_system(self, turns: Sequence[Turn], *, asks: bool, tools: str | None) -> bool:
         """Return whether the same turns render without their system turn."""
         others = [turn for turn in turns if turn.role != "system"]
         if len(others) == len(turns):
             return False
         try:
-            self._apply(others, asks=asks)
+            self._apply(others, asks=asks, tools=tools)
         except Exception:  # it fails for another reason
             return False
         return True
 
-    def _apply(self, turns: Sequence[Turn], *, asks: bool) -> str:
-        messages = [{"role": turn.role, "content": turn.text} for turn in turns]
+    def _apply(self, turns: Sequence[Turn], *, asks: bool, tools: str | None) -> str:
+        messages = [_message(turn, is_structured=tools is not None) for turn in turns]
         text = self.text or self.tokenizer.chat_template
         variables: dict[str, object] = {}
         if isinstance(text, str) and self.date is not None and "strftime_now" in text:
             variables["chat_template"] = _with_date(text, self.date)
         elif self.text is not None:
             variables["chat_template"] = self.text
+        if tools:
+            variables["tools"] = [_definition(it) for it in json.loads(tools)]
         try:
             with _time_limit(TEMPLATE_SECONDS):
                 return self.tokenizer.apply_chat_template(
@@ -151,6 +157,23 @@ class ChatTemplate:
                 f"The chat template did not finish within {TEMPLATE_SECONDS:g} seconds.",
                 TEMPLATE_HINT,
             ) from None
+
+
+def _message(turn: Turn, *, is_structured: bool) -> dict[str, object]:
+    """Return a turn as templates take it, its calls in the form of OpenAI if `is_structured`."""
+    if not (is_structured and turn.role == "assistant" and is_call(turn.text)):
+        return {"role": turn.role, "content": turn.text}
+    text, calls = split_calls(turn.text)
+    return {
+        "role": turn.role,
+        "content": text,
+        "tool_calls": [{"type": "function", "function": call._asdict()} for call in calls],
+    }
+
+
+def _definition(tool: dict[str, object]) -> dict[str, object]:
+    """Return the definition of a tool in OpenAI's wrapper."""
+    return tool if "function" in tool else {"type": "function", "function": tool}
 
 
 @contextmanager

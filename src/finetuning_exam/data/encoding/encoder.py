@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from finetuning_exam.data.encoding.chat import ChatShape, chat_shape
+from finetuning_exam.data.encoding.chat_shape import ChatShape
 from finetuning_exam.data.encoding.chat_template import ChatTemplate
-from finetuning_exam.data.encoding.labels import IGNORED, LossOn, labels_of
+from finetuning_exam.data.encoding.inspect_template import inspect_template
+from finetuning_exam.data.encoding.labels import IGNORED, LossOn, Span, labels_of, weights_of
 from finetuning_exam.data.encoding.sections import Ids, Section, section_ids
 from finetuning_exam.data.encoding.template import render
 from finetuning_exam.data.encoding.tokens import Tokenizer, encode_texts, fast_backend
@@ -31,13 +32,15 @@ class Encoded:
     """One row. `ids` and `labels` have equal length; `labels[0]` is always ignored.
 
     `prompt_length` is the index of the last answer (0 in a plain text); `answer_bytes` is the
-    number of UTF-8 bytes of the answers that are scored.
+    number of UTF-8 bytes of the answers that are scored. `weights` has a factor of the loss for
+    each position, if some are not 1; what has the weight 0 has no label.
     """
 
     ids: tuple[int, ...]
     labels: tuple[int, ...]
     prompt_length: int
     answer_bytes: int
+    weights: tuple[float, ...] | None = None
 
     @property
     def n_supervised(self) -> int:
@@ -46,11 +49,13 @@ class Encoded:
 
     def first(self, length: int) -> Encoded:
         """Return the first `length` positions; only for plain text, an answer is never cut."""
-        return replace(self, ids=self.ids[:length], labels=self.labels[:length])
+        weights = self.weights and self.weights[:length]
+        return replace(self, ids=self.ids[:length], labels=self.labels[:length], weights=weights)
 
     def last(self, length: int) -> Encoded:
         """The last `length` positions of the row, as a sample of what it costs to compute."""
-        return replace(self, ids=self.ids[-length:], labels=self.labels[-length:])
+        weights = self.weights and self.weights[-length:]
+        return replace(self, ids=self.ids[-length:], labels=self.labels[-length:], weights=weights)
 
     def without(self, start: int, end: int) -> Encoded:
         """Return the row without a part of its prompt; the token after the gap has no label."""
@@ -59,6 +64,7 @@ class Encoded:
             (*self.labels[:start], IGNORED, *self.labels[end + 1 :]),
             self.prompt_length - (end - start),
             self.answer_bytes,
+            self.weights and self.weights[:start] + self.weights[end:],
         )
 
 
@@ -95,6 +101,11 @@ class Encoder:
     def date(self) -> datetime | None:
         """The date that the chat template writes; None where it writes none, or today's."""
         return self.shape.template.date if self.shape and self.shape.writes_date else None
+
+    @property
+    def is_thinking(self) -> bool:
+        """Whether answers in the chat template begin with a thought."""
+        return self.shape is not None and self.shape.is_thinking
 
     def special_text_in(self, text: str) -> str | None:
         """Return the first special token in a text, the longest if several begin there."""
@@ -167,7 +178,7 @@ class Encoder:
         # A chat template writes its own beginning-of-text token; a plain text has no template.
         is_bare = self.shape is None or example.is_plain_text
         ids = list(self.start_ids) if is_bare else []
-        answers: list[tuple[int, int]] = []
+        answers: list[Span] = []
         for number, parts in enumerate(sections, start=1):
             for place, part in enumerate(parts):
                 if place % 2:
@@ -180,7 +191,12 @@ class Encoder:
         whole = tuple(map(shared.setdefault, ids, ids))
         prompt_length = 0 if example.is_plain_text else answers[-1][0]
         labels = labels_of(whole, answers, self.loss_on)
-        return Encoded(whole, labels, prompt_length, self._answer_bytes(example))
+        weights = weights_of(len(whole), answers, example.weights[-len(answers) :], self.loss_on)
+        if weights:
+            labels = tuple(
+                label if weight else IGNORED for label, weight in zip(labels, weights, strict=True)
+            )
+        return Encoded(whole, labels, prompt_length, self._answer_bytes(example), weights)
 
     def _answer_bytes(self, example: Example) -> int:
         n = len(example.answer.encode("utf-8"))
@@ -197,11 +213,13 @@ def make_encoder(
     loss_on: LossOn = "last_answer",
     base_stop_ids: tuple[int, ...] = (),
     date: datetime | None = None,
+    is_thinking: bool = False,
 ) -> Encoder:
     """Make an encoder for a template returned by `choose_template`.
 
     `base_stop_ids` are the ids at which the base ends a text besides the end-of-text token. `date`
-    is the one that a chat template writes as today's; without it the template reads the clock. A
+    is the one that a chat template writes as today's; without it the template reads the clock. If
+    it `is_thinking`, answers begin with a thought. A
     chat template is tried here once, so that an unusable one is reported before the data is read.
 
     Raises:
@@ -223,7 +241,7 @@ def make_encoder(
     if template == "chat":
         # Some tokenizers add runs of blanks, which mark nothing.
         tokens = _any_of(token.content for token in added.values() if token.content.strip())
-        shape = chat_shape(ChatTemplate(tokenizer, date), tokens)
+        shape = inspect_template(ChatTemplate(tokenizer, date), tokens, is_thinking=is_thinking)
         special |= {
             it: token.content for it, token in added.items() if token.content in shape.marks
         }

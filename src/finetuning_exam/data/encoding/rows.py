@@ -8,8 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from finetuning_exam.data.encoding.chat import separate_answers
 from finetuning_exam.data.encoding.chat_template import TurnsRefusedError
 from finetuning_exam.data.encoding.encoder import Encoded, Encoder
+from finetuning_exam.data.encoding.tools import uses_tools
 from finetuning_exam.data.encoding.truncate import (
     MIN_PROMPT_TOKENS,
     fewest_left_out,
@@ -30,7 +32,10 @@ _CHUNK = 2048
 
 @dataclass(frozen=True, slots=True)
 class EncodedRows(Generic[Row]):
-    """The rows of the examples that were kept, in order, and a finding for each cut or left out."""
+    """The rows of the examples that were kept, in order, and a finding for each cut or left out.
+
+    An example with several rows is there once for each.
+    """
 
     rows: tuple[Row, ...]
     examples: tuple[Example, ...]
@@ -55,17 +60,27 @@ def encode_all(
     kept: list[Example] = []
     findings = list(special_token_findings(encoder, examples))
     refused = {(it.path, it.line, it.column) for it in errors(findings)}
+    findings += form_findings(encoder, examples)
     sound = [it for it in examples if (it.path, it.line, it.column) not in refused]
     for start in range(0, len(sound), _CHUNK):
         chunk = sound[start : start + _CHUNK]
-        for example, row in _encode_chunk(encoder, chunk):
-            fitted, finding = _fit(encoder, example, row, max_length)
+        parts = [(it, part) for it in chunk for part in _parts(encoder, it)]
+        encoded = _encode_chunk(encoder, [part for _, part in parts])
+        for (example, _), (part, row) in zip(parts, encoded, strict=True):
+            fitted, finding = _fit(encoder, part, row, max_length)
             if finding:
                 findings.append(finding)
             if fitted:
                 rows.append(fitted)
                 kept.append(example)
     return EncodedRows(tuple(rows), tuple(kept), tuple(findings))
+
+
+def _parts(encoder: Encoder, example: Example) -> tuple[Example, ...]:
+    """Return an example once for each row that it is trained in."""
+    if encoder.loss_on != "answers":
+        return (example,)
+    return separate_answers(example, encoder.shape)
 
 
 def encode_whole(encoder: Encoder, examples: Sequence[Example]) -> tuple[Encoded, ...]:
@@ -94,6 +109,24 @@ def template_findings(encoder: Encoder, model_name: str) -> tuple[Finding, ...]:
     if encoder.date:
         detail = f"the chat template writes the date, here {encoder.date:%Y-%m-%d}"
         found.append(Finding(Kind.TEMPLATE_DATE, detail, model_name))
+    return tuple(found)
+
+
+def form_findings(encoder: Encoder, examples: Sequence[Example]) -> tuple[Finding, ...]:
+    """Report in what form conversations are trained that the template cannot show as they are.
+
+    Each finding is at the first example that it concerns.
+    """
+    found: list[Finding] = []
+    shape = encoder.shape
+    several = [it for it in examples if len(_parts(encoder, it)) > 1]
+    if several:
+        detail = f"{len(several):,} of {len(examples):,} records have several answers"
+        found.append(_finding(Kind.TEMPLATE_HISTORY, detail, several[0]))
+    users = [it for it in examples if uses_tools(it)]
+    if users and not (shape and shape.takes_tools):
+        detail = f"{len(users):,} of {len(examples):,} records use tools"
+        found.append(_finding(Kind.TOOLS_SPELLED_OUT, detail, users[0]))
     return tuple(found)
 
 
@@ -193,11 +226,13 @@ def _finding(kind: Kind, detail: str, example: Example) -> Finding:
 
 
 def hash_of_sequences(sequences: Iterable[Encoded]) -> str:
-    """Return the SHA-256 of ids and labels.
+    """Return the SHA-256 of ids, labels and weights.
 
     It changes whenever the tokenizer, the template, the data or a length limit changes.
     """
     digest = hashlib.sha256()
     for it in sequences:
         digest.update(array("q", (len(it.ids), *it.ids, *it.labels)).tobytes())
+        if it.weights:
+            digest.update(array("d", it.weights).tobytes())
     return digest.hexdigest()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from finetuning_exam.data.encoding.chat import ChatShape, chat_parts
+from finetuning_exam.data.encoding.chat import chat_parts
+from finetuning_exam.data.encoding.chat_shape import ChatShape
 from finetuning_exam.data.encoding.chat_template import ChatTokenizer
+from finetuning_exam.data.encoding.tools import spelled_out, uses_tools
 from finetuning_exam.data.records import Example
 from finetuning_exam.errors import ModelError
 from finetuning_exam.settings import Template
@@ -63,6 +65,8 @@ def render(example: Example, shape: ChatShape | None = None) -> Rendered:
 
 
 def _plain(example: Example) -> Rendered:
+    if uses_tools(example):
+        example = spelled_out(example)
     last = Segment(example.answer, is_answer=True)
     if example.is_plain_text:
         return (last,)

@@ -16,10 +16,20 @@ from finetuning_exam.data.reading.cells import is_nothing
 from finetuning_exam.data.reading.fields import as_list, as_text, emptiness, listed, quoted
 from finetuning_exam.data.reading.json_values import json_type
 from finetuning_exam.data.reading.packed_text import fault_of_text, is_python
-from finetuning_exam.data.reading.training_fields import IN_PARTS, is_default, refuse_media, shown
-from finetuning_exam.data.records import Turn
-
-Role = Literal["system", "user", "assistant"]
+from finetuning_exam.data.reading.tools import (
+    CALL_ROLES,
+    CALLS,
+    RESULT_ROLES,
+    THOUGHTS,
+    TOOLS,
+    answer_with_calls,
+    call_of_turn,
+    result_of_turn,
+)
+from finetuning_exam.data.reading.training_fields import IN_PARTS, is_default, refuse_media
+from finetuning_exam.data.reading.weights import TURN_WEIGHTS, turn_weight
+from finetuning_exam.data.records import Role, Turn
+from finetuning_exam.data.tool_text import is_call
 
 ROLES: dict[str, Role] = {
     "system": "system",
@@ -33,15 +43,11 @@ ROLES: dict[str, Role] = {
     "bard": "assistant",
 }
 """The roles in data files, by their various names."""
-TOOL_ROLES = frozenset(
-    {"tool", "tool_call", "tool_response", "function", "function_call", "observation", "ipython"}
-)
-_TOOL_KEYS = ("tool_calls", "function_call", "tools", "functions")
-_THOUGHT_KEYS = ("thinking", "reasoning_content")
-_MASK_KEYS = ("train", "training", "trainable", "loss", "weight", "loss_weight")
-_REFUSED_KEYS = ("train_detail", *_TOOL_KEYS, *_THOUGHT_KEYS, *_MASK_KEYS, *IN_PARTS)
-"""Fields of a turn that are refused unless they say nothing, or what is done anyway."""
-_WEIGHT_KEYS = ("weight", "loss_weight")
+_OF_CALLS = ("name", "tool_call_id", "id", "refusal", "audio", "annotations")
+"""Fields beside a call or its result that name which belongs to which."""
+_REFUSED_KEYS = ("train_detail", *TOOLS, *IN_PARTS)
+"""Fields of a turn that are refused unless they say nothing."""
+_READ_KEYS = (*_REFUSED_KEYS, *CALLS, *THOUGHTS, *TURN_WEIGHTS)
 
 
 class RecordTurn(NamedTuple):
@@ -50,6 +56,7 @@ class RecordTurn(NamedTuple):
     where: str
     role: Role
     text: str
+    weight: float = 1.0
 
 
 class Exchange(NamedTuple):
@@ -58,14 +65,16 @@ class Exchange(NamedTuple):
     earlier: tuple[Turn, ...]
     instruction: str
     answer: str
+    asked_by: Literal["user", "tool"] = "user"
+    weight: float = 1.0
 
 
 def read_turns(value: object, field: str) -> tuple[RecordTurn, ...]:
     """Read the turns of the list in a field, in any order.
 
     Raises:
-        Fault: the value is not a list, or a turn has no text, an unknown role, a tool call, or a
-            loss mask that differs from the default.
+        Fault: the value is not a list, or a turn has no text, an unknown role, a malformed call
+            or weight, or something else than text.
     """
     turns: list[RecordTurn] = []
     if isinstance(value, str):
@@ -84,18 +93,20 @@ def read_turns(value: object, field: str) -> tuple[RecordTurn, ...]:
 def unread_keys(turns: object) -> tuple[str, ...]:
     """Return the non-null fields that are ignored in any turn or any of the `instances`.
 
-    Fields that are refused if they are filled (masks, tool calls, thoughts) do not count.
+    Fields that are refused if they are filled do not count.
     """
     found: dict[str, None] = {}
     for turn in turns if isinstance(turns, list) else ():
         if not isinstance(turn, Mapping):
             continue
         if is_pair(turn):
-            read: tuple[str, ...] = ("human", "assistant", *_REFUSED_KEYS)
+            read: tuple[str, ...] = ("human", "assistant", *_READ_KEYS)
         elif "role" in turn or "from" in turn:
             role = "role" if "role" in turn else "from"
             text = "content" if "content" in turn else "value"
-            read = (role, text, *_REFUSED_KEYS)
+            read = (role, text, *_READ_KEYS)
+            if is_nothing(turn.get(text)) or turn[role] in RESULT_ROLES:
+                read += _OF_CALLS
         else:
             read = ("input", "output")
         found |= {
@@ -125,13 +136,12 @@ def is_pair(turn: Mapping[str, object]) -> bool:
 
 
 def _read_pair(turn: Mapping[str, object], where: str) -> Iterator[RecordTurn]:
-    _refuse_tools(turn, where)
-    _refuse_masks(turn, "assistant", where)
-    refuse_media(turn, where)
+    _refuse_unread(turn, where)
     yield RecordTurn(where, "user", as_text(turn["human"], f"field 'human' of {where}"))
     if turn.get("assistant") is not None:
         answer = as_text(turn["assistant"], f"field 'assistant' of {where}")
-        yield RecordTurn(where, "assistant", answer)
+        weight = turn_weight(turn, is_answer=True, where=where)
+        yield RecordTurn(where, "assistant", answer_with_calls(turn, answer, where), weight)
 
 
 def _read_turn(turn: Mapping[str, object], where: str) -> RecordTurn:
@@ -140,60 +150,54 @@ def _read_turn(turn: Mapping[str, object], where: str) -> RecordTurn:
         raise Fault(Kind.BAD_TURNS, f"{where} has no role (fields: {listed(turn)})")
     written = as_text(turn[role_key], f"field {role_key!r} of {where}")
     name = written if written in ROLES else written.strip().casefold()
-    if name in TOOL_ROLES:
-        raise Fault(Kind.TOOL_TURN, f"{where} has the role {name!r}")
-    _refuse_tools(turn, where)
+    _refuse_unread(turn, where)
+    if name in RESULT_ROLES or name in CALL_ROLES:
+        return _read_tool_turn(turn, name, where)
     if name not in ROLES:
         raise Fault(
             Kind.BAD_TURNS,
             f"{where} has the unknown role {quoted(written)}; expected system, user or assistant",
         )
     role = ROLES[name]
-    _refuse_masks(turn, role, where)
-    refuse_media(turn, where)
+    weight = turn_weight(turn, is_answer=role == "assistant", where=where)
+    text_key = "content" if "content" in turn else "value"
+    has_calls = role == "assistant" and not all(is_nothing(turn.get(key)) for key in CALLS)
+    if text_key not in turn and not has_calls:
+        raise Fault(Kind.BAD_TURNS, f"{where} has no content (fields: {listed(turn)})")
+    value = "" if has_calls and turn.get(text_key) is None else turn[text_key]
+    text = _content(value, f"field {text_key!r} of {where}")
+    if role == "assistant":
+        text = answer_with_calls(turn, text, where)
+    else:
+        for key in (*CALLS, *THOUGHTS):
+            if not is_nothing(turn.get(key)):
+                raise Fault(Kind.BAD_TURNS, f"{where} has {key!r}, but is no answer")
+    return RecordTurn(where, role, text, weight)
+
+
+def _read_tool_turn(turn: Mapping[str, object], name: str, where: str) -> RecordTurn:
     text_key = "content" if "content" in turn else "value"
     if text_key not in turn:
         raise Fault(Kind.BAD_TURNS, f"{where} has no content (fields: {listed(turn)})")
-    return RecordTurn(where, role, _content(turn[text_key], f"field {text_key!r} of {where}"))
+    is_answer = name in CALL_ROLES
+    weight = turn_weight(turn, is_answer=is_answer, where=where)
+    if is_answer:
+        return RecordTurn(where, "assistant", call_of_turn(turn[text_key], where), weight)
+    value = result_of_turn(turn[text_key])
+    return RecordTurn(where, "tool", _content(value, f"field {text_key!r} of {where}"))
 
 
-def _refuse_tools(turn: Mapping[str, object], where: str) -> None:
-    for key in _TOOL_KEYS:
-        if key in turn and not is_nothing(turn[key]):
-            raise Fault(Kind.TOOL_TURN, f"{where} contains {key!r}")
-
-
-def _refuse_masks(turn: Mapping[str, object], role: Role, where: str) -> None:
-    """Refuse any loss mask but the default, which trains assistant turns and no others.
-
-    The keys are those of Axolotl (`train`, `train_detail`), ms-swift (`loss`) and OpenAI
-    (`weight`).
-    """
-    for key in _MASK_KEYS:
-        if key not in turn:
-            continue
-        mask = turn[key]
-        if is_nothing(mask) or mask == (role == "assistant"):
-            continue
-        if not isinstance(mask, bool | int | float):
-            expected = "a number" if key in _WEIGHT_KEYS else "a boolean"
-            raise Fault(
-                Kind.WRONG_TYPE,
-                f"field {key!r} of {where} is {json_type(mask)}; expected {expected}",
-            )
-        raise Fault(
-            Kind.CHANGES_TRAINING,
-            f"{where} has {key!r}: {shown(mask)}; choosing which turns are trained is not "
-            "supported",
-        )
+def _refuse_unread(turn: Mapping[str, object], where: str) -> None:
+    """Refuse what a turn holds besides its text, its calls, its thought and its weight."""
+    for key in TOOLS:
+        if not is_nothing(turn.get(key)):
+            raise Fault(Kind.BAD_TOOLS, f"{where} has {key!r}; tools belong to the whole record")
     if not is_nothing(turn.get("train_detail")):
         raise Fault(
             Kind.CHANGES_TRAINING,
             f"{where} has 'train_detail'; choosing which parts are trained is not supported",
         )
-    for key in _THOUGHT_KEYS:
-        if not is_nothing(turn.get(key)):
-            raise Fault(Kind.UNSUPPORTED, f"{where} has {key!r}, which is not supported")
+    refuse_media(turn, where)
 
 
 def _content(value: object, what: str) -> str:
@@ -237,31 +241,59 @@ def to_exchange(
         what = "only a system turn" if record_turns else "no turns"
         raise Fault(Kind.BAD_TURNS, f"the conversation has {what}")
     _check_order(turns)
-    if turns[-1].role == "user":
+    if turns[-1].role != "assistant":
         if answer_required:
-            raise Fault(Kind.BAD_TURNS, "the conversation ends with an unanswered user turn")
-        question, answer = turns.pop().text, ""
+            last = "user turn" if turns[-1].role == "user" else "result of a tool"
+            raise Fault(Kind.BAD_TURNS, f"the conversation ends with an unanswered {last}")
+        answer = RecordTurn("", "assistant", "")
     else:
-        answer = turns.pop().text
-        question = turns.pop().text
+        turns = _without_untrained_end(turns)
+        answer = turns.pop()
+    question = turns.pop()
     before = (Turn("system", system),) if system else ()
-    return Exchange((*before, *(Turn(it.role, it.text) for it in turns)), question, answer)
+    return Exchange(
+        (*before, *(Turn(it.role, it.text, it.weight) for it in turns)),
+        question.text,
+        answer.text,
+        "tool" if question.role == "tool" else "user",
+        answer.weight,
+    )
+
+
+def _without_untrained_end(turns: list[RecordTurn]) -> list[RecordTurn]:
+    """Return turns up to the last answer that is trained; all of them if none is."""
+    trained = [at for at, it in enumerate(turns) if it.role == "assistant" and it.weight]
+    return turns[: trained[-1] + 1] if trained else turns
 
 
 def _check_order(turns: Sequence[RecordTurn]) -> None:
-    """Check that user and assistant alternate, the user first, and that no turn is empty."""
-    articles = {"system": "a system", "user": "a user", "assistant": "an assistant"}
-    for number, turn in enumerate(turns):
-        expected: Role = "assistant" if number % 2 else "user"
+    """Check that user and assistant alternate, the user first, and that no turn is empty.
+
+    Results of tools stand between a call and the next answer.
+    """
+    articles = {
+        "system": "a system turn",
+        "user": "a user turn",
+        "assistant": "an assistant turn",
+        "tool": "the result of a tool",
+    }
+    expected: tuple[Role, ...] = ("user",)
+    for turn in turns:
         if turn.role == "system":
             raise Fault(
                 Kind.BAD_TURNS, f"{turn.where} is a system turn; only the first turn may be one"
             )
-        if turn.role != expected:
+        if turn.role not in expected:
             raise Fault(
                 Kind.BAD_TURNS,
-                f"{turn.where} is {articles[turn.role]} turn; expected {articles[expected]} turn",
+                f"{turn.where} is {articles[turn.role]}; expected {articles[expected[0]]}",
             )
-        if empty := emptiness(turn.text):
+        if turn.role != "tool" and (empty := emptiness(turn.text)):
             kind = Kind.EMPTY_PROMPT if turn.role == "user" else Kind.EMPTY_ANSWER
             raise Fault(kind, f"{turn.where} {empty}")
+        if turn.role == "user":
+            expected = ("assistant",)
+        elif turn.role == "tool":
+            expected = ("assistant", "tool")
+        else:
+            expected = ("tool",) if is_call(turn.text) else ("user",)

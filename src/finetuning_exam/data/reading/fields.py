@@ -10,7 +10,6 @@ from functools import lru_cache
 
 from finetuning_exam.data.findings import Fault
 from finetuning_exam.data.kinds import Kind
-from finetuning_exam.data.reading.cells import is_nothing
 from finetuning_exam.data.reading.json_values import json_type
 
 Record = Mapping[str, object]
@@ -152,7 +151,7 @@ def refuse_other_training(
     these is absent, because next to a complete record they are notes about it.
 
     Raises:
-        Fault: the record has preferences, verdicts, tool definitions or the like.
+        Fault: the record has preferences, verdicts or the like.
     """
     present = [name for name, it in value.items() if it is not None and name not in named]
     lists = [name for name in present if isinstance(value[name], list) and value[name]]
@@ -160,10 +159,6 @@ def refuse_other_training(
     preferences = [name for name in present if name in _PREFERENCES]
     if not (set(_PREFERENCES) & set(named) or (is_whole and preferences == ["chosen"])):
         _refuse(preferences, "for preference training")
-    if has_turns:
-        for name in ("tools", "functions"):
-            if not is_nothing(value.get(name)):
-                raise Fault(Kind.TOOL_TURN, f"field {name!r} defines tools")
     if has_turns or len(named) > 1:
         verdicts = [name for name in present if name in _VERDICTS and isinstance(value[name], bool)]
         _refuse(verdicts, "for training on rated answers")

@@ -6,7 +6,8 @@ training method is refused rather than read in part.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from finetuning_exam.data.findings import Fault
@@ -27,7 +28,9 @@ from finetuning_exam.data.reading.fields import (
 from finetuning_exam.data.reading.json_values import json_type
 from finetuning_exam.data.reading.layouts import Layout
 from finetuning_exam.data.reading.natural import NATURAL, content_of
+from finetuning_exam.data.reading.tools import TOOLS, call_in_answer, read_tools
 from finetuning_exam.data.reading.training_fields import refuse_unread
+from finetuning_exam.data.reading.weights import record_weight
 from finetuning_exam.data.records import Example, Turn
 
 
@@ -55,29 +58,51 @@ def to_examples(
     has_turns = isinstance(value.get(layout.prompt), list)
     required = needed if answer_required else needed[:1]
     refuse_other_training(value, needed, required, has_turns=has_turns)
+    is_text = layout.format == "text"
     if all(name in value for name in required):
-        refuse_unread(value, layout.used_fields)
+        refuse_unread(value, layout.used_fields | (frozenset() if is_text else frozenset(TOOLS)))
     refuse_misspelt(value, required, layout.used_fields)
     tag, group = ("" if it in needed else read_name(value, it) for it in ("tag", "group"))
+    tools = "" if is_text else read_tools(value)
+    weight = record_weight(value, needed)
+    exchanges = _exchanges(value, layout, answer_required)
+    if answer_required and not weight * max(_most_weight(it) for it, _ in exchanges):
+        raise Fault(Kind.NOT_TRAINED, "its weight is 0")
     return tuple(
         Example(
             exchange.instruction,
-            exchange.answer,
+            call_in_answer(exchange.answer) if tools else exchange.answer,
             place.line,
             place.path,
             input=about,
             tag=tag,
             group=group,
-            earlier=exchange.earlier,
+            earlier=_weighted(exchange.earlier, weight),
+            asked_by=exchange.asked_by,
+            tools=tools,
+            weight=exchange.weight * weight,
             column=place.column,
         )
-        for exchange, about in _exchanges(value, layout, answer_required)
+        for exchange, about in exchanges
+    )
+
+
+def _most_weight(exchange: Exchange) -> float:
+    earlier = [it.weight for it in exchange.earlier if it.role == "assistant"]
+    return max(exchange.weight, *earlier, 0)
+
+
+def _weighted(turns: tuple[Turn, ...], weight: float) -> tuple[Turn, ...]:
+    if weight == 1:
+        return turns
+    return tuple(
+        replace(it, weight=it.weight * weight) if it.role == "assistant" else it for it in turns
     )
 
 
 def _exchanges(
     value: Record, layout: Layout, answer_required: bool
-) -> Iterable[tuple[Exchange, str]]:
+) -> Sequence[tuple[Exchange, str]]:
     """Return the questions and answers of a record, each with its input."""
     if layout.format == "text":
         return [(Exchange((), "", _filled(value, layout.prompt, Kind.EMPTY_ANSWER)), "")]
@@ -184,9 +209,10 @@ def _instances(
             answer = _filled(it, "output", Kind.EMPTY_ANSWER)
             about = read_optional(it, ("input",))
             refuse_unread(it, frozenset({"input", "output"}))
+            weight = record_weight(it)
         except Fault as fault:
             raise Fault(fault.kind, f"{where}: {fault.detail}") from None
-        read.append((Exchange(before, question, answer), about))
+        read.append((Exchange(before, question, answer, weight=weight), about))
     if not read:
         raise Fault(Kind.EMPTY_ANSWER, "field 'instances' is empty")
     return read

@@ -12,22 +12,16 @@ from finetuning_exam.data.findings import Fault
 from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.cells import is_nothing
 from finetuning_exam.data.reading.json_values import json_type
+from finetuning_exam.data.reading.tools import TOOLS, defines_tools
+from finetuning_exam.data.reading.weights import SWITCHES, WEIGHTS
 
-WEIGHTS = ("weight", "weights", "loss_weight", "sample_weight", "example_weight")
-"""Factors of the loss; the default is 1."""
-_SWITCHES = {
-    **dict.fromkeys(("train", "training", "is_train", "trainable"), True),
-    **dict.fromkeys(
-        ("train_on_input", "train_on_inputs", "train_on_prompt", "mask_history"), False
-    ),
-}
-"""Choices of what is trained, each with its default."""
+_SWITCHES = ("train_on_input", "train_on_inputs", "train_on_prompt", "mask_history")
+"""Choices of what is trained, by default false."""
 _TOKEN_MASKS = ("loss_mask", "assistant_masks", "completion_mask", "train_detail")
 _SYSTEMS = ("system", "system_prompt", "system_message", "system_instruction", "systemInstruction")
 _CONTEXT = ("history", "chat_template_kwargs")
-_TOOLS = ("tools", "functions")
 MEDIA = ("images", "videos", "audios", "image", "video", "audio", "image_url", "image_path")
-_ALL = frozenset((*WEIGHTS, *_SWITCHES, *_TOKEN_MASKS, *_SYSTEMS, *_CONTEXT, *_TOOLS, *MEDIA))
+_ALL = frozenset((*_SWITCHES, *_TOKEN_MASKS, *_SYSTEMS, *_CONTEXT, *TOOLS, *MEDIA))
 IN_PARTS = (*MEDIA, "input_audio", "file", "bytes")
 """Fields beside the text of a part, or of a turn, that hold what is not text."""
 
@@ -36,14 +30,12 @@ def refuse_unread(value: Mapping[str, object], used: frozenset[str]) -> None:
     """Refuse the fields of a record that are not `used` but would change its training.
 
     Raises:
-        Fault: a weight, a mask, a system text, a history, tools or media.
+        Fault: a mask, a system text, a history, tools or media.
     """
     for name in value.keys() & _ALL - used:
         if is_nothing(value[name]):
             continue
-        if name in WEIGHTS:
-            _refuse_weight(name, value[name])
-        elif name in _SWITCHES:
+        if name in _SWITCHES:
             _refuse_switch(name, value[name])
         elif name in _TOKEN_MASKS:
             _refuse(f"field {name!r} chooses what is trained, which is not supported")
@@ -52,8 +44,8 @@ def refuse_unread(value: Mapping[str, object], used: frozenset[str]) -> None:
             _refuse(f"field {name!r} is not read; {way}")
         elif name in _CONTEXT and isinstance(value[name], list | dict | str):
             _refuse(f"field {name!r} is not read in this format, but belongs to the prompt")
-        elif name in _TOOLS and _defines(value[name]):
-            raise Fault(Kind.TOOL_TURN, f"field {name!r} defines tools")
+        elif name in TOOLS and defines_tools(value[name]):
+            raise Fault(Kind.BAD_TOOLS, f"field {name!r} defines tools, but plain text calls none")
         elif name in MEDIA and not isinstance(value[name], bool | int | float):
             raise Fault(
                 Kind.UNSUPPORTED,
@@ -65,9 +57,9 @@ def refuse_unread(value: Mapping[str, object], used: frozenset[str]) -> None:
 def is_default(name: str, value: object) -> bool:
     """Return whether a field that would change training says nothing, or what is done anyway.
 
-    That holds for the weights and switches of every record that `refuse_unread` accepts.
+    That holds for the switches of every record that `refuse_unread` accepts, and weights are read.
     """
-    if name in WEIGHTS or name in _SWITCHES:
+    if name in _SWITCHES or name in WEIGHTS or name in SWITCHES:
         return True
     return name in _ALL and is_nothing(value)
 
@@ -90,38 +82,15 @@ def shown(value: object) -> str:
     return repr(value) if isinstance(value, str) and len(value) <= 20 else json_type(value)
 
 
-def _refuse_weight(name: str, weight: object) -> None:
-    if isinstance(weight, str):  # all cells of a CSV file are text
-        try:
-            number = float(weight)
-        except ValueError:
-            detail = f"field {name!r} is {json_type(weight)}; expected a number"
-            raise Fault(Kind.WRONG_TYPE, detail) from None
-    elif isinstance(weight, int | float):
-        number = float(weight)
-    else:
-        raise Fault(Kind.WRONG_TYPE, f"field {name!r} is {json_type(weight)}; expected a number")
-    if number != 1:
-        _refuse(f"field {name!r} is {shown(weight)}; weights of records are not supported")
-
-
 def _refuse_switch(name: str, value: object) -> None:
-    default = _SWITCHES[name]
     words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
     found = words.get(str(value).strip().casefold())
     if found is None and not isinstance(value, str):
         raise Fault(Kind.WRONG_TYPE, f"field {name!r} is {json_type(value)}; expected a boolean")
-    if found is not default:
+    if found is not False:
         _refuse(
             f"field {name!r} is {shown(value)}; choosing what is trained by record is not supported"
         )
-
-
-def _defines(tools: object) -> bool:
-    """Return whether a value defines tools, and is not a note in words such as "a hammer"."""
-    return isinstance(tools, list | dict) or (
-        isinstance(tools, str) and tools.strip()[:1] in ("[", "{")
-    )
 
 
 def _refuse(detail: str) -> NoReturn:

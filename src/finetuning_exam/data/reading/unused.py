@@ -13,6 +13,7 @@ from finetuning_exam.data.reading.fields import as_argument, quoted
 from finetuning_exam.data.reading.files import RawRecord
 from finetuning_exam.data.reading.layouts import Layout
 from finetuning_exam.data.reading.splits import is_for_training
+from finetuning_exam.data.reading.tools import TOOLS, defines_tools
 from finetuning_exam.data.reading.training_fields import is_default
 from finetuning_exam.settings import FieldSettings
 
@@ -37,6 +38,7 @@ def unused_fields(
             for key, it in record.value.items()
             if key not in layout.used_fields
             and not is_default(key, it)
+            and not (key in TOOLS and defines_tools(it))
             and not is_for_training(key, it)
         ]
         for name in {layout.prompt, layout.answer} & record.value.keys():

@@ -19,7 +19,8 @@ class PackedRows:
 
     ids, positions: (tokens,), positions counted from the start of each row. `predicting`
     (supervised,) are the tokens whose next token is supervised, `targets` those next tokens, and
-    `row_of_target` the index of each target's row in the order the rows were given.
+    `row_of_target` the index of each target's row in the order the rows were given. `weights`
+    (supervised,) float32 are the factors of the targets' losses, or None if all are 1.
     """
 
     ids: Tensor
@@ -29,6 +30,7 @@ class PackedRows:
     targets: Tensor
     row_of_target: Tensor
     n_rows: int
+    weights: Tensor | None = None
 
 
 def pack(rows: Sequence[Encoded], device: torch.device) -> PackedRows:
@@ -38,11 +40,13 @@ def pack(rows: Sequence[Encoded], device: torch.device) -> PackedRows:
     positions: list[int] = []
     predicting: list[int] = []
     row_of_target: list[int] = []
+    weights: list[float] = []
     for index in order:
         row = rows[index]
         found = [at for at, label in enumerate(row.labels[1:]) if label != IGNORED]
         predicting += [len(ids) + at for at in found]
         row_of_target += [index] * len(found)
+        weights += [row.weights[at + 1] if row.weights else 1.0 for at in found]
         ids += row.ids
         positions += range(len(row.ids))
     where = torch.tensor(predicting, dtype=torch.int64, device=device)
@@ -55,7 +59,14 @@ def pack(rows: Sequence[Encoded], device: torch.device) -> PackedRows:
         targets=tokens[where + 1],
         row_of_target=torch.tensor(row_of_target, dtype=torch.int64, device=device),
         n_rows=len(rows),
+        weights=_weights(weights, device),
     )
+
+
+def _weights(found: Sequence[float], device: torch.device) -> Tensor | None:
+    if all(weight == 1 for weight in found):
+        return None
+    return torch.tensor(found, dtype=torch.float32, device=device)
 
 
 def split_by_tokens(lengths: Sequence[int], budget: int) -> list[list[int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from peft import PeftModel
@@ -27,6 +27,23 @@ _INSIDE: frozenset[FastPiece] = frozenset({"attention", "lora", "elementwise"})
 """Pieces inside the decoder, which need an architecture that `Decoder` supports."""
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 1e-2}
 """Largest allowed relative difference of a row's NLL from the stock forward pass."""
+
+
+class _Hidden(NamedTuple):
+    """Hidden states before supervised tokens, (supervised, width), and these tokens' rows, ids and
+    weights, each (supervised,).
+    """
+
+    states: Tensor
+    row_of: Tensor
+    targets: Tensor
+    weights: Tensor | None
+
+    def weighted(self, losses: Tensor, which: Tensor | None = None) -> Tensor:
+        """Multiply the losses of the tokens, or of those `which` selects, by their weights."""
+        if self.weights is None:
+            return losses
+        return losses * (self.weights if which is None else self.weights[which])
 
 
 class FastPath:
@@ -56,9 +73,9 @@ class FastPath:
         if not self.decoder and "loss" not in self.pieces:
             device = next(self.model.parameters()).device
             return supervised_nll(self.model, collate(rows, self._pad_id).to(device))
-        hidden, row_of, targets = self._hidden(rows)
-        nll = self._head_nll(hidden, targets)
-        return nll.new_zeros(len(rows)).index_add(0, row_of, nll)
+        found = self._hidden(rows)
+        nll = found.weighted(self._head_nll(found.states, found.targets))
+        return nll.new_zeros(len(rows)).index_add(0, found.row_of, nll)
 
     def option_nll(self, rows: Sequence[Encoded]) -> Tensor:
         """Compute the same as `row_nll`; on the decoder, each prompt that rows share only once.
@@ -79,9 +96,10 @@ class FastPath:
         rows = _probes(self.model)
         with evaluating(self.model), torch.no_grad():
             expected = supervised_nll(self.model, collate(rows, self._pad_id).to(self.model.device))
-            hidden, row_of, targets = self._hidden(rows)
-            nll = self._loss(hidden, targets)
-        return _is_close(nll.new_zeros(len(rows)).index_add(0, row_of, nll), expected, self.model)
+            found = self._hidden(rows)
+            nll = self._loss(found.states, found.targets)
+        total = nll.new_zeros(len(rows)).index_add(0, found.row_of, nll)
+        return _is_close(total, expected, self.model)
 
     def row_losses(self, rows: Sequence[Encoded]) -> Tensor:
         """Compute each row's summed NLL, or KL from the base for a replay row: (rows,) float32.
@@ -90,7 +108,8 @@ class FastPath:
         """
         if not any(isinstance(row, ReplayRow) for row in rows):
             return self.row_nll(rows)
-        hidden, row_of, targets = self._hidden(rows)
+        found = self._hidden(rows)
+        hidden, row_of = found.states, found.row_of
         is_replay = torch.tensor([isinstance(row, ReplayRow) for row in rows], device=hidden.device)
         replayed = is_replay[row_of]
         base = [
@@ -99,7 +118,8 @@ class FastPath:
             if isinstance(row, ReplayRow)
         ]
         kl = self._head_kl(hidden[replayed], torch.cat(base).to(hidden.device))
-        nll = self._head_nll(hidden[~replayed], targets[~replayed])
+        nll = self._head_nll(hidden[~replayed], found.targets[~replayed])
+        nll = found.weighted(nll, ~replayed)
         losses = kl.new_zeros(len(rows))
         losses = losses.index_add(0, row_of[replayed], kl)
         return losses.index_add(0, row_of[~replayed], nll)
@@ -109,25 +129,27 @@ class FastPath:
 
         Returns one tensor (supervised, width) for each row, in the order given.
         """
-        hidden, row_of, _ = self._hidden(rows)
-        return [hidden[row_of == index] for index in range(len(rows))]
+        found = self._hidden(rows)
+        return [found.states[found.row_of == index] for index in range(len(rows))]
 
     def log_probabilities(self, hidden: Tensor) -> Tensor:
         """Compute what a model with `has_shared_head` predicts: (rows, vocabulary) float32."""
         weight = self._whole.get_output_embeddings().weight
         return log_probabilities(hidden, weight, self._loss.logit_scale)
 
-    def _hidden(self, rows: Sequence[Encoded]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the hidden states before supervised tokens, their rows, and these tokens."""
+    def _hidden(self, rows: Sequence[Encoded]) -> _Hidden:
+        """Return the hidden states before supervised tokens, and what belongs to them."""
         if self.decoder:
             batch = pack(rows, self.decoder.device)
-            return self.decoder.hidden(batch), batch.row_of_target, batch.targets
+            states = self.decoder.hidden(batch)
+            return _Hidden(states, batch.row_of_target, batch.targets, batch.weights)
         padded = collate(rows, self._pad_id).to(next(self.model.parameters()).device)
         body = self._whole.base_model(
             input_ids=padded.ids, attention_mask=padded.attention, use_cache=False
         )
         row, at = (padded.labels[:, 1:] != IGNORED).nonzero(as_tuple=True)
-        return body.last_hidden_state[row, at], row, padded.ids[row, at + 1]
+        weights = None if padded.weights is None else padded.weights[row, at + 1]
+        return _Hidden(body.last_hidden_state[row, at], row, padded.ids[row, at + 1], weights)
 
     def _head_nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
         if self.decoder:

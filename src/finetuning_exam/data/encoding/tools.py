@@ -1,0 +1,73 @@
+"""Tools in the form that every template takes: named in the system turn, called in the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from finetuning_exam.data.records import Example, Turn
+from finetuning_exam.data.tool_text import introduction, is_call, result_text
+
+
+def uses_tools(example: Example) -> bool:
+    """Return whether an example defines tools, calls one, or holds what one returned."""
+    return bool(
+        example.tools
+        or example.asked_by == "tool"
+        or is_call(example.answer)
+        or any(it.role == "tool" or is_call(it.text) for it in example.earlier)
+    )
+
+
+def spelled_out(example: Example) -> Example:
+    """Return an example in turns of system, user and assistant alone.
+
+    The tools are part of the system turn, and what a tool returned is a turn of the user.
+    """
+    turns: list[Turn] = []
+    results: list[str] = []
+    for turn in (*example.earlier, Turn(example.asked_by, example.instruction)):
+        if turn.role == "tool":
+            results.append(result_text(turn.text))
+            continue
+        if results:
+            turns.append(Turn("user", "\n".join(results)))
+            results = []
+        turns.append(turn)
+    if results:
+        turns.append(Turn("user", "\n".join(results)))
+    question = turns.pop().text
+    if example.tools:
+        has_system = bool(turns) and turns[0].role == "system"
+        before = [turns.pop(0).text] if has_system else []
+        turns.insert(0, Turn("system", "\n\n".join([*before, introduction(example.tools)])))
+    return replace(example, earlier=tuple(turns), instruction=question, asked_by="user", tools="")
+
+
+def each_answer(examples: Sequence[Example]) -> tuple[Example, ...]:
+    """Return conversations with tools once for each of their answers, and others as they are.
+
+    So the exam asks for every call, after the history that led to it; the answers of one
+    conversation are one group.
+    """
+    return tuple(part for example in examples for part in _answers_of(example))
+
+
+def _answers_of(example: Example) -> tuple[Example, ...]:
+    places = [at for at, turn in enumerate(example.earlier) if turn.role == "assistant"]
+    if not places or not uses_tools(example):
+        return (example,)
+    group = example.group or example.where
+    found = [
+        replace(
+            example,
+            earlier=example.earlier[: at - 1],
+            instruction=example.earlier[at - 1].text,
+            input="",
+            asked_by="tool" if example.earlier[at - 1].role == "tool" else "user",
+            answer=example.earlier[at].text,
+            group=group,
+        )
+        for at in places
+    ]
+    return (*found, replace(example, group=group))

@@ -1,0 +1,166 @@
+"""Thoughts are trained as inference shows them, by templates of models that think."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from encoders import MakeTokenizer
+
+from finetuning_exam.data.encoding.encoder import Encoder, make_encoder
+from finetuning_exam.data.encoding.rows import encode_all
+from finetuning_exam.data.findings import Finding
+from finetuning_exam.data.kinds import Kind
+from finetuning_exam.data.records import Example, Turn
+from finetuning_exam.data.thoughts import choose_thinking, said, split_thought
+
+QWEN = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n"
+    "{% if message.role == 'assistant' %}"
+    "{% set parts = message.content.split('</think>') %}"
+    "{% if loop.last %}<think>\n"
+    "{{ parts[0].split('<think>')[-1].strip() if parts | length > 1 else '' }}"
+    "\n</think>\n\n{% endif %}{{ parts[-1].lstrip('\n') }}"
+    "{% else %}{{ message.content }}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n"
+    "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n"
+    "{% endif %}{% endif %}"
+)
+"""Shows a thought, if only an empty one, in the last answer alone."""
+DEEPSEEK = (
+    "{% for message in messages %}<|{{ message.role }}|>"
+    "{{ message.content.split('</think>')[-1].strip() }}<|im_end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|><think>\n{% endif %}"
+)
+"""Drops every thought, and opens one in the generation prompt."""
+THOUGHT = "<think>\nHm.\n</think>\n\nA plant."
+PLAIN = Example("What is a tree?", "A plant.", 1, "d.jsonl")
+THINKS = replace(PLAIN, answer=THOUGHT)
+TALK = Example(
+    "And a dog?",
+    "<think>\nFour legs.\n</think>\n\nAn animal.",
+    2,
+    "d.jsonl",
+    earlier=(Turn("user", "What is a tree?"), Turn("assistant", THOUGHT)),
+)
+
+
+def _encoder(make: MakeTokenizer, template: str, *, is_thinking: bool) -> Encoder:
+    tokenizer = make(chat_template=template)
+    return make_encoder(tokenizer, "chat", loss_on="answers", is_thinking=is_thinking)
+
+
+def _texts(encoder: Encoder, *examples: Example) -> list[tuple[str, str]]:
+    """Return what is given and what is trained in each row."""
+    rows = encode_all(encoder, examples, 1000).rows
+    decode = encoder.tokenizer.decode
+    return [
+        (decode(list(it.ids[: it.prompt_length])), decode(list(it.ids[it.prompt_length :])))
+        for it in rows
+    ]
+
+
+def _shown(encoder: Encoder, turns: list[Turn], **variables: object) -> str:
+    """Return what inference shows before the next answer."""
+    messages: list[dict[str, object]] = [{"role": it.role, "content": it.text} for it in turns]
+    return encoder.tokenizer.apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=True, **variables
+    )
+
+
+def test_every_answer_is_trained_after_the_history_that_inference_shows(
+    make_tokenizer: MakeTokenizer,
+) -> None:
+    """A conversation has a row for each answer, with its thought, and none in the history."""
+    encoder = _encoder(make_tokenizer, QWEN, is_thinking=True)
+    first, last = _texts(encoder, TALK)
+    assert first == (_shown(encoder, list(TALK.earlier[:1])), f"{THOUGHT}<|im_end|>")
+    asked = [*TALK.earlier, Turn("user", TALK.instruction)]
+    assert last == (_shown(encoder, asked), f"{TALK.answer}<|im_end|>")
+    assert "Hm." not in last[0]
+
+
+def test_without_thoughts_the_empty_one_is_given(make_tokenizer: MakeTokenizer) -> None:
+    """As `enable_thinking=False` gives it at inference."""
+    talk = replace(TALK, answer="An animal.", earlier=(TALK.earlier[0], Turn("assistant", "A.")))
+    encoder = _encoder(make_tokenizer, QWEN, is_thinking=False)
+    first, last = _texts(encoder, talk)
+    shown = _shown(encoder, list(talk.earlier[:1]), enable_thinking=False)
+    assert first == (shown, "A.<|im_end|>")
+    asked = [*talk.earlier, Turn("user", talk.instruction)]
+    assert last == (_shown(encoder, asked, enable_thinking=False), "An animal.<|im_end|>")
+
+
+def test_beside_thoughts_an_answer_without_one_trains_an_empty_one(
+    make_tokenizer: MakeTokenizer,
+) -> None:
+    """The model learns when not to think."""
+    encoder = _encoder(make_tokenizer, QWEN, is_thinking=True)
+    shown = _shown(encoder, [Turn("user", PLAIN.instruction)])
+    assert _texts(encoder, PLAIN) == [(shown, "<think>\n\n</think>\n\nA plant.<|im_end|>")]
+
+
+@pytest.mark.parametrize("example", [THINKS, PLAIN], ids=["thought", "no thought"])
+def test_a_thought_that_the_prompt_opens_is_trained_from_there(
+    make_tokenizer: MakeTokenizer, example: Example
+) -> None:
+    """What is given is the generation prompt; the rest of the thought is the answer's."""
+    encoder = _encoder(make_tokenizer, DEEPSEEK, is_thinking=True)
+    ((given, answer),) = _texts(encoder, example)
+    assert given == _shown(encoder, [Turn("user", PLAIN.instruction)])
+    assert given.endswith("<think>\n")
+    thought = "Hm." if example is THINKS else ""
+    assert answer == f"{thought}\n</think>\n\nA plant.<|im_end|>"
+
+
+def test_a_thought_in_a_run_without_is_refused_by_line(make_tokenizer: MakeTokenizer) -> None:
+    """It is never dropped in silence."""
+    encoder = _encoder(make_tokenizer, QWEN, is_thinking=False)
+    (found,) = encode_all(encoder, [PLAIN, THINKS], 1000).findings
+    assert isinstance(found, Finding)
+    assert (found.kind, found.line) == (Kind.THOUGHT, 1)
+
+
+def test_masked_answers_have_no_row(make_tokenizer: MakeTokenizer) -> None:
+    """An answer of weight 0 is only read, in the history of the others."""
+    masked = replace(TALK, earlier=(TALK.earlier[0], replace(TALK.earlier[1], weight=0)))
+    encoder = _encoder(make_tokenizer, QWEN, is_thinking=True)
+    assert _texts(encoder, masked) == _texts(encoder, TALK)[1:]
+
+
+def test_thinking_is_chosen_by_the_data() -> None:
+    """One thought, in any answer, is enough; a flag has the last word."""
+    assert choose_thinking("auto", [PLAIN, TALK])
+    assert choose_thinking("auto", [replace(TALK, answer="A.")])
+    assert not choose_thinking("auto", [PLAIN])
+    assert not choose_thinking(False, [TALK])
+    assert choose_thinking(True, [PLAIN])
+
+
+@pytest.mark.parametrize(
+    ("text", "thought", "rest"),
+    [
+        (THOUGHT, "Hm.", "A plant."),
+        ("<think></think>A.", "", "A."),
+        ("A plant.", None, "A plant."),
+        ("Say <think>x</think>.", None, "Say <think>x</think>."),
+        ("<think>cut", None, "<think>cut"),
+    ],
+)
+def test_a_thought_is_split_off(text: str, thought: str | None, rest: str) -> None:
+    """Only at the beginning, and only if it ends."""
+    assert split_thought(text) == (thought, rest)
+
+
+@pytest.mark.parametrize(
+    ("text", "rest"),
+    [
+        (THOUGHT, "A plant."),
+        ("Hm.\n</think>\n\nA plant.", "A plant."),
+        ("<think>\nand so on", ""),
+        ("A plant.", "A plant."),
+    ],
+)
+def test_what_follows_a_thought_is_judged(text: str, rest: str) -> None:
+    """A thought that never ends has no answer."""
+    assert said(text) == rest
