@@ -10,7 +10,7 @@ from finetuning_exam.data.encoding.encoder import Encoded, Encoder
 from finetuning_exam.data.encoding.labels import IGNORED
 from finetuning_exam.data.encoding.rows import encode_all
 from finetuning_exam.data.records import Example
-from finetuning_exam.report.text import visible
+from finetuning_exam.report.text import counted, visible
 
 TRAINED, GIVEN = "┃ ", "│ "
 """The marks before a line of trained text, and before a line that is only given."""
@@ -22,7 +22,8 @@ def render_example(example: Example, encoder: Encoder, limit: int) -> Text:
     encoded = encode_all(encoder, [example], limit)
     row = encoded.rows[0] if encoded.rows else None
     if row:
-        text.append(f" · {len(row.ids)} tokens, {row.n_supervised} trained", style="not bold dim")
+        size = f" · {counted(len(row.ids), 'token')}, {row.n_supervised} trained"
+        text.append(size, style="not bold dim")
     for finding in encoded.findings:
         text.append(f"\n{visible(finding.detail)}.", style="not bold")
     if not row:

@@ -135,7 +135,7 @@ def prepare(settings: TrainSettings, split: Split, pinned: PinnedChoices | None 
     fast = choose_fast_path(model, pad_token_id(base.tokenizer), pieces)
     plan = make_plan(settings, len(rows.train), len(rows.validation), base.n_parameters)
     texts = (
-        ReplayTexts(pinned.replay, f"the {len(pinned.replay):,} texts of the run")
+        ReplayTexts(pinned.replay, f"the texts of the run ({len(pinned.replay):,})")
         if pinned.replay is not None
         else replay_texts(
             settings, fast, rows.encoder, base.sha256, plan.total_steps, rows.split.exam
