@@ -77,6 +77,20 @@ def test_a_value_that_is_put_into_our_words_is_one() -> None:
                 assert train(f"--{name}={theirs}") == train(f"--{row.here}={ours}")
 
 
+def test_our_own_names_need_no_row() -> None:
+    """A setting of ours stands in the table only for words of its own, or to explain itself."""
+    ours = {name for name, row in foreign_flags().items() if name in EVERY and row.here != name}
+    assert ours == {"template"}
+
+
+def test_a_misspelt_name_of_another_tool_is_offered() -> None:
+    """It is offered where it is accepted, and our own names come first."""
+    assert "Did you mean --train_file?" in complaint("--trainfile", "x")
+    assert "Did you mean --cutoff_len?" in complaint("--cut_off_len", "3")
+    assert "Did you mean --lora_r?" in complaint("--lora_rr", "3")
+    assert config_complaint("sequence_length: 3").endswith("Did you mean sequence_len?")
+
+
 def test_no_flag_of_trl_is_unknown() -> None:
     """Every flag of `trl sft`, bare and with any value, is accepted or answered."""
     published = trl_defaults()

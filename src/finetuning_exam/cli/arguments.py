@@ -150,9 +150,8 @@ def _unknown_flag(flags: Mapping[str, Flag], command: str, written: str) -> Usag
 
 def _flag_names(flags: Mapping[str, Flag]) -> list[str]:
     """Return the names after `--`, with aliases and negated booleans."""
-    named = [flag for flag in flags.values() if not flag.is_positional]
-    negated = [f"no_{flag.name}" for flag in named if flag.is_boolean]
-    return [*(flag.name for flag in named), *(it.alias for it in named if it.alias), *negated]
+    negated = [f"no_{flag.name}" for flag in flags.values() if flag.is_boolean]
+    return [*flags, *(it.alias for it in flags.values() if it.alias), *negated]
 
 
 def _see_help(command: str) -> str:

@@ -140,9 +140,12 @@ def takes_word(flag: Flag, word: str) -> bool:
 def guess_for(name: str, known: Collection[str], mark: str = "") -> str:
     """Return a question with the nearest known name, or an empty text.
 
-    `mark` stands before the name (`--` for flags).
+    Where none is near, it is another tool's name for a known one. `mark` stands before the name
+    (`--` for flags).
     """
+    aliases = [row.name for row in foreign_flags().values() if row.here in known]
     found = get_close_matches(name, known, n=1, cutoff=0.7)
+    found = found or get_close_matches(name, aliases, n=1, cutoff=0.85)
     return f"Did you mean {mark}{found[0]}?" if found else ""
 
 
