@@ -245,8 +245,8 @@ class CompareSettings(RunSettings, FieldSettings):
     prompt: tuple[str, ...] = setting((), "Prompts", "QUESTION", positional=True)
     """Questions to ask. Default: asked for interactively, unless --prompts is given."""
     prompts: str | None = setting(None, "Prompts", "FILE")
-    """File of questions, in any format that fte check reads; answers are scored against its
-    references, if it has any."""
+    """File of questions, in any format that fte check reads, or a .txt with a question per line;
+    answers are scored against its references, if it has any."""
     html: str | None = setting(None, "Output", "FILE")
     """Also write the comparison as an HTML page. Default: not written."""
     adapter_name_or_path: str = setting("output", "Model", "FOLDER", alias="adapter")

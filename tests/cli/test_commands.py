@@ -109,8 +109,8 @@ def test_an_unknown_command(command: str, nearest: str) -> None:
     ("arguments", "message"),
     [
         (
-            ["train", "--lora_rank", "4"],
-            "unknown flag --lora_rank. Here it is called --lora_r.",
+            ["train", "--bf16", "True"],
+            "--bf16: no such setting here. Use --dtype bfloat16.",
         ),
         (["train"], f"train.jsonl: no such file. {NEEDS_FILE}"),
         (["check", "gone.jsonl"], f"gone.jsonl: no such file. {NEEDS_FILE}"),

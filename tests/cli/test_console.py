@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from finetuning_exam.cli.console import duration, make_console, print_line, print_unused_keys
+from finetuning_exam.cli.console import (
+    duration,
+    make_console,
+    print_line,
+    print_unused_keys,
+    print_without_effect,
+)
 
 
 @pytest.mark.parametrize(
@@ -22,6 +28,13 @@ def test_unused_keys_are_said_with_their_file(capsys: pytest.CaptureFixture[str]
     print_unused_keys(make_console(), "c.yaml", ("lora_r", "seed"), "compare")
     print_unused_keys(make_console(), "c.yaml", (), "compare")
     assert capsys.readouterr().out == "c.yaml: not used by fte compare: lora_r, seed\n"
+
+
+def test_what_has_no_effect_is_said_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Flags of other tools that say what is done anyway are named; without any nothing is said."""
+    print_without_effect(make_console(), ("--packing False", "strict (in c.yaml)"))
+    print_without_effect(make_console(), ())
+    assert capsys.readouterr().out == "Without effect here: --packing False, strict (in c.yaml)\n"
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,16 @@ from finetuning_exam.api.output_file import check_can_write, check_overwrites
 from finetuning_exam.data.encoding.chat import question
 from finetuning_exam.data.encoding.rows import encode_whole
 from finetuning_exam.data.question import make_question
+from finetuning_exam.data.reading.files import (
+    CHUNK_BYTES,
+    MAX_LINE_BYTES,
+    Stream,
+    undecodable,
+)
 from finetuning_exam.data.reading.read import read_sound_records
 from finetuning_exam.data.records import Example
 from finetuning_exam.durable import write_text
-from finetuning_exam.errors import UsageError
+from finetuning_exam.errors import DataError, UsageError
 from finetuning_exam.setting_values import validated
 from finetuning_exam.settings import CompareSettings
 
@@ -63,8 +69,48 @@ def questions_of(settings: CompareSettings) -> tuple[Example, ...]:
     )
     if settings.prompts is None:
         return typed
+    if _is_plain_text(settings.prompts):
+        return typed + _lines_of(settings.prompts)
     records = read_sound_records([settings.prompts], settings, answer_required=False)
     return typed + records.examples
+
+
+def _is_plain_text(path: str) -> bool:
+    """Return whether a file holds a question per line: a .txt that does not start like JSON."""
+    if Path(path).suffix.lower() != ".txt":
+        return False
+    with Stream(path) as stream:
+        return not stream.peek(CHUNK_BYTES).lstrip().startswith((b"{", b"["))
+
+
+def _lines_of(path: str) -> tuple[Example, ...]:
+    """Return the lines of a text file that are not empty, as questions without references.
+
+    Raises:
+        DataError: there are none, or some are not UTF-8 text.
+    """
+    questions: list[Example] = []
+    faults: list[str] = []
+    with Stream(path) as stream:
+        for number, line in stream.lines():
+            try:
+                text = "" if line is None else line.decode("utf-8").strip()
+            except UnicodeDecodeError as error:
+                byte = undecodable(error.object[error.start], error.start + 1)
+                faults.append(f"{path}:{number}: {byte}.")
+                continue
+            if line is None:
+                faults.append(f"{path}:{number}: the line is longer than {MAX_LINE_BYTES:,} bytes.")
+            elif text:
+                questions.append(make_question(text, path, number))
+        if stream.damage:
+            faults.append(f"{path}:{stream.line}: {stream.damage}.")
+    if faults or not questions:
+        raise DataError(
+            faults or [f"{path}: no questions found."],
+            "Write one question per line, as UTF-8 text.",
+        )
+    return tuple(questions)
 
 
 def decoding_of(session: Session, settings: CompareSettings) -> Decoding:

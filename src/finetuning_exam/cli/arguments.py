@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import re
 import shlex
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Generic, TypeVar, cast
 
-from finetuning_exam.cli.names import answer_for, guess_for, name_elsewhere
+from finetuning_exam.cli.config_file import ConfigFile, read_config
 from finetuning_exam.cli.registry import COMMANDS
+from finetuning_exam.cli.translation import (
+    checked_value,
+    guess_for,
+    is_flag,
+    is_item,
+    takes_word,
+    translate,
+)
 from finetuning_exam.errors import UsageError
 from finetuning_exam.setting_values import (
     Flag,
@@ -19,7 +25,6 @@ from finetuning_exam.setting_values import (
     expected,
     flags_of,
     full_name,
-    value_of,
 )
 from finetuning_exam.settings import CommonSettings
 
@@ -28,10 +33,13 @@ Settings = TypeVar("Settings", bound=CommonSettings)
 
 @dataclass(frozen=True, slots=True)
 class Parsed(Generic[Settings]):
-    """Settings, the keys of the YAML file that belong to other commands, and the whole command."""
+    """Settings, what was given beside them, and the whole command in the names of this project."""
 
     settings: Settings
     unused_keys: tuple[str, ...]
+    """Keys of the YAML file that belong to other commands."""
+    without_effect: tuple[str, ...]
+    """Flags and keys of other tools that say what is done anyway."""
     command_line: str
 
 
@@ -42,17 +50,22 @@ def parse(kind: type[Settings], command: str, arguments: Sequence[str]) -> Parse
         UsageError: an unknown flag or key, or a value that the setting cannot have.
     """
     flags = flags_of(kind)
+    translation = translate(flags, command, arguments)
     values: dict[str, object] = {}
-    for name, words in _sort_words(flags, command, arguments).items():
+    for name, words in _sort_words(flags, command, translation.words).items():
         flag = flags[name]
         where = flag.metavar if flag.is_positional else f"--{name}"
-        values[name] = value_of(flag, words if flag.is_list else words[-1], where)
-    unused: tuple[str, ...] = ()
+        values[name] = checked_value(flag, words if flag.is_list else words[-1], where)
+    file = ConfigFile()
     if values.get("config") is not None:
-        in_file, unused = _read_yaml(flags, str(values["config"]))
-        values = {**in_file, **values}
+        file = read_config(flags, command, str(values["config"]))
+        values = {**file.values, **values}
     settings = cast("Callable[..., Settings]", kind)(**values)
-    return Parsed(settings, unused, shlex.join(["fte", command, *arguments]))
+    without_effect = translation.without_effect
+    if file.without_effect:
+        without_effect.append(f"{', '.join(file.without_effect)} (in {values['config']})")
+    line = shlex.join(["fte", command, *translation.words])
+    return Parsed(settings, tuple(file.unused_keys), tuple(without_effect), line)
 
 
 def asks_for_help(arguments: Sequence[str]) -> bool:
@@ -70,29 +83,22 @@ def _sort_words(
     bare `--` is an argument.
     """
     given: dict[str, list[str]] = {}
-    positional: list[str] = []
+    positional = next(flag for flag in flags.values() if flag.is_positional)
     rest = deque(arguments)
     while rest:
         word = rest.popleft()
         if word == "--":
-            positional += rest
+            given.setdefault(positional.name, []).extend(rest)
             break
-        if _is_flag(word):
+        if is_flag(word):
             flag, values = _read_flag(flags, command, word, rest)
-            given.setdefault(flag.name, []).extend(values)
         else:
-            positional.append(word)
-    for flag in flags.values():
-        if flag.is_positional and positional:
-            if len(positional) > 1 and not flag.is_list:
-                raise UsageError(f"unexpected argument {positional[1]!r}.", _see_help(command))
-            given[flag.name] = positional
+            flag, values = positional, [word]
+        given.setdefault(flag.name, []).extend(values)
+    words = given.get(positional.name, [])
+    if len(words) > 1 and not positional.is_list:
+        raise UsageError(f"unexpected argument {words[1]!r}.", _see_help(command))
     return given
-
-
-def _is_flag(word: str) -> bool:
-    """Return whether a word is meant as a flag: not a negative number, nor `- such a question`."""
-    return word.startswith("-") and not re.match(r"-$|-[\d.]|[^=]*\s", word)
 
 
 def _read_flag(
@@ -105,7 +111,7 @@ def _read_flag(
     written, equals, value = word.partition("=")
     name = full_name(flags, written.removeprefix("--")) if written.startswith("--") else ""
     flag = flags.get(name)
-    if flag is not None and not flag.is_positional:
+    if flag is not None:
         return flag, [value] if equals else _take_values(flag, rest)
     negated = flags.get(name.removeprefix("no_"))
     if name.startswith("no_") and negated is not None and negated.is_boolean:
@@ -117,10 +123,13 @@ def _read_flag(
 
 def _take_values(flag: Flag, rest: deque[str]) -> list[str]:
     if flag.is_boolean:
-        is_value = bool(rest) and rest[0].lower() in alternatives(flag.type, {})
+        words = alternatives(flag.type, {})
+        is_value = bool(rest) and (rest[0].lower() in words or takes_word(flag, rest[0]))
         return [rest.popleft()] if is_value else ["true"]
     values: list[str] = []
-    while rest and not _is_flag(rest[0]) and (flag.is_list or not values):
+    while rest and not is_flag(rest[0]) and (flag.is_list or not values):
+        if flag.is_list and not is_item(flag, rest[0]):
+            break
         values.append(rest.popleft())
     if not values:
         wanted = expected(flag.type, text=flag.metavar or "text")
@@ -131,81 +140,19 @@ def _take_values(flag: Flag, rest: deque[str]) -> list[str]:
 def _unknown_flag(flags: Mapping[str, Flag], command: str, written: str) -> UsageError:
     name = written.lstrip("-").replace("-", "_")
     names = _flag_names(flags)
-    here = flags.get(name_elsewhere(name))
     having = [it.name for it in COMMANDS.values() if name in _flag_names(flags_of(it.settings))]
-    if here is not None and here.is_positional:
-        answer = f"Give it without a flag: fte {command} {here.metavar}."
-    elif having and name not in names:
+    if having and name not in names:
         answer = f"It belongs to {' and '.join(f'fte {it}' for it in having)}."
     else:
-        answer = answer_for(name, names, "--")
-    guess = f"{guess_for(name, names, '--')} {_see_help(command)}".strip()
-    return UsageError(f"unknown flag {written}.", answer or guess)
+        answer = f"{guess_for(name, names, '--')} {_see_help(command)}".strip()
+    return UsageError(f"unknown flag {written}.", answer)
 
 
 def _flag_names(flags: Mapping[str, Flag]) -> list[str]:
     """Return the names after `--`, with aliases and negated booleans."""
-    named = [flag for flag in flags.values() if not flag.is_positional]
-    negated = [f"no_{flag.name}" for flag in named if flag.is_boolean]
-    return [*(flag.name for flag in named), *(it.alias for it in named if it.alias), *negated]
+    negated = [f"no_{flag.name}" for flag in flags.values() if flag.is_boolean]
+    return [*flags, *(it.alias for it in flags.values() if it.alias), *negated]
 
 
 def _see_help(command: str) -> str:
     return f"See fte {command} --help."
-
-
-def _read_yaml(flags: Mapping[str, Flag], path: str) -> tuple[dict[str, object], tuple[str, ...]]:
-    """Read settings from a YAML file; also return its keys that only other commands know."""
-    known = {
-        name: flag
-        for command in COMMANDS.values()
-        for name, flag in flags_of(command.settings).items()
-        if name != "config"
-    }
-    aliases = [flag.alias for flag in known.values() if flag.alias]
-    content, keys = _load_yaml(path)
-    values: dict[str, object] = {}
-    unused: list[str] = []
-    for key, value in content.items():
-        name = full_name(known, key)
-        if name not in known:
-            names = [*known, *aliases]
-            hint = answer_for(name, names) or guess_for(name, names)
-            raise UsageError(f"{path}: unknown setting {key!r}.", hint)
-        if name in flags:
-            values[name] = value_of(flags[name], value, f"{path}: {name}")
-        else:
-            unused.append(name)
-    for name, times in Counter(full_name(known, key) for key in keys).items():
-        if times > 1:
-            raise UsageError(f"{path}: {name}: given {times} times.", "Keep one of them.")
-    return values, tuple(unused)
-
-
-def _load_yaml(path: str) -> tuple[dict[str, object], list[str]]:
-    """Read a YAML mapping; also return its keys as written (the loader drops repeated ones)."""
-    import yaml
-
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-        content = yaml.safe_load(text)
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except OSError as error:
-        raise UsageError(f"--config {path}: cannot be read ({error.strerror}).") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"--config {path}: not valid YAML ({reason}).") from error
-    except (ValueError, KeyError, AttributeError, RecursionError) as error:
-        # PyYAML lets such errors of Python through, as for the date 2026-13-01.
-        raise UsageError(
-            f"--config {path}: holds a value that is not what it looks like, such as a date that "
-            "does not exist, or that is nested too deeply.",
-            "Write each value as a plain number or text.",
-        ) from error
-    if not isinstance(content, dict) or not isinstance(node, yaml.MappingNode):
-        raise UsageError(
-            f"--config {path}: holds no settings.", "Write one `name: value` per line."
-        )
-    return {str(key): value for key, value in content.items()}, [
-        str(key.value) for key, _ in node.value
-    ]

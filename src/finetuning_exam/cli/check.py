@@ -15,6 +15,7 @@ from finetuning_exam.cli.console import (
     print_line,
     print_sources,
     print_unused_keys,
+    print_without_effect,
 )
 from finetuning_exam.errors import UsageError, UserError
 from finetuning_exam.report.data_check import findings_report, outlook_report, summary, to_json
@@ -51,6 +52,7 @@ def _run(parsed: Parsed[CheckSettings]) -> int:
     if settings.json:
         print_json(to_json(report.check, report.findings, report.outlook))
     print_unused_keys(console, settings.config, parsed.unused_keys, "check")
+    print_without_effect(console, parsed.without_effect)
     print_context_limit(console, settings.max_length, report.limit)
     _print_report(console, report)
     for example in report.check.train.examples[: settings.show]:

@@ -11,7 +11,12 @@ from finetuning_exam.api.compare import compare, decoding_of, fitted_prompts
 from finetuning_exam.api.events import SessionLoaded
 from finetuning_exam.api.load_adapter import load_session
 from finetuning_exam.cli.arguments import Parsed
-from finetuning_exam.cli.console import make_console, print_line, print_unused_keys
+from finetuning_exam.cli.console import (
+    make_console,
+    print_line,
+    print_unused_keys,
+    print_without_effect,
+)
 from finetuning_exam.cli.event_printer import EventPrinter
 from finetuning_exam.cli.interactive import ask_interactively
 from finetuning_exam.data.question import make_question
@@ -32,6 +37,7 @@ def run(parsed: Parsed[CompareSettings]) -> int:
     settings = parsed.settings
     console = make_console()
     print_unused_keys(console, settings.config, parsed.unused_keys, "compare")
+    print_without_effect(console, parsed.without_effect)
     if not settings.do_sample and (settings.temperature != 1.0 or settings.top_p != 1.0):
         print_line(console, "temperature and top_p have no effect without --do_sample.")
     if not settings.prompt and settings.prompts is None:

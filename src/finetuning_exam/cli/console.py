@@ -57,6 +57,12 @@ def print_unused_keys(
         print_line(console, f"{config}: not used by fte {command}: {', '.join(keys)}")
 
 
+def print_without_effect(console: Console, given: tuple[str, ...]) -> None:
+    """Print which flags of other tools say only what is done anyway."""
+    if given:
+        print_line(console, f"Without effect here: {', '.join(given)}")
+
+
 def duration(seconds: float) -> str:
     """Format seconds for people: `48 s`, `3 min 05 s`, `2 h 10 min`."""
     whole = round(seconds)

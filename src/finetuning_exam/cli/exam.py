@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from finetuning_exam.api.exam import exam
 from finetuning_exam.cli.arguments import Parsed
-from finetuning_exam.cli.console import make_console, print_unused_keys
+from finetuning_exam.cli.console import make_console, print_unused_keys, print_without_effect
 from finetuning_exam.cli.event_printer import EventPrinter
 from finetuning_exam.errors import WorseError
 from finetuning_exam.settings import ExamSettings
@@ -19,6 +19,7 @@ def run(parsed: Parsed[ExamSettings]) -> int:
     settings = parsed.settings
     console = make_console()
     print_unused_keys(console, settings.config, parsed.unused_keys, "exam")
+    print_without_effect(console, parsed.without_effect)
     with EventPrinter(console, settings.adapter_name_or_path) as printer:
         taken = exam(settings, on_event=printer)
     from finetuning_exam.report.terminal import exam_summary

@@ -26,7 +26,8 @@ _TRAIN_DEFAULTS = "train.jsonl, the built-in base model and ./output"
 _FLAG_RULES = (
     "Flags may be written with - or _, and lists with spaces or commas. A flag with [true|false] "
     "may stand alone (true) or start with --no_ (false). A YAML file given with --config "
-    "holds the same names, without the leading hyphens."
+    "holds the same names, without the leading hyphens. Flags of TRL, LlamaFactory, Axolotl, "
+    "Unsloth and OpenAI are accepted where they mean the same, or answered."
 )
 
 

@@ -48,13 +48,14 @@ def print_plan(console: Console, prepared: Prepared) -> None:
         print_line(console, f"{base.name}: {base.source_note}")
     print_line(
         console,
-        f"LoRA of rank {settings.lora_r} on {adapted_modules(prepared.model)} modules, "
+        f"LoRA of rank {settings.lora_r} on "
+        f"{counted(adapted_modules(prepared.model), 'module')}, "
         f"{prepared.n_adapter_parameters / 1e6:.2f} M trainable parameters",
     )
     print_line(
         console,
         f"{counted(plan.total_steps, 'step')} of {counted(rows, 'row')} "
-        f"({plan.num_train_epochs:.3g} epochs), learning rate {plan.learning_rate:g}",
+        f"({epochs_words(plan.num_train_epochs)}), learning rate {plan.learning_rate:g}",
     )
     if prepared.replay.note:
         weight = f", weight {settings.replay_weight:g}" if prepared.replay.ids else ""
@@ -70,6 +71,12 @@ def print_plan(console: Console, prepared: Prepared) -> None:
             f"Warning: {share:.0%} of the weights are in experts, which stay as they are. To adapt "
             f"them too: --lora_target_modules all-linear {' '.join(experts)}",
         )
+
+
+def epochs_words(n: float) -> str:
+    """Return `1 epoch` or `2.5 epochs`, with three digits."""
+    text = f"{n:.3g}"
+    return f"{text} epoch{'' if text == '1' else 's'}"
 
 
 def print_memory(console: Console, memory: MemoryPlan) -> None:

@@ -10,7 +10,12 @@ from finetuning_exam.api.command import Command
 from finetuning_exam.api.late_steps import incomplete
 from finetuning_exam.api.train import TrainedRun, train
 from finetuning_exam.cli.arguments import Parsed
-from finetuning_exam.cli.console import make_console, print_line, print_unused_keys
+from finetuning_exam.cli.console import (
+    make_console,
+    print_line,
+    print_unused_keys,
+    print_without_effect,
+)
 from finetuning_exam.cli.event_printer import EventPrinter
 from finetuning_exam.errors import WorseError
 from finetuning_exam.launch import command_prefix
@@ -28,6 +33,7 @@ def run(parsed: Parsed[TrainSettings]) -> int:
     settings = parsed.settings
     console = make_console()
     print_unused_keys(console, settings.config, parsed.unused_keys, "train")
+    print_without_effect(console, parsed.without_effect)
     with EventPrinter(console, settings.output_dir) as printer:
         finished = train(
             settings,

@@ -260,12 +260,14 @@ def _recipe(run: RunRecord) -> str:
             f"({run.adapter.n_modules} adapted)",
             f"- Loss on {trained}; template `{run.template}`",
             f"- AdamW, peak learning rate {plan.learning_rate:g}, "
-            f"{settings.lr_scheduler_type} schedule, {plan.warmup_steps} warmup steps",
-            f"- {counted(rows, 'row')} per step, {result.steps:,} of {plan.total_steps:,} steps"
+            f"{settings.lr_scheduler_type} schedule, {counted(plan.warmup_steps, 'warmup step')}",
+            f"- {counted(rows, 'row')} per step, {result.steps:,} of "
+            f"{counted(plan.total_steps, 'step')}"
             f"{early}; step {result.best_step:,} was kept{scaled}",
             f"- Validation loss: first {number(result.first_validation_loss)}, "
             f"best {number(result.best_validation_loss)}; seed {settings.seed}",
-            f"- {run.device}, {run.dtype}, {run.threads} threads; {result.tokens:,} tokens in "
+            f"- {run.device}, {run.dtype}, {counted(run.threads, 'thread')}; "
+            f"{counted(result.tokens, 'token')} in "
             f"{number(result.seconds, 1)} s",
             "- " + ", ".join(f"{name} {version}" for name, version in library_versions()),
         )

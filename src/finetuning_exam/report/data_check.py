@@ -116,8 +116,9 @@ def folds_line(folds: Sequence[Split], n_examples: int) -> str:
             [(*split.train, *split.validation) for split in folds],
         )
     )
+    noun = "example" if sizes == "1" else "examples"
     return (
-        f"Cross-validation: {len(folds)} folds of {sizes} examples, each examined by an adapter "
+        f"Cross-validation: {len(folds)} folds of {sizes} {noun}, each examined by an adapter "
         f"trained on the other {rests}; then the saved adapter is trained on all {n_examples:,}."
     )
 

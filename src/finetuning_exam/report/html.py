@@ -49,6 +49,7 @@ from finetuning_exam.report.skills import SkillTable, divergence_words, lost, sk
 from finetuning_exam.report.text import (
     ABSENT,
     Measure,
+    counted,
     measures,
     number,
     signed,
@@ -192,8 +193,9 @@ def _meaning(exam: Exam) -> str:
     )
     rows = "held-out" if exam.is_held_out else "training"
     return (
-        f"On average, a token of the right answers to {exam.overall.n_examples:,} {rows} questions "
-        f"became {times} (perplexity {number(_perplexity(change.base), 2)} → "
+        f"On average, a token of the right answers to "
+        f"{counted(exam.overall.n_examples, f'{rows} question')} became {times} "
+        f"(perplexity {number(_perplexity(change.base), 2)} → "
         f"{number(_perplexity(change.tuned), 2)})."
     )
 

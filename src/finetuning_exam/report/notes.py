@@ -40,9 +40,9 @@ def report_notes(exam: Exam, run: RunRecord) -> list[str]:
         notes.append("There are too few examples for a confidence interval.")
     if overall.n_clusters < overall.n_examples:
         notes.append(
-            f"The {overall.n_examples:,} examples count as {overall.n_clusters:,} pieces of "
-            "evidence: wordings of one fact (the same question, group, or answer of a few "
-            "questions) count as one."
+            f"The {overall.n_examples:,} examples count as "
+            f"{counted(overall.n_clusters, 'piece')} of evidence: wordings of one fact "
+            "(the same question, group, or answer of a few questions) count as one."
         )
     change = overall.nll_per_token
     if change.interval.excludes_zero and not is_significant(change, exam.level):
@@ -54,9 +54,9 @@ def report_notes(exam: Exam, run: RunRecord) -> list[str]:
     signs = change.signs
     if signs.n_lower + signs.n_higher:
         notes.append(
-            f"Counting signs only: the right answers became more likely in {signs.n_lower:,} "
-            f"pieces of evidence and less likely in {signs.n_higher:,} (sign test, "
-            f"{p_value(signs.p_value)})."
+            f"Counting signs only: the right answers became more likely in "
+            f"{counted(signs.n_lower, 'piece')} of evidence and less likely in "
+            f"{signs.n_higher:,} (sign test, {p_value(signs.p_value)})."
         )
     notes += _choice_notes(exam)
     if exam.is_held_out and data.exam_rows_also_taught:

@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from finetuning_exam.report.diff import Span
-from finetuning_exam.report.text import interval_text, number, p_value, percent, signed, visible
+from finetuning_exam.report.text import (
+    counted,
+    interval_text,
+    number,
+    p_value,
+    percent,
+    signed,
+    visible,
+)
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -75,7 +83,8 @@ def beginning(text: str) -> str:
 def left_out(text: str, where: str = "") -> str:
     """Say how many characters `beginning` leaves out; empty if none."""
     n = len(text) - N_CHARACTERS_SHOWN
-    return f" … ({n:,} more characters{f': see {where}' if where else ''})" if n > 0 else ""
+    place = f": see {where}" if where else ""
+    return f" … ({counted(n, 'more character')}{place})" if n > 0 else ""
 
 
 def with_rest(spans: tuple[Span, ...], text: str, where: str = "") -> tuple[Span, ...]:

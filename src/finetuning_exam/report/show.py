@@ -10,7 +10,7 @@ from finetuning_exam.data.encoding.encoder import Encoded, Encoder
 from finetuning_exam.data.encoding.labels import IGNORED
 from finetuning_exam.data.encoding.rows import encode_all
 from finetuning_exam.data.records import Example
-from finetuning_exam.report.text import visible
+from finetuning_exam.report.text import counted, visible
 
 TRAINED, GIVEN = "┃ ", "│ "
 """The marks before a line of trained text, and before a line that is only given."""
@@ -29,7 +29,8 @@ def render_example(example: Example, encoder: Encoder, limit: int) -> Text:
         text.append(("\n\n" if number > 1 else "") + visible(example.where), style="bold")
         if row:
             which = f" · row {number} of {n_rows}" if n_rows > 1 else ""
-            text.append(f"{which} · {len(row.ids)} tokens, {row.n_supervised} trained", style="dim")
+            size = f"{counted(len(row.ids), 'token')}, {row.n_supervised} trained"
+            text.append(f"{which} · {size}", style="dim")
         for finding in findings if number == 1 else ():
             text.append(f"\n{visible(finding.detail)}.")
         if row:

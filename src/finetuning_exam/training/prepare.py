@@ -142,7 +142,7 @@ def prepare(settings: TrainSettings, split: Split, pinned: PinnedChoices | None 
     n_train, n_validation = len(rows.train), len(rows.validation)
     plan = make_plan(settings, n_train, n_validation, base.n_parameters, pinned)
     texts = (
-        ReplayTexts(pinned.replay, f"the {len(pinned.replay):,} texts of the run")
+        ReplayTexts(pinned.replay, f"the texts of the run ({len(pinned.replay):,})")
         if pinned.replay is not None
         else replay_texts(
             settings, fast, rows.encoder, base.sha256, plan.total_steps, rows.split.exam

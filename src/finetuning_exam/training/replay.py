@@ -74,17 +74,21 @@ def replay_texts(
             lambda: write_own_texts(fast.model, encoder, n_texts, TEXT_TOKENS, settings.seed),
         )
         when = " for an earlier run" if is_old else ""
-        return ReplayTexts(written, f"{len(written):,} texts written by the base{when}")
+        return ReplayTexts(written, f"{_texts(len(written))} written by the base{when}")
     examples = read_sound_records(settings.replay, FieldSettings()).examples
     unseen = tuple(it for it in examples if not _asks_one_of(it, _questions(exam)))
     rows = [encoder.encode(it).ids[:TEXT_TOKENS] for it in unseen]
     found = tuple(ids for ids in rows if len(ids) > 1)
-    note = f"{len(found):,} texts from {', '.join(settings.replay)}"
+    note = f"{_texts(len(found))} from {', '.join(settings.replay)}"
     if len(unseen) < len(examples):
         note += f" ({len(examples) - len(unseen):,} with an exam question left out)"
     if not found:
         raise DataError([f"--replay: no text can be used: {note}."], "Give other texts.")
     return ReplayTexts(found, note)
+
+
+def _texts(n: int) -> str:
+    return f"{n:,} text{'' if n == 1 else 's'}"
 
 
 def _questions(exam: Sequence[Example]) -> frozenset[str]:
