@@ -12,7 +12,7 @@ from finetuning_exam.data.encoding.cut import cut_by_tokens
 from finetuning_exam.data.encoding.encoder import Encoder, make_encoder
 from finetuning_exam.data.encoding.labels import training_loss_on
 from finetuning_exam.data.encoding.lengths import row_lengths
-from finetuning_exam.data.encoding.rows import encode_all, template_findings
+from finetuning_exam.data.encoding.rows import encode_all, form_findings, template_findings
 from finetuning_exam.data.encoding.stops import what_stops, without_left_out
 from finetuning_exam.data.encoding.template import choose_template
 from finetuning_exam.data.findings import Finding, errors
@@ -114,7 +114,11 @@ def _encode(settings: CheckSettings, check: Check) -> DataReport:
     exam_rows = encode_all(encoder, exam, limit)
     split = split_checked(check, settings.eval_fraction, settings.seed)
     left = without_left_out(split, {*rows.examples, *exam_rows.examples})
-    about = (*template_findings(encoder, name), *cut_by_tokens(encoder, left, (rows, exam_rows)))
+    about = (
+        *template_findings(encoder, name),
+        *form_findings(encoder, train, loss_on),
+        *cut_by_tokens(encoder, left, (rows, exam_rows)),
+    )
     found = (*check.findings, *about, *rows.findings, *exam_rows.findings)
     stops = what_stops(split, left, found)
     findings = (*found, *(it for it in stops if it.kind is Kind.NOTHING_LEFT))

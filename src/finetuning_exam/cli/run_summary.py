@@ -9,7 +9,6 @@ from rich.console import Console
 
 from finetuning_exam.cli.console import duration, print_line, print_sources
 from finetuning_exam.data.findings import Finding, errors
-from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import Split
 from finetuning_exam.report.data_check import (
     exam_warning,
@@ -142,14 +141,16 @@ def print_data(console: Console, read: DataRead) -> None:
 
 def print_used(console: Console, read: DataRead, used: Split) -> None:
     """Print the split again if some of its examples could not be used."""
-    n_left_out = len({*_parts(read.split)} - {*_parts(used)})
+    n_left_out = len(_keys(read.split) - _keys(used))
     if n_left_out:
         again = "" if read.folds else f" {split_line(used, read.check.exam)}"
         print_line(console, f"Left out {counted(n_left_out, 'example')}.{again}")
 
 
-def _parts(split: Split) -> tuple[Example, ...]:
-    return (*split.train, *split.validation, *split.exam)
+def _keys(split: Split) -> frozenset[tuple[str, str, str]]:
+    """What tells examples apart, also where the exam asks for each answer of a conversation."""
+    parts = (*split.train, *split.validation, *split.exam)
+    return frozenset((it.where, it.instruction, it.answer) for it in parts)
 
 
 def print_findings(console: Console, findings: Sequence[Finding]) -> None:

@@ -11,9 +11,11 @@ from peft import PeftModel
 
 from finetuning_exam.data.encoding.cut import cut_by_tokens
 from finetuning_exam.data.encoding.encoder import Encoded, Encoder, make_encoder
+from finetuning_exam.data.encoding.labels import training_loss_on
 from finetuning_exam.data.encoding.rows import (
     EncodedRows,
     encode_all,
+    form_findings,
     hash_of_sequences,
     template_findings,
 )
@@ -189,6 +191,7 @@ def encode_split(settings: TrainSettings, split: Split, base: Base, date: dateti
         is_thinking=choose_thinking(settings.enable_thinking, (*split.train, *split.validation)),
     )
     objective = choose_objective(settings, encoder)
+    loss_on = training_loss_on(completion_only=settings.completion_only_loss)
     longest = min(settings.max_length, base.context)
     training = objective.training_rows(split.train, longest)
     validation = objective.validation_rows(split.validation, longest)
@@ -201,6 +204,7 @@ def encode_split(settings: TrainSettings, split: Split, base: Base, date: dateti
     )
     about = (
         *template_findings(encoder, settings.model_name_or_path),
+        *form_findings(encoder, (*split.train, *split.validation), loss_on),
         *cut_by_tokens(encoder, kept, (training, validation, exam)),
     )
     # If the exam uses the training rows, each finding occurs twice.

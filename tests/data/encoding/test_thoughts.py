@@ -8,7 +8,7 @@ import pytest
 from encoders import MakeTokenizer
 
 from finetuning_exam.data.encoding.encoder import Encoder, make_encoder
-from finetuning_exam.data.encoding.rows import encode_all
+from finetuning_exam.data.encoding.rows import encode_all, form_findings
 from finetuning_exam.data.findings import Finding
 from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.records import Example, Turn
@@ -126,6 +126,16 @@ def test_masked_answers_have_no_row(make_tokenizer: MakeTokenizer) -> None:
     masked = replace(TALK, earlier=(TALK.earlier[0], replace(TALK.earlier[1], weight=0)))
     encoder = _encoder(make_tokenizer, QWEN, is_thinking=True)
     assert _texts(encoder, masked) == _texts(encoder, TALK)[1:]
+
+
+def test_a_note_says_that_answers_are_trained_apart(make_tokenizer: MakeTokenizer) -> None:
+    """Only where there are several, and only the answers are trained."""
+    encoder = _encoder(make_tokenizer, QWEN, is_thinking=True)
+    (found,) = form_findings(encoder, [PLAIN, TALK], "answers")
+    detail = "1 of 2 records have several answers"
+    assert (found.kind, found.detail, found.line) == (Kind.TEMPLATE_HISTORY, detail, 2)
+    assert form_findings(encoder, [PLAIN], "answers") == ()
+    assert form_findings(encoder, [TALK], "everything") == ()
 
 
 def test_thinking_is_chosen_by_the_data() -> None:

@@ -9,7 +9,7 @@ import pytest
 from encoders import CHATML, MakeTokenizer
 
 from finetuning_exam.data.encoding.encoder import Encoder, make_encoder
-from finetuning_exam.data.encoding.rows import encode_all
+from finetuning_exam.data.encoding.rows import encode_all, form_findings
 from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.records import Example, Turn
 from finetuning_exam.data.tool_text import Call, call_text, find_calls, split_calls
@@ -100,7 +100,7 @@ def test_tools_are_spelled_out_for_other_templates(
     assert "Be brief.\n\nYou can use these tools, each described by a line of JSON:\n" in text
     assert f"\n{json.dumps(TOOL)}\n" in text
     assert "<tool_response>\nSun.\n</tool_response>" in text
-    (found,) = encode_all(encoder, [CALLING], 10_000).findings
+    (found,) = form_findings(encoder, [CALLING], "answers")
     assert (found.kind, found.detail) == (Kind.TOOLS_SPELLED_OUT, "1 of 1 records use tools")
 
 

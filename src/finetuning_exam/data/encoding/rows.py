@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from finetuning_exam.data.encoding.chat import separate_answers
 from finetuning_exam.data.encoding.chat_template import TurnsRefusedError
 from finetuning_exam.data.encoding.encoder import Encoded, Encoder
+from finetuning_exam.data.encoding.labels import LossOn
 from finetuning_exam.data.encoding.tools import uses_tools
 from finetuning_exam.data.encoding.truncate import (
     MIN_PROMPT_TOKENS,
@@ -60,7 +61,6 @@ def encode_all(
     kept: list[Example] = []
     findings = list(special_token_findings(encoder, examples))
     refused = {(it.path, it.line, it.column) for it in errors(findings)}
-    findings += form_findings(encoder, examples)
     sound = [it for it in examples if (it.path, it.line, it.column) not in refused]
     for start in range(0, len(sound), _CHUNK):
         chunk = sound[start : start + _CHUNK]
@@ -112,14 +112,17 @@ def template_findings(encoder: Encoder, model_name: str) -> tuple[Finding, ...]:
     return tuple(found)
 
 
-def form_findings(encoder: Encoder, examples: Sequence[Example]) -> tuple[Finding, ...]:
+def form_findings(
+    encoder: Encoder, examples: Sequence[Example], loss_on: LossOn
+) -> tuple[Finding, ...]:
     """Report in what form conversations are trained that the template cannot show as they are.
 
     Each finding is at the first example that it concerns.
     """
     found: list[Finding] = []
     shape = encoder.shape
-    several = [it for it in examples if len(_parts(encoder, it)) > 1]
+    trained = replace(encoder, loss_on=loss_on)
+    several = [it for it in examples if len(_parts(trained, it)) > 1]
     if several:
         detail = f"{len(several):,} of {len(examples):,} records have several answers"
         found.append(_finding(Kind.TEMPLATE_HISTORY, detail, several[0]))
