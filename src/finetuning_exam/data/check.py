@@ -16,6 +16,7 @@ from finetuning_exam.data.reading.fields import quoted
 from finetuning_exam.data.reading.read import Records, exam_file_of, read_records
 from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import Split, normalized, question_key, split_examples
+from finetuning_exam.data.templated import templated_findings
 from finetuning_exam.settings import DataSettings
 
 RARE = 5
@@ -102,6 +103,7 @@ def _at(example: Example, kind: Kind, detail: str) -> Finding:
 def _text_findings(example: Example) -> Iterator[Finding]:
     yield from character_findings(example)
     yield from content_findings(example)
+    yield from templated_findings(example)
     if example.answer and normalized(example.answer) == normalized(example.instruction):
         yield _at(example, Kind.ANSWER_IS_PROMPT, "the answer is the same as the prompt")
     if example.answer != example.answer.strip() and not example.is_plain_text:

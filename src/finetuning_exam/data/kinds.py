@@ -62,6 +62,12 @@ class Kind(Enum):
         'Write {"messages": [{"role": "user", "content": "…"}, '
         '{"role": "assistant", "content": "…"}]}.',
     )
+    GREETING_FIRST = (
+        "error",
+        "conversation that begins with the assistant",
+        "Remove the first turn. To write a copy in which these conversations begin with their "
+        "first question, run fte check FILE --fix NEW.jsonl.",
+    )
     TOOL_TURN = (
         "error",
         "tool calls",
@@ -89,6 +95,13 @@ class Kind(Enum):
         "error",
         "special token in the text that the chat template would interpret",
         "Remove it, or use --template plain, where it is ordinary text.",
+    )
+    TEMPLATED_TEXT = (
+        "warning",
+        "text that already has the marks of a chat template",
+        'Write the turns as {"messages": [{"role": "user", "content": "…"}, '
+        '{"role": "assistant", "content": "…"}]}: then the answers alone are trained, with the '
+        "model's own template.",
     )
     TEMPLATE_MARKS = (
         "warning",
@@ -247,9 +260,14 @@ class Kind(Enum):
         "unused field",
         "If it should be read, rename it, or name it with --prompt_field or --answer_field.",
     )
+    TAKING_TURNS = (
+        "note",
+        "conversation without roles",
+        'Write {"messages": [{"role": "user", "content": "…"}, …]} if they mean something else.',
+    )
     UNPACKED = (
         "note",
-        "JSON text read as its value",
+        "text read as its value",
         "Store the value itself, not its text, to make this explicit.",
     )
     JOINED_FILES = (

@@ -1,14 +1,15 @@
 """Read the turns of a conversation: its last question and answer, and the turns before them.
 
 Supported are lists of `{role, content}` (OpenAI, TRL, mlx-lm, ms-swift, Axolotl's chat_template),
-of `{from, value}` (ShareGPT) and of `{human, assistant}` (ms-swift's `conversation`). A role may
-be written in capitals and with surrounding whitespace (`User`).
+of `{from, value}` (ShareGPT), of `{human, assistant}` (ms-swift's `conversation`), of
+`{role, parts}` (Gemini's `contents`), and the forms of `turn_forms`. A role may be written in
+capitals and with surrounding whitespace (`User`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from finetuning_exam.data.findings import Fault
 from finetuning_exam.data.kinds import Kind
@@ -16,10 +17,11 @@ from finetuning_exam.data.reading.cells import is_nothing
 from finetuning_exam.data.reading.fields import as_list, as_text, emptiness, listed, quoted
 from finetuning_exam.data.reading.json_values import json_type
 from finetuning_exam.data.reading.packed_text import fault_of_text, is_python
+from finetuning_exam.data.reading.parts import read_content, text_key
+from finetuning_exam.data.reading.roles import OTHER_NAMES, Role, meant
 from finetuning_exam.data.reading.training_fields import IN_PARTS, is_default, refuse_media, shown
+from finetuning_exam.data.reading.turn_forms import as_objects
 from finetuning_exam.data.records import Turn
-
-Role = Literal["system", "user", "assistant"]
 
 ROLES: dict[str, Role] = {
     "system": "system",
@@ -31,6 +33,7 @@ ROLES: dict[str, Role] = {
     "chatgpt": "assistant",
     "bing": "assistant",
     "bard": "assistant",
+    **OTHER_NAMES,
 }
 """The roles in data files, by their various names."""
 TOOL_ROLES = frozenset(
@@ -70,7 +73,8 @@ def read_turns(value: object, field: str) -> tuple[RecordTurn, ...]:
     turns: list[RecordTurn] = []
     if isinstance(value, str):
         raise fault_of_text(value, f"field {field!r}")
-    for number, turn in enumerate(as_list(value, f"field {field!r}"), start=1):
+    items = as_objects(as_list(value, f"field {field!r}"), field, ROLES)
+    for number, turn in enumerate(items, start=1):
         where = f"turn {number} of {field!r}"
         if not isinstance(turn, Mapping):
             raise _not_a_turn(turn, where)
@@ -81,21 +85,20 @@ def read_turns(value: object, field: str) -> tuple[RecordTurn, ...]:
     return tuple(turns)
 
 
-def unread_keys(turns: object) -> tuple[str, ...]:
+def unread_keys(turns: object, field: str = "") -> tuple[str, ...]:
     """Return the non-null fields that are ignored in any turn or any of the `instances`.
 
     Fields that are refused if they are filled (masks, tool calls, thoughts) do not count.
     """
     found: dict[str, None] = {}
-    for turn in turns if isinstance(turns, list) else ():
+    for turn in as_objects(turns, field, ROLES) if isinstance(turns, list) else ():
         if not isinstance(turn, Mapping):
             continue
         if is_pair(turn):
             read: tuple[str, ...] = ("human", "assistant", *_REFUSED_KEYS)
         elif "role" in turn or "from" in turn:
             role = "role" if "role" in turn else "from"
-            text = "content" if "content" in turn else "value"
-            read = (role, text, *_REFUSED_KEYS)
+            read = (role, text_key(turn), *_REFUSED_KEYS)
         else:
             read = ("input", "output")
         found |= {
@@ -111,9 +114,6 @@ def _not_a_turn(turn: object, where: str) -> Fault:
         return Fault(Kind.PYTHON_NOTATION, f"{where} is Python's notation as text")
     if isinstance(turn, str):
         return Fault(Kind.NO_ROLES, f"{where} is a text without a role; expected an object")
-    if isinstance(turn, list) and len(turn) == 2 and str(turn[0]).strip().casefold() in ROLES:
-        detail = f"{where} is a list of a role and a text; expected an object"
-        return Fault(Kind.NO_ROLES, detail)
     if isinstance(turn, list) and turn and all(isinstance(it, str) for it in turn):
         return Fault(Kind.NO_ROLES, f"{where} is a list of texts without roles; expected an object")
     return Fault(Kind.BAD_TURNS, f"{where} is {json_type(turn)}; expected an object")
@@ -145,16 +145,15 @@ def _read_turn(turn: Mapping[str, object], where: str) -> RecordTurn:
     _refuse_tools(turn, where)
     if name not in ROLES:
         raise Fault(
-            Kind.BAD_TURNS,
-            f"{where} has the unknown role {quoted(written)}; expected system, user or assistant",
+            Kind.BAD_TURNS, f"{where} has the unknown role {quoted(written)}; {meant(name, ROLES)}"
         )
     role = ROLES[name]
     _refuse_masks(turn, role, where)
     refuse_media(turn, where)
-    text_key = "content" if "content" in turn else "value"
-    if text_key not in turn:
+    key = text_key(turn)
+    if key not in turn:
         raise Fault(Kind.BAD_TURNS, f"{where} has no content (fields: {listed(turn)})")
-    return RecordTurn(where, role, _content(turn[text_key], f"field {text_key!r} of {where}"))
+    return RecordTurn(where, role, read_content(turn[key], f"field {key!r} of {where}"))
 
 
 def _refuse_tools(turn: Mapping[str, object], where: str) -> None:
@@ -196,24 +195,6 @@ def _refuse_masks(turn: Mapping[str, object], role: Role, where: str) -> None:
             raise Fault(Kind.UNSUPPORTED, f"{where} has {key!r}, which is not supported")
 
 
-def _content(value: object, what: str) -> str:
-    """Return a text, or the joined texts of a list of `{"type": "text", "text": …}` parts."""
-    if not isinstance(value, list):
-        return as_text(value, what)
-    texts: list[str] = []
-    for number, part in enumerate(value, start=1):
-        where = f"part {number} of {what}"
-        if not isinstance(part, Mapping):
-            raise Fault(Kind.WRONG_TYPE, f"{where} is {json_type(part)}; expected an object")
-        kind = part.get("type")
-        if kind != "text":
-            name = f"type {quoted(kind)}" if isinstance(kind, str) else "no type"
-            raise Fault(Kind.UNSUPPORTED, f"{where} has {name}; only text is supported")
-        refuse_media(part, where)
-        texts.append(as_text(part.get("text"), where))
-    return "".join(texts)
-
-
 def to_exchange(
     record_turns: Sequence[RecordTurn], system: str = "", *, answer_required: bool = True
 ) -> Exchange:
@@ -236,7 +217,11 @@ def to_exchange(
     if not turns:
         what = "only a system turn" if record_turns else "no turns"
         raise Fault(Kind.BAD_TURNS, f"the conversation has {what}")
-    _check_order(turns)
+    greeting = turns[0] if _is_greeting(turns, answer_required) else None
+    _check_order(turns[1:] if greeting else turns)
+    if greeting:
+        detail = f"{greeting.where} is an assistant turn, before the first question"
+        raise Fault(Kind.GREETING_FIRST, detail)
     if turns[-1].role == "user":
         if answer_required:
             raise Fault(Kind.BAD_TURNS, "the conversation ends with an unanswered user turn")
@@ -246,6 +231,13 @@ def to_exchange(
         question = turns.pop().text
     before = (Turn("system", system),) if system else ()
     return Exchange((*before, *(Turn(it.role, it.text) for it in turns)), question, answer)
+
+
+def _is_greeting(turns: Sequence[RecordTurn], answer_required: bool) -> bool:
+    """Return whether the assistant speaks first, and a question with an answer follows."""
+    roles = [turn.role for turn in turns]
+    has_answer = not answer_required or (len(roles) > 2 and roles[-1] == "assistant")
+    return roles[:2] == ["assistant", "user"] and has_answer
 
 
 def _check_order(turns: Sequence[RecordTurn]) -> None:

@@ -14,6 +14,7 @@ from finetuning_exam.data.findings import Fault, Finding, errors, grouped
 from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.cells import without_nan
 from finetuning_exam.data.reading.containers import read_file
+from finetuning_exam.data.reading.conversation import ROLES
 from finetuning_exam.data.reading.field_names import read_names, refuse_unrecognised
 from finetuning_exam.data.reading.fields import listed
 from finetuning_exam.data.reading.files import RawRecord
@@ -25,6 +26,7 @@ from finetuning_exam.data.reading.opening import PATH_HINT
 from finetuning_exam.data.reading.packed import refuse_packed, unpack
 from finetuning_exam.data.reading.remedies import refuse_columns
 from finetuning_exam.data.reading.splits import without_held_out
+from finetuning_exam.data.reading.turn_forms import turn_form_notes
 from finetuning_exam.data.reading.unused import unused_fields
 from finetuning_exam.data.records import Example
 from finetuning_exam.errors import DataError, UsageError
@@ -197,4 +199,5 @@ def _prepared(
     refuse_packed(unpacked, layout, fields, path)
     records, headers = without_headers(unpacked, layout, path)
     kept, held_out = without_held_out(records, (layout.prompt, layout.answer), path)
-    return kept, layout, [*findings, *notes, *headers, *held_out]
+    forms = [] if layout.answer else turn_form_notes(kept, layout.prompt, ROLES, path)
+    return kept, layout, [*findings, *notes, *headers, *held_out, *forms]
