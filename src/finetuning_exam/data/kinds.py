@@ -280,4 +280,8 @@ class Kind(Enum):
         "column of row numbers",
         "Write the table without them: df.to_csv(path, index=False).",
     )
+    UNUSED_SHEET = ("note", "sheets that are not read", "Write each sheet to its own file.")
+    PLAIN_TEXT = ("note", "plain text", 'For other divisions, write {"text": "…"} records.')
+    FOUND_FILES = ("note", "files of a folder", "To use others, give the files themselves.")
+    FROM_STDIN = ("note", "data from standard input", "To keep it, write it to a file first.")
     NAMED_TWICE = ("note", "file listed more than once", "List it once.")

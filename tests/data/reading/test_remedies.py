@@ -136,19 +136,16 @@ def test_turns_in_a_field_of_another_name_are_found() -> None:
 
 
 COLUMNS: dict[str, object] = {
-    "lists": {"instruction": TEXTS, "output": TEXTS},
-    "with numbers": {"instruction": TEXTS, "output": TEXTS, "id": [1, 2]},
-    "in a field": {"data": {"question": TEXTS, "answer": TEXTS}},
-    "by label": {"question": {"0": "q", "1": "r"}, "answer": {"0": "a", "1": "b"}},
-    "by row": {"0": {"question": "q", "answer": "a"}, "1": {"question": "r", "answer": "b"}},
-    "split": {"columns": ["question", "answer"], "index": [0, 1], "data": [TEXTS, TEXTS]},
+    "numbers on both sides": {"0": {"0": "q", "1": "a"}, "1": {"0": "r", "1": "b"}},
+    "unknown names on both sides": {"Frage": {"x": "q", "y": "r"}, "Wort": {"x": "a", "y": "b"}},
+    "known names on both sides": {"text": {"text": "q"}, "output": {"text": "a"}},
 }
 
 
 @pytest.mark.parametrize("indent", [None, 2])
 @pytest.mark.parametrize("value", COLUMNS.values(), ids=COLUMNS)
 def test_a_file_by_columns_is_named(value: object, indent: int | None) -> None:
-    """It is one object that a data frame wrote; the remedy is its other way of writing."""
+    """Where rows cannot be told from columns, the remedy is the other way of writing them."""
     with pytest.raises(UsageError) as caught:
         read_content(json.dumps(value, indent=indent).encode())
     assert str(caught.value) == (
