@@ -220,3 +220,15 @@ def test_json_that_is_asked_for_is_text() -> None:
     (example,) = _read({"messages": [json.dumps(TURNS)]}, fields=fields).examples
     assert example.answer == json.dumps(TURNS)
     assert texts_of(_read({"text": ["[sic] a text."]}).findings) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["[{'role': array('user')}]", "[{'role': 'user'} {'role': 'assistant'}]"]
+)
+def test_a_few_texts_beside_lists_do_not_refuse_the_file(text: str) -> None:
+    """They are faults of their records, and the others are read."""
+    found = _read({"messages": [TURNS, text, TURNS, json.dumps(TURNS)]})
+    assert [it.line for it in found.examples] == [1, 3, 4]
+    assert [(it.kind, it.line) for it in found.findings if it.kind is not Kind.UNPACKED] == [
+        (Kind.PYTHON_NOTATION, 2)
+    ]

@@ -95,6 +95,8 @@ def refuse_packed(
     if fields.format == "text" or fields.prompt_field or fields.answer_field:
         return
     for name in filter(None, (layout.prompt, layout.answer)):
+        if any(isinstance(record.value.get(name), list) for record in records):
+            continue  # then its texts are faults of their records
         texts = _texts(records, name)
         start = next((text.lstrip()[0] for text in texts.values()), "")
         if (

@@ -14,6 +14,7 @@ from finetuning_exam.data.reading.json_values import MAX_DEPTH, SyntaxFault, not
 _PYTHON = re.compile(
     r"[\[{(,:]\s*b?'[^']*'\s*['\",:\]})]|[\[(]\s*\"[^\"]*\"\s+['\"]|[:,\[(]\s*(None|True|False)\s*[,\]})]|\barray\(|\bdtype="
 )
+_SINGLE_QUOTE = re.compile(r"\s*[\[({][\s\[({]*'")
 _LONGEST_LOOKED_AT = 10_000
 _LONGEST_LITERAL = 1 << 20
 _STRING = r"'(?:[^'\\]++|\\.)*+'|\"(?:[^\"\\]++|\\.)*+\""
@@ -95,11 +96,12 @@ def value_of_text(text: str) -> object:
     Raises:
         Fault: it is neither.
     """
-    try:
-        return value_of_json(text)
-    except Fault as fault:
-        if not is_python(text):
-            raise fault from None
+    if not _SINGLE_QUOTE.match(text):  # which JSON lacks; its faults take long to describe
+        try:
+            return value_of_json(text)
+        except Fault as fault:
+            if not is_python(text):
+                raise fault from None
     return value_of_python(text)
 
 

@@ -26,7 +26,10 @@ _SILENT = ("type", "role", "cache_control", "annotations")
 
 def text_key(turn: Record) -> str:
     """Return the field of a turn that holds its text; `content` if it has none."""
-    return next((key for key in TEXT_KEYS if key in turn), TEXT_KEYS[0])
+    for key in TEXT_KEYS:
+        if key in turn:
+            return key
+    return TEXT_KEYS[0]
 
 
 def read_content(value: object, what: str) -> str:
@@ -35,6 +38,8 @@ def read_content(value: object, what: str) -> str:
     Raises:
         Fault: it is something else, or a part holds anything but text.
     """
+    if isinstance(value, str):
+        return as_text(value, what)
     if isinstance(value, Mapping) and value:
         value = [value]
     if not isinstance(value, list):

@@ -29,6 +29,8 @@ def as_objects(items: Sequence[object], field: str, roles: Collection[str]) -> l
     Raises:
         Fault: texts take turns, but their number is odd.
     """
+    if all(isinstance(it, dict) and ("role" in it or "from" in it) for it in items):
+        return [*items]
     form = _form(items, roles)
     if form == "texts":
         if len(items) % 2:
