@@ -77,12 +77,15 @@ def test_a_folder_stands_for_its_files(
 
 def test_what_a_folder_has_besides_is_named() -> None:
     """No data file is passed over in silence, and the line is short whatever there is."""
-    assert _found("train.jsonl", "test.jsonl", "dev.jsonl", "notes.csv")[2] == (
-        "the training data is 'train.jsonl', and the exam is 'test.jsonl'; not used: 'dev.jsonl', "
-        "'notes.csv'"
-    )
-    many = [f"part{it}.jsonl" for it in range(9)]
-    _make(*many, folder="many")
+    _make("train.jsonl", "test.jsonl", "dev.jsonl", "notes.csv")
+    said = "the training data is 'train.jsonl', and the exam is 'test.jsonl'"
+    notes = find_inputs(["data"], with_exam=True).notes
+    assert [str(it) for it in notes] == [
+        f"data: {said}.",
+        f"{os.path.join('data', 'dev.jsonl')}: it is not used: {said}.",
+        f"{os.path.join('data', 'notes.csv')}: it is not used: {said}.",
+    ]
+    _make(*(f"part{it}.jsonl" for it in range(9)), folder="many")
     (note,) = find_inputs(["many"], with_exam=True).notes
     assert note.detail.endswith("'part4.jsonl' and 4 more")
 
@@ -92,7 +95,7 @@ def test_an_exam_file_that_is_given_counts() -> None:
     _make("train.jsonl", "test.jsonl")
     inputs = find_inputs(["data"], with_exam=False)
     assert inputs.exam is None
-    assert inputs.notes[0].detail.endswith("not used: 'test.jsonl'")
+    assert [it.path for it in inputs.notes[1:]] == [os.path.join("data", "test.jsonl")]
     _make("train.jsonl", "test.jsonl", folder="more")
     both = find_inputs(["data", "more"], with_exam=True)
     assert both.exam is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 from read_files import read_content, texts_of
@@ -10,6 +11,7 @@ from read_files import read_content, texts_of
 from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.read import Records
 from finetuning_exam.errors import UsageError
+from finetuning_exam.settings import FieldSettings
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -188,6 +190,32 @@ def test_geminis_form_is_read(name: str, system: object) -> None:
     assert found.examples[0].earlier[0].role == "system"
     assert found.findings == ()
     assert [it.layout for it in found.sources] == ["contents (role, parts)"]
+
+
+@pytest.mark.parametrize("write", [json.dumps, repr])
+def test_geminis_form_in_a_table_is_read(write: Callable[[object], str]) -> None:
+    """Its turns and its system instruction are texts there, in JSON or in Python's notation."""
+    row = {
+        "systemInstruction": write({"parts": [{"text": "Be brief."}]}),
+        "contents": write(
+            [{"role": "user", "parts": [{"text": Q}]}, {"role": "model", "parts": [{"text": A}]}]
+        ),
+    }
+    assert _texts(_read(row)) == [["Be brief.", Q, A]]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"contents": [{"role": "user", "parts": [{"text": Q}]}, {"role": "model", "parts": [A]}]},
+        {"data": [Q, A]},
+        {"conversations": [Q, A]},
+    ],
+)
+def test_the_format_may_be_named(row: object) -> None:
+    """`--format messages` finds the field of each form."""
+    found = read_content(json.dumps(row).encode(), FieldSettings(format="messages"))
+    assert _texts(found) == [[Q, A]]
 
 
 def test_a_field_called_contents_may_be_text() -> None:

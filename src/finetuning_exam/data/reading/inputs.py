@@ -64,8 +64,13 @@ def find_inputs(paths: Sequence[str], *, with_exam: bool) -> Inputs:
             continue
         train, held_out, others = _sorted_out(path)
         exam = held_out[0] if with_exam and held_out and len(paths) == 1 else None
-        unused = [*(it for it in held_out if it != exam), *others]
-        notes.append(Finding(Kind.FOUND_FILES, _said(train, exam, unused), path))
+        said = _said(train, exam)
+        notes.append(Finding(Kind.FOUND_FILES, said, path))
+        notes += [
+            Finding(Kind.UNUSED_FILE, f"it is not used: {said}", it)
+            for it in [*held_out, *others]
+            if it != exam
+        ]
         files += train
     return Inputs(tuple(files), exam, tuple(notes))
 
@@ -175,12 +180,9 @@ def _has_data(folder: str) -> bool:
         return False
 
 
-def _said(train: Sequence[str], exam: str | None, unused: Sequence[str]) -> str:
+def _said(train: Sequence[str], exam: str | None) -> str:
     """Return in one line how the files of a folder are used."""
-    names = {path: repr(os.path.basename(path)) for path in (*train, *unused)}
-    said = f"the training data is {', '.join(names[it] for it in train[:5])}"
+    said = f"the training data is {', '.join(repr(os.path.basename(it)) for it in train[:5])}"
     if len(train) > 5:
         said += f" and {len(train) - 5:,} more"
-    if exam:
-        said += f", and the exam is {os.path.basename(exam)!r}"
-    return f"{said}; not used: {', '.join(names[it] for it in unused[:5])}" if unused else said
+    return f"{said}, and the exam is {os.path.basename(exam)!r}" if exam else said

@@ -196,7 +196,11 @@ def _only_field(sample: Sequence[Record], wanted: Format) -> str:
     if wanted == "text":
         return "text"
     usual = "messages" if wanted == "messages" else "conversations"
-    names = (usual, *(name for name in CONVERSATION_FIELDS if name != usual))
+    others: tuple[str, ...] = (
+        *CONVERSATION_FIELDS,
+        *(_OTHER_WORDS if wanted == "messages" else ()),
+    )
+    names = (usual, *(name for name in others if name != usual))
     return max(names, key=lambda name: sum(isinstance(it.get(name), list) for it in sample))
 
 

@@ -13,6 +13,7 @@ from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.cells import is_nothing
 from finetuning_exam.data.reading.fields import Record, as_text, quoted
 from finetuning_exam.data.reading.json_values import json_type
+from finetuning_exam.data.reading.packed_text import value_of_text
 from finetuning_exam.data.reading.training_fields import refuse_media
 
 TEXT_KEYS = ("content", "value", "text", "parts")
@@ -52,11 +53,15 @@ def read_content(value: object, what: str) -> str:
 def with_system_text(value: Record, names: Sequence[str]) -> Record:
     """Return a record whose system fields are texts, where they hold parts or `{"parts": […]}`.
 
+    A table may hold the latter as text.
+
     Raises:
         Fault: a part of such a field holds anything but text.
     """
     packed = {
-        name: it for name in names if isinstance(it := value.get(name), Mapping | list) and it
+        name: it
+        for name in names
+        if isinstance(it := _unpacked(value.get(name)), Mapping | list) and it
     }
     if not packed:
         return value
@@ -65,6 +70,17 @@ def with_system_text(value: Record, names: Sequence[str]) -> Record:
         inner = it[text_key(it)] if isinstance(it, Mapping) and {*TEXT_KEYS} & it.keys() else it
         texts[name] = read_content(inner, f"field {name!r}")
     return {**value, **texts}
+
+
+def _unpacked(value: object) -> object:
+    """Return the object with `parts` that a text describes, else the value itself."""
+    if not isinstance(value, str) or not value.lstrip().startswith("{") or "parts" not in value:
+        return value
+    try:
+        found = value_of_text(value)
+    except Fault:
+        return value
+    return found if isinstance(found, Mapping) and "parts" in found else value
 
 
 def _part(part: object, where: str) -> str:
