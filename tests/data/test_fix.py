@@ -244,3 +244,27 @@ def test_a_greeting_is_left_out_of_its_record(system: list[object], as_text: boo
     assert [it.line for it in copy.changed] == [1]
     assert copy.left_out == ()
     assert not errors(check_files(CheckSettings(data=(_write("e.jsonl", *copy.lines),))).findings)
+
+
+@pytest.mark.parametrize(
+    "turns",
+    [
+        [["bot", "Hello!"], ["user", "What is it?"], ["bot", "A plant."]],
+        ["AI: Hello!", "Human: What is it?", "AI: A plant."],
+        [{"assistant": "Hello!"}, {"user": "What is it?"}, {"assistant": "A plant."}],
+        [
+            {"from": "gpt", "value": "Hi!"},
+            {"from": "Human", "value": "q"},
+            {"role": "ai", "text": "a"},
+        ],
+        repr([{"role": "model", "text": "Hi"}, {"role": "user", "text": "q"}, ["bot", "a"]]),
+        [json.dumps({"role": role, "content": "Words."}) for role in ("bot", "user", "bot")],
+    ],
+    ids=range(6),
+)
+def test_a_greeting_in_any_form_is_left_out(turns: object) -> None:
+    """Whatever form the turns have, the copy is sound."""
+    copy = _copy(_write("d.jsonl", {"messages": turns}))
+    assert (len(copy.lines), len(copy.changed), copy.left_out) == (1, 1, ())
+    (example,) = check_files(CheckSettings(data=(_write("e.jsonl", *copy.lines),))).train.examples
+    assert not example.earlier

@@ -137,6 +137,16 @@ def test_pythons_notation_is_read(form: str, turns: object) -> None:
     assert notes == ["field 'messages' holds Python's notation as text; its lists are read"]
 
 
+def test_nan_in_pythons_notation_is_nothing() -> None:
+    """A data frame writes it where a turn lacks a field; in a text it stays what it is."""
+    text = (
+        "[{'role': 'user', 'content': 'A nan, nan?', 'weight': nan}, "
+        "{'role': 'bot', 'content': 'nan.'}]"
+    )
+    (example,) = _read({"messages": [text]}).examples
+    assert (example.instruction, example.answer) == ("A nan, nan?", "nan.")
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -47,6 +47,35 @@ def test_pairs_of_texts_are_questions_and_answers(name: str) -> None:
     assert notes == [f"d.jsonl:1: field {name!r} holds {IN_PAIRS}."]
 
 
+@pytest.mark.parametrize(
+    ("user", "assistant"),
+    [
+        ("Human: ", "Assistant: "),
+        ("### User:\n", "### AI:\n"),
+        ("user : ", "bot:"),
+        ("USER:", "GPT:"),
+    ],
+)
+def test_texts_that_begin_with_their_role_have_it(user: str, assistant: str) -> None:
+    """The label is taken off, so that it is not trained, and a note says so."""
+    found = _read({"messages": [user + Q, assistant + A]}, {"data": [user + Q, assistant + A]})
+    assert _texts(found)[0] == [Q, A]
+    note = next(it for it in found.findings if it.kind is Kind.TAKING_TURNS)
+    assert "holds texts that begin with a role and a colon" in str(note)
+    greeted = _read({"messages": [assistant + "Hello!", user + Q, assistant + A]})
+    assert [it.kind for it in greeted.findings if it.kind.severity == "error"] == [
+        Kind.GREETING_FIRST
+    ]
+
+
+def test_a_colon_alone_makes_no_role() -> None:
+    """If not all texts begin with a known role, they take turns as they are."""
+    found = _read({"data": ["Question: what is a tree?", "Answer: a plant."]})
+    assert _texts(found) == [["Question: what is a tree?", "Answer: a plant."]]
+    found = _read({"data": ["User: " + Q, A]})
+    assert _texts(found) == [["User: " + Q, A]]
+
+
 @pytest.mark.parametrize("texts", [[Q], [Q, A, Q2], [Q, A, Q2, A2, "Thanks."]])
 @pytest.mark.parametrize("name", ["messages", "conversations"])
 def test_an_odd_number_of_texts_is_told(name: str, texts: list[str]) -> None:

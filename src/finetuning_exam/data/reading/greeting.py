@@ -16,7 +16,7 @@ def without_greeting(value: dict[str, object]) -> dict[str, object]:
     """
     for name, held in value.items():
         turns = _turns(held)
-        roles = [_role(turn) for turn in turns]
+        roles = _roles(turns, name)
         first = 1 if roles[:1] == ["system"] else 0
         if roles[first : first + 2] == ["assistant", "user"]:
             return {**value, name: [*turns[:first], *turns[first + 1 :]]}
@@ -29,13 +29,17 @@ def _turns(held: object) -> list[object]:
             held = value_of_text(held)
         except Fault:
             return []
-    if isinstance(held, list) and held and all(isinstance(it, str) for it in held):
-        return _turns(f"[{','.join(held)}]") if held[0].lstrip().startswith("{") else []
+    texts = [it for it in held if isinstance(it, str)] if isinstance(held, list) else []
+    if texts and all(it.lstrip().startswith("{") for it in texts):  # each turn is a text
+        return _turns(f"[{','.join(texts)}]")
     return held if isinstance(held, list) else []
 
 
-def _role(turn: object) -> str:
-    """Return the role of a turn; "" if it has none."""
-    (read,) = as_objects([turn], "", ROLES) if not isinstance(turn, str) else (None,)
-    written = (read.get("role") or read.get("from")) if isinstance(read, dict) else None
-    return ROLES.get(written.strip().casefold(), "") if isinstance(written, str) else ""
+def _roles(turns: list[object], field: str) -> list[str]:
+    """Return the role of each turn; "" for one that has none."""
+    try:
+        read = as_objects(turns, field, ROLES)
+    except Fault:
+        return []
+    written = [it.get("role", it.get("from")) if isinstance(it, dict) else None for it in read]
+    return [ROLES.get(it.strip().casefold(), "") if isinstance(it, str) else "" for it in written]

@@ -20,10 +20,11 @@ _LONGEST_LITERAL = 1 << 20
 _STRING = r"'(?:[^'\\]++|\\.)*+'|\"(?:[^\"\\]++|\\.)*+\""
 _LITERAL = re.compile(
     rf"(?:[\s,:\[\]{{}}()]|(?:{_STRING})(?=\s*[,:\]}})])"
-    r"|(?:-?\d[\d.]*+(?:[eE][+-]?\d+)?|None|True|False)(?=\s*[,\]})]))*+",
+    r"|(?:-?\d[\d.]*+(?:[eE][+-]?\d+)?|None|True|False|nan)(?=\s*[,\]})]))*+",
     re.DOTALL,
 )
 """Python's literals, of which each is followed by a mark and not by another one."""
+_NAN_OR_TEXT = re.compile(rf"{_STRING}|nan", re.DOTALL)
 _BRACKET_OR_TEXT = re.compile(rf"{_STRING}|[\[\]{{}}()]", re.DOTALL)
 
 
@@ -85,9 +86,16 @@ def value_of_python(text: str) -> object:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about escapes in strings
-            return _as_json(ast.literal_eval(start))
+            return _as_json(ast.literal_eval(_without_nan(start)))
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
         raise not_literal from None
+
+
+def _without_nan(text: str) -> str:
+    """Return Python's notation with None for NaN, which is how data frames write nothing."""
+    if "nan" not in text:
+        return text
+    return _NAN_OR_TEXT.sub(lambda found: "None" if found[0] == "nan" else found[0], text)
 
 
 def value_of_text(text: str) -> object:

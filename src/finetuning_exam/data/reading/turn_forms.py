@@ -1,11 +1,12 @@
 """Turns in other forms than objects with a role: read as such objects where the meaning is sure.
 
-These are texts that take turns (UltraChat's `data`), pairs of a question and its answer, lists of
+These are texts that take turns (UltraChat's `data`) or begin with a role (`Human: …`), pairs of a question and its answer, lists of
 a role and a text, and objects with a role as the name of the text's field (`{"user": "…"}`).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
@@ -14,11 +15,14 @@ from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.files import RawRecord
 from finetuning_exam.data.reading.packed_text import is_json, is_python
 
-Form = Literal["texts", "pairs"]
+Form = Literal["labelled", "texts", "pairs"]
 _READ_AS: dict[Form, str] = {
+    "labelled": "texts that begin with a role and a colon, which are taken off and give the role",
     "texts": "texts without roles; they are read as user and assistant in turn",
     "pairs": "pairs of texts without roles; each is read as a user's turn and its answer",
 }
+_LABEL = re.compile(r"\s*(?:#{1,4} ?)?([A-Za-z][A-Za-z_ ]{0,18}[A-Za-z]) ?:\s*")
+"""A role before a text: `Human: `, `### Assistant:`."""
 
 
 def as_objects(items: Sequence[object], field: str, roles: Collection[str]) -> list[object]:
@@ -32,6 +36,9 @@ def as_objects(items: Sequence[object], field: str, roles: Collection[str]) -> l
     if all(isinstance(it, dict) and ("role" in it or "from" in it) for it in items):
         return [*items]
     form = _form(items, roles)
+    if form == "labelled":
+        found = [_LABEL.match(it) for it in items if isinstance(it, str)]
+        return [{"role": it[1], "content": it.string[it.end() :]} for it in found if it]
     if form == "texts":
         if len(items) % 2:
             count = "one text" if len(items) == 1 else f"{len(items)} texts"
@@ -84,7 +91,9 @@ def _form(items: Sequence[object], roles: Collection[str]) -> Form | None:
     if not items or isinstance(items[0], Mapping):
         return None
     if all(isinstance(it, str) and not _is_packed(it) for it in items):
-        return "texts"
+        labels = [_LABEL.match(it) for it in items if isinstance(it, str)]
+        is_labelled = all(it and _is_role(it[1], roles) for it in labels)
+        return "labelled" if is_labelled else "texts"
     pairs = [it for it in items if isinstance(it, list) and len(it) == 2]
     if len(pairs) < len(items) or not all(isinstance(text, str) for it in pairs for text in it):
         return None
