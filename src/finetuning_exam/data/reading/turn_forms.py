@@ -1,7 +1,8 @@
 """Turns in other forms than objects with a role: read as such objects where the meaning is sure.
 
-These are texts that take turns (UltraChat's `data`) or begin with a role (`Human: …`), pairs of a question and its answer, lists of
-a role and a text, and objects with a role as the name of the text's field (`{"user": "…"}`).
+These are texts that take turns (UltraChat's `data`) or begin with a role (`Human: …`), pairs of a
+question and its answer, lists of a role and a text, and objects with a role as the name of the
+text's field (`{"user": "…"}`).
 """
 
 from __future__ import annotations
