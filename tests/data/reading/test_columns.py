@@ -139,6 +139,19 @@ def test_a_table_that_does_not_fit_is_told_once(value: object, what: str) -> Non
     assert what in str(caught.value)
 
 
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("form", ["lists", "columns", "index", "split", "lists in data"])
+def test_nan_by_column_is_nothing(form: str, indent: int | None) -> None:
+    """Python writes NaN where a data frame has nothing; Infinity stays a fault."""
+    table: Table = {**INPUTS, "input": [float("nan"), "x"]}
+    found = read_content(json.dumps(_forms(table)[form], indent=indent).encode())
+    assert [it.input for it in found.examples] == ["", "x"]
+    assert found.findings == ()
+    endless = _forms({**INPUTS, "input": [float("inf"), "x"]})[form]
+    (finding,) = read_content(json.dumps(endless, indent=indent).encode()).findings
+    assert "Infinity is not valid JSON" in str(finding)
+
+
 def test_a_long_line_may_be_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     """Data frames write one line; its length counts only if it is a single record."""
     monkeypatch.setattr(containers, "MAX_LINE_BYTES", 100)

@@ -60,6 +60,13 @@ FOLDERS: dict[str, tuple[list[str], list[str], str | None]] = {
     "hidden files": ([".train.jsonl", "._a.jsonl", "a.jsonl"], ["a.jsonl"], None),
     "texts": (["a.txt", "b.md", "README.md"], ["a.txt", "b.md"], None),
     "records before texts": (["a.txt", "b.jsonl"], ["b.jsonl"], None),
+    "a last word": (["x_exam.csv", "x_train.csv"], ["x_train.csv"], "x_exam.csv"),
+    "a first word": (["test-set.json", "train_v2.json"], ["train_v2.json"], "test-set.json"),
+    "a word inside": (
+        ["my_test_notes.json", "latest.json"],
+        ["latest.json", "my_test_notes.json"],
+        None,
+    ),
     "a trainer's file": (["trainer_log.jsonl", "train.jsonl"], ["train.jsonl"], None),
 }
 

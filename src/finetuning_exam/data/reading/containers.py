@@ -33,7 +33,12 @@ from finetuning_exam.data.reading.foreign import (
 )
 from finetuning_exam.data.reading.hub import is_hub_name, read_hub
 from finetuning_exam.data.reading.joined import joined_here, without_marks
-from finetuning_exam.data.reading.json_values import SyntaxFault, end_of_brackets, parse_object
+from finetuning_exam.data.reading.json_values import (
+    SyntaxFault,
+    end_of_brackets,
+    parse_object,
+    read_with_nan,
+)
 from finetuning_exam.data.reading.parquet import read_parquet
 from finetuning_exam.data.reading.plain_text import is_plain_text, read_plain_text
 from finetuning_exam.data.reading.tables import read_table
@@ -99,13 +104,28 @@ def _by_column(found: _Found, path: str) -> _Found:
     container, records, findings = found
     if container == "JSON array":
         refuse_lists(records, (it.detail for it in findings), path)
-    if len(records) != 1 or errors(findings):
+    if not records and [it.kind for it in findings] == [Kind.NOT_FINITE]:
+        value = _object_with_nan(path)
+    elif len(records) == 1 and not errors(findings):
+        value = records[0].value
+    else:
         return found
-    rows = rows_of(records[0].value, path)
+    rows = rows_of(value, path)
     if rows is None:
         return found
     turned = [RawRecord(number, 0, row) for number, row in enumerate(rows, start=1)]
-    return "JSON by column", turned, findings
+    return "JSON by column", turned, [it for it in findings if it.kind is not Kind.NOT_FINITE]
+
+
+def _object_with_nan(path: str) -> dict[str, object]:
+    """Return the object of a file in which NaN stands for nothing, as data frames write it."""
+    with Stream(path) as again:
+        text = again.whole().decode("utf-8", "replace")
+    try:
+        value = read_with_nan(text)
+    except Fault:
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _document(stream: Stream) -> _Found:

@@ -23,11 +23,13 @@ _NAME = re.compile(
     rf"(?P<stem>.*?)(?P<ending>{'|'.join(map(re.escape, (*_RECORDS, *_TEXTS)))}){_COMPRESSED}",
     re.IGNORECASE,
 )
-_SHARD = re.compile(r"(?P<split>[a-z]+)(?:[-_.]?\d+(?:-of-\d+)?)?", re.IGNORECASE)
-"""The name of a split, maybe with the number of a part: `train`, `train-00000-of-00002`."""
+_PART = re.compile(r"[-_.]?\d+(?:-of-\d+)?$")
+"""The number of a part at the end of a name: `train-00000-of-00002`."""
+_WORD = re.compile(r"[a-z]+", re.IGNORECASE)
 _TRAIN = ("train", "training")
 _EXAM = ("exam", "test", "testing", "eval", "evaluation", "validation", "valid", "val", "dev")
 """Names of held-out files; the first that a folder has is its exam file."""
+_FIRST_WORDS = ("train", "training", "exam", "test", "validation")
 _NOT_DATA = re.compile(
     r"(readme|license|licence|changelog|contributing|notice|requirements)\b.*"
     r"|(dataset_infos?|dataset_dict|state|package|config)\.json",
@@ -48,8 +50,8 @@ class Inputs:
 def find_inputs(paths: Sequence[str], *, with_exam: bool) -> Inputs:
     """Return the files that paths stand for; folders are looked into.
 
-    In a folder, `train.*` is the training data if there is such a file, and all other data files
-    are if not. With `with_exam`, and if a folder is the only path, its `exam.*`, `test.*` or
+    In a folder, `train.*` (or `x_train.*`) is the training data if there is such a file, and all
+    other data files are if not. With `with_exam`, and if a folder is the only path, its `exam.*`, `test.*` or
     `validation.*` is the exam file.
 
     Raises:
@@ -150,14 +152,20 @@ def _ending(name: str) -> str:
 
 
 def _split(name: str) -> str:
-    found = _NAME.fullmatch(name)
-    part = _SHARD.fullmatch(found["stem"]) if found else None
-    return part["split"].lower() if part else ""
+    """Return the split that a file's name names, as last word or first; "" if it names none."""
+    words = [it.lower() for it in _WORD.findall(_PART.sub("", _stem(name)))]
+    if words and words[-1] in (*_TRAIN, *_EXAM):
+        return words[-1]
+    return words[0] if words and words[0] in _FIRST_WORDS else ""
 
 
 def _is_part(name: str) -> bool:
+    return bool(_PART.search(_stem(name)))
+
+
+def _stem(name: str) -> str:
     found = _NAME.fullmatch(name)
-    return bool(found and re.search(r"\d$", found["stem"]))
+    return found["stem"] if found else name
 
 
 def _no_data(folder: str) -> UsageError:
