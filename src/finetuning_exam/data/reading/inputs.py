@@ -51,8 +51,8 @@ def find_inputs(paths: Sequence[str], *, with_exam: bool) -> Inputs:
     """Return the files that paths stand for; folders are looked into.
 
     In a folder, `train.*` (or `x_train.*`) is the training data if there is such a file, and all
-    other data files are if not. With `with_exam`, and if a folder is the only path, its `exam.*`, `test.*` or
-    `validation.*` is the exam file.
+    other data files are if not. With `with_exam`, and if a folder is the only path, its `exam.*`,
+    `test.*` or `validation.*` is the exam file.
 
     Raises:
         UsageError: a folder has no data files or several for training, or a pattern fits none.
