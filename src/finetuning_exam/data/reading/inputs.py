@@ -165,7 +165,7 @@ def _is_part(name: str) -> bool:
 
 def _stem(name: str) -> str:
     found = _NAME.fullmatch(name)
-    return found["stem"] if found else name
+    return str(found["stem"]) if found else name
 
 
 def _no_data(folder: str) -> UsageError:
