@@ -148,12 +148,12 @@ def _is_data(name: str) -> bool:
 
 def _ending(name: str) -> str:
     found = _NAME.fullmatch(name)
-    return found["ending"].lower() if found else ""
+    return str(found["ending"]).lower() if found else ""
 
 
 def _split(name: str) -> str:
     """Return the split that a file's name names, as last word or first; "" if it names none."""
-    words = [it.lower() for it in _WORD.findall(_PART.sub("", _stem(name)))]
+    words = [it[0].lower() for it in _WORD.finditer(_PART.sub("", _stem(name)))]
     if words and words[-1] in (*_TRAIN, *_EXAM):
         return words[-1]
     return words[0] if words and words[0] in _FIRST_WORDS else ""
