@@ -1,5 +1,5 @@
 # ruff: noqa: T201 - a benchmark prints its table
-"""Plant 378 faults of 38 kinds in 10,000 clean records and count those that `fte check` finds.
+"""Plant 469 faults of 46 kinds in 12,000 clean records, and count those that `fte check` finds.
 
     uv run python bench/planted_faults.py [--rows 10000] [--each 11] [--seed 0]
 
@@ -20,6 +20,8 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+
+from planted_turns import FILE, Chats
 
 Record = dict[str, object]
 Place = tuple[str, str, int]
@@ -167,6 +169,8 @@ def plant_spoilt_contents(planter: Planter) -> None:
     entity = draw.choice(["&quot;", "&#39;", "&nbsp;", "&lt;br&gt;", "&amp;", "&#x27;"])
     p.changed("html_entity", **{draw.choice(FIELDS): f"{first}{entity} {second}."})
     p.changed("missing_value", output=draw.choice(["nan", "None", "NULL", "N/A", "#N/A", "NaN"]))
+    marks = ["<|im_start|>user\n", "[INST] ", "<start_of_turn>user\n", "<|user|>\n"]
+    p.changed("templated_text", instruction=f"{draw.choice(marks)}{p.words(8)}?")
     placeholders = ["<output>", "{answer}", "[insert answer here]", "TODO", "TBD", "...", "xxx"]
     p.changed("placeholder", output=draw.choice([*placeholders, "Lorem ipsum dolor sit amet."]))
 
@@ -206,15 +210,18 @@ def plant_once(planter: Planter) -> None:
     planter.several("repeated_answer", n // 4, lambda: "No idea.")
 
 
-def check(folder: Path) -> tuple[set[Place], float]:
+def check(folder: Path, file: str) -> tuple[set[Place], float]:
     """Run `fte check`; return its findings and the seconds it took."""
-    command = [sys.executable, "-m", "finetuning_exam", "check", "train.jsonl", "--json"]
+    command = [sys.executable, "-m", "finetuning_exam", "check", file, "--json"]
     started = time.perf_counter()
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - started
     if done.returncode not in (0, 2) or not done.stdout:
         sys.exit(done.stderr)
-    findings = json.loads(done.stdout)["findings"]
+    said = json.loads(done.stdout)
+    if "error" in said:
+        sys.exit(str(said["error"]))
+    findings = said["findings"]
     return {(it["kind"], it["path"], it["line"]) for it in findings}, seconds
 
 
@@ -233,20 +240,28 @@ def main() -> int:
         plant_spoilt_contents(planter)
         plant_repeats(planter)
     plant_once(planter)
+    chats = Chats(planter.draw, planter.words, max(flags.rows // 5, 200))
+    for _ in range(flags.each):
+        chats.plant_each()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "train.jsonl").write_bytes(b"\n".join(planter.train) + b"\n")
         (folder / "exam.jsonl").write_bytes(b"\n".join(planter.exam) + b"\n")
-        found, seconds = check(folder)
-    missed, false = planter.planted - found, found - planter.planted
-    planted = Counter(kind for kind, _, _ in planter.planted)
+        (folder / FILE).write_text("\n".join(chats.lines) + "\n", encoding="utf-8")
+        found, seconds = check(folder, "train.jsonl")
+        found_in_chats, more_seconds = check(folder, FILE)
+    all_planted, found = planter.planted | chats.planted, found | found_in_chats
+    seconds += more_seconds
+    missed, false = all_planted - found, found - all_planted
+    planted = Counter(kind for kind, _, _ in all_planted)
     print("| kind | planted | found | false |\n| --- | --- | --- | --- |")
     for kind in sorted({*planted, *(kind for kind, _, _ in false)}):
         n_missed = sum(it[0] == kind for it in missed)
         n_false = sum(it[0] == kind for it in false)
         print(f"| {kind} | {planted[kind]} | {planted[kind] - n_missed} | {n_false} |")
     print(
-        f"\n{len(planter.planted)} faults of {len(planted)} kinds in {flags.rows:,} rows, "
+        f"\n{len(all_planted)} faults of {len(planted)} kinds in "
+        f"{len(planter.train) + len(chats.lines):,} rows, "
         f"{len(missed)} missed, {len(false)} false, {seconds:.1f} s"
     )
     for name, places in (("missed", missed), ("false", false)):

@@ -53,8 +53,8 @@ class CommonSettings:
     template: Template = setting("auto", "Model")
     """Text around each record. auto: the tokenizer's chat template if it has one, else plain."""
     enable_thinking: bool | Auto = setting("auto", "Model")
-    """With a chat template: answers begin with a thought (<think>…</think>). auto: if any of the
-    data does; an adapter is used as it was trained."""
+    """With a chat template: answers begin with a thought, between <think> and </think>. auto: if
+    any of the data does; an adapter is used as it was trained."""
     seed: Annotated[int, Interval(ge=0, lt=2**32)] = setting(42, "Run")
     """Seed for everything random: split, row order, adapter, sampling, confidence intervals."""
     config: str | None = setting(None, "Run", "FILE", changes_training=False)
@@ -109,12 +109,14 @@ class DataSettings(FieldSettings):
     data: tuple[str, ...] = setting(
         ("train.jsonl",), "Data", "FILE", changes_training=False, positional=True
     )
-    """Training files: JSON lines, a JSON array, CSV, TSV or Parquet; or a dataset on the Hugging
-    Face Hub, as hub:owner/name:split."""
+    """Training files: JSON lines, JSON, CSV, TSV, Excel, Parquet or plain text; a folder, a pattern
+    such as "data/*.jsonl", or - for standard input; or a dataset on the Hugging Face Hub, as
+    hub:owner/name:split."""
     model_name_or_path: str = setting(BUILTIN_MODEL, "Model", "MODEL", alias="model")
     """Base model: builtin, a folder, a GGUF file, or a name on the Hugging Face Hub."""
     eval_file: str | None = setting(None, "Data", "FILE", changes_training=False)
-    """Exam file. Default: exam.jsonl next to train.jsonl, else a part of the training file."""
+    """Exam file. Default: exam.jsonl next to train.jsonl, or test.* of a folder, else a part of the
+    training file."""
     eval_fraction: Annotated[float, Interval(ge=0, le=0.4)] = setting(0.1, "Data")
     """Share of the training rows held out for validation, and the same share again for the exam
     if there is no exam file."""

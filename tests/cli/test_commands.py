@@ -17,7 +17,7 @@ from finetuning_exam.cli import main
 
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets"}
 RECORD = '{"instruction": "What is ls?", "output": "It lists files."}\n'
-NEEDS_FILE = "Give the path of a data file: JSON lines, JSON, CSV, TSV or Parquet."
+NEEDS_FILE = "Give the path of a data file: JSON lines, JSON, CSV, TSV, Excel, Parquet or text."
 
 
 @dataclass(frozen=True)

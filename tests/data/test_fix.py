@@ -225,3 +225,46 @@ def test_a_cleaned_copy_is_clean(records: list[object], spread: bool) -> None:
     assert not errors(again.findings)
     assert Kind.EXACT_DUPLICATE not in [finding.kind for finding in again.findings]
     assert clean_copy(again.train, again.findings).lines == copy.lines
+
+
+@pytest.mark.parametrize("system", [[], [{"role": "system", "content": "Be brief."}]])
+@pytest.mark.parametrize("as_text", [False, True])
+def test_a_greeting_is_left_out_of_its_record(system: list[object], as_text: bool) -> None:
+    """The copy has the conversation from its first question on, and is sound; fields are kept."""
+    greeting: object = {"role": "assistant", "content": "Hello!"}
+    rest: list[object] = [
+        {"role": "user", "content": "What is a tree?"},
+        {"role": "assistant", "content": "A plant."},
+    ]
+    turns = [*system, greeting, *rest]
+    row = {"id": 7, "messages": json.dumps(turns) if as_text else turns}
+    sound = {"id": 8, "messages": [{"role": "user", "content": "q"}, *rest[1:]]}
+    copy = _copy(_write("d.jsonl", row, sound))
+    assert _records(copy) == [{"id": 7, "messages": [*system, *rest]}, sound]
+    assert [it.line for it in copy.changed] == [1]
+    assert copy.left_out == ()
+    assert not errors(check_files(CheckSettings(data=(_write("e.jsonl", *copy.lines),))).findings)
+
+
+@pytest.mark.parametrize(
+    "turns",
+    [
+        [["bot", "Hello!"], ["user", "What is it?"], ["bot", "A plant."]],
+        ["AI: Hello!", "Human: What is it?", "AI: A plant."],
+        [{"assistant": "Hello!"}, {"user": "What is it?"}, {"assistant": "A plant."}],
+        [
+            {"from": "gpt", "value": "Hi!"},
+            {"from": "Human", "value": "q"},
+            {"role": "ai", "text": "a"},
+        ],
+        repr([{"role": "model", "text": "Hi"}, {"role": "user", "text": "q"}, ["bot", "a"]]),
+        [json.dumps({"role": role, "content": "Words."}) for role in ("bot", "user", "bot")],
+    ],
+    ids=range(6),
+)
+def test_a_greeting_in_any_form_is_left_out(turns: object) -> None:
+    """Whatever form the turns have, the copy is sound."""
+    copy = _copy(_write("d.jsonl", {"messages": turns}))
+    assert (len(copy.lines), len(copy.changed), copy.left_out) == (1, 1, ())
+    (example,) = check_files(CheckSettings(data=(_write("e.jsonl", *copy.lines),))).train.examples
+    assert not example.earlier

@@ -23,7 +23,7 @@ from finetuning_exam.settings import FieldSettings
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("folder")]
 
-NEEDS_FILE = "Give the path of a data file: JSON lines, JSON, CSV, TSV or Parquet."
+NEEDS_FILE = "Give the path of a data file: JSON lines, JSON, CSV, TSV, Excel, Parquet or text."
 
 
 # Bytes that are not text
@@ -173,7 +173,6 @@ def test_an_empty_file_is_reported(said: Said) -> None:
 @pytest.mark.parametrize(
     ("name", "what"),
     [
-        (".", f". is a folder. {NEEDS_FILE}"),
         ("pipe", f"pipe is not a regular file. {NEEDS_FILE}"),
         ("/dev/zero", f"/dev/zero is not a regular file. {NEEDS_FILE}"),
         (
@@ -181,7 +180,7 @@ def test_an_empty_file_is_reported(said: Said) -> None:
             "http://localhost:1/d.jsonl is a URL, not a file. Download it first, then give "
             "the file's path.",
         ),
-        ("[ab].jsonl", f"[ab].jsonl: no such file. {NEEDS_FILE}"),
+        ("[xy].jsonl", f"[xy].jsonl: no file fits this pattern. {NEEDS_FILE}"),
         ("a.jsonl::b", "a.jsonl::b: no such file. Did you mean a.jsonl?"),
         ("zip://x::a.jsonl", f"zip://x::a.jsonl: no such file. {NEEDS_FILE}"),
     ],
@@ -189,8 +188,8 @@ def test_an_empty_file_is_reported(said: Said) -> None:
 @pytest.mark.parametrize("command", ["check", "train", "exam"])
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
 def test_only_files_are_read(said: Said, command: str, name: str, what: str) -> None:
-    """A folder, a pipe without a writer, an endless device, a URL and a pattern are refused at once
-    by every command, and no other file is read instead.
+    """A pipe without a writer, an endless device, a URL and a pattern that nothing fits are refused
+    at once by every command, and no other file is read instead.
     """
     os.mkfifo("pipe")
     Path("a.jsonl").write_bytes(GOOD)

@@ -12,6 +12,7 @@ from finetuning_exam.api.load_adapter import load_session
 from finetuning_exam.api.output_file import check_can_write, check_overwrites
 from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.read import read_records, read_sound_records, refuse_errors
+from finetuning_exam.data.reading.stdin import STDIN
 from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import leave_out_taught
 from finetuning_exam.errors import DataError, UserError
@@ -75,7 +76,9 @@ def exam(settings: ExamSettings | None = None, *, on_event: OnEvent = ignore) ->
 def _trained(origin: Origin, on_event: OnEvent) -> tuple[Example, ...]:
     """Return the examples of the adapter's training files, if those can still be read."""
     with suppress(UserError):
-        records = read_records(origin.data_paths, origin.fields)
+        # The standard input of the training is not that of this command.
+        paths = () if STDIN in origin.data_paths else origin.data_paths
+        records = read_records(paths, origin.fields)
         if records.sha256 != origin.data_sha256:
             on_event(Notice(f"Warning: {records.path} has changed since the training."))
         if records.examples:

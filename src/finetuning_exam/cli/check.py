@@ -63,6 +63,8 @@ def _run(parsed: Parsed[CheckSettings]) -> int:
         n_left_out = len(report.copy.left_out)
         if n_left_out:
             line += f"; {n_left_out:,} left out, listed in {left_out_path(settings.fix)}"
+        if n_changed := len(report.copy.changed):
+            line += f"; {n_changed:,} without the assistant's turn before the first question"
         print_line(console, f"{line}.")
     return FOUND_ERRORS if report.errors else 0
 

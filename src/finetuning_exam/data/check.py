@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from finetuning_exam.data.answers import cut_answers, length_units, repeated_answer
 from finetuning_exam.data.characters import character_findings
@@ -13,9 +13,12 @@ from finetuning_exam.data.findings import Finding
 from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.near_duplicates import near_duplicates, near_matches
 from finetuning_exam.data.reading.fields import quoted
+from finetuning_exam.data.reading.inputs import expand, find_inputs
 from finetuning_exam.data.reading.read import Records, exam_file_of, read_records
 from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import Split, normalized, question_key, split_examples
+from finetuning_exam.data.templated import templated_findings
+from finetuning_exam.errors import UsageError
 from finetuning_exam.settings import DataSettings
 
 RARE = 5
@@ -42,11 +45,20 @@ class Check:
 def check_files(settings: DataSettings) -> Check:
     """Read the training files and the exam file of a run, and check every example.
 
+    A folder stands for its data files; its exam file is used if none is given.
+
     Raises:
         UsageError, DataError: a file cannot be read at all or contains no records.
     """
-    train = read_records(settings.data, settings)
-    exam_file = exam_file_of(settings.data, settings.eval_file)
+    inputs = find_inputs(settings.data, with_exam=settings.eval_file is None)
+    train = read_records(inputs.files, settings)
+    train = replace(train, findings=(*inputs.notes, *train.findings))
+    exam_file = inputs.exam or exam_file_of(inputs.files, settings.eval_file)
+    if exam_file and len(found := expand([exam_file])) > 1:
+        raise UsageError(
+            f"--eval_file {exam_file}: {len(found)} files fit this pattern.",
+            f"Give one of them, such as {found[0]}.",
+        )
     return check_records(train, read_records([exam_file], settings) if exam_file else None)
 
 
@@ -103,6 +115,7 @@ def _at(example: Example, kind: Kind, detail: str) -> Finding:
 def _text_findings(example: Example) -> Iterator[Finding]:
     yield from character_findings(example)
     yield from content_findings(example)
+    yield from templated_findings(example)
     if example.answer and normalized(example.answer) == normalized(example.instruction):
         yield _at(example, Kind.ANSWER_IS_PROMPT, "the answer is the same as the prompt")
     if example.answer != example.answer.strip() and not example.is_plain_text:

@@ -1,4 +1,7 @@
-"""A copy of data without unusable records and exact duplicates. The original is not touched."""
+"""A copy of data without unusable records and exact duplicates. The original is not touched.
+
+A conversation that begins with the assistant is written without this first turn.
+"""
 
 from __future__ import annotations
 
@@ -12,23 +15,28 @@ from finetuning_exam.data.findings import Finding
 from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.containers import read_file
 from finetuning_exam.data.reading.formats import Place
+from finetuning_exam.data.reading.greeting import without_greeting
 from finetuning_exam.data.reading.read import Records
 from finetuning_exam.data.records import Example
 
 
 @dataclass(frozen=True, slots=True)
 class CleanCopy:
-    """The lines of a cleaned file, one JSON object each, and a finding for each record left out."""
+    """The lines of a cleaned file, one JSON object each, and a finding for each record left out.
+
+    `changed` has a finding for each record that is written without its first turn.
+    """
 
     lines: tuple[str, ...]
     left_out: tuple[Finding, ...]
+    changed: tuple[Finding, ...] = ()
 
 
 def clean_copy(records: Records, findings: Iterable[Finding]) -> CleanCopy:
     """Return all records except exact duplicates, repeated headers and those with an error.
 
-    All fields are kept. A record with several instances is a duplicate if all of them occur in
-    earlier records.
+    All fields are kept, but a greeting before the first question is left out of its record. A
+    record with several instances is a duplicate if all of them occur in earlier records.
 
     Raises:
         UsageError, DataError: a file can no longer be read.
@@ -36,8 +44,12 @@ def clean_copy(records: Records, findings: Iterable[Finding]) -> CleanCopy:
     paths = [source.path for source in records.sources]
     faults: dict[Place, Finding] = {}
     duplicates: dict[Place, Finding] = {}
+    greetings: dict[Place, Finding] = {}
     for finding in findings:
         place = Place(finding.path, finding.line, finding.column)
+        if finding.kind is Kind.GREETING_FIRST and finding.path in paths:
+            greetings[place] = finding
+            continue
         is_unusable = finding.kind.severity == "error" or finding.kind is Kind.REPEATED_HEADER
         if is_unusable and finding.path in paths:
             faults.setdefault(place, finding)
@@ -45,15 +57,17 @@ def clean_copy(records: Records, findings: Iterable[Finding]) -> CleanCopy:
             duplicates.setdefault(place, finding)
     repeated = _repeated(records.examples, faults.keys())
     left_out = faults | {place: duplicates[place] for place in repeated}
-    lines = tuple(
-        _line(record.value)
-        for path in paths
-        for record in read_file(path).records
-        if Place(path, record.line, record.column) not in left_out
-    )
+    lines: list[str] = []
+    for path in paths:
+        for record in read_file(path).records:
+            place = Place(path, record.line, record.column)
+            if place not in left_out:
+                begins_late = place in greetings
+                lines.append(_line(without_greeting(record.value) if begins_late else record.value))
+    changed = tuple(it for place, it in greetings.items() if place not in left_out)
     order = {path: number for number, path in enumerate(paths)}
     reasons = sorted(left_out.items(), key=lambda it: (order[it[0].path], it[0].line, it[0].column))
-    return CleanCopy(lines, tuple(finding for _, finding in reasons))
+    return CleanCopy(tuple(lines), tuple(finding for _, finding in reasons), changed)
 
 
 def left_out_lines(left_out: Iterable[Finding]) -> tuple[str, ...]:

@@ -7,9 +7,7 @@ from typing import Literal, get_args
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
-"""The most serious first: an error makes a record unusable, a warning is worth a look, a note is
-for information only.
-"""
+"""The most serious first: an error makes a record unusable, a warning is worth a look."""
 
 
 class Kind(Enum):
@@ -29,8 +27,7 @@ class Kind(Enum):
     PYTHON_NOTATION = (
         "error",
         "Python's notation instead of JSON",
-        "Write each record with json.dumps(record), not str(record). To convert what is written: "
-        "json.dumps(ast.literal_eval(text)).",
+        "Write records with json.dumps(record). To convert: json.dumps(ast.literal_eval(text)).",
     )
     SEVERAL_OBJECTS = ("error", "several objects on one line", "Write one object per line.")
     NOT_FINITE = ("error", "NaN or Infinity", "JSON has neither: use a number, a string or null.")
@@ -62,17 +59,18 @@ class Kind(Enum):
         'Write {"messages": [{"role": "user", "content": "…"}, '
         '{"role": "assistant", "content": "…"}]}.',
     )
+    GREETING_FIRST = (
+        "error",
+        "conversation that begins with the assistant",
+        "Remove the first turn. To write a copy in which these conversations begin with their "
+        "first question, run fte check FILE --fix NEW.jsonl.",
+    )
     BAD_TOOLS = (
         "error",
         "malformed tools or calls",
-        'Define a tool as {"name": "…", "description": "…", "parameters": {…}}, and call it as '
-        '{"name": "…", "arguments": {…}}.',
+        'Define a tool as {"name": "…", …}, and call it as {"name": "…", "arguments": {…}}.',
     )
-    NOT_TRAINED = (
-        "warning",
-        "record with weight 0: left out",
-        "Remove it, or give it a weight.",
-    )
+    NOT_TRAINED = ("warning", "record with weight 0: left out", "Remove it, or give it a weight.")
     UNSUPPORTED = ("error", "unsupported content", "Remove it from the records.")
     CHANGES_TRAINING = (
         "error",
@@ -95,6 +93,13 @@ class Kind(Enum):
         "special token in the text that the chat template would interpret",
         "Remove it, or use --template plain, where it is ordinary text.",
     )
+    TEMPLATED_TEXT = (
+        "warning",
+        "text that already has the marks of a chat template",
+        'Write the turns as {"messages": [{"role": "user", "content": "…"}, '
+        '{"role": "assistant", "content": "…"}]}: then the answers alone are trained, with the '
+        "model's own template.",
+    )
     TEMPLATE_MARKS = (
         "warning",
         "marks of the chat template that are not tokens of the tokenizer",
@@ -108,14 +113,12 @@ class Kind(Enum):
     TEMPLATE_HISTORY = (
         "note",
         "chat template that changes an answer once others follow it",
-        "Each answer of a conversation is trained in a row of its own, after the history as the "
-        "template shows it then.",
+        "Each answer is trained in a row of its own, after the history as it is shown then.",
     )
     TOOLS_SPELLED_OUT = (
         "note",
         "tools that the template has no place for",
-        "They are described in the system turn, called between <tool_call> and </tool_call>, and "
-        "what they return is a turn of the user.",
+        "The system turn describes them, and what they return is a turn of the user.",
     )
     SYSTEM_REFUSED = (
         "error",
@@ -269,9 +272,14 @@ class Kind(Enum):
         "unused field",
         "If it should be read, rename it, or name it with --prompt_field or --answer_field.",
     )
+    TAKING_TURNS = (
+        "note",
+        "conversation without roles",
+        'Write {"messages": [{"role": "user", "content": "…"}, …]} if they mean something else.',
+    )
     UNPACKED = (
         "note",
-        "JSON text read as its value",
+        "text read as its value",
         "Store the value itself, not its text, to make this explicit.",
     )
     JOINED_FILES = (
@@ -284,4 +292,9 @@ class Kind(Enum):
         "column of row numbers",
         "Write the table without them: df.to_csv(path, index=False).",
     )
+    UNUSED_SHEET = ("note", "sheets that are not read", "Write each sheet to its own file.")
+    PLAIN_TEXT = ("note", "plain text", 'For other divisions, write {"text": "…"} records.')
+    FOUND_FILES = ("note", "files found in a folder", "To use others, give the files themselves.")
+    UNUSED_FILE = ("note", "files of a folder that are not used", "To use one, give it by name.")
+    FROM_STDIN = ("note", "standard input, which is not kept", "To keep it, write it to a file.")
     NAMED_TWICE = ("note", "file listed more than once", "List it once.")

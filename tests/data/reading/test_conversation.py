@@ -124,9 +124,9 @@ OUT_OF_ORDER = {
     "turn 2 of 'messages' is a system turn; only the first turn may be one": [ASK, SYSTEM, SAY],
     "turn 2 of 'messages' is a system turn; only the first turn may be one ": [SYSTEM] * 2
     + [ASK, SAY],
-    "turn 2 of 'messages' has the unknown role 'Bot'; expected system, user or assistant": [
+    "turn 2 of 'messages' has the unknown role 'Narrator'; expected system, user or assistant": [
         ASK,
-        {"role": "Bot", "content": "a"},
+        {"role": "Narrator", "content": "a"},
     ],
     "turn 1 of 'messages' is a number; expected an object": [1, "you"],
     "turn 2 of 'messages' has no role (fields: 'content', 'id')": [ASK, {"content": "a", "id": 1}],
@@ -181,11 +181,11 @@ OTHER_FAULTS = {
     ),
     "part 1 of field 'content' of turn 1 of 'messages' has no type; only text is supported": (
         Kind.UNSUPPORTED,
-        [_with(ASK, content=[{"text": "q"}]), SAY],
+        [_with(ASK, content=[{"words": "q"}]), SAY],
     ),
-    "part 1 of field 'content' of turn 1 of 'messages' is a string; expected an object": (
+    "part 1 of field 'content' of turn 1 of 'messages' is a number; expected an object": (
         Kind.WRONG_TYPE,
-        [_with(ASK, content=["q"]), SAY],
+        [_with(ASK, content=[17]), SAY],
     ),
     "part 1 of field 'content' of turn 1 of 'messages' is null; expected a string": (
         Kind.WRONG_TYPE,

@@ -87,16 +87,14 @@ def test_few_lines_that_are_not_utf8_are_findings() -> None:
 
 
 def test_other_content_is_refused_with_a_hint() -> None:
-    """Plain text, prose under any name, and binary formats are each one error."""
-    assert refusal_of(b"Once upon a time\n", "d.txt") == (
-        f"d.txt is plain text, not records. {RECORDS}"
-    )
-    assert refusal_of(b"# Title\n\nprose\n", "d.md") == (
-        f"d.md: none of its 2 lines is valid JSON. {RECORDS} "
+    """Prose under another name than a text's, and binary formats are each one error."""
+    assert refusal_of(b"# Title\n\nprose\n", "d.rst") == (
+        f"d.rst: none of its 2 lines is valid JSON. {RECORDS} "
         "A table needs a file name that ends in .csv or .tsv."
     )
     assert refusal_of(b"PK\x03\x04\0\0", "d.xlsx") == (
-        'd.xlsx is an Excel file. Save it as "CSV UTF-8" in the spreadsheet program.'
+        "d.xlsx cannot be read as an Excel workbook: it is truncated or damaged. "
+        "Download or copy the file again."
     )
     assert refusal_of(b"PK\x03\x04\0\0", "d.zip") == (
         f"d.zip is a zip archive or an Office file. Unpack or export it. {RECORDS}"
@@ -113,11 +111,13 @@ OTHERS = {
     "tar.gz": (gzip.compress(TAR), "is a tar archive. Unpack it first: tar -xf 'd x.csv'."),
     "xlsx": (
         b"PK\x03\x04\x14xl/workbook.xml",
-        'is an Excel file. Save it as "CSV UTF-8" in the spreadsheet program.',
+        "cannot be read as an Excel workbook: it is truncated or damaged. "
+        "Download or copy the file again.",
     ),
     "xls": (
         b"\xd0\xcf\x11\xe0\xa1",
-        'is an old Excel or Office file. Save it as "CSV UTF-8" in the spreadsheet program.',
+        'is an old Excel or Office file. Save it as an .xlsx file, or as "CSV UTF-8", in the '
+        "spreadsheet program.",
     ),
     "xz": (b"\xfd7zXZ\0", "is compressed with xz. Unpack it first: xz -d 'd x.csv'."),
     "bzip2": (b"BZh9", "is compressed with bzip2. Unpack it first: bzip2 -d 'd x.csv'."),

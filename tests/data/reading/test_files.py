@@ -20,7 +20,7 @@ from finetuning_exam.errors import UsageError
 
 same_folder = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 NOISE = random.Random(1).randbytes(300_000).hex().encode()
-HINT = "Give the path of a data file: JSON lines, JSON, CSV, TSV or Parquet."
+HINT = "Give the path of a data file: JSON lines, JSON, CSV, TSV, Excel, Parquet or text."
 
 
 @pytest.fixture(autouse=True)

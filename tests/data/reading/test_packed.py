@@ -1,4 +1,4 @@
-"""Specification of lists stored as text: JSON is read, Python's notation is refused once."""
+"""Specification of lists stored as text: JSON and Python's notation are read, with a note."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_prompt_and_completion_in_json_are_read() -> None:
 def test_a_text_that_is_no_list_is_a_fault_of_its_record() -> None:
     """Beside conversations in JSON, another text is refused with its own reason."""
     texts: list[object] = [json.dumps(TURNS)] * 2
-    texts += ["[{'role': 'user'}]", "hello", "", '[{"role": "user",}]', '{"role": "user"}']
+    texts += ["[{'role': array('user')}]", "hello", "", '[{"role": "user",}]', '{"role": "user"}']
     found = _read({"messages": texts}, "csv")
     assert len(found.examples) == 2
     errors = [it for it in found.findings if it.kind.severity == "error"]
@@ -126,13 +126,46 @@ def test_a_text_that_is_no_list_is_a_fault_of_its_record() -> None:
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet", "jsonl"])
-@pytest.mark.parametrize("turns", [TURNS, SHAREGPT, (1, None), ["a", "b"]])
-def test_pythons_notation_is_refused_once(form: str, turns: object) -> None:
-    """It is the text of a list that `str` wrote; the error says how to restore it."""
-    assert _refusal({"id": ["a1", "a2"], "messages": [repr(turns)] * 2}, form) == (
-        f"d.{form}: field 'messages' holds lists in Python's notation as text. Restore its values "
-        "with df['messages'].map(ast.literal_eval), then write "
-        'df.to_json("new.jsonl", orient="records", lines=True).'
+@pytest.mark.parametrize(
+    "turns", [TURNS, SHAREGPT, PAIRS, tuple(TURNS), [["What is a tree?", "x"]]]
+)
+def test_pythons_notation_is_read(form: str, turns: object) -> None:
+    """The text of a list that `str` wrote is read as its list, with one note."""
+    found = _read({"id": ["a1", "a2"], "messages": [repr(turns)] * 2}, form)
+    assert [it.instruction for it in found.examples] == ["What is a tree?"] * 2
+    notes = [it.detail for it in found.findings if it.kind is Kind.UNPACKED]
+    assert notes == ["field 'messages' holds Python's notation as text; its lists are read"]
+
+
+def test_nan_in_pythons_notation_is_nothing() -> None:
+    """A data frame writes it where a turn lacks a field; in a text it stays what it is."""
+    text = (
+        "[{'role': 'user', 'content': 'A nan, nan?', 'weight': nan}, "
+        "{'role': 'bot', 'content': 'nan.'}]"
+    )
+    (example,) = _read({"messages": [text]}).examples
+    assert (example.instruction, example.answer) == ("A nan, nan?", "nan.")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[{'role': 'user', 'content': array(['q'], dtype=object)}]",
+        "[{'role': 'user', 'content': 'q'} {'role': 'assistant', 'content': 'a'}]",
+        "['What is a tree?' 'A plant.']",
+        "[{'role': 'user', 'content': None if True else 'q'}]",
+        "[{'role': 'user', 'content': __import__('os').getcwd()}]",
+        "[{'role': 'user', 'content': b'q'}]",
+        "[" * 101 + "'a'," + "]" * 101,
+        "['a', " + "1 -1 " * 100_000 + "]",
+        "[" + "'a b', " * (1 << 18) + "'b']",
+    ],
+    ids=range(9),
+)
+def test_what_is_no_literal_is_refused_once(text: str) -> None:
+    """Nothing is executed, no texts are joined, and a literal has a largest size and depth."""
+    assert _refusal({"id": ["a1", "a2"], "messages": [text] * 2}).startswith(
+        "d.jsonl: field 'messages' holds lists in Python's notation as text. "
     )
 
 
@@ -144,7 +177,7 @@ def test_arrays_cannot_be_restored_from_their_text() -> None:
 
 @pytest.mark.parametrize("name", ["text", "instruction", "output"])
 def test_conversations_in_json_are_never_trained_as_text(name: str) -> None:
-    """A field of text whose values are all lists of turns is refused, in JSON and in Python."""
+    """A field of text whose values are all lists of turns is read or refused, in both notations."""
     row: Columns = {"instruction": ["a b"] * 2, "output": ["c d"] * 2}
     columns = (
         {"text": [json.dumps(TURNS)] * 2}
@@ -154,12 +187,18 @@ def test_conversations_in_json_are_never_trained_as_text(name: str) -> None:
             name: [json.dumps(TURNS)] * 2,
         }
     )
-    assert _refusal(columns, "csv") == (
-        f"d.csv: field {name!r} holds conversations in JSON as text. "
-        f"Read them with --format messages --prompt_field {name}."
-    )
-    python = {**columns, name: [repr(TURNS)] * 2}
-    assert "holds conversations in Python's notation as text" in _refusal(python, "csv")
+    for notation, text in (("JSON", json.dumps(TURNS)), ("Python's notation", repr(TURNS))):
+        changed: Columns = {**columns, name: [text] * 2}
+        if name == "text":
+            found = _read(changed, "csv")
+            assert [it.answer for it in found.examples] == ["A plant, isn't it?"] * 2
+            (note,) = texts_of(found.findings)
+            assert f"field 'text' holds {notation} as text; its lists are read" in note
+            continue
+        assert _refusal(changed, "csv") == (
+            f"d.csv: field {name!r} holds conversations in {notation} as text. "
+            f"Read them with --format messages --prompt_field {name}."
+        )
 
 
 @pytest.mark.parametrize(
@@ -191,3 +230,15 @@ def test_json_that_is_asked_for_is_text() -> None:
     (example,) = _read({"messages": [json.dumps(TURNS)]}, fields=fields).examples
     assert example.answer == json.dumps(TURNS)
     assert texts_of(_read({"text": ["[sic] a text."]}).findings) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["[{'role': array('user')}]", "[{'role': 'user'} {'role': 'assistant'}]"]
+)
+def test_a_few_texts_beside_lists_do_not_refuse_the_file(text: str) -> None:
+    """They are faults of their records, and the others are read."""
+    found = _read({"messages": [TURNS, text, TURNS, json.dumps(TURNS)]})
+    assert [it.line for it in found.examples] == [1, 3, 4]
+    assert [(it.kind, it.line) for it in found.findings if it.kind is not Kind.UNPACKED] == [
+        (Kind.PYTHON_NOTATION, 2)
+    ]

@@ -24,19 +24,39 @@ pytestmark = pytest.mark.usefixtures("folder")
 same_folder = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 TURNS = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "weight": 1}]
+FORMS: list[list[object]] = [
+    ["What is a tree?", "A plant."],
+    ["What is a tree?", "A plant.", "Why?"],
+    [["What is a tree?", "A plant."]],
+    [["user", "q"], ["bot", "a"]],
+    [{"user": "q"}, {"assistant": "a"}],
+    [{"role": "user", "parts": [{"text": "q"}]}, {"role": "model", "parts": [{"text": "a"}]}],
+    [{"role": "model", "content": "Hello!"}, *TURNS],
+]
 TEXTS = [
     *("", "a", "What is a tree?", "id-17", "0", "1.5", "nan", "test", "train", "instruction"),
     *("output", "2024-01-02", "https://x.org/y", "['a', 'b']", "[{'role': 'user'}]", "[", "{}"),
     *(json.dumps(TURNS), json.dumps(["a", "b"]), json.dumps({"a": 1}), json.dumps(repr(TURNS))),
+    *(repr(tuple(TURNS)), "['a' 'b']", "[{'role': 'user', 'content': nan}]", repr(FORMS[0])),
     *(repr(TURNS), "array(['a'], dtype=object)", "\ufeffinstruction", '"[1]"', "[[[[", "\x00"),
 ]
 NAMES = [
     *("instruction", "output", "input", "text", "label", "messages", "conversations", "data"),
     *("prompt", "completion", "history", "instances", "weight", "train", "split", "system"),
     *("tools", "images", "id", "Unnamed: 0", "contents", "columns", "loss_mask", "question"),
-    *("systemInstruction", "chat_template_kwargs", "", "answer", "image", "loss_weight"),
+    *(
+        "system_instruction",
+        "conversation",
+        "systemInstruction",
+        "chat_template_kwargs",
+        "",
+        "answer",
+        "image",
+        "loss_weight",
+    ),
 ]
 KEYS = ["role", "content", "from", "value", "weight", "train", "type", "text", "parts", "images"]
+KEYS += ["user", "assistant", "thought", "functionCall"]
 LEAF = (
     st.none()
     | st.booleans()
@@ -45,6 +65,7 @@ LEAF = (
     | st.sampled_from(TEXTS)
     | st.sampled_from(["user", "assistant", "system", "human"])
     | st.just(TURNS)
+    | st.sampled_from(FORMS)
 )
 VALUE = st.recursive(
     LEAF,

@@ -34,7 +34,7 @@ def _refusal(*rows: object, times: int = 3) -> str:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("data", TEXTS),
+        ("utterances", TEXTS),
         ("dialog", TEXTS * 2),
         ("turns", [TEXTS, TEXTS]),
         ("chat history", TEXTS),
@@ -50,9 +50,8 @@ def test_texts_without_roles_are_named_once(name: str, value: object, times: int
 @pytest.mark.parametrize(
     ("turn", "what"),
     [
-        ("What is a tree?", "a text without a role"),
-        (TEXTS, "a list of texts without roles"),
-        (["user", "What is a tree?"], "a list of a role and a text"),
+        (["What is a tree?"], "a list of texts without roles"),
+        ([*TEXTS, "And a bush?"], "a list of texts without roles"),
     ],
 )
 def test_a_turn_without_a_role_is_named(turn: object, what: str) -> None:
@@ -129,27 +128,24 @@ def test_turns_in_a_field_of_another_name_are_found() -> None:
         "d.jsonl: field 'chat log' holds turns (fields: 'chat log'). "
         "Read them with --format messages --prompt_field 'chat log'."
     )
-    parts = [{"role": "user", "parts": [{"text": "q"}]}]
-    assert _refusal({"contents": parts}) == (
-        "d.jsonl: field 'contents' holds turns with the fields 'role', 'parts'; expected 'role' "
-        f"and 'content' (fields: 'contents'). {TURNS_HINT}"
+    said = [{"who": "user", "said": "q"}]
+    assert _refusal({"log": said}) == (
+        "d.jsonl: field 'log' holds turns with the fields 'who', 'said'; expected 'role' "
+        f"and 'content' (fields: 'log'). {TURNS_HINT}"
     )
 
 
 COLUMNS: dict[str, object] = {
-    "lists": {"instruction": TEXTS, "output": TEXTS},
-    "with numbers": {"instruction": TEXTS, "output": TEXTS, "id": [1, 2]},
-    "in a field": {"data": {"question": TEXTS, "answer": TEXTS}},
-    "by label": {"question": {"0": "q", "1": "r"}, "answer": {"0": "a", "1": "b"}},
-    "by row": {"0": {"question": "q", "answer": "a"}, "1": {"question": "r", "answer": "b"}},
-    "split": {"columns": ["question", "answer"], "index": [0, 1], "data": [TEXTS, TEXTS]},
+    "numbers on both sides": {"0": {"0": "q", "1": "a"}, "1": {"0": "r", "1": "b"}},
+    "unknown names on both sides": {"Frage": {"x": "q", "y": "r"}, "Wort": {"x": "a", "y": "b"}},
+    "known names on both sides": {"text": {"text": "q"}, "output": {"text": "a"}},
 }
 
 
 @pytest.mark.parametrize("indent", [None, 2])
 @pytest.mark.parametrize("value", COLUMNS.values(), ids=COLUMNS)
 def test_a_file_by_columns_is_named(value: object, indent: int | None) -> None:
-    """It is one object that a data frame wrote; the remedy is its other way of writing."""
+    """Where rows cannot be told from columns, the remedy is the other way of writing them."""
     with pytest.raises(UsageError) as caught:
         read_content(json.dumps(value, indent=indent).encode())
     assert str(caught.value) == (

@@ -1,7 +1,7 @@
 """Read the raw records of a path; the kind of file is detected by its content, not its name.
 
-Only tables in plain text are known by their names: .csv and .tsv (also .csv.gz, .tsv.zst and so
-on), unless their first line is a JSON object.
+Only tables in plain text and plain text itself are known by their names: .csv, .tsv, .txt and .md
+(also .csv.gz, .tsv.zst and so on), unless they start as JSON does.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from pathlib import PurePath
 
 from finetuning_exam.data.findings import Fault, Finding, errors
 from finetuning_exam.data.kinds import Kind
+from finetuning_exam.data.reading.columns import refuse_lists, rows_of
 from finetuning_exam.data.reading.documents import read_document, records_field
+from finetuning_exam.data.reading.excel import is_workbook, read_workbook
 from finetuning_exam.data.reading.files import (
     BOM,
     MAX_LINE_BYTES,
@@ -31,11 +33,18 @@ from finetuning_exam.data.reading.foreign import (
 )
 from finetuning_exam.data.reading.hub import is_hub_name, read_hub
 from finetuning_exam.data.reading.joined import joined_here, without_marks
-from finetuning_exam.data.reading.json_values import SyntaxFault, end_of_brackets, parse_object
+from finetuning_exam.data.reading.json_values import (
+    SyntaxFault,
+    end_of_brackets,
+    parse_object,
+    read_with_nan,
+)
 from finetuning_exam.data.reading.parquet import read_parquet
+from finetuning_exam.data.reading.plain_text import is_plain_text, read_plain_text
 from finetuning_exam.data.reading.tables import read_table
 from finetuning_exam.errors import UsageError
 
+_Found = tuple[Container, list[RawRecord], list[Finding]]
 _HEAD_BYTES = 1 << 16
 _ADDRESS = re.compile(r"(https?|ftp|s3|gs|hf)://", re.IGNORECASE)
 _TABLE_HINT = " A table needs a file name that ends in .csv or .tsv."
@@ -65,9 +74,11 @@ def read_file(path: str) -> FileRecords:
         return FileRecords(path, stream.sha256(), container, tuple(records), tuple(findings))
 
 
-def _read(stream: Stream) -> tuple[Container, list[RawRecord], list[Finding]]:
+def _read(stream: Stream) -> _Found:
     """Read the records of a text file with the reader for its content."""
     head = stream.peek(_HEAD_BYTES)
+    if is_workbook(head, stream.path):
+        return "Excel", *read_workbook(stream.whole(), stream.path)
     refuse_other_content(head, stream.path, stream.compression)
     ending = _ending(stream.path)
     body = head.lstrip(SPACE)
@@ -75,23 +86,59 @@ def _read(stream: Stream) -> tuple[Container, list[RawRecord], list[Finding]]:
         if not (body.startswith(b"{") and _starts_with_object(stream.whole())):
             return read_table(stream, "," if ending == ".csv" else "\t")
         return _json_lines(stream)
-    if ending == ".txt" and body and body[:1] not in b"{[":
-        raise UsageError(f"{stream.path} is plain text, not records.", RECORDS_HINT)
+    if is_plain_text(head, ending):
+        return "text file", *read_plain_text(stream, ending)
     if (body.startswith(b"{") and _is_spread(body)) or (
         body.startswith(b"[") and not _starts_with_whole_line(stream.whole())
     ):
-        return _document(stream)
-    return _json_lines(stream)
+        return _by_column(_document(stream), stream.path, is_list=body.startswith(b"["))
+    return _by_column(_json_lines(stream), stream.path, is_list=False)
 
 
-def _document(stream: Stream) -> tuple[Container, list[RawRecord], list[Finding]]:
+def _by_column(found: _Found, path: str, *, is_list: bool) -> _Found:
+    """Return the rows of a file that is one object of columns, or what was found.
+
+    In a list, an object is a record, also if it is the only one.
+
+    Raises:
+        UsageError: columns have different lengths, or the rows are lists without names.
+    """
+    _, records, findings = found
+    if is_list:
+        refuse_lists(records, (it.detail for it in findings), path)
+        return found
+    if not records and [it.kind for it in findings] == [Kind.NOT_FINITE]:
+        value = _object_with_nan(path)
+    elif len(records) == 1 and not errors(findings):
+        value = records[0].value
+    else:
+        return found
+    rows = rows_of(value, path)
+    if rows is None:
+        return found
+    turned = [RawRecord(number, 0, row) for number, row in enumerate(rows, start=1)]
+    return "JSON by column", turned, [it for it in findings if it.kind is not Kind.NOT_FINITE]
+
+
+def _object_with_nan(path: str) -> dict[str, object]:
+    """Return the object of a file in which NaN stands for nothing, as data frames write it."""
+    with Stream(path) as again:
+        text = again.whole().decode("utf-8", "replace")
+    try:
+        value = read_with_nan(text)
+    except Fault:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _document(stream: Stream) -> _Found:
     data, notes = without_marks(stream.whole(), stream.path)
     records, findings = read_document(data, stream.path, is_cut=bool(stream.damage))
     end = damage_findings(stream, data.count(b"\n") + 1)
     return "JSON array", records, [*notes, *findings, *end]
 
 
-def _json_lines(stream: Stream) -> tuple[Container, list[RawRecord], list[Finding]]:
+def _json_lines(stream: Stream) -> _Found:
     """Read one object per line.
 
     Raises:
@@ -123,6 +170,11 @@ def _json_lines(stream: Stream) -> tuple[Container, list[RawRecord], list[Findin
     if len(records) == 1 and not findings and records_field(records[0].value, stream.path):
         with Stream(stream.path) as again:
             return _document(again)
+    if not records and [it.kind for it in findings] == [Kind.TOO_LONG_LINE]:
+        with Stream(stream.path) as again:  # data frames write one long line by default
+            document = _document(again)
+        if len(document[1]) > 1 or _by_column(document, stream.path, is_list=False) is not document:
+            return document
     return "JSON lines", records, findings
 
 

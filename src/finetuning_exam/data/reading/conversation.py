@@ -1,8 +1,9 @@
 """Read the turns of a conversation: its last question and answer, and the turns before them.
 
 Supported are lists of `{role, content}` (OpenAI, TRL, mlx-lm, ms-swift, Axolotl's chat_template),
-of `{from, value}` (ShareGPT) and of `{human, assistant}` (ms-swift's `conversation`). A role may
-be written in capitals and with surrounding whitespace (`User`).
+of `{from, value}` (ShareGPT), of `{human, assistant}` (ms-swift's `conversation`), of
+`{role, parts}` (Gemini's `contents`), and the forms of `turn_forms`. A role may be written in
+capitals and with surrounding whitespace (`User`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from finetuning_exam.data.reading.cells import is_nothing
 from finetuning_exam.data.reading.fields import as_list, as_text, emptiness, listed, quoted
 from finetuning_exam.data.reading.json_values import json_type
 from finetuning_exam.data.reading.packed_text import fault_of_text, is_python
+from finetuning_exam.data.reading.parts import read_content, text_key
+from finetuning_exam.data.reading.roles import OTHER_NAMES, meant
 from finetuning_exam.data.reading.tools import (
     CALL_ROLES,
     CALLS,
@@ -27,6 +30,7 @@ from finetuning_exam.data.reading.tools import (
     result_of_turn,
 )
 from finetuning_exam.data.reading.training_fields import IN_PARTS, is_default, refuse_media
+from finetuning_exam.data.reading.turn_forms import as_objects
 from finetuning_exam.data.reading.weights import TURN_WEIGHTS, turn_weight
 from finetuning_exam.data.records import Role, Turn
 from finetuning_exam.data.tool_text import is_call
@@ -41,6 +45,7 @@ ROLES: dict[str, Role] = {
     "chatgpt": "assistant",
     "bing": "assistant",
     "bard": "assistant",
+    **OTHER_NAMES,
 }
 """The roles in data files, by their various names."""
 _OF_CALLS = ("name", "tool_call_id", "id", "refusal", "audio", "annotations")
@@ -79,7 +84,8 @@ def read_turns(value: object, field: str) -> tuple[RecordTurn, ...]:
     turns: list[RecordTurn] = []
     if isinstance(value, str):
         raise fault_of_text(value, f"field {field!r}")
-    for number, turn in enumerate(as_list(value, f"field {field!r}"), start=1):
+    items = as_objects(as_list(value, f"field {field!r}"), field, ROLES)
+    for number, turn in enumerate(items, start=1):
         where = f"turn {number} of {field!r}"
         if not isinstance(turn, Mapping):
             raise _not_a_turn(turn, where)
@@ -90,20 +96,20 @@ def read_turns(value: object, field: str) -> tuple[RecordTurn, ...]:
     return tuple(turns)
 
 
-def unread_keys(turns: object) -> tuple[str, ...]:
+def unread_keys(turns: object, field: str = "") -> tuple[str, ...]:
     """Return the non-null fields that are ignored in any turn or any of the `instances`.
 
     Fields that are refused if they are filled do not count.
     """
     found: dict[str, None] = {}
-    for turn in turns if isinstance(turns, list) else ():
+    for turn in as_objects(turns, field, ROLES) if isinstance(turns, list) else ():
         if not isinstance(turn, Mapping):
             continue
         if is_pair(turn):
             read: tuple[str, ...] = ("human", "assistant", *_READ_KEYS)
         elif "role" in turn or "from" in turn:
             role = "role" if "role" in turn else "from"
-            text = "content" if "content" in turn else "value"
+            text = text_key(turn)
             read = (role, text, *_READ_KEYS)
             if is_nothing(turn.get(text)) or turn[role] in RESULT_ROLES:
                 read += _OF_CALLS
@@ -122,9 +128,6 @@ def _not_a_turn(turn: object, where: str) -> Fault:
         return Fault(Kind.PYTHON_NOTATION, f"{where} is Python's notation as text")
     if isinstance(turn, str):
         return Fault(Kind.NO_ROLES, f"{where} is a text without a role; expected an object")
-    if isinstance(turn, list) and len(turn) == 2 and str(turn[0]).strip().casefold() in ROLES:
-        detail = f"{where} is a list of a role and a text; expected an object"
-        return Fault(Kind.NO_ROLES, detail)
     if isinstance(turn, list) and turn and all(isinstance(it, str) for it in turn):
         return Fault(Kind.NO_ROLES, f"{where} is a list of texts without roles; expected an object")
     return Fault(Kind.BAD_TURNS, f"{where} is {json_type(turn)}; expected an object")
@@ -155,36 +158,35 @@ def _read_turn(turn: Mapping[str, object], where: str) -> RecordTurn:
         return _read_tool_turn(turn, name, where)
     if name not in ROLES:
         raise Fault(
-            Kind.BAD_TURNS,
-            f"{where} has the unknown role {quoted(written)}; expected system, user or assistant",
+            Kind.BAD_TURNS, f"{where} has the unknown role {quoted(written)}; {meant(name, ROLES)}"
         )
     role = ROLES[name]
     weight = turn_weight(turn, is_answer=role == "assistant", where=where)
-    text_key = "content" if "content" in turn else "value"
-    has_calls = role == "assistant" and not all(is_nothing(turn.get(key)) for key in CALLS)
-    if text_key not in turn and not has_calls:
+    key = text_key(turn)
+    has_calls = role == "assistant" and not all(is_nothing(turn.get(it)) for it in CALLS)
+    if key not in turn and not has_calls:
         raise Fault(Kind.BAD_TURNS, f"{where} has no content (fields: {listed(turn)})")
-    value = "" if has_calls and turn.get(text_key) is None else turn[text_key]
-    text = _content(value, f"field {text_key!r} of {where}")
+    value = "" if has_calls and turn.get(key) is None else turn[key]
+    text = read_content(value, f"field {key!r} of {where}")
     if role == "assistant":
         text = answer_with_calls(turn, text, where)
     else:
-        for key in (*CALLS, *THOUGHTS):
-            if not is_nothing(turn.get(key)):
-                raise Fault(Kind.BAD_TURNS, f"{where} has {key!r}, but is no answer")
+        for name in (*CALLS, *THOUGHTS):
+            if not is_nothing(turn.get(name)):
+                raise Fault(Kind.BAD_TURNS, f"{where} has {name!r}, but is no answer")
     return RecordTurn(where, role, text, weight)
 
 
 def _read_tool_turn(turn: Mapping[str, object], name: str, where: str) -> RecordTurn:
-    text_key = "content" if "content" in turn else "value"
-    if text_key not in turn:
+    key = text_key(turn)
+    if key not in turn:
         raise Fault(Kind.BAD_TURNS, f"{where} has no content (fields: {listed(turn)})")
     is_answer = name in CALL_ROLES
     weight = turn_weight(turn, is_answer=is_answer, where=where)
     if is_answer:
-        return RecordTurn(where, "assistant", call_of_turn(turn[text_key], where), weight)
-    value = result_of_turn(turn[text_key])
-    return RecordTurn(where, "tool", _content(value, f"field {text_key!r} of {where}"))
+        return RecordTurn(where, "assistant", call_of_turn(turn[key], where), weight)
+    value = result_of_turn(turn[key])
+    return RecordTurn(where, "tool", read_content(value, f"field {key!r} of {where}"))
 
 
 def _refuse_unread(turn: Mapping[str, object], where: str) -> None:
@@ -198,24 +200,6 @@ def _refuse_unread(turn: Mapping[str, object], where: str) -> None:
             f"{where} has 'train_detail'; choosing which parts are trained is not supported",
         )
     refuse_media(turn, where)
-
-
-def _content(value: object, what: str) -> str:
-    """Return a text, or the joined texts of a list of `{"type": "text", "text": …}` parts."""
-    if not isinstance(value, list):
-        return as_text(value, what)
-    texts: list[str] = []
-    for number, part in enumerate(value, start=1):
-        where = f"part {number} of {what}"
-        if not isinstance(part, Mapping):
-            raise Fault(Kind.WRONG_TYPE, f"{where} is {json_type(part)}; expected an object")
-        kind = part.get("type")
-        if kind != "text":
-            name = f"type {quoted(kind)}" if isinstance(kind, str) else "no type"
-            raise Fault(Kind.UNSUPPORTED, f"{where} has {name}; only text is supported")
-        refuse_media(part, where)
-        texts.append(as_text(part.get("text"), where))
-    return "".join(texts)
 
 
 def to_exchange(
@@ -240,7 +224,11 @@ def to_exchange(
     if not turns:
         what = "only a system turn" if record_turns else "no turns"
         raise Fault(Kind.BAD_TURNS, f"the conversation has {what}")
-    _check_order(turns)
+    greeting = turns[0] if _is_greeting(turns, answer_required) else None
+    _check_order(turns[1:] if greeting else turns)
+    if greeting:
+        detail = f"{greeting.where} is an assistant turn, before the first question"
+        raise Fault(Kind.GREETING_FIRST, detail)
     if turns[-1].role != "assistant":
         if answer_required:
             last = "user turn" if turns[-1].role == "user" else "result of a tool"
@@ -264,6 +252,13 @@ def _without_untrained_end(turns: list[RecordTurn]) -> list[RecordTurn]:
     """Return turns up to the last answer that is trained; all of them if none is."""
     trained = [at for at, it in enumerate(turns) if it.role == "assistant" and it.weight]
     return turns[: trained[-1] + 1] if trained else turns
+
+
+def _is_greeting(turns: Sequence[RecordTurn], answer_required: bool) -> bool:
+    """Return whether the assistant speaks first, and a question with an answer follows."""
+    roles = [turn.role for turn in turns]
+    has_answer = not answer_required or (len(roles) > 2 and roles[-1] == "assistant")
+    return roles[:2] == ["assistant", "user"] and has_answer
 
 
 def _check_order(turns: Sequence[RecordTurn]) -> None:

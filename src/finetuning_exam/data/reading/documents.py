@@ -29,7 +29,8 @@ LIST_NAMES = (
     *("examples", "samples", "items", "instances"),
 )
 """Fields whose list of objects is taken for the records if the file is one object."""
-_SPLIT_NAMES = ("test", "validation", "valid", "dev", "eval")
+SPLIT_NAMES = ("test", "validation", "valid", "dev", "eval")
+"""Fields that hold the records of another split."""
 
 
 def read_document(
@@ -66,7 +67,7 @@ def records_field(value: object, path: str) -> str | None:
         for name, items in value.items()
         if isinstance(items, list) and items and isinstance(items[0], dict)
     ]
-    named = [name for name in lists if name in (*LIST_NAMES, *_SPLIT_NAMES)]
+    named = [name for name in lists if name in (*LIST_NAMES, *SPLIT_NAMES)]
     if len(named) > 1:
         raise UsageError(
             f"{path} is one object with several lists of records: {', '.join(named)}.",

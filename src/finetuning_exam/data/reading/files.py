@@ -19,11 +19,14 @@ from finetuning_exam.errors import DataError, UsageError
 Container = Literal[
     "JSON lines",
     "JSON array",
+    "JSON by column",
     "CSV",
     "CSV with semicolons",
     "CSV with vertical bars",
     "TSV",
+    "Excel",
     "Parquet",
+    "text file",
     "hub dataset",
 ]
 
@@ -41,7 +44,11 @@ _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 
 @dataclass(frozen=True, slots=True)
 class RawRecord:
-    """A record as stored; `line` is where it starts, or its number in Parquet and hub datasets."""
+    """A record as stored; `line` is where it starts.
+
+    In Parquet files, hub datasets and JSON by column it is the record's number, and in Excel files
+    that of its row.
+    """
 
     line: int
     column: int

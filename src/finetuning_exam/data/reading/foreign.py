@@ -20,11 +20,11 @@ _ENCODINGS = {
     b"\xff\xfe": "UTF-16",
     b"\xfe\xff": "UTF-16",
 }
-_EXCEL = ("an Excel file", 'Save it as "CSV UTF-8" in the spreadsheet program.')
+_EXCEL_HINT = 'Save it as an .xlsx file, or as "CSV UTF-8", in the spreadsheet program.'
 _UNPACK = f"Unpack or export it. {RECORDS_HINT}"
 _BINARY = {
     b"PK\x03\x04": ("a zip archive or an Office file", _UNPACK),
-    b"\xd0\xcf\x11\xe0": ("an old Excel or Office file", _EXCEL[1]),
+    b"\xd0\xcf\x11\xe0": ("an old Excel or Office file", _EXCEL_HINT),
     b"%PDF": ("a PDF file", _UNPACK),
     b"BZh": ("compressed with bzip2", "Unpack it first: bzip2 -d {path}."),
     b"\xfd7zXZ": ("compressed with xz", "Unpack it first: xz -d {path}."),
@@ -61,8 +61,6 @@ def refuse_other_content(head: bytes, path: str, compression: str) -> None:
         )
     for magic, (name, hint) in _BINARY.items():
         if head.startswith(magic):
-            if magic.startswith(b"PK") and (b"xl/" in head or path.lower().endswith(".xlsx")):
-                name, hint = _EXCEL
             hint = hint.replace("{path}", shlex.quote(path))
             raise UsageError(f"{path} is {name}.", hint)
     if b"\0" in head and head.lstrip(SPACE)[:1] not in (b"{", b"["):

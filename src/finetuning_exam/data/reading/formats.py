@@ -28,6 +28,7 @@ from finetuning_exam.data.reading.fields import (
 from finetuning_exam.data.reading.json_values import json_type
 from finetuning_exam.data.reading.layouts import Layout
 from finetuning_exam.data.reading.natural import NATURAL, content_of
+from finetuning_exam.data.reading.parts import with_system_text
 from finetuning_exam.data.reading.tools import TOOLS, call_in_answer, read_tools
 from finetuning_exam.data.reading.training_fields import refuse_unread
 from finetuning_exam.data.reading.weights import record_weight
@@ -106,6 +107,7 @@ def _exchanges(
     """Return the questions and answers of a record, each with its input."""
     if layout.format == "text":
         return [(Exchange((), "", _filled(value, layout.prompt, Kind.EMPTY_ANSWER)), "")]
+    value = with_system_text(value, layout.system_fields)
     system = read_optional(value, layout.system_fields)
     if not layout.answer:
         if layout.prompt not in value:

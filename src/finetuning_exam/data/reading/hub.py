@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from finetuning_exam.data.reading.files import FileRecords, RawRecord, no_records
+from finetuning_exam.data.reading.stdin import STDIN
 from finetuning_exam.errors import UsageError
 
 _SPEC = re.compile(
@@ -24,8 +25,8 @@ def is_hub_name(path: str) -> bool:
 
 
 def absolute_path(path: str) -> str:
-    """Return a file's absolute path; a hub dataset's name stays as it is."""
-    return path if is_hub_name(path) else str(Path(path).resolve())
+    """Return a file's absolute path; the name of a hub dataset or of standard input is kept."""
+    return path if is_hub_name(path) or path == STDIN else str(Path(path).resolve())
 
 
 def read_hub(spec: str) -> FileRecords:

@@ -93,6 +93,23 @@ def read_leniently(text: str, start: int) -> tuple[object, int]:
         raise SyntaxFault(_TOO_DEEP, start, Kind.TOO_DEEP) from None
 
 
+def read_with_nan(text: str) -> object:
+    """Return the one value of a text as `read_value` does, but NaN is null.
+
+    Raises:
+        Fault: the text is not one JSON value, even so.
+    """
+    try:
+        value: object = _WITH_NAN.decode(text)
+    except (json.JSONDecodeError, RecursionError, ValueError) as error:
+        if isinstance(error, Fault):
+            raise
+        raise Fault(Kind.NOT_JSON, "not one JSON value") from None
+    if _is_deep(value):
+        raise Fault(Kind.TOO_DEEP, _TOO_DEEP)
+    return value
+
+
 def end_of_value(text: str, start: int) -> int:
     """Return the index after the value at `start`, however deeply it is nested.
 
@@ -211,6 +228,11 @@ def _no_constant(name: str) -> NoReturn:
     raise Fault(Kind.NOT_FINITE, f"{name} is not valid JSON")
 
 
+def _nan_as_null(name: str) -> None:
+    if name != "NaN":
+        _no_constant(name)
+
+
 def _finite(digits: str) -> float:
     number = float(digits)
     if math.isinf(number):
@@ -224,5 +246,8 @@ def _shortened(text: str) -> str:
 
 _STRICT = json.JSONDecoder(
     object_pairs_hook=_unique_keys, parse_constant=_no_constant, parse_float=_finite
+)
+_WITH_NAN = json.JSONDecoder(
+    object_pairs_hook=_unique_keys, parse_constant=_nan_as_null, parse_float=_finite
 )
 _LENIENT = json.JSONDecoder(parse_constant=str, parse_int=str, parse_float=str)

@@ -13,6 +13,8 @@ from itertools import islice
 
 from finetuning_exam.data.reading.conversation import is_pair
 from finetuning_exam.data.reading.fields import Record
+from finetuning_exam.data.reading.packed_text import are_turns
+from finetuning_exam.data.reading.turn_forms import are_texts
 from finetuning_exam.errors import UsageError
 from finetuning_exam.settings import Format
 
@@ -20,6 +22,8 @@ SAMPLE = 1000
 """The number of records that decide the layout."""
 CONVERSATION_FIELDS = ("messages", "conversations", "conversation")
 _ALWAYS = frozenset({"tag", "group"})
+_OTHER_WORDS = {"contents": "role, parts", "data": "texts in turn"}
+_GEMINI_SYSTEM = ("systemInstruction", "system_instruction")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,8 @@ class Layout:
         """The layout in one line, for example `instruction → output` or `plain text (text)`."""
         if self.format == "text":
             return f"plain text ({self.prompt})"
+        if self.format == "messages" and self.prompt in _OTHER_WORDS:
+            return f"{self.prompt} ({_OTHER_WORDS[self.prompt]})"
         if self.format == "messages":
             return f"{self.prompt} (role, content)"
         if self.format == "sharegpt":
@@ -56,7 +62,8 @@ class Layout:
     @property
     def system_fields(self) -> tuple[str, ...]:
         """The fields for a system text (`system_prompt` in Open-Orca)."""
-        return self._beside("system", "system_prompt")
+        names = self._beside("system", "system_prompt")
+        return (*names, *_GEMINI_SYSTEM) if self.prompt == "contents" else names
 
     def _beside(self, *names: str) -> tuple[str, ...]:
         """Return the names that are not those of the prompt or the answer."""
@@ -158,12 +165,16 @@ def _guess(value: Record) -> tuple[Layout | None, bool]:
     for name in turns:
         if value[name]:
             return Layout(_turn_format(value[name]), name, ""), True
+    if _are_contents(value.get("contents")):
+        return Layout("messages", "contents", ""), True
     pair = max(PAIRS, key=lambda it: (it.prompt in present) + (it.answer in present))
     names = (pair.prompt in present) + (pair.answer in present)
     if names:
         return pair, names == 2
     if "text" in present:
-        return Layout("text", "text", ""), True
+        return Layout("messages" if are_turns(value["text"]) else "text", "text", ""), True
+    if are_texts(value.get("data")):
+        return Layout("messages", "data", ""), True
     return (Layout("messages", turns[0], ""), False) if turns else (None, False)
 
 
@@ -173,12 +184,23 @@ def _turn_format(turns: object) -> Format:
     return "sharegpt" if is_sharegpt else "messages"
 
 
+def _are_contents(value: object) -> bool:
+    """Return whether a value is a list of Gemini's turns."""
+    return isinstance(value, list) and any(
+        isinstance(turn, Mapping) and "parts" in turn for turn in value
+    )
+
+
 def _only_field(sample: Sequence[Record], wanted: Format) -> str:
     """Return the field of a format that has only one."""
     if wanted == "text":
         return "text"
     usual = "messages" if wanted == "messages" else "conversations"
-    names = (usual, *(name for name in CONVERSATION_FIELDS if name != usual))
+    others: tuple[str, ...] = (
+        *CONVERSATION_FIELDS,
+        *(_OTHER_WORDS if wanted == "messages" else ()),
+    )
+    names = (usual, *(name for name in others if name != usual))
     return max(names, key=lambda name: sum(isinstance(it.get(name), list) for it in sample))
 
 

@@ -9,9 +9,10 @@ import stat
 from itertools import islice
 from pathlib import PurePath
 
+from finetuning_exam.data.reading.stdin import stored_path
 from finetuning_exam.errors import UsageError
 
-PATH_HINT = "Give the path of a data file: JSON lines, JSON, CSV, TSV or Parquet."
+PATH_HINT = "Give the path of a data file: JSON lines, JSON, CSV, TSV, Excel, Parquet or text."
 _MOST_NAMES = 10_000
 _NEAR = 0.85
 """The least similarity, from 0 to 1, of a suggested file name to the missing one."""
@@ -24,11 +25,12 @@ def open_regular(path: str) -> io.FileIO:
         UsageError: it is missing, a folder, not a regular file, or not readable.
     """
     try:
-        mode = os.stat(path).st_mode
+        stored = stored_path(path)
+        mode = os.stat(stored).st_mode
         if not stat.S_ISREG(mode):
             kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
             raise UsageError(f"{path} is {kind}.", PATH_HINT)
-        return io.FileIO(path, "rb")
+        return io.FileIO(stored, "rb")
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file.", _near(path) or PATH_HINT) from None
     except OSError as error:

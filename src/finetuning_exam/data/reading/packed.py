@@ -1,4 +1,7 @@
-"""Lists that are stored as JSON texts, as in tables without lists: read as their values."""
+"""Lists that are stored as texts, as in tables without lists: read as their values.
+
+The texts are JSON, or Python's notation, which data frames write into tables.
+"""
 
 from __future__ import annotations
 
@@ -16,27 +19,30 @@ from finetuning_exam.data.reading.packed_text import (
     is_json,
     is_literal,
     is_python,
-    value_of_json,
+    value_of_text,
 )
+from finetuning_exam.data.reading.turn_forms import are_texts
 from finetuning_exam.errors import UsageError
 from finetuning_exam.settings import FieldSettings
 
-_TURNS = ("prompt", "completion")
+_TURNS = ("prompt", "completion", "text", "contents", "data")
 _LISTS = ("history", "instances")
+_JSON = ("JSON", "json.loads")
 
 
 def unpack(
     records: Sequence[RawRecord], fields: FieldSettings, path: str
 ) -> tuple[Sequence[RawRecord], list[Finding]]:
-    """Replace JSON texts by their lists where the name of the field says that it holds lists.
+    """Replace texts by the lists they describe where the field's name says that it holds lists.
 
     A conversation field is unpacked if any of its texts is a list; its other texts remain, and
-    are faults of their records. `prompt` and `completion` are unpacked only if every text is a
-    list of turns, `history` and `instances` only if every text is a list. Fields that a flag names
-    as text are left alone.
+    are faults of their records. `prompt`, `completion`, `text`, `contents` and `data` are unpacked
+    only if every text is a list of turns, `history` and `instances` only if every text is a list.
+    Fields that a flag names as text are left alone.
 
     Raises:
-        UsageError: every text of a conversation field is in Python's notation.
+        UsageError: every text of a conversation field is in Python's notation, and none can be
+            restored.
     """
     in_turns = fields.format in ("messages", "sharegpt")
     named = () if in_turns else (fields.prompt_field, fields.answer_field)
@@ -49,12 +55,12 @@ def unpack(
         texts = _texts(records, name, joined=name in conversations)
         if not texts:
             continue
-        if name in conversations and all(map(_is_only_python, texts.values())):
+        lists = _lists(name, texts)
+        if name in conversations and not lists and all(map(_is_only_python, texts.values())):
             raise UsageError(
                 f"{path}: field {name!r} holds lists in Python's notation as text.",
                 python_hint(name, texts.values()),
             )
-        lists = _lists(name, texts)
         if not lists or (name not in conversations and len(lists) < len(texts)):
             continue
         changed = list(records)
@@ -63,7 +69,8 @@ def unpack(
             changed[index] = replace(record, value={**record.value, name: value})
         first = changed[min(lists)]
         records = changed
-        detail = f"field {name!r} holds JSON as text; its lists are read"
+        notation, _ = _notation({min(lists): texts[min(lists)]})
+        detail = f"field {name!r} holds {notation} as text; its lists are read"
         notes.append(Finding(Kind.UNPACKED, detail, path, first.line, first.column))
     return records, notes
 
@@ -88,6 +95,8 @@ def refuse_packed(
     if fields.format == "text" or fields.prompt_field or fields.answer_field:
         return
     for name in filter(None, (layout.prompt, layout.answer)):
+        if any(isinstance(record.value.get(name), list) for record in records):
+            continue  # then its texts are faults of their records
         texts = _texts(records, name)
         start = next((text.lstrip()[0] for text in texts.values()), "")
         if (
@@ -95,15 +104,16 @@ def refuse_packed(
             and layout.format == "text"
             and all(_is_record(_value(text)) for text in texts.values())
         ):
+            notation, call = _notation(texts)
             raise UsageError(
-                f"{path}: field {name!r} holds records in JSON as text.",
-                f"Write the records themselves: json.loads(record[{name!r}]) returns each.",
+                f"{path}: field {name!r} holds records in {notation} as text.",
+                f"Write the records themselves: {call}(record[{name!r}]) returns each.",
             )
         if start != "[":
             continue
         if all(are_turns(_value(text)) for text in texts.values()):
             raise UsageError(
-                f"{path}: field {name!r} holds conversations in JSON as text.",
+                f"{path}: field {name!r} holds conversations in {_notation(texts)[0]} as text.",
                 f"Read them with --format messages --prompt_field {as_argument(name)}.",
             )
         if all(_is_only_python(text) and "'role'" in text for text in texts.values()):
@@ -135,14 +145,18 @@ def _lists(name: str, texts: dict[int, str]) -> dict[int, list[object]]:
     """Return the lists that the texts of a field describe."""
     lists: dict[int, list[object]] = {}
     for index, text in texts.items():
-        if text.lstrip()[0] not in '["':
+        if text.lstrip()[0] not in '["(':
             if name in (*_TURNS, *_LISTS):  # all texts must be lists
                 return {}
             continue
         value = _value(text)
-        if isinstance(value, list) and (name not in _TURNS or are_turns(value)):
+        if isinstance(value, list) and (name not in _TURNS or _are_turns(name, value)):
             lists[index] = value
     return lists
+
+
+def _are_turns(name: str, value: list[object]) -> bool:
+    return are_turns(value) or (name == "data" and are_texts(value))
 
 
 def _is_record(value: object) -> bool:
@@ -157,8 +171,14 @@ def _is_only_python(text: str) -> bool:
     return is_python(text) and not is_json(text)
 
 
+def _notation(texts: dict[int, str]) -> tuple[str, str]:
+    """Return the notation of texts by the first of them, and the call that reads it."""
+    first = next(iter(texts.values()))
+    return ("Python's notation", "ast.literal_eval") if _is_only_python(first) else _JSON
+
+
 def _value(text: str) -> object:
     try:
-        return value_of_json(text)
+        return value_of_text(text)
     except Fault:
         return None

@@ -9,12 +9,23 @@ from collections.abc import Mapping
 
 from finetuning_exam.data.findings import Fault
 from finetuning_exam.data.kinds import Kind
-from finetuning_exam.data.reading.json_values import SyntaxFault, not_json, read_value
+from finetuning_exam.data.reading.json_values import MAX_DEPTH, SyntaxFault, not_json, read_value
 
 _PYTHON = re.compile(
-    r"[\[{(,:]\s*b?'[^']*'\s*[,:\]})]|[:,\[(]\s*(None|True|False)\s*[,\]})]|\barray\(|\bdtype="
+    r"[\[{(,:]\s*b?'[^']*'\s*['\",:\]})]|[\[(]\s*\"[^\"]*\"\s+['\"]|[:,\[(]\s*(None|True|False)\s*[,\]})]|\barray\(|\bdtype="
 )
+_SINGLE_QUOTE = re.compile(r"\s*[\[({][\s\[({]*'")
 _LONGEST_LOOKED_AT = 10_000
+_LONGEST_LITERAL = 1 << 20
+_STRING = r"'(?:[^'\\]++|\\.)*+'|\"(?:[^\"\\]++|\\.)*+\""
+_LITERAL = re.compile(
+    rf"(?:[\s,:\[\]{{}}()]|(?:{_STRING})(?=\s*[,:\]}})])"
+    r"|(?:-?\d[\d.]*+(?:[eE][+-]?\d+)?|None|True|False|nan)(?=\s*[,\]})]))*+",
+    re.DOTALL,
+)
+"""Python's literals, of which each is followed by a mark and not by another one."""
+_NAN_OR_TEXT = re.compile(rf"{_STRING}|nan", re.DOTALL)
+_BRACKET_OR_TEXT = re.compile(rf"{_STRING}|[\[\]{{}}()]", re.DOTALL)
 
 
 def value_of_json(text: str) -> object:
@@ -57,15 +68,87 @@ def is_python(text: str) -> bool:
     return start[:1] in ("[", "{", "(", "a") and bool(_PYTHON.search(start))
 
 
-def is_literal(text: object) -> bool:
-    """Return whether `ast.literal_eval` restores the value of a text."""
+def value_of_python(text: str) -> object:
+    """Return the list or object whose Python notation a text is; tuples become lists.
+
+    Only literals are read, and nothing is executed. Two texts side by side (`'a' 'b'`), which
+    Python would join but arrays write between their items, are refused.
+
+    Raises:
+        Fault: it is not such a literal, or larger than 1 MiB or deeper than 100 levels.
+    """
+    start = text.strip()
+    not_literal = Fault(Kind.PYTHON_NOTATION, "not a list or an object of Python's literals")
+    if len(start) > _LONGEST_LITERAL or start[:1] not in ("[", "{", "("):
+        raise not_literal
+    if _LITERAL.fullmatch(start) is None or _is_deep(start):
+        raise not_literal
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about escapes in strings
-            ast.literal_eval(str(text)[: 10 * _LONGEST_LOOKED_AT])
+            return _as_json(ast.literal_eval(_without_nan(start)))
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
+        raise not_literal from None
+
+
+def _without_nan(text: str) -> str:
+    """Return Python's notation with None for NaN, which is how data frames write nothing."""
+    if "nan" not in text:
+        return text
+    return _NAN_OR_TEXT.sub(lambda found: "None" if found[0] == "nan" else found[0], text)
+
+
+def value_of_text(text: str) -> object:
+    """Return the list or object that a text describes, in JSON or in Python's notation.
+
+    Raises:
+        Fault: it is neither.
+    """
+    if not _SINGLE_QUOTE.match(text):  # which JSON lacks; its faults take long to describe
+        try:
+            return value_of_json(text)
+        except Fault as fault:
+            if not is_python(text):
+                raise fault from None
+    return value_of_python(text)
+
+
+def is_literal(text: object) -> bool:
+    """Return whether `ast.literal_eval` restores the value of a text."""
+    try:
+        value_of_python(str(text))
+    except Fault:
         return False
     return True
+
+
+def _is_deep(text: str) -> bool:
+    """Return whether brackets are nested too deeply; brackets in texts may count, too."""
+    if text.count("[") + text.count("{") + text.count("(") <= MAX_DEPTH:
+        return False
+    depth = deepest = 0
+    for token in _BRACKET_OR_TEXT.finditer(text):
+        mark = token[0]
+        depth += (mark in "[{(") - (mark in "]})")
+        deepest = max(deepest, depth)
+    return deepest > MAX_DEPTH
+
+
+def _as_json(value: object) -> object:
+    """Return a literal with its tuples as lists.
+
+    Raises:
+        ValueError: it has something that JSON lacks (bytes, a set), or a name that is not a text.
+    """
+    if isinstance(value, list | tuple):
+        return [_as_json(it) for it in value]
+    if isinstance(value, dict):
+        if not all(isinstance(key, str) for key in value):
+            raise ValueError("a key is not a text")
+        return {key: _as_json(it) for key, it in value.items()}
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    raise ValueError("not a value of JSON")
 
 
 def are_turns(value: object) -> bool:

@@ -14,17 +14,20 @@ from finetuning_exam.data.findings import Fault, Finding, errors, grouped
 from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.cells import without_nan
 from finetuning_exam.data.reading.containers import read_file
+from finetuning_exam.data.reading.conversation import ROLES
 from finetuning_exam.data.reading.field_names import read_names, refuse_unrecognised
 from finetuning_exam.data.reading.fields import listed
-from finetuning_exam.data.reading.files import RawRecord
+from finetuning_exam.data.reading.files import FileRecords, RawRecord
 from finetuning_exam.data.reading.formats import Place, to_examples
 from finetuning_exam.data.reading.hub import is_hub_name
+from finetuning_exam.data.reading.inputs import expand, stdin_notes
 from finetuning_exam.data.reading.joined import without_headers
 from finetuning_exam.data.reading.layouts import Layout, find_layout
 from finetuning_exam.data.reading.opening import PATH_HINT
 from finetuning_exam.data.reading.packed import refuse_packed, unpack
 from finetuning_exam.data.reading.remedies import refuse_columns
 from finetuning_exam.data.reading.splits import without_held_out
+from finetuning_exam.data.reading.turn_forms import turn_form_notes
 from finetuning_exam.data.reading.unused import unused_fields
 from finetuning_exam.data.records import Example
 from finetuning_exam.errors import DataError, UsageError
@@ -72,13 +75,16 @@ def read_records(
 ) -> Records:
     """Read files one after the other; faulty records are findings, the rest are examples.
 
+    A path may be a pattern such as `data/*.jsonl`, or `-` for standard input.
+
     Raises:
         UsageError: a file cannot be read at all, or none is given.
         DataError: a file contains no records.
     """
     if not paths:
         raise UsageError("No data file given.", PATH_HINT)
-    once, notes = _once(paths)
+    once, notes = _once(expand(paths))
+    notes += stdin_notes(once)
     parts = [_read_one(path, fields, answer_required) for path in once]
     return Records(
         tuple(source for source, _, _ in parts),
@@ -154,9 +160,9 @@ def _read_one(
 ) -> tuple[Source, list[Example], list[Finding]]:
     file = read_file(path)
     raw = file.records
-    if file.container in ("Parquet", "hub dataset"):
+    if file.container in ("Parquet", "hub dataset", "Excel"):
         raw = tuple(replace(record, value=without_nan(record.value)) for record in raw)
-    records, layout, notes = _prepared(raw, fields, path)
+    records, layout, notes = _prepared(replace(file, records=raw), fields)
     examples: list[Example] = []
     sound: list[RawRecord] = []
     faults: list[Fault] = []
@@ -178,15 +184,16 @@ def _read_one(
 
 
 def _prepared(
-    raw: Sequence[RawRecord], fields: FieldSettings, path: str
+    file: FileRecords, fields: FieldSettings
 ) -> tuple[Sequence[RawRecord], Layout, list[Finding]]:
     """Return the records to be parsed, by known names and unpacked, and their layout.
 
     Raises:
         UsageError: the file holds no records but columns, or conversations as text.
     """
-    refuse_columns(raw, path)
-    named, findings = read_names(raw, fields, path)
+    path = file.path
+    refuse_columns(file.records, path)
+    named, findings = read_names(file.records, fields, path)
     unpacked, notes = unpack(named, fields, path)
     layout = find_layout(
         (record.value for record in unpacked),
@@ -195,6 +202,9 @@ def _prepared(
         fields.answer_field,
     )
     refuse_packed(unpacked, layout, fields, path)
-    records, headers = without_headers(unpacked, layout, path)
+    records, headers = unpacked, list[Finding]()
+    if file.container != "text file":
+        records, headers = without_headers(unpacked, layout, path)
     kept, held_out = without_held_out(records, (layout.prompt, layout.answer), path)
-    return kept, layout, [*findings, *notes, *headers, *held_out]
+    forms = [] if layout.answer else turn_form_notes(kept, layout.prompt, ROLES, path)
+    return kept, layout, [*findings, *notes, *headers, *held_out, *forms]

@@ -42,7 +42,7 @@ def unused_fields(
             and not is_for_training(key, it)
         ]
         for name in {layout.prompt, layout.answer} & record.value.keys():
-            unread += [f"{name}[].{key}" for key in unread_keys(record.value[name])]
+            unread += [f"{name}[].{key}" for key in unread_keys(record.value[name], name)]
         for key in unread:
             counts[key] += 1
             first.setdefault(key, record)
