@@ -60,10 +60,10 @@ def test_a_plan_computed_by_hand() -> None:
     [
         (1_000, 4e-3),
         (6_000_000, 4e-3),
-        (134_515_008, 1.2e-3),
-        (268_098_176, 8.7e-4),
-        (1_000_000_000, 5.2e-4),
-        (7_000_000_000, 2.4e-4),
+        (134_515_008, 8.4e-4),
+        (268_098_176, 6e-4),
+        (1_000_000_000, 3.1e-4),
+        (7_000_000_000, 1.2e-4),
     ],
 )
 def test_auto_depends_on_the_size_of_the_base(n_parameters: int, learning_rate: float) -> None:
