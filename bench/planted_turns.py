@@ -29,6 +29,7 @@ class Chats:
         for kind, form in (("taking_turns", _is_list_of(str)), ("taking_turns", _is_list_of(list))):
             self._once(kind, form)
         self._once("unpacked", lambda value: isinstance(value, str))
+        self._once("tools_spelled_out", lambda value: "search" in json.dumps(value))
 
     def texts(self) -> Texts:
         """Make one to three questions with their answers."""
@@ -70,6 +71,37 @@ class Chats:
             ["array([{'role': 'user'}], dtype=object)", "[{'role': 'user'} {'a'}]"]
         )
         self.plant("python_notation", broken)
+        self._plant_calls()
+
+    def _plant_calls(self) -> None:
+        """Plant one fault of each kind in calls, thoughts and weights."""
+        turns, choice = self.turns(), self.draw.choice
+        role, said = turns[1]["role"], self.words(4)
+        call: object = choice([[{"id": "1"}], "no JSON", [{"name": "f", "arguments": "x"}]])
+        self.plant("bad_tools", [turns[0], {"role": role, "content": None, "tool_calls": call}])
+        self.plant("bad_tools", [turns[0], {"role": "function_call", "content": said}])
+        result = {"role": choice(["tool", "observation"]), "content": said}
+        self.plant("bad_turns", choice([[turns[0], result, *turns[1:]], self._calling(1)[:-1]]))
+        masked = {**turns[1], "weight": choice([0, False, 0.0])}
+        self.plant("not_trained", [turns[0], masked])
+        self.plant("wrong_type", [turns[0], {**turns[1], "weight": choice([-1, "1", [1]])}])
+        self.plant("bad_turns", [{**turns[0], "reasoning_content": said}, turns[1]])
+
+    def _calling(self, n_calls: int) -> list[dict[str, object]]:
+        """Make a conversation that calls tools, thinks, and has weights."""
+        asked, call, result, answer = (self.words(7) for _ in range(4))
+        made = {"name": "search", "arguments": _arguments(self.draw, call)}
+        calls: dict[str, object] = {"role": "assistant", "tool_calls": [made] * n_calls}
+        alone: dict[str, object] = {"role": "function_call", "content": made}
+        results: list[dict[str, object]] = [{"role": "tool", "content": result}] * n_calls
+        return [
+            {"role": "user", "content": f"{asked}?"},
+            self.draw.choice([calls, alone]),
+            *results,
+            {"role": "assistant", "content": f"{answer}.", "reasoning_content": result},
+            {"role": "user", "content": f"{result}?"},
+            {"role": "assistant", "content": f"{call}.", "weight": self.draw.choice([0.5, 1, 2])},
+        ]
 
     def _clean(self) -> str:
         """Make a conversation in one of the forms that are read without a fault."""
@@ -84,6 +116,7 @@ class Chats:
             [[("user", "assistant")[it % 2], text] for it, text in enumerate(texts)],
             [{"human": question, "assistant": answer} for question, answer in pairs],
             *(json.dumps(self.turns()), repr(self.turns()), repr(tuple(self.turns()))),
+            *(self._calling(1), self._calling(2)),
         ]
         return self._line(self.draw.choice(forms))
 
@@ -98,6 +131,12 @@ class Chats:
     @staticmethod
     def _line(value: object) -> str:
         return json.dumps({"messages": value}, ensure_ascii=False)
+
+
+def _arguments(draw: random.Random, text: str) -> object:
+    """Return arguments as an object, or as its JSON."""
+    arguments = {"query": text, "limit": 3}
+    return json.dumps(arguments) if draw.random() < 0.5 else arguments
 
 
 def _is_list_of(kind: type) -> Callable[[object], bool]:
