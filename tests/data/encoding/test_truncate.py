@@ -17,6 +17,7 @@ from finetuning_exam.data.encoding.truncate import (
     MIN_PROMPT_TOKENS,
     fewest_left_out,
     middle,
+    n_exchanges,
     without_oldest,
 )
 from finetuning_exam.data.kinds import Kind
@@ -328,3 +329,19 @@ def test_no_more_exchanges_are_dropped_than_needed(n: int, needed: int) -> None:
     assert without_oldest(example, found).earlier[:1] == (SYSTEM,)
     assert len(without_oldest(example, found).earlier) == full - 2 * found
     assert fewest_left_out(_talk(0), lambda it: False) == 0
+
+
+CALL = Turn("assistant", '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>')
+USED = (SYSTEM, Turn("user", "a"), CALL, Turn("tool", "1"), Turn("assistant", "b"))
+
+
+def test_a_result_stays_with_its_call() -> None:
+    """An exchange is dropped with all calls in it; what led to the last question never is."""
+    asked = Example("c", "d", 1, "d.jsonl", earlier=USED)
+    assert n_exchanges(asked) == 1
+    assert without_oldest(asked, 1).earlier == (SYSTEM,)
+    later = (*USED, Turn("user", "c"), CALL)
+    pending = replace(asked, instruction="2", asked_by="tool", earlier=later)
+    assert n_exchanges(pending) == 1
+    assert without_oldest(pending, 1).earlier == (SYSTEM, Turn("user", "c"), CALL)
+    assert n_exchanges(replace(pending, earlier=USED[:3])) == 0

@@ -17,17 +17,21 @@ MIN_PROMPT_TOKENS = 16
 
 
 def n_exchanges(example: Example) -> int:
-    """Return the number of earlier exchanges: assistant turns with the turns that led to them."""
-    return sum(turn.role == "assistant" for turn in example.earlier)
+    """Return the number of earlier exchanges: user turns with all that follows until the next.
+
+    What led to the last question, such as the call whose result it is, is none of them.
+    """
+    n_asked = sum(turn.role == "user" for turn in example.earlier)
+    return n_asked - (example.asked_by == "tool")
 
 
 def without_oldest(example: Example, n: int) -> Example:
     """Return a conversation without its `n` oldest exchanges; the system turn stays."""
     if n == 0:
         return example
-    ends = [index for index, turn in enumerate(example.earlier) if turn.role == "assistant"]
+    starts = [index for index, turn in enumerate(example.earlier) if turn.role == "user"]
     system = tuple(turn for turn in example.earlier[:1] if turn.role == "system")
-    rest = example.earlier[ends[n - 1] + 1 :]
+    rest = example.earlier[starts[n] :] if n < len(starts) else ()
     return replace(example, earlier=(*system, *rest))
 
 
