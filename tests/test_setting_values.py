@@ -185,6 +185,7 @@ def test_properties_of_flags() -> None:
     flags = flags_of(TrainSettings)
     assert [name for name, it in flags.items() if it.is_boolean] == [
         "completion_only_loss",
+        "enable_thinking",
         "skip_bad_rows",
         "gradient_checkpointing",
         "load_best_model_at_end",

@@ -80,7 +80,7 @@ def test_a_refused_reference_is_named_before_the_work(said: Said, compare: Compa
     )
     assert compare(NO_THOUGHTS, "--prompts", "d.jsonl") == 2
     assert said.err.startswith(
-        "fte compare: d.jsonl:2: the chat template does not render the answer verbatim. "
+        "fte compare: d.jsonl:2: the answer has a thought, and this run is without thoughts. "
     )
     assert "Who?" not in said.out
 
