@@ -11,7 +11,7 @@ from command_lines import compare, complaint, from_file, train
 
 from finetuning_exam.cli.arguments import parse
 from finetuning_exam.errors import UsageError
-from finetuning_exam.settings import CompareSettings, ExamSettings, TrainSettings
+from finetuning_exam.settings import CommonSettings, CompareSettings, ExamSettings, TrainSettings
 
 DEFAULTS = TrainSettings()
 
@@ -124,6 +124,12 @@ def test_arguments_stand_anywhere(arguments: Sequence[str]) -> None:
 def test_everything_after_two_hyphens_is_an_argument() -> None:
     """`--` ends the flags; a file may be called --seed."""
     assert train("--", "--seed", "-x", "--") == TrainSettings(data=("--seed", "-x", "--"))
+
+
+@pytest.mark.parametrize("kind", [TrainSettings, ExamSettings, CompareSettings])
+def test_two_hyphens_before_nothing_change_nothing(kind: type[CommonSettings]) -> None:
+    """A command whose arguments are all optional takes its defaults."""
+    assert parse(kind, "it", ["--"]).settings == kind()
 
 
 @pytest.mark.parametrize("question", ["-5", "-", "- which list?", "-.5 + 1", "-x or -y?", "--a b"])

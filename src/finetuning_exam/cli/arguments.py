@@ -88,7 +88,8 @@ def _sort_words(
     while rest:
         word = rest.popleft()
         if word == "--":
-            given.setdefault(positional.name, []).extend(rest)
+            if rest:
+                given.setdefault(positional.name, []).extend(rest)
             break
         if is_flag(word):
             flag, values = _read_flag(flags, command, word, rest)
