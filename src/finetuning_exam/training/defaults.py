@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 SMALLEST = 6_000_000
 """Parameters up to which a model counts as smallest; the built-in base has about as many."""
-EXPONENT = -0.5
-LEARNING_RATE = 4e-3
+EXPONENT = -0.4
+LEARNING_RATE = 3e-3
 ROWS_SEEN = 10_000
 MIN_EPOCHS, MAX_EPOCHS = 3, 16
 _STEP = 50_000_000
@@ -35,7 +35,7 @@ def defaults_for(n_parameters: int) -> SizeDefaults:
 
     All of them are highest for the smallest models and shrink with (N / `SMALLEST`)^`EXPONENT`. The
     exponent connects what was measured best for the built-in base and for two models of 135 and
-    268 million parameters (docs/experiments.md); at a billion parameters the learning rate is near
+    268 million parameters (docs/experiments.md); at 7 billion parameters the learning rate is near
     the usual one for LoRA, 2e-4 (Hu et al. 2021; TRL's examples).
     """
     share = max(1.0, n_parameters / SMALLEST) ** EXPONENT
