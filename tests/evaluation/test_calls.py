@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
 from finetuning_exam.data.encoding.tools import each_answer
 from finetuning_exam.data.records import Example, Turn
+from finetuning_exam.data.split import clusters_of, leave_out_taught
 from finetuning_exam.data.tool_text import Call, call_text
 from finetuning_exam.evaluation.calls import CallAnswer, Found, call_accuracy, found_calls
 from finetuning_exam.evaluation.calls_file import call_figures
@@ -45,6 +47,9 @@ def test_the_exam_asks_for_each_answer_of_a_conversation_with_tools() -> None:
     assert (call.asked_by, last.asked_by) == ("user", "tool")
     assert {first.group, call.group, last.group} == {"d.jsonl:3"}
     assert all(it.tools == TOOLS for it in (first, call, last))
+    silent = (TALK.earlier[0], TALK.earlier[1], replace(TALK.earlier[2], weight=0))
+    masked = replace(TALK, earlier=(*silent, *TALK.earlier[3:]))
+    assert [it.answer for it in each_answer([masked])] == [call.answer, last.answer]
     plain = Example("q", "a", 1, "d.jsonl", earlier=(Turn("user", "p"), Turn("assistant", "b")))
     assert each_answer([plain]) == (plain,)
 
@@ -124,3 +129,14 @@ def test_answers_are_judged_by_what_follows_their_thought() -> None:
     results = summarize([row], ["a"], seed=0)
     assert (results.exact_match.base, results.exact_match.tuned) == (0, 1)
     assert results.chrf.tuned == 100
+
+
+def test_a_conversation_whose_call_was_trained_is_not_examined() -> None:
+    """Its end may differ, but the exam would ask for the call that was taught."""
+    other = replace(TALK, line=9, answer="Take a hat.", instruction="Rain.")
+    kept, taught = leave_out_taught([other], [TALK])
+    assert (kept, taught) == ((), (other,))
+    asked = (*TALK.earlier[:3], Turn("user", "Weather in Rome?"), TALK.earlier[4])
+    new = replace(other, earlier=asked)
+    assert leave_out_taught([new], [TALK]) == ((new,), ())
+    assert len(clusters_of([TALK, other, new], [])) == 2

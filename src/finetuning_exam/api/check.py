@@ -107,7 +107,7 @@ def _encode(settings: CheckSettings, check: Check) -> DataReport:
     template = choose_template(settings.template, tokenizer)
     loss_on = training_loss_on(completion_only=settings.completion_only_loss)
     train, exam = check.train.examples, check.exam.examples if check.exam else ()
-    thinking = choose_thinking(settings.enable_thinking, train)
+    thinking = choose_thinking(settings.enable_thinking, (*train, *exam))
     encoder = make_encoder(tokenizer, template, loss_on=loss_on, date=now(), is_thinking=thinking)
     limit = min(settings.max_length, context_length(folder))
     rows = encode_all(encoder, train, limit)

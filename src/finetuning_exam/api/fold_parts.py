@@ -10,6 +10,7 @@ from finetuning_exam import run_file
 from finetuning_exam.api.run_part import RunPart
 from finetuning_exam.data.check import Check
 from finetuning_exam.data.encoding.stops import without_left_out
+from finetuning_exam.data.encoding.tools import each_answer
 from finetuning_exam.data.folds import fold_splits, whole_split
 from finetuning_exam.data.split import Split
 from finetuning_exam.errors import DataError, UsageError
@@ -85,6 +86,7 @@ def find_parts(
         AdapterError: all checkpoints of a training are damaged.
     """
     usable = frozenset((*used.train, *used.validation)) & frozenset(used.exam)
+    pinned = replace(inputs.pinned, total_steps=None)  # a fold has fewer rows than the whole
     n_folds = len(splits.folds)
     parts: list[RunPart] = []
     for number, split in enumerate(splits.folds, 1):
@@ -95,7 +97,7 @@ def find_parts(
                 [f"{fold}: too many rows had to be left out, so none is left."],
                 "Use fewer --folds, or raise --max_length.",
             )
-        parts.append(RunPart(left, home, folder, inputs.pinned, fold))
+        parts.append(RunPart(left, home, folder, pinned, fold))
     parts.append(RunPart(splits.whole, home, home, inputs.pinned, None))
     return tuple(_with_progress(part, inputs) for part in parts) if is_resumed else tuple(parts)
 
@@ -119,7 +121,7 @@ def _read_back(part: RunPart, inputs: RunInputs) -> ExaminedFold | None:
     data = replace(inputs.data, rows_sha256=None) if inputs.data else None
     now = replace(inputs, data=data, fold=part.fold)
     check_same_inputs(run.inputs, now, str(part.folder), ANEW)
-    rows = read_rows(part.folder / run_folder.EXAM_ROWS, part.split.exam)
+    rows = read_rows(part.folder / run_folder.EXAM_ROWS, each_answer(part.split.exam))
     return ExaminedFold(len(part.split.train), rows) if rows else None
 
 

@@ -16,7 +16,13 @@ from finetuning_exam.data.reading.fields import quoted
 from finetuning_exam.data.reading.inputs import expand, find_inputs
 from finetuning_exam.data.reading.read import Records, exam_file_of, read_records
 from finetuning_exam.data.records import Example
-from finetuning_exam.data.split import Split, normalized, question_key, split_examples
+from finetuning_exam.data.split import (
+    Split,
+    normalized,
+    question_key,
+    question_keys,
+    split_examples,
+)
 from finetuning_exam.data.templated import templated_findings
 from finetuning_exam.errors import UsageError
 from finetuning_exam.settings import DataSettings
@@ -178,13 +184,14 @@ def _overlap(exam: Sequence[Example], train: Sequence[Example]) -> list[Finding]
     trained: dict[str, Example] = {}
     groups: dict[str, Example] = {}
     for example in train:
-        trained.setdefault(question_key(example), example)
+        for key in question_keys(example):
+            trained.setdefault(key, example)
         if example.group:
             groups.setdefault(example.group, example)
     findings: list[Finding] = []
     new: list[Example] = []
     for example in exam:
-        if same := trained.get(question_key(example)):
+        if same := next(filter(None, map(trained.get, question_keys(example))), None):
             detail = f"same question as {same.where}"
             findings.append(_at(example, Kind.OVERLAP, detail))
         elif same := groups.get(example.group):
@@ -199,7 +206,7 @@ def _overlap(exam: Sequence[Example], train: Sequence[Example]) -> list[Finding]
         return [
             Finding(Kind.OVERLAP, detail, path) for path in dict.fromkeys(it.path for it in exam)
         ]
-    distinct = list(trained.values())
+    distinct = list({id(it): it for it in trained.values()}.values())
     for match in near_matches(
         [_question(example) for example in new], [_question(example) for example in distinct]
     ):

@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from finetuning_exam.data.encoding.chat import question
+from finetuning_exam.data.encoding.tools import each_answer
 from finetuning_exam.data.records import Example, Turn
+from finetuning_exam.data.tool_text import is_call
 
 MIN_ROWS_FOR_VALIDATION = 40
 MIN_ROWS_FOR_HOLDOUT = 20
@@ -57,6 +59,18 @@ def question_key(example: Example) -> str:
     The same `question_key` implies the same `prompt_key`.
     """
     return _key(example, _strict)
+
+
+def question_keys(example: Example) -> tuple[str, ...]:
+    """Return the strict keys of all that the exam asks of an example: the last question, and each
+    that a call of a tool answers.
+    """
+    return tuple(question_key(it) for it in _asked(example))
+
+
+def _asked(example: Example) -> tuple[Example, ...]:
+    *before, last = each_answer((example,))
+    return (last, *(it for it in before if is_call(it.answer)))
 
 
 def _key(example: Example, written: Callable[[str], str]) -> str:
@@ -110,10 +124,12 @@ def split_examples(
 
 def overlap(exam: Sequence[Example], train: Sequence[Example]) -> tuple[Example, ...]:
     """Return the exam examples whose question or group is also in the training examples."""
-    questions = {question_key(example) for example in train}
+    questions = {key for example in train for key in question_keys(example)}
     groups = {example.group for example in train if example.group}
     return tuple(
-        example for example in exam if example.group in groups or question_key(example) in questions
+        example
+        for example in exam
+        if example.group in groups or not questions.isdisjoint(question_keys(example))
     )
 
 
@@ -146,7 +162,7 @@ def clusters_of(examples: Sequence[Example], links: Sequence[tuple[int, int]]) -
 
     first_with: dict[tuple[str, str], int] = {}
     for index, example in enumerate(examples):
-        keys = [("prompt", prompt_key(example))]
+        keys = [("prompt", prompt_key(it)) for it in _asked(example)]
         if example.group:
             keys.append(("group", example.group))
         for key in keys:

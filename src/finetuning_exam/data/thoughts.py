@@ -26,6 +26,11 @@ def split_thought(text: str) -> Answer:
     return Answer(found[1].strip(), text[found.end() :]) if found else Answer(None, text)
 
 
+def with_thought(thought: str, text: str) -> str:
+    """Return an answer with its thought as most models write it."""
+    return f"<think>\n{thought.strip()}\n</think>\n\n{text.lstrip()}"
+
+
 def has_thought(text: str) -> bool:
     """Return whether an answer begins with a thought that is not empty."""
     return bool(split_thought(text).thought)

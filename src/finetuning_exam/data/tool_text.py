@@ -15,7 +15,9 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-_CALL = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.DOTALL)
+from finetuning_exam.data.thoughts import said
+
+MARK = "<tool_call>"
 _OBJECT = re.compile(r"[\[{]")
 _ARGUMENTS = ("arguments", "parameters", "args", "input")
 _INTRODUCTION = """\
@@ -45,16 +47,17 @@ def call_text(text: str, calls: Iterable[Call]) -> str:
 
 
 def is_call(text: str) -> bool:
-    """Return whether an answer calls a tool, in the form of `call_text`."""
-    return "<tool_call>" in text
+    """Return whether an answer calls a tool, in the form of `call_text`; a thought calls none."""
+    return MARK in text and bool(split_calls(said(text))[1])
 
 
 def split_calls(text: str) -> tuple[str, tuple[Call, ...]]:
     """Return what an answer says before its calls, and the calls; those that are no JSON are left
     out.
     """
-    calls = tuple(call for found in _CALL.finditer(text) for call in _read(found[1]))
-    return _CALL.split(text, 1)[0].strip(), calls
+    before, *marked = text.split(MARK)
+    calls = tuple(call for part in marked for call in _read(part))
+    return before.strip(), calls
 
 
 def find_calls(text: str) -> tuple[Call, ...] | None:
@@ -64,7 +67,7 @@ def find_calls(text: str) -> tuple[Call, ...] | None:
     object, or a list of objects, with a name and arguments. An answer that tries, but whose JSON
     is broken, has no calls: ().
     """
-    if is_call(text):
+    if MARK in text:
         return split_calls(text)[1]
     start = _OBJECT.search(text)
     before = text[: start.start()] if start else text
@@ -74,7 +77,11 @@ def find_calls(text: str) -> tuple[Call, ...] | None:
     if not start or (before.strip() and not is_marked):
         return () if is_marked else None
     calls = tuple(_read(text[start.start() :]))
-    return calls if calls or is_marked or '"name"' in text else None
+    return calls if calls or is_marked or _looks_like_call(text) else None
+
+
+def _looks_like_call(text: str) -> bool:
+    return '"name"' in text and any(f'"{key}"' in text for key in _ARGUMENTS)
 
 
 def _read(text: str) -> Iterator[Call]:
@@ -87,10 +94,18 @@ def _read(text: str) -> Iterator[Call]:
         except (ValueError, RecursionError):
             return
         for it in value if isinstance(value, list) else [value]:
-            call = as_call(it)
+            call = as_call(it) if _has_arguments(it) else None
             if call:
                 yield call
         place += len(text[place:]) - len(text[place:].lstrip(" \t\r\n;,"))
+
+
+def _has_arguments(value: object) -> bool:
+    """Return whether an object has arguments, without which it may be any JSON with a name."""
+    if not isinstance(value, dict):
+        return False
+    inner = value.get("function")
+    return any(key in (inner if isinstance(inner, dict) else value) for key in _ARGUMENTS)
 
 
 def as_call(value: object) -> Call | None:
@@ -106,7 +121,7 @@ def as_call(value: object) -> Call | None:
     name = value.get("name")
     if not isinstance(name, str) or not name:
         return None
-    found: object = next((value[key] for key in _ARGUMENTS if key in value), {})
+    found: object = next((value[key] for key in _ARGUMENTS if value.get(key) is not None), {})
     if isinstance(found, str):
         try:
             found = json.loads(found) if found.strip() else {}
@@ -120,13 +135,13 @@ def introduction(tools: str) -> str:
 
     `tools` is a JSON list of definitions.
     """
-    lines = (json.dumps(_bare(it), ensure_ascii=False) for it in json.loads(tools))
+    lines = (json.dumps(bare_tool(it), ensure_ascii=False) for it in json.loads(tools))
     return _INTRODUCTION.format(tools="\n".join(lines))
 
 
-def _bare(tool: object) -> object:
+def bare_tool(tool: dict[str, object]) -> dict[str, object]:
     """Return a definition without OpenAI's wrapper."""
-    inner = tool.get("function") if isinstance(tool, dict) else None
+    inner = tool.get("function")
     return inner if isinstance(inner, dict) else tool
 
 

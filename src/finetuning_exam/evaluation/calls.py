@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -97,12 +98,12 @@ def _is_right_tool(found: Found, expected: Found) -> bool:
 
 
 def _is_right_call(found: Found, expected: Found) -> bool:
-    rest = list(expected or ())
-    for call in found or ():
-        if call not in rest:
-            return False
-        rest.remove(call)
-    return not rest
+    return sorted(map(_key, found or ())) == sorted(map(_key, expected or ()))
+
+
+def _key(call: Call) -> str:
+    """Return a call as JSON, in which 1 is not true and the order of arguments does not matter."""
+    return json.dumps(call, sort_keys=True)
 
 
 def _json(found: Sequence[Found]) -> ValidJson:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from finetuning_exam.data.encoding.tools import each_answer
 from finetuning_exam.data.records import Example
 from finetuning_exam.durable import read_object, write_text
 from finetuning_exam.evaluation.exam import (
@@ -58,7 +59,7 @@ def conclude_folds(
     `session` holds the adapter that was trained on all rows. It answers none of them; it is only
     measured on general text and in skills, for what it lost.
     """
-    position = {example: index for index, example in enumerate(order)}
+    position = {example: index for index, example in enumerate(each_answer(order))}
     rows = sorted(
         (row for fold in folds for row in fold.rows), key=lambda row: position[row.example]
     )

@@ -186,7 +186,11 @@ def _drop_foreign_tokens(place: Path, n_embeddings: int) -> None:
         return
     content["added_tokens"] = [it for it in added if it["content"] not in foreign]
     settings = read_json(place / "tokenizer_config.json")
-    kept = {key: value for key, value in settings.items() if value not in foreign}
+    kept = {
+        key: value
+        for key, value in settings.items()
+        if not (isinstance(value, str) and value in foreign)
+    }
     write_json(place / "tokenizer.json", content)
     write_json(place / "tokenizer_config.json", kept)
 

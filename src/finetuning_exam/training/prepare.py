@@ -188,7 +188,9 @@ def encode_split(settings: TrainSettings, split: Split, base: Base, date: dateti
         template,
         base_stop_ids=base.stop_ids,
         date=date,
-        is_thinking=choose_thinking(settings.enable_thinking, (*split.train, *split.validation)),
+        is_thinking=choose_thinking(
+            settings.enable_thinking, (*split.train, *split.validation, *split.exam)
+        ),
     )
     objective = choose_objective(settings, encoder)
     loss_on = training_loss_on(completion_only=settings.completion_only_loss)
@@ -200,7 +202,7 @@ def encode_split(settings: TrainSettings, split: Split, base: Base, date: dateti
         split,
         train=_kept(split.train, training),
         validation=_kept(split.validation, validation),
-        exam=exam.examples,
+        exam=_asked(split.exam, exam),
     )
     about = (
         *template_findings(encoder, settings.model_name_or_path),
@@ -229,6 +231,12 @@ def _kept(examples: Sequence[Example], encoded: EncodedRows[Encoded]) -> tuple[E
     """Return the examples that have a row, or several."""
     kept = frozenset(encoded.examples)
     return tuple(example for example in examples if example in kept)
+
+
+def _asked(examples: Sequence[Example], exam: EncodedRows[Encoded]) -> tuple[Example, ...]:
+    """Return the examples of which the exam asks at least one answer."""
+    asked = frozenset(exam.examples)
+    return tuple(it for it in examples if not asked.isdisjoint(each_answer((it,))))
 
 
 def _with_adapter(settings: TrainSettings, base: Base) -> PeftModel:

@@ -174,3 +174,38 @@ def test_a_thought_is_split_off(text: str, thought: str | None, rest: str) -> No
 def test_what_follows_a_thought_is_judged(text: str, rest: str) -> None:
     """A thought that never ends has no answer."""
     assert said(text) == rest
+
+
+OPENED = QWEN.replace(
+    "<|im_start|>assistant\n{% if enable_thinking",
+    "<|im_start|>assistant\n<think>\n{% if enable_thinking",
+)
+"""Opens a thought in the prompt that the whole conversation has there too."""
+
+
+def test_a_thought_that_the_whole_opens_too(make_tokenizer: MakeTokenizer) -> None:
+    """The thought is trained from where the prompt leaves it."""
+    thinking = _encoder(make_tokenizer, OPENED, is_thinking=True)
+    ((given, answer),) = _texts(thinking, THINKS)
+    assert given.endswith("<|im_start|>assistant\n<think>\n")
+    assert answer == "Hm.\n</think>\n\nA plant.<|im_end|>"
+    ((given, answer),) = _texts(_encoder(make_tokenizer, OPENED, is_thinking=False), PLAIN)
+    assert given.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
+    assert answer == "A plant.<|im_end|>"
+
+
+def test_a_thought_that_does_not_end_is_refused(make_tokenizer: MakeTokenizer) -> None:
+    """It would be trained behind an empty one."""
+    encoder = _encoder(make_tokenizer, QWEN, is_thinking=True)
+    cut = replace(PLAIN, answer="<think>I wonder if")
+    (found,) = encode_all(encoder, [cut], 1000).findings
+    assert found.detail == "the answer has a thought that does not end"
+
+
+def test_weights_of_answers_that_are_rewritten_are_not_lost(make_tokenizer: MakeTokenizer) -> None:
+    """Trained as a whole, a conversation has one weight only."""
+    tokenizer = make_tokenizer(chat_template=QWEN)
+    encoder = make_encoder(tokenizer, "chat", loss_on="everything", is_thinking=True)
+    assert encode_all(encoder, [TALK], 1000).findings == ()
+    (found,) = encode_all(encoder, [replace(TALK, weight=2)], 1000).findings
+    assert found.kind is Kind.TURNS_REFUSED

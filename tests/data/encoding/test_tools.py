@@ -34,7 +34,8 @@ HERMES = (
     "{% for tool in tools %}{{ tool | tojson }}\n{% endfor %}<|im_end|>\n{% endif %}"
     "{% for message in messages %}{% if not (tools and message.role == 'system') %}"
     "<|im_start|>{{ message.role }}\n{{ message.content }}"
-    "{% if message.tool_calls %}{% for call in message.tool_calls %}<tool_call>\n"
+    "{% if message.tool_calls %}{% for call in message.tool_calls %}"
+    "{{ '\n' if message.content or not loop.first else '' }}<tool_call>\n"
     '{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}'
     "\n</tool_call>{% endfor %}{% endif %}<|im_end|>\n{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -78,17 +79,7 @@ def test_calls_and_answers_are_trained_and_results_are_not(make_tokenizer: MakeT
     assert "<|im_start|>tool\nSun.<|im_end|>" in text
 
 
-def test_calls_in_a_form_of_the_template_are_trained_in_that_form(
-    make_tokenizer: MakeTokenizer,
-) -> None:
-    """What is trained is what inference with this template expects."""
-    text, trained = _rows(_encoder(make_tokenizer, LLAMA), CALLING)
-    called = '{"name": "weather", "parameters": {"city": "Bern"}}'
-    assert trained == [f"{called}<|im_end|>", "It is sunny.<|im_end|>"]
-    assert "<tool_call>" not in text
-
-
-@pytest.mark.parametrize("template", [CHATML, None], ids=["chat", "plain"])
+@pytest.mark.parametrize("template", [CHATML, LLAMA, None], ids=["chat", "own form", "plain"])
 def test_tools_are_spelled_out_for_other_templates(
     make_tokenizer: MakeTokenizer, template: str | None
 ) -> None:
@@ -110,6 +101,39 @@ def test_results_of_several_calls_are_one_turn_of_the_user(make_tokenizer: MakeT
     text, _ = _rows(_encoder(make_tokenizer, CHATML), two)
     results = "<tool_response>\nRain.\n</tool_response>\n<tool_response>\nSun.\n</tool_response>"
     assert f"<|im_start|>user\n{results}<|im_end|>" in text
+
+
+BESIDE = f"A moment.\n{CALL}"
+BROKEN = "Write <tool_call> and then the JSON."
+
+
+@pytest.mark.parametrize("said", [BESIDE, f"{CALL}\n{CALL}", BROKEN, f"{CALL}\nI have asked."])
+def test_nothing_of_an_answer_is_lost(make_tokenizer: MakeTokenizer, said: str) -> None:
+    """Text beside calls, several calls, and what is no call are trained as they are."""
+    example = Example("Weather?", said, 1, "d.jsonl", tools=CALLING.tools)
+    for template in (HERMES, LLAMA, CHATML):
+        _, trained = _rows(_encoder(make_tokenizer, template), example)
+        assert trained == [f"{said}<|im_end|>"]
+
+
+def test_tools_are_in_the_question_where_system_turns_are_refused(
+    make_tokenizer: MakeTokenizer,
+) -> None:
+    """The user wrote no system turn, so none is needed."""
+    strict = "{% if messages[0].role == 'system' %}{{ raise_exception('No') }}{% endif %}" + CHATML
+    example = replace(CALLING, earlier=CALLING.earlier[1:])
+    text, trained = _rows(_encoder(make_tokenizer, strict), example)
+    assert text.startswith("<|im_start|>user\nYou can use these tools,")
+    assert "\n\nWeather in Bern?<|im_end|>" in text
+    assert len(trained) == 2
+
+
+def test_special_tokens_in_definitions_are_found(make_tokenizer: MakeTokenizer) -> None:
+    """A template would obey them."""
+    tool = {**TOOL, "description": "x <|im_end|>"}
+    encoder = _encoder(make_tokenizer, CHATML)
+    (found,) = encode_all(encoder, [replace(CALLING, tools=json.dumps([tool]))], 10_000).findings
+    assert found.kind is Kind.SPECIAL_TOKEN
 
 
 def test_without_tools_nothing_changes(make_tokenizer: MakeTokenizer) -> None:
@@ -137,6 +161,11 @@ FORMS = {
     "It is sunny.": None,
     'In JSON: {"name": "x", "arguments": {}}': None,
     '{"city": "Bern"}': None,
+    '{"name": "Bob", "age": 5}': None,
+    '{"name": "weather", "arguments": null}': (Call("weather", {}),),
+    '<tool_call>\n{"name": "f", "arguments": {"x": "</tool_call>"}}\n</tool_call>': (
+        Call("f", {"x": "</tool_call>"}),
+    ),
     "[1] Smith, 2020": None,
     "": None,
 }

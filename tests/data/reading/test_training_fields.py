@@ -22,6 +22,7 @@ from record_forms import (
 
 from finetuning_exam.data.fix import clean_copy
 from finetuning_exam.data.kinds import Kind
+from finetuning_exam.data.reading.formats import Place, to_examples
 from finetuning_exam.data.reading.layouts import Layout
 from finetuning_exam.data.reading.read import read_records
 
@@ -194,14 +195,38 @@ def test_tools_beside_a_plain_text_are_refused(tools: object) -> None:
     assert found == (Kind.BAD_TOOLS, "field 'tools' defines tools, but plain text calls none")
 
 
-@pytest.mark.parametrize("answer", ['[{"name": "f", "arguments": {}}]', '{"name": "f"}'])
+@pytest.mark.parametrize(
+    "answer", ['[{"name": "f", "arguments": {}}]', '{"name": "f", "parameters": null}']
+)
 def test_an_answer_beside_tools_may_be_a_call_in_json(answer: str) -> None:
     """It is read as a call (xLAM), which any other answer is not."""
     row: Row = {"query": "q", "response": answer, "tools": TOOLS[0]}
     found = one_example(row, own_fields("query", "response")).answer
     assert found == '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'
-    words: Row = {**row, "response": '{"a": 1}'}
-    assert one_example(words, own_fields("query", "response")).answer == '{"a": 1}'
+    others = [
+        *('{"a": 1}', '{"name": "Bob", "age": 5}', '{"name": "g", "arguments": {}}'),
+        *('[{"name": "Hotel", "price": 1}]', '{"name": "f", "arguments": {}} Done.'),
+    ]
+    for other in others:
+        words: Row = {**row, "response": other}
+        assert one_example(words, own_fields("query", "response")).answer == other
+    turns: Row = {"messages": [ASK, {**SAY, "content": answer}], "tools": TOOLS[0]}
+    assert one_example(turns, CHAT).answer == answer
+
+
+def test_a_broken_call_beside_tools_is_an_error() -> None:
+    """It would teach broken JSON."""
+    broken = '<tool_call>\n{"name": "f", "argum\n</tool_call>'
+    row: Row = {"messages": [ASK, {**SAY, "content": broken}]}
+    assert complaint_about({**row, "tools": TOOLS[0]}, CHAT)[0] is Kind.BAD_TOOLS
+    assert one_example(row, CHAT).answer == broken
+
+
+def test_an_instance_of_weight_0_is_left_out() -> None:
+    """The others of its record are kept."""
+    instances = [{"output": "a"}, {"output": "wrong", "weight": 0}]
+    (found,) = to_examples({"instruction": "q", "instances": instances}, TASKS, Place("d", 1))
+    assert found.answer == "a"
 
 
 @pytest.mark.parametrize(("row", "layout"), FORMS, ids=["pair", "turns", "text"])

@@ -17,7 +17,7 @@ from finetuning_exam.data.encoding.tools import spelled_out, uses_tools
 from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.records import Example, Turn
 from finetuning_exam.data.thoughts import split_thought
-from finetuning_exam.data.tool_text import is_call, split_calls
+from finetuning_exam.data.tool_text import is_call
 
 PLACEHOLDER = Turn("assistant", "Answer7qZvWx")
 """An answer of a word that occurs in no template, in the place of an absent one."""
@@ -45,7 +45,7 @@ def chat_parts(example: Example, shape: ChatShape) -> list[str]:
     """
     is_structured = shape.takes_tools and uses_tools(example)
     if uses_tools(example) and not is_structured:
-        example = spelled_out(example)
+        example = spelled_out(example, in_question=shape.refuses_system)
     tools = example.tools if is_structured else None
     turns = [*example.earlier, Turn(example.asked_by, question(example))]
     answered = [*turns, Turn("assistant", example.answer) if example.answer else PLACEHOLDER]
@@ -104,6 +104,8 @@ def question(example: Example) -> str:
 def _given_and_answered(turn: Turn, prompt: str, whole: str, shape: ChatShape) -> tuple[str, str]:
     """Return what is given before an answer, and the answer as the model would write it."""
     thought, text = split_thought(turn.text)
+    if thought is None and text.lstrip().startswith("<think>"):
+        raise TurnsRefusedError("The answer has a thought that does not end.")
     bare = prompt.removesuffix(shape.opening)
     if thought:
         if not shape.is_thinking:
@@ -118,14 +120,15 @@ def _given_and_answered(turn: Turn, prompt: str, whole: str, shape: ChatShape) -
         written = f"<think>\n{thought}\n</think>\n\n{text.strip()}{end}"
         return prompt, written.removeprefix(shape.opening)
     header = shape.header
-    before = bare if shape.opening else prompt + header
-    if not whole.startswith(before):
+    if whole.startswith(prompt + header):
+        rest = whole[len(prompt + header) :]
+    elif shape.opening and whole.startswith(bare):
+        rest = _EMPTY_THOUGHT.sub("", whole[len(bare) :])
+    else:
         raise no_prefix()
-    rest = whole[len(before) :]
-    if shape.opening:
-        rest = _EMPTY_THOUGHT.sub("", rest)
     answer = _answer_with_end(replace(turn, text=text), rest, shape)
-    return (prompt, header + answer) if shape.is_thinking else (prompt + header, answer)
+    is_trained = shape.is_thinking and "</think>" in header
+    return (prompt, header + answer) if is_trained else (prompt + header, answer)
 
 
 def _end_after_thought(turn: Turn, thought: str, rest: str, shape: ChatShape) -> str:
@@ -144,24 +147,13 @@ def _answer_with_end(turn: Turn, rest: str, shape: ChatShape) -> str:
     start = len(rest) - len(rest.lstrip())
     n_answer = start + len(text)
     if not rest.startswith(text, start):
-        if not is_call(text):
-            raise no_prefix() if text in rest else not_shown(turn)
-        n_answer = _end_of_calls(turn, rest, shape)
+        raise no_prefix() if text in rest else not_shown(turn)
     end = shape.tokens.search(rest, n_answer) if shape.tokens else None
     if end is None:
         return rest
     # A token may include the whitespace after it, so the two stay together.
     behind = rest[end.end() :]
     return rest[: len(rest) - len(behind.lstrip())]
-
-
-def _end_of_calls(turn: Turn, rest: str, shape: ChatShape) -> int:
-    """Return where calls end that a template writes in a form of its own."""
-    _, calls = split_calls(turn.text)
-    body = rest.removesuffix(shape.ending)
-    if body == rest or not all(call.name in body for call in calls):
-        raise not_shown(turn)
-    return len(body)
 
 
 def _check_shown(turns: Sequence[Turn], parts: Sequence[str]) -> None:

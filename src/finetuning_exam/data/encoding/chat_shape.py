@@ -32,6 +32,8 @@ class ChatShape:
     """True if answers begin with a thought; otherwise prompts end with an empty one, if any."""
     takes_tools: bool = False
     """True if the template itself renders definitions, calls and results of tools."""
+    refuses_system: bool = False
+    """True if the template rejects or drops system turns."""
     rewrites_history: bool = False
     """True if an answer looks different once others follow it, so that each needs its own row."""
 

@@ -23,7 +23,7 @@ from typing import Protocol
 
 from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.records import Turn
-from finetuning_exam.data.tool_text import is_call, split_calls
+from finetuning_exam.data.tool_text import call_text, split_calls
 from finetuning_exam.errors import ModelError
 
 TEMPLATE_SECONDS = 2.0
@@ -161,9 +161,9 @@ class ChatTemplate:
 
 def _message(turn: Turn, *, is_structured: bool) -> dict[str, object]:
     """Return a turn as templates take it, its calls in the form of OpenAI if `is_structured`."""
-    if not (is_structured and turn.role == "assistant" and is_call(turn.text)):
+    text, calls = split_calls(turn.text) if is_structured else ("", ())
+    if turn.role != "assistant" or not calls or call_text(text, calls) != turn.text:
         return {"role": turn.role, "content": turn.text}
-    text, calls = split_calls(turn.text)
     return {
         "role": turn.role,
         "content": text,

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from finetuning_exam.data.encoding.chat_shape import ChatShape
-from finetuning_exam.data.encoding.chat_template import ChatTemplate
+from finetuning_exam.data.encoding.chat_template import ChatTemplate, TurnsRefusedError
 from finetuning_exam.data.encoding.inspect_template import inspect_template
 from finetuning_exam.data.encoding.labels import IGNORED, LossOn, Span, labels_of, weights_of
 from finetuning_exam.data.encoding.sections import Ids, Section, section_ids
@@ -191,6 +191,12 @@ class Encoder:
         whole = tuple(map(shared.setdefault, ids, ids))
         prompt_length = 0 if example.is_plain_text else answers[-1][0]
         labels = labels_of(whole, answers, self.loss_on)
+        is_short = len(answers) < len(example.weights)  # earlier answers are part of the prompt
+        if self.loss_on == "everything" and is_short and set(example.weights) != {1.0}:
+            raise TurnsRefusedError(
+                "The chat template changes earlier answers, so their weights cannot be kept with "
+                "--completion_only_loss false."
+            )
         weights = weights_of(len(whole), answers, example.weights[-len(answers) :], self.loss_on)
         if weights:
             labels = tuple(

@@ -22,16 +22,28 @@ _ANSWER = PLACEHOLDER
 _TOOL = "tool7qZvWx"
 _TALK = Example(_QUESTION.text, _ANSWER.text, 0, "", earlier=(_QUESTION, _ANSWER))
 _CALLING = Example(
-    "Result7qZvWx",
+    '{"result": "7qZvWx"}\n"',
     _ANSWER.text,
     0,
     "",
-    earlier=(_QUESTION, Turn("assistant", call_text("", [Call(_TOOL, {"key7qZvWx": 1})]))),
+    earlier=(
+        _QUESTION,
+        Turn("assistant", call_text("Said7qZvWx", [Call(_TOOL, {"key": "\u00fc'7"})] * 2)),
+    ),
     asked_by="tool",
     tools=json.dumps(
-        [{"name": _TOOL, "description": "", "parameters": {"type": "object", "properties": {}}}]
+        [
+            {
+                "name": _TOOL,
+                "description": "Tells7qZvWx",
+                "parameters": {"type": "object", "properties": {}},
+            }
+        ]
     ),
 )
+_SYSTEMATIC = Example(_QUESTION.text, PLACEHOLDER.text, 0, "", earlier=(_SYSTEM,))
+_THINK = re.compile("</?think>")
+"""Marks of thoughts, which are part of an answer and not marks around turns."""
 _TWO_DATES = (datetime(1999, 1, 1, 1, 1), datetime(2024, 12, 22, 22, 22))
 _MARK = re.compile(r"<\|[^|<>\s]{1,40}\|>|</?(?:start|end)_of_\w{1,20}>|<(?:bos|eos|s)>|</s>")
 
@@ -52,18 +64,22 @@ def inspect_template(
     if _QUESTION.text not in prompt:
         raise not_shown(_QUESTION)
     found = OPENING.search(prompt)
-    opening = found[0] if found and not whole.startswith(prompt) else ""
+    opening = found[0] if found else ""
     bare = prompt.removesuffix(opening)
     if not whole.startswith(bare):
         raise no_prefix()
     header, shown, ending = whole[len(bare) :].partition(_ANSWER.text)
     if not shown:
         raise not_shown(_ANSWER)
-    around = prompt + ending
+    around = _THINK.sub(" ", prompt + ending)
+    if whole.startswith(prompt):
+        header = whole[len(prompt) :].partition(PLACEHOLDER.text)[0]
+    elif opening:
+        header = "\n</think>\n\n"
     shape = ChatShape(
         template,
         # Whitespace alone is not a header: it starts the answer, and its first token.
-        "\n</think>\n\n" if opening else header if header.strip() else "",
+        header if header.strip() else "",
         ending,
         tokens,
         frozenset(tokens.findall(around)) if tokens else frozenset(),
@@ -73,8 +89,23 @@ def inspect_template(
         opening,
         is_thinking,
     )
-    shape = replace(shape, rewrites_history=_rewrites_history(shape))
-    return replace(shape, takes_tools=_can_render(_CALLING, replace(shape, takes_tools=True)))
+    shape = replace(
+        shape,
+        rewrites_history=_rewrites_history(shape),
+        refuses_system=not _can_render(_SYSTEMATIC, shape),
+    )
+    return replace(shape, takes_tools=_takes_tools(replace(shape, takes_tools=True)))
+
+
+def _takes_tools(shape: ChatShape) -> bool:
+    """Return whether the template shows definitions, calls and results as they are.
+
+    Calls must stand in the form of `tool_text`, beside what the answer says and several at once,
+    within the history and as the last answer; a result may be JSON. Otherwise the exam could not
+    read them, or something would be lost.
+    """
+    called = Example(_QUESTION.text, _CALLING.earlier[1].text, 0, "", tools=_CALLING.tools)
+    return all(_can_render(it, shape) for it in (_CALLING, called))
 
 
 def _rewrites_history(shape: ChatShape) -> bool:
@@ -90,7 +121,7 @@ def _can_render(example: Example, shape: ChatShape) -> bool:
         parts = chat_parts(example, shape)
     except ModelError:
         return False
-    return not example.tools or _TOOL in "".join(parts)
+    return not example.tools or '"description": "Tells7qZvWx"' in "".join(parts)
 
 
 def _missing_marks(text: str) -> tuple[str, ...]:

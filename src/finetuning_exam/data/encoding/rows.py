@@ -174,7 +174,7 @@ def special_token_findings(encoder: Encoder, examples: Sequence[Example]) -> tup
 
 def _texts(example: Example) -> tuple[str, ...]:
     earlier = (turn.text for turn in example.earlier)
-    return (*earlier, example.instruction, example.input, example.answer)
+    return (*earlier, example.instruction, example.input, example.answer, example.tools)
 
 
 def _fit(

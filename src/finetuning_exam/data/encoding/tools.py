@@ -19,10 +19,11 @@ def uses_tools(example: Example) -> bool:
     )
 
 
-def spelled_out(example: Example) -> Example:
+def spelled_out(example: Example, *, in_question: bool = False) -> Example:
     """Return an example in turns of system, user and assistant alone.
 
-    The tools are part of the system turn, and what a tool returned is a turn of the user.
+    The tools are part of the system turn, or of the first question if they shall be `in_question`,
+    and what a tool returned is a turn of the user.
     """
     turns: list[Turn] = []
     results: list[str] = []
@@ -37,8 +38,14 @@ def spelled_out(example: Example) -> Example:
     if results:
         turns.append(Turn("user", "\n".join(results)))
     question = turns.pop().text
-    if example.tools:
-        has_system = bool(turns) and turns[0].role == "system"
+    has_system = bool(turns) and turns[0].role == "system"
+    if example.tools and in_question and not has_system:
+        first = introduction(example.tools)
+        if turns:
+            turns[0] = replace(turns[0], text=f"{first}\n\n{turns[0].text}")
+        else:
+            question = f"{first}\n\n{question}"
+    elif example.tools:
         before = [turns.pop(0).text] if has_system else []
         turns.insert(0, Turn("system", "\n\n".join([*before, introduction(example.tools)])))
     return replace(example, earlier=tuple(turns), instruction=question, asked_by="user", tools="")
@@ -54,7 +61,8 @@ def each_answer(examples: Sequence[Example]) -> tuple[Example, ...]:
 
 
 def _answers_of(example: Example) -> tuple[Example, ...]:
-    places = [at for at, turn in enumerate(example.earlier) if turn.role == "assistant"]
+    turns = enumerate(example.earlier)
+    places = [at for at, turn in turns if turn.role == "assistant" and turn.weight]
     if not places or not uses_tools(example):
         return (example,)
     group = example.group or example.where

@@ -8,7 +8,8 @@ import math
 def without_nan(record: dict[str, object]) -> dict[str, object]:
     """Return a record in which a cell that is NaN is "", as an empty cell of a CSV file is.
 
-    Inside of lists and objects, NaN becomes null.
+    Inside of lists and objects, NaN becomes null, and a field that is null is left out: a table
+    gives every object the fields of all others.
     """
     return {
         name: ("" if isinstance(value, float) and math.isnan(value) else _inside(value))
@@ -22,7 +23,8 @@ def _inside(value: object) -> object:
     if isinstance(value, list):
         return [_inside(it) for it in value]
     if isinstance(value, dict):
-        return {key: _inside(it) for key, it in value.items()}
+        inside = {key: _inside(it) for key, it in value.items()}
+        return {key: it for key, it in inside.items() if it is not None}
     return value
 
 

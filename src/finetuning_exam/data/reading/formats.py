@@ -29,7 +29,12 @@ from finetuning_exam.data.reading.json_values import json_type
 from finetuning_exam.data.reading.layouts import Layout
 from finetuning_exam.data.reading.natural import NATURAL, content_of
 from finetuning_exam.data.reading.parts import with_system_text
-from finetuning_exam.data.reading.tools import TOOLS, call_in_answer, read_tools
+from finetuning_exam.data.reading.tools import (
+    TOOLS,
+    call_in_answer,
+    read_tools,
+    refuse_broken_calls,
+)
 from finetuning_exam.data.reading.training_fields import refuse_unread
 from finetuning_exam.data.reading.weights import record_weight
 from finetuning_exam.data.records import Example, Turn
@@ -67,12 +72,16 @@ def to_examples(
     tools = "" if is_text else read_tools(value)
     weight = record_weight(value, needed)
     exchanges = _exchanges(value, layout, answer_required)
-    if answer_required and not weight * max(_most_weight(it) for it, _ in exchanges):
+    if answer_required:  # an instance of weight 0 is left out, and so is a record of nothing else
+        exchanges = [it for it in exchanges if weight * _most_weight(it[0])]
+    if not exchanges:
         raise Fault(Kind.NOT_TRAINED, "its weight is 0")
+    if tools:
+        refuse_broken_calls(text for it, _ in exchanges for text in _answers(it))
     return tuple(
         Example(
             exchange.instruction,
-            call_in_answer(exchange.answer) if tools else exchange.answer,
+            call_in_answer(exchange.answer, tools) if tools and not has_turns else exchange.answer,
             place.line,
             place.path,
             input=about,
@@ -86,6 +95,11 @@ def to_examples(
         )
         for exchange, about in exchanges
     )
+
+
+def _answers(exchange: Exchange) -> tuple[str, ...]:
+    earlier = (it.text for it in exchange.earlier if it.role == "assistant")
+    return (*earlier, exchange.answer)
 
 
 def _most_weight(exchange: Exchange) -> float:

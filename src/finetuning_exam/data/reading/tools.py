@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from finetuning_exam.data.findings import Fault
 from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.cells import is_nothing
 from finetuning_exam.data.reading.json_values import json_type
-from finetuning_exam.data.tool_text import Call, as_call, call_text, find_calls, is_call
+from finetuning_exam.data.thoughts import said, split_thought, with_thought
+from finetuning_exam.data.tool_text import (
+    MARK,
+    Call,
+    as_call,
+    bare_tool,
+    call_text,
+    find_calls,
+    is_call,
+    split_calls,
+)
 
 TOOLS = ("tools", "functions")
 """Fields of a record that define tools."""
@@ -70,17 +80,22 @@ def answer_with_calls(turn: Mapping[str, object], text: str, where: str) -> str:
             continue
         found = _unpacked(value, f"field {name!r} of {where}")
         calls += [_call(it, where) for it in (found if isinstance(found, list) else [found])]
-    said = call_text(text, calls) if calls else text
+    answer = call_text(text, calls) if calls else text
+    inline = split_thought(answer)
     thoughts = {it: turn[it] for it in THOUGHTS if not is_nothing(turn.get(it))}
+    if not thoughts and inline.thought is None:
+        return answer
+    named = [*thoughts, *(["<think>"] if inline.thought else [])]
+    different = {str(it).strip() for it in (*thoughts.values(), inline.thought) if it}
+    if len(different) > 1:
+        raise Fault(Kind.BAD_TURNS, f"{where} has two thoughts: {' and '.join(named)}")
     if not thoughts:
-        return said
-    if len(thoughts) > 1 and len(set(map(str, thoughts.values()))) > 1:
-        raise Fault(Kind.BAD_TURNS, f"{where} has two thoughts: {' and '.join(thoughts)}")
+        return with_thought(inline.thought or "", inline.said)
     (name, thought), *_ = thoughts.items()
     if not isinstance(thought, str):
         detail = f"field {name!r} of {where} is {json_type(thought)}; expected a string"
         raise Fault(Kind.WRONG_TYPE, detail)
-    return f"<think>\n{thought.strip()}\n</think>\n\n{said.lstrip()}"
+    return with_thought(thought, inline.said)
 
 
 def call_of_turn(value: object, where: str) -> str:
@@ -97,12 +112,29 @@ def call_of_turn(value: object, where: str) -> str:
     )
 
 
-def call_in_answer(answer: str) -> str:
-    """Return an answer in a record that defines tools: JSON that is a call becomes a call."""
-    if is_call(answer) or answer.lstrip()[:1] not in ("[", "{"):
+def call_in_answer(answer: str, tools: str) -> str:
+    """Return an answer beside tools; one that is nothing but JSON of their calls becomes a call."""
+    try:
+        value = json.loads(answer) if answer.lstrip()[:1] in ("[", "{") else None
+    except (ValueError, RecursionError):
         return answer
-    calls = find_calls(answer)
-    return call_text("", calls) if calls else answer
+    calls = find_calls(answer) or ()
+    n_calls = len(value) if isinstance(value, list) else int(value is not None)
+    names = {bare_tool(it).get("name") for it in json.loads(tools)}
+    is_only_calls = 0 < n_calls == len(calls) and all(it.name in names for it in calls)
+    return call_text("", calls) if is_only_calls else answer
+
+
+def refuse_broken_calls(texts: Iterable[str]) -> None:
+    """Refuse answers that mark a call which cannot be read.
+
+    Raises:
+        Fault: the JSON of a call is broken.
+    """
+    for text in texts:
+        marked = said(text)
+        if marked.count(MARK) > len(split_calls(marked)[1]):
+            raise Fault(Kind.BAD_TOOLS, f"a call between {MARK} and </tool_call> is no JSON")
 
 
 def result_of_turn(value: object) -> object:

@@ -16,8 +16,8 @@ SWITCHES = ("train", "training", "is_train", "trainable")
 """Whether a record is trained; the default is true."""
 TURN_WEIGHTS = ("weight", "loss_weight", "train", "training", "trainable", "loss")
 """The same of a turn, as OpenAI (`weight`), Axolotl (`train`) and ms-swift (`loss`) name it."""
-_MOST = 1e100
-"""Above it an integer may be more than a float can hold; no weight is meant to be so high."""
+_MOST = 1e30
+"""Above it a product of weights may be more than a float32 can hold."""
 _WORDS = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
 
 
