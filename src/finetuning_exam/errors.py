@@ -127,3 +127,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(it in message for it in _NO_MEMORY)
     )
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of a library's message, without its full stop."""
+    return (str(error).strip() or repr(error)).splitlines()[0].rstrip(".:")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from finetuning_exam.data.findings import place
@@ -58,6 +58,25 @@ class Example:
         """The weight of each answer, in order."""
         earlier = (turn.weight for turn in self.earlier if turn.role == "assistant")
         return (*earlier, self.weight)
+
+    @property
+    def trained_answers(self) -> tuple[int, ...]:
+        """The indices in `earlier` of the answers whose weight is not 0."""
+        turns = enumerate(self.earlier)
+        return tuple(at for at, turn in turns if turn.role == "assistant" and turn.weight)
+
+    def up_to_answer(self, index: int) -> Example:
+        """Return the conversation that ends with the answer at an index of `earlier`."""
+        asked, answer = self.earlier[index - 1], self.earlier[index]
+        return replace(
+            self,
+            earlier=self.earlier[: index - 1],
+            instruction=asked.text,
+            input="",
+            asked_by="tool" if asked.role == "tool" else "user",
+            answer=answer.text,
+            weight=answer.weight,
+        )
 
     @property
     def is_plain_text(self) -> bool:

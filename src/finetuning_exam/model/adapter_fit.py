@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from finetuning_exam.durable import Json, read_object
-from finetuning_exam.errors import AdapterError
+from finetuning_exam.errors import AdapterError, first_line
 from finetuning_exam.model.folder import ADAPTER_CONFIG
 from finetuning_exam.model.load import Base
 from finetuning_exam.model.weights import Shapes
@@ -83,7 +83,7 @@ def misfit(base: Base, folder: Path, stored: Shapes, error: Exception) -> Adapte
     fault = name_fault(stored, expected) if expected else None
     if fault:
         return AdapterError(f"{folder}: {fault}.", _NAME_BASE)
-    reason = (str(error).strip() or repr(error)).splitlines()[0].rstrip(".:")
+    reason = first_line(error)
     return AdapterError(
         f"{folder}: the adapter does not fit {base.name} ({type(error).__name__}: {reason}).",
         _NAME_BASE,

@@ -30,7 +30,7 @@ from finetuning_exam.durable import (
     write_folder,
     write_json,
 )
-from finetuning_exam.errors import DiskError, ModelError
+from finetuning_exam.errors import DiskError, ModelError, first_line
 
 if TYPE_CHECKING:
     from gguf import GGUFReader
@@ -128,7 +128,7 @@ def _read(file: Path, name: str) -> GGUFReader:
     try:
         reader = GGUFReader(file)
     except Exception as error:  # numpy fails in many ways on a file that is cut
-        raise ModelError(f"{name}: cut or damaged ({_reason(error)}).", _COPY_AGAIN) from error
+        raise ModelError(f"{name}: cut or damaged ({first_line(error)}).", _COPY_AGAIN) from error
     found = reader.get_field("general.type")
     other = _OTHER_TYPES.get(str(found.contents())) if found else None
     if other:
@@ -152,10 +152,10 @@ def _unpack(file: Path, name: str, place: Path) -> None:
                 file.parent, **source, dtype=torch.float32, output_loading_info=True
             )
     except OSError as error:
-        raise ModelError(f"{name}: cannot be read ({_reason(error)}).", _COPY_AGAIN) from error
+        raise ModelError(f"{name}: cannot be read ({first_line(error)}).", _COPY_AGAIN) from error
     except Exception as error:  # each architecture and tokenizer fails in its own way
         raise ModelError(
-            f"{name}: Transformers cannot read this model from GGUF ({_reason(error)}).",
+            f"{name}: Transformers cannot read this model from GGUF ({first_line(error)}).",
             "Use the folder of the original model, with .safetensors weights.",
         ) from error
     if loading["missing_keys"]:
@@ -193,7 +193,3 @@ def _drop_foreign_tokens(place: Path, n_embeddings: int) -> None:
     }
     write_json(place / "tokenizer.json", content)
     write_json(place / "tokenizer_config.json", kept)
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or repr(error)).splitlines()[0].rstrip(".:")

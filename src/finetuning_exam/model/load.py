@@ -19,7 +19,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from finetuning_exam.data.encoding.tokens import Tokenizer
-from finetuning_exam.errors import ModelError
+from finetuning_exam.errors import ModelError, first_line
 from finetuning_exam.model.causal import check_is_causal
 from finetuning_exam.model.device import Compute
 from finetuning_exam.model.embeddings import check_embeddings, load_checked_tokenizer
@@ -183,4 +183,4 @@ def _reason(error: Exception) -> str:
     """Return the first line of a library's message, or what it lacked."""
     if isinstance(error, KeyError):
         return f"{error} is missing"
-    return (str(error).strip() or repr(error)).splitlines()[0].rstrip(".:")
+    return first_line(error)

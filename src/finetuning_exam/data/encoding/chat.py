@@ -16,7 +16,7 @@ from finetuning_exam.data.encoding.chat_template import TurnsRefusedError
 from finetuning_exam.data.encoding.tools import spelled_out, uses_tools
 from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.records import Example, Turn
-from finetuning_exam.data.thoughts import split_thought
+from finetuning_exam.data.thoughts import split_thought, with_thought
 from finetuning_exam.data.tool_text import is_call
 
 PLACEHOLDER = Turn("assistant", "Answer7qZvWx")
@@ -43,8 +43,9 @@ def chat_parts(example: Example, shape: ChatShape) -> list[str]:
             that is not a prefix of the whole.
         ModelError: it takes too long or renders too much.
     """
-    is_structured = shape.takes_tools and uses_tools(example)
-    if uses_tools(example) and not is_structured:
+    has_tools = uses_tools(example)
+    is_structured = shape.takes_tools and has_tools
+    if has_tools and not is_structured:
         example = spelled_out(example, in_question=shape.refuses_system)
     tools = example.tools if is_structured else None
     turns = [*example.earlier, Turn(example.asked_by, question(example))]
@@ -79,20 +80,7 @@ def separate_answers(example: Example, shape: ChatShape | None) -> tuple[Example
     """
     if shape is None or not shape.rewrites_history or example.is_plain_text:
         return (example,)
-    found: list[Example] = []
-    for index, turn in enumerate(example.earlier):
-        if turn.role == "assistant" and turn.weight:
-            asked = example.earlier[index - 1]
-            part = replace(
-                example,
-                earlier=example.earlier[: index - 1],
-                instruction=asked.text,
-                input="",
-                asked_by="tool" if asked.role == "tool" else "user",
-                answer=turn.text,
-                weight=turn.weight,
-            )
-            found.append(part)
+    found = [example.up_to_answer(index) for index in example.trained_answers]
     return (*found, example) if example.weight or not found else tuple(found)
 
 
@@ -117,7 +105,7 @@ def _given_and_answered(turn: Turn, prompt: str, whole: str, shape: ChatShape) -
         if not whole.startswith(bare):
             raise no_prefix()
         end = _end_after_thought(replace(turn, text=text), thought, whole[len(bare) :], shape)
-        written = f"<think>\n{thought}\n</think>\n\n{text.strip()}{end}"
+        written = with_thought(thought, text.strip()) + end
         return prompt, written.removeprefix(shape.opening)
     header = shape.header
     if whole.startswith(prompt + header):

@@ -11,19 +11,18 @@ from finetuning_exam.data.encoding.chat import PLACEHOLDER, chat_parts, no_prefi
 from finetuning_exam.data.encoding.chat_shape import ChatShape
 from finetuning_exam.data.encoding.chat_template import ChatTemplate
 from finetuning_exam.data.records import Example, Turn
-from finetuning_exam.data.thoughts import OPENING
+from finetuning_exam.data.thoughts import OPENING, with_thought
 from finetuning_exam.data.tool_text import Call, call_text
 from finetuning_exam.errors import ModelError
 
 _SYSTEM = Turn("system", "System7qZvWx")
 _QUESTION = Turn("user", "Question7qZvWx")
-_ANSWER = PLACEHOLDER
 """A conversation of words that occur in no template."""
-_TOOL = "tool7qZvWx"
-_TALK = Example(_QUESTION.text, _ANSWER.text, 0, "", earlier=(_QUESTION, _ANSWER))
+_TOOL, _DESCRIPTION = "tool7qZvWx", "Tells7qZvWx"
+_TALK = Example(_QUESTION.text, PLACEHOLDER.text, 0, "", earlier=(_QUESTION, PLACEHOLDER))
 _CALLING = Example(
     '{"result": "7qZvWx"}\n"',
-    _ANSWER.text,
+    PLACEHOLDER.text,
     0,
     "",
     earlier=(
@@ -35,7 +34,7 @@ _CALLING = Example(
         [
             {
                 "name": _TOOL,
-                "description": "Tells7qZvWx",
+                "description": _DESCRIPTION,
                 "parameters": {"type": "object", "properties": {}},
             }
         ]
@@ -60,7 +59,7 @@ def inspect_template(
         ModelError: the template cannot be used for a single question; see `chat_parts`.
     """
     prompt = template.render([_QUESTION], asks=True)
-    whole = template.render([_QUESTION, _ANSWER], asks=False)
+    whole = template.render([_QUESTION, PLACEHOLDER], asks=False)
     if _QUESTION.text not in prompt:
         raise not_shown(_QUESTION)
     found = OPENING.search(prompt)
@@ -68,9 +67,9 @@ def inspect_template(
     bare = prompt.removesuffix(opening)
     if not whole.startswith(bare):
         raise no_prefix()
-    header, shown, ending = whole[len(bare) :].partition(_ANSWER.text)
+    header, shown, ending = whole[len(bare) :].partition(PLACEHOLDER.text)
     if not shown:
-        raise not_shown(_ANSWER)
+        raise not_shown(PLACEHOLDER)
     around = _THINK.sub(" ", prompt + ending)
     if whole.startswith(prompt):
         header = whole[len(prompt) :].partition(PLACEHOLDER.text)[0]
@@ -110,9 +109,10 @@ def _takes_tools(shape: ChatShape) -> bool:
 
 def _rewrites_history(shape: ChatShape) -> bool:
     """Return whether a second exchange changes the first, and the template takes the two apart."""
-    talk = replace(_TALK, answer=f"<think>\nT7qZvWx\n</think>\n\n{_ANSWER.text}")
-    talk = replace(talk, earlier=(_QUESTION, Turn("assistant", talk.answer)))
-    talk = talk if shape.is_thinking else _TALK
+    talk = _TALK
+    if shape.is_thinking:
+        thinks = with_thought("T7qZvWx", PLACEHOLDER.text)
+        talk = replace(talk, answer=thinks, earlier=(_QUESTION, Turn("assistant", thinks)))
     return not _can_render(talk, shape) and _can_render(talk, replace(shape, rewrites_history=True))
 
 
@@ -121,7 +121,7 @@ def _can_render(example: Example, shape: ChatShape) -> bool:
         parts = chat_parts(example, shape)
     except ModelError:
         return False
-    return not example.tools or '"description": "Tells7qZvWx"' in "".join(parts)
+    return not example.tools or f'"description": "{_DESCRIPTION}"' in "".join(parts)
 
 
 def _missing_marks(text: str) -> tuple[str, ...]:

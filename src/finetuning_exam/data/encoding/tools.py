@@ -61,21 +61,7 @@ def each_answer(examples: Sequence[Example]) -> tuple[Example, ...]:
 
 
 def _answers_of(example: Example) -> tuple[Example, ...]:
-    turns = enumerate(example.earlier)
-    places = [at for at, turn in turns if turn.role == "assistant" and turn.weight]
-    if not places or not uses_tools(example):
+    if not example.trained_answers or not uses_tools(example):
         return (example,)
-    group = example.group or example.where
-    found = [
-        replace(
-            example,
-            earlier=example.earlier[: at - 1],
-            instruction=example.earlier[at - 1].text,
-            input="",
-            asked_by="tool" if example.earlier[at - 1].role == "tool" else "user",
-            answer=example.earlier[at].text,
-            group=group,
-        )
-        for at in places
-    ]
-    return (*found, replace(example, group=group))
+    example = replace(example, group=example.group or example.where)
+    return (*map(example.up_to_answer, example.trained_answers), example)

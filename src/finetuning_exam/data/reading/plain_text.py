@@ -15,9 +15,9 @@ from finetuning_exam.data.reading.files import (
     RawRecord,
     Stream,
     damage_findings,
-    undecodable,
 )
 from finetuning_exam.data.reading.joined import without_marks
+from finetuning_exam.data.reading.utf8 import first_undecodable
 
 PLAIN = (".txt", ".text")
 MARKDOWN = (".md", ".markdown")
@@ -47,7 +47,7 @@ def read_plain_text(stream: Stream, ending: str) -> tuple[list[RawRecord], list[
     findings: list[Finding] = []
     for start, end in _paragraphs(lines, is_markdown=is_markdown):
         text = "\n".join(lines[start:end])
-        if bad := _undecodable(lines[start:end]):
+        if bad := first_undecodable(lines[start:end]):
             number, detail = start + bad[0], bad[1]
             findings.append(Finding(Kind.NOT_UTF8, detail, stream.path, number))
         else:
@@ -87,14 +87,3 @@ def _fence_after(line: str, fence: str) -> str:
         return found[1]
     closes = found[1].startswith(fence) and not line[found.end() :].strip()
     return "" if closes else fence
-
-
-def _undecodable(lines: Sequence[str]) -> tuple[int, str] | None:
-    """Return the number of the first line that is not UTF-8, and what is wrong with it."""
-    for number, line in enumerate(lines, start=1):
-        try:
-            line.encode("utf-8")
-        except UnicodeEncodeError as error:
-            before = line[: error.start + 1].encode("utf-8", "surrogateescape")
-            return number, undecodable(before[-1], len(before))
-    return None

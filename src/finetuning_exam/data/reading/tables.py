@@ -21,10 +21,10 @@ from finetuning_exam.data.reading.files import (
     RawRecord,
     Stream,
     damage_findings,
-    undecodable,
 )
 from finetuning_exam.data.reading.index_columns import index_notes, n_index, n_named
 from finetuning_exam.data.reading.joined import without_marks
+from finetuning_exam.data.reading.utf8 import first_undecodable
 from finetuning_exam.errors import UsageError
 
 _CONTAINERS: dict[str, Container] = {
@@ -215,14 +215,7 @@ class _Table:
         """Return the line and the description of a record's first byte that is not UTF-8."""
         if not self._has_undecodable:
             return None
-        for number in range(record.start, record.end + 1):
-            line = self._lines[number - 1]
-            try:
-                line.encode("utf-8")
-            except UnicodeEncodeError as error:
-                before = line[: error.start + 1].encode("utf-8", "surrogateescape")
-                return number, undecodable(before[-1], len(before))
-        return None
+        return first_undecodable(self._lines[record.start - 1 : record.end], record.start)
 
 
 def _find_separator(lines: Sequence[str], usual: str) -> tuple[int, str]:

@@ -78,8 +78,7 @@ def answer_with_calls(turn: Mapping[str, object], text: str, where: str) -> str:
         value = turn.get(name)
         if is_nothing(value):
             continue
-        found = _unpacked(value, f"field {name!r} of {where}")
-        calls += [_call(it, where) for it in (found if isinstance(found, list) else [found])]
+        calls += _calls(_unpacked(value, f"field {name!r} of {where}"), where)
     answer = call_text(text, calls) if calls else text
     inline = split_thought(answer)
     thoughts = {it: turn[it] for it in THOUGHTS if not is_nothing(turn.get(it))}
@@ -106,10 +105,7 @@ def call_of_turn(value: object, where: str) -> str:
     """
     if isinstance(value, str) and is_call(value):
         return value
-    found = _unpacked(value, f"the call in {where}")
-    return call_text(
-        "", [_call(it, where) for it in (found if isinstance(found, list) else [found])]
-    )
+    return call_text("", _calls(_unpacked(value, f"the call in {where}"), where))
 
 
 def call_in_answer(answer: str, tools: str) -> str:
@@ -140,6 +136,11 @@ def refuse_broken_calls(texts: Iterable[str]) -> None:
 def result_of_turn(value: object) -> object:
     """Return what a tool returned: a text, or the JSON of any other value."""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | int | float) else value
+
+
+def _calls(value: object, where: str) -> list[Call]:
+    """Return the calls in a list, or the one that stands alone."""
+    return [_call(it, where) for it in (value if isinstance(value, list) else [value])]
 
 
 def _call(value: object, where: str) -> Call:
