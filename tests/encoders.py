@@ -76,7 +76,9 @@ ENDLESS_KINDS = ["chat without an end", "chat, marks only"]
 
 Encoders = dict[tuple[str, LossOn], Encoder]
 LOSSES: tuple[LossOn, ...] = ("last_answer", "answers", "everything")
-WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30).filter(
+    lambda text: "think>" not in text  # thoughts are shown in other ways: test_thoughts.py
+)
 SAID = WORDS.filter(str.strip)
 SYSTEMS = st.lists(st.builds(Turn, st.just("system"), SAID), max_size=1)
 EXCHANGES = st.lists(st.tuples(SAID, SAID), max_size=3)
