@@ -22,6 +22,9 @@ settings.register_profile(
 )
 """For a long search: `just fuzz`."""
 
+# The models are tiny: a second thread would only wait, and the processes of `-n auto` need the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Set before any library of the hub is imported: tests use no network.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
