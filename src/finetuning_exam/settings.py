@@ -182,9 +182,9 @@ class TrainSettings(RunSettings, DataSettings, ExamOptions):
     """Text that holds the model to its base, so that it forgets little. auto: written by the base
     itself; none: no replay; or files of text or conversations, in any format that fte check
     reads."""
-    replay_weight: Annotated[float, Interval(ge=0, lt=math.inf)] = setting(1.0, "Training")
+    replay_weight: Annotated[float, Interval(ge=0, lt=math.inf)] = setting(1.5, "Training")
     """Weight of the divergence from the base, in nats per token, in the loss."""
-    replay_tokens: Count = setting(128, "Training")
+    replay_tokens: Count = setting(256, "Training")
     """Tokens of replay per optimizer step, on average."""
     adapter_scale: Scale | Auto = setting("auto", "LoRA", before=1.0)
     """Multiply the trained adapter by this. auto: 1, or a smaller number that is clearly better on

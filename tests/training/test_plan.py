@@ -58,12 +58,12 @@ def test_a_plan_computed_by_hand() -> None:
 @pytest.mark.parametrize(
     ("n_parameters", "learning_rate"),
     [
-        (1_000, 3e-3),
-        (6_000_000, 3e-3),
-        (134_515_008, 8.6e-4),
-        (268_098_176, 6.6e-4),
-        (1_000_000_000, 3.9e-4),
-        (7_000_000_000, 1.8e-4),
+        (1_000, 4e-3),
+        (6_000_000, 4e-3),
+        (134_515_008, 1.2e-3),
+        (268_098_176, 8.7e-4),
+        (1_000_000_000, 5.2e-4),
+        (7_000_000_000, 2.4e-4),
     ],
 )
 def test_auto_depends_on_the_size_of_the_base(n_parameters: int, learning_rate: float) -> None:
