@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 import torch
@@ -21,11 +20,13 @@ from tiny import (
     stock_result,
 )
 from torch import Tensor, nn
+from variants import VARIANTS
 
 from finetuning_exam.data.encoding.encoder import Encoded
 from finetuning_exam.data.encoding.labels import IGNORED
-from finetuning_exam.model.fast.decoder import MODEL_TYPES, Decoder, read_projection
+from finetuning_exam.model.fast.decoder import Decoder, read_projection
 from finetuning_exam.model.fast.packing import pack
+from finetuning_exam.model.fast.support import MODEL_TYPES
 from finetuning_exam.model.likelihood import collate, supervised_nll
 from finetuning_exam.settings import FastPiece
 
@@ -34,58 +35,6 @@ PIECES: tuple[FastPiece, ...] = ("attention", "lora", "elementwise", "loss")
 ALL = frozenset(PIECES)
 ROWS = encoded_rows((150, 5, 64, 20, 20, 97, 21, 2, 65, 140), seed=1)
 """Longer and shorter than a block and than the windows below; some of equal length."""
-
-
-@dataclass(frozen=True)
-class Variant:
-    """An architecture and what makes it other than a plain Llama."""
-
-    architecture: str
-    options: Mapping[str, Any]
-
-
-VARIANTS = {
-    "llama": Variant("llama", {}),
-    "llama with biases": Variant("llama", {"attention_bias": True, "mlp_bias": True}),
-    "llama tied": Variant("llama", {"tie_word_embeddings": True}),
-    "llama of one head per key": Variant("llama", {"num_key_value_heads": 4}),
-    "llama with scaled rotation": Variant(
-        "llama",
-        {
-            "rope_parameters": {
-                "rope_type": "yarn",
-                "rope_theta": 10000.0,
-                "factor": 4.0,
-                "original_max_position_embeddings": 64,
-            }
-        },
-    ),
-    "qwen2": Variant("qwen2", {}),
-    "qwen2 with windows": Variant(
-        "qwen2", {"use_sliding_window": True, "sliding_window": 30, "max_window_layers": 1}
-    ),
-    "qwen3": Variant("qwen3", {}),
-    "mistral": Variant("mistral", {"sliding_window": 50}),
-    "mistral without a window": Variant("mistral", {"sliding_window": None}),
-    "smollm3": Variant("smollm3", {"no_rope_layer_interval": 2, "num_hidden_layers": 4}),
-    "granite": Variant(
-        "granite",
-        {
-            "embedding_multiplier": 3.0,
-            "residual_multiplier": 0.4,
-            "logits_scaling": 2.5,
-            "attention_multiplier": 0.2,
-        },
-    ),
-    "gemma3": Variant(
-        "gemma3",
-        {
-            "sliding_window": 20,
-            "num_hidden_layers": 6,
-            "layer_types": ["sliding_attention"] * 5 + ["full_attention"],
-        },
-    ),
-}
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from peft import PeftModel, PromptTuningConfig, get_peft_model
+from passes import count_passes
+from peft import PromptTuningConfig, get_peft_model
 from tiny import ARCHITECTURES, adapted
 from transformers import (
     AutoModelForCausalLM,
@@ -40,19 +40,6 @@ def _prompts(lengths: Sequence[int]) -> list[tuple[int, ...]]:
 ROWS = [Row(prompt, number) for number, prompt in enumerate(_prompts([9, 1, 14, 4, 4, 22, 2, 7]))]
 
 
-def _passes(model: PeftModel) -> list[tuple[int, int]]:
-    """The shape of the ids of every forward pass from now on."""
-    shapes: list[tuple[int, int]] = []
-
-    def note(module: torch.nn.Module, args: tuple[object, ...], options: dict[str, object]) -> None:
-        ids = options["input_ids"]
-        assert isinstance(ids, torch.Tensor)
-        shapes.append((ids.shape[0], ids.shape[1]))
-
-    model.get_base_model().register_forward_pre_hook(note, with_kwargs=True)
-    return shapes
-
-
 def _n_at_each_token(written: Sequence[Sequence[int]]) -> list[int]:
     """How many answers have a first token, a second, and so on."""
     longest = max(map(len, written))
@@ -65,7 +52,7 @@ def _n_at_each_token(written: Sequence[Sequence[int]]) -> list[int]:
 def test_rows_leave_as_they_end(architecture: str, options: dict[str, Any]) -> None:
     """Every pass has exactly the rows that still write, one position each after the first."""
     model = adapted(architecture, **options)
-    shapes = _passes(model.eval())
+    shapes = count_passes(model.eval())
     written = write_answers(model, ROWS, DECODING)
     assert [n_rows for n_rows, _ in shapes] == _n_at_each_token(written)
     assert [length for _, length in shapes] == [22] + [1] * (len(shapes) - 1)
@@ -78,7 +65,7 @@ def test_tuned_and_base_rows_leave_as_they_end() -> None:
     alone = write_answers(model, ROWS, DECODING)
     with model.disable_adapter():
         base_alone = write_answers(model, ROWS, DECODING)
-    shapes = _passes(model)
+    shapes = count_passes(model)
     both = [Row(row.prompt, row.question, is_tuned=True) for row in ROWS] + ROWS
     with adapter_on_first_rows(model) as tuned:
         written = write_answers(model, both, DECODING, tuned)

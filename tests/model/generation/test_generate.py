@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from passes import count_passes
 from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
 from tiny import ARCHITECTURES, Models, Run, adapted, brisk, rows, run_training
 from transformers import AutoModelForCausalLM, GenerationConfig, MambaConfig, PreTrainedModel
@@ -359,13 +360,9 @@ def test_a_model_without_a_common_cache_answers_like_two_models() -> None:
     _assert_like_two_models(_randomized(copy.deepcopy(base), lora), base)
 
 
-def _shapes(model: PeftModel) -> list[tuple[int, ...]]:
+def _shapes(model: PeftModel) -> list[tuple[int, int]]:
     """The shapes of the ids of all forward passes while both answer with six tokens."""
-    shapes: list[tuple[int, ...]] = []
-    model.get_base_model().register_forward_pre_hook(
-        lambda module, args, options: shapes.append(tuple(options["input_ids"].shape)),
-        with_kwargs=True,
-    )
+    shapes = count_passes(model.eval())
     answer_both(model, Numbers(), PROMPTS, Decoding(6, (511,), 0), 5)
     return shapes
 

@@ -8,6 +8,7 @@ from itertools import islice
 
 import pytest
 import torch
+from passes import count_passes
 from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
 from tiny import ARCHITECTURES, adapted
 from transformers import AutoModelForCausalLM, MambaConfig
@@ -113,8 +114,7 @@ def test_a_piece_comes_before_the_answer_is_whole(make: Callable[[], PeftModel])
 def test_the_model_runs_only_when_it_is_asked() -> None:
     """Nothing is computed before the first piece, and nothing between two pieces."""
     model = adapted()
-    passes: list[int] = []
-    model.get_base_model().register_forward_pre_hook(lambda module, args: passes.append(1))
+    passes = count_passes(model)
     pieces = _stream(model)
     assert passes == []
     next(pieces)
@@ -130,8 +130,7 @@ def test_the_model_runs_only_when_it_is_asked() -> None:
 def test_closing_stops_the_model(make: Callable[[], PeftModel], side: Side) -> None:
     """A stream that is closed early computes nothing more and leaves the model as it was."""
     model = make()
-    passes: list[int] = []
-    model.get_base_model().register_forward_pre_hook(lambda module, args: passes.append(1))
+    passes = count_passes(model)
     pieces = _stream(model, Decoding(500, (511,), 0), side)
     assert len(list(islice(pieces, 2))) == 2
     pieces.close()
@@ -158,21 +157,19 @@ def test_an_error_in_the_model_reaches_the_consumer(
 ) -> None:
     """It is raised where the next piece is asked for, and the model is left as it was."""
     model = make()
-    n_passes = 0
+    is_broken = True
 
-    def fail(module: torch.nn.Module, args: object) -> None:
-        nonlocal n_passes
-        n_passes += 1
-        if n_passes == 4:
+    def fail(n_passes: int) -> None:
+        if is_broken and n_passes == 4:
             raise error
 
-    handle = model.get_base_model().register_forward_pre_hook(fail)
+    count_passes(model, fail)
     pieces = _stream(model, side="base")
     next(pieces)
     with pytest.raises(type(error)) as caught:
         list(pieces)
     assert caught.value is error
-    handle.remove()
+    is_broken = False
     _assert_as_before(model)
 
 

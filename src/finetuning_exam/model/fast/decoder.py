@@ -25,8 +25,6 @@ from finetuning_exam.model.fast.packing import PackedRows
 from finetuning_exam.model.fast.shared_prompts import Questions, SharedRows, attend_to_prompts
 from finetuning_exam.settings import FastPiece
 
-MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3", "smollm3", "granite", "gemma3_text")
-"""Architectures that `Decoder` supports; tests compare each with its stock forward pass."""
 _UNROTATED = "unrotated"
 _GATES = {"silu": GatedSilu, "gelu_pytorch_tanh": GatedGelu}
 
@@ -138,7 +136,7 @@ class Decoder:
         attend: Any = causal_attention if "attention" in self.pieces else _stock_attention
         if isinstance(groups[0], Questions):
             attend = attend_to_prompts
-        out: Tensor = attend(q, k, v, groups, _window(attention, self._config))
+        out: Tensor = attend(q, k, v, groups, window_of(attention, self._config))
         return out.transpose(0, 1).reshape(len(x), -1)
 
     def _rotate(self, x: Tensor, rotation: Rotation, groups: int) -> Tensor:
@@ -165,10 +163,7 @@ class Decoder:
         if "elementwise" not in self.pieces:
             out: Tensor = norm(x)
             return out.to(norm.weight.dtype)
-        is_gemma = type(norm).__name__.startswith("Gemma")  # it stores its weight minus one
-        weight = norm.weight + 1.0 if is_gemma else norm.weight
-        eps = norm.eps if hasattr(norm, "eps") else norm.variance_epsilon
-        return rms_norm(x, weight.detach(), eps)
+        return rms_norm(x, *norm_parameters(norm))
 
     def _project(self, x: Tensor, modules: Sequence[Any]) -> tuple[Tensor, ...]:
         if "lora" in self.pieces:
@@ -220,7 +215,14 @@ def read_projection(module: Any) -> Projection | None:
     )
 
 
-def _window(attention: Any, config: Any) -> int | None:
+def norm_parameters(norm: Any) -> tuple[Tensor, float]:
+    """Return the weight (width,) and the epsilon of a model's RMSNorm."""
+    is_gemma = type(norm).__name__.startswith("Gemma")  # it stores its weight minus one
+    weight = norm.weight + 1.0 if is_gemma else norm.weight
+    return weight.detach(), norm.eps if hasattr(norm, "eps") else norm.variance_epsilon
+
+
+def window_of(attention: Any, config: Any) -> int | None:
     """Size of the sliding window in tokens, including the token itself; None without one."""
     holder = config if config.model_type == "mistral" else attention
     window: int | None = getattr(holder, "sliding_window", None)

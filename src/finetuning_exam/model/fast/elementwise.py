@@ -101,7 +101,7 @@ class RotateHeads(Function):
         width = 2 * cos.shape[-1]
         heads = x.view(len(x), groups, -1, width).transpose(0, 1)
         out = torch.empty(heads.shape, dtype=x.dtype, device=x.device)
-        _rotate(heads, cos, sin, out)
+        rotate(heads, cos, sin, out)
         return out
 
     @staticmethod
@@ -109,11 +109,11 @@ class RotateHeads(Function):
         cos, sin = ctx.saved_tensors
         groups, tokens, per_group, width = dy.shape
         dx = torch.empty(tokens, groups, per_group, width, dtype=dy.dtype, device=dy.device)
-        _rotate(dy, cos, -sin, dx.transpose(0, 1))
+        rotate(dy, cos, -sin, dx.transpose(0, 1))
         return dx.view(tokens, -1), None, None, None
 
 
-def _rotate(x: Tensor, cos: Tensor, sin: Tensor, out: Tensor) -> None:
+def rotate(x: Tensor, cos: Tensor, sin: Tensor, out: Tensor) -> None:
     """Rotate each pair (i, i + width / 2) of the last dimension into `out`."""
     first, second = x.chunk(2, dim=-1)
     out_first, out_second = out.chunk(2, dim=-1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from peft import PeftModel
@@ -12,11 +12,12 @@ from torch import Tensor
 from finetuning_exam.data.encoding.encoder import Encoded
 from finetuning_exam.data.encoding.labels import IGNORED
 from finetuning_exam.errors import UsageError
-from finetuning_exam.model.fast.decoder import MODEL_TYPES, Decoder
+from finetuning_exam.model.fast.decoder import Decoder
 from finetuning_exam.model.fast.linear_kl import linear_kl, log_probabilities
 from finetuning_exam.model.fast.linear_loss import LinearLoss
 from finetuning_exam.model.fast.packing import pack
 from finetuning_exam.model.fast.shared_prompts import share_prompts
+from finetuning_exam.model.fast.support import TOLERANCE, has_plain_head, why_unsupported
 from finetuning_exam.model.likelihood import collate, supervised_nll
 from finetuning_exam.model.mode import evaluating
 from finetuning_exam.model.replay_row import ReplayRow
@@ -25,8 +26,6 @@ from finetuning_exam.settings import FastPiece
 ALL_PIECES: tuple[FastPiece, ...] = ("rows", "attention", "lora", "elementwise", "loss")
 _INSIDE: frozenset[FastPiece] = frozenset({"attention", "lora", "elementwise"})
 """Pieces inside the decoder, which need an architecture that `Decoder` supports."""
-TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 1e-2}
-"""Largest allowed relative difference of a row's NLL from the stock forward pass."""
 
 
 class _Hidden(NamedTuple):
@@ -190,7 +189,7 @@ def choose_fast_path(
         return FastPath(model, pad_id, frozenset(), (f"off: only for CPUs, not {device}",))
     pieces = wanted
     notes: list[str] = []
-    reason = _why_unsupported(model)
+    reason = why_unsupported(model)
     if reason and pieces & _INSIDE:
         notes.append(f"without {_names(pieces & _INSIDE)}: {reason}")
         pieces -= _INSIDE
@@ -213,28 +212,6 @@ def choose_fast_path(
 
 def _names(pieces: frozenset[FastPiece]) -> str:
     return ", ".join(name for name in ALL_PIECES if name in pieces)
-
-
-def _why_unsupported(model: PeftModel) -> str | None:
-    """Reason why `Decoder` does not support this model; None if it does."""
-    config: Any = model.get_base_model().config
-    if config.model_type not in MODEL_TYPES:
-        return f"unsupported architecture {config.model_type}"
-    if getattr(config, "attention_dropout", 0.0):
-        return "attention has dropout"
-    if getattr(config, "attn_logit_softcapping", None):
-        return "attention scores are soft-capped"
-    if getattr(config, "use_bidirectional_attention", False):
-        return "attention is not causal"
-    return None
-
-
-def has_plain_head(model: PeftModel) -> bool:
-    """Return True if logits are simply hidden states times a matrix."""
-    whole = model.get_base_model()
-    head = whole.get_output_embeddings()
-    is_capped = bool(getattr(whole.config, "final_logit_softcapping", None))
-    return type(head) is torch.nn.Linear and head.bias is None and not is_capped
 
 
 def _agrees(path: FastPath) -> bool:

@@ -11,9 +11,10 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, cache_utils
 
+from finetuning_exam.model.fast.token_steps import token_steps
 from finetuning_exam.model.generation.cache import roomy_cache
 from finetuning_exam.model.generation.decoding import Decoding, choose_tokens, random_numbers
-from finetuning_exam.model.generation.side_by_side import TunedRows
+from finetuning_exam.model.generation.side_by_side import TunedRows, has_adapter_on
 
 _POSITIONS_FROM_MASK = ("bloom", "mpt", "biogpt")
 """Model types that take no position ids, yet count a row's positions from behind its padding."""
@@ -86,15 +87,16 @@ def write_steps(
     """
     width = max(len(row.prompt) for row in rows)
     n_new = decoding.room(width)
-    batch = _Batch(_inner(model), rows, decoding, width + n_new)
+    batch = _Batch(model, rows, decoding, width + n_new)
+    n_adapted = int(has_adapter_on(model))
     numbers = random_numbers(decoding.seed, [row.question for row in rows], n_new)
     numbers = numbers.to(batch.ids.device)
     live = list(range(len(rows)))
     for place in range(n_new):
+        n_tuned = sum(rows[index].is_tuned for index in live) if tuned else n_adapted * len(live)
         if tuned is not None:
-            n_tuned = sum(rows[index].is_tuned for index in live)
             tuned.announce(n_tuned, len(live), batch.length - batch.n_cached)
-        chosen = choose_tokens(batch.next_logits(), numbers[live, place], decoding)
+        chosen = choose_tokens(batch.next_logits(n_tuned), numbers[live, place], decoding)
         batch.append(chosen)
         tokens = chosen.tolist()
         yield dict(zip(live, tokens, strict=True))
@@ -128,7 +130,11 @@ class _Batch:
     """
 
     def __init__(
-        self, model: PreTrainedModel, rows: Sequence[Row], decoding: Decoding, capacity: int
+        self,
+        model: PreTrainedModel | PeftModel,
+        rows: Sequence[Row],
+        decoding: Decoding,
+        capacity: int,
     ) -> None:
         self.length = max(len(row.prompt) for row in rows)
         self.n_cached = 0
@@ -142,13 +148,39 @@ class _Batch:
         self._is_real = is_real.to(model.device)
         self._positions = (self._is_real.cumsum(dim=1) - 1).clamp(min=0)
         self._is_padded = bool((is_real == 0).any())
-        self._model = model
-        self._cache = roomy_cache(model.config.get_text_config(decoder=True))
-        self._takes_positions = _accepts(model, "position_ids")
-        self._options = {"logits_to_keep": 1} if _accepts(model, "logits_to_keep") else {}
+        self._model = inner = _inner(model)
+        self._steps = token_steps(model)
+        config = inner.config.get_text_config(decoder=True)
+        self._cache = roomy_cache(config, keeps_all=self._steps is not None)
+        self._takes_positions = _accepts(inner, "position_ids")
+        self._options = {"logits_to_keep": 1} if _accepts(inner, "logits_to_keep") else {}
 
-    def next_logits(self) -> Tensor:
-        """Return the logits of the token after the last: (rows, vocabulary) float32."""
+    def next_logits(self, n_tuned: int) -> Tensor:
+        """Return the logits of the token after the last: (rows, vocabulary) float32.
+
+        The first `n_tuned` rows are the tuned model's.
+        """
+        if not self.n_cached or self._steps is None:
+            return self._own_logits()
+        end = self.length
+        found = self._steps.next_logits(
+            self.ids[:, end - 1],
+            self._positions[:, end - 1],
+            self._cache,
+            self._is_real[:, :end] == 0 if self._is_padded else None,
+            n_tuned,
+        )
+        if self._steps.is_trusted is None:
+            self._cache.crop(-1)
+            own = self._own_logits()
+            if not self._steps.compare(found, own):
+                self._steps = None
+                return own
+        self.n_cached = end
+        return found
+
+    def _own_logits(self) -> Tensor:
+        """Return the next logits as the model's own modules compute them."""
         end = self.length
         options: dict[str, object] = {**self._options}
         if self._takes_positions:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedConfig
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 ROOM = 64
 """Positions allocated ahead when a layer's cache is full."""
@@ -65,12 +65,14 @@ def _buffer(states: Tensor, old: Tensor, n_old: int, capacity: int) -> Tensor:
     return buffer
 
 
-def roomy_cache(config: PreTrainedConfig) -> DynamicCache:
+def roomy_cache(config: PreTrainedConfig, *, keeps_all: bool = False) -> DynamicCache:
     """Return the cache that Transformers makes for a model, with its plain layers made roomy.
 
     Layers of other kinds (sliding windows, recurrent states) stay as they are; they can drop rows
-    too, by copying.
+    too, by copying. With `keeps_all`, sliding windows become roomy as well: they keep the positions
+    behind the window, which a mask hides.
     """
+    roomy = (DynamicLayer, DynamicSlidingWindowLayer) if keeps_all else (DynamicLayer,)
     cache = DynamicCache(config=config)
-    cache.layers = [RoomyLayer() if type(it) is DynamicLayer else it for it in cache.layers]
+    cache.layers = [RoomyLayer() if type(it) in roomy else it for it in cache.layers]
     return cache

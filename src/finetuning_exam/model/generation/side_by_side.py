@@ -16,6 +16,7 @@ from peft.tuners.lora import Linear as LoraLinear
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor
+from transformers import PreTrainedModel
 
 
 class RowsNotApart(Exception):
@@ -47,6 +48,11 @@ def can_mix(model: PeftModel) -> bool:
         all(type(it) is LoraLinear and not it.merged and not it.lora_variant for it in parts)
         and len(model.active_adapters) == 1
     )
+
+
+def has_adapter_on(model: PeftModel | PreTrainedModel) -> bool:
+    """Return whether the model's rows are the tuned model's now."""
+    return any(isinstance(it, LoraLinear) and not it.disable_adapters for it in model.modules())
 
 
 @contextmanager
