@@ -48,6 +48,25 @@ BLANK_FIRST = (
     " {{ message.content }}{{ eos_token }}{% else %}[INST] {{ message.content }} [/INST]{% endif %}"
     "{% endfor %}"
 )
+QWEN = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n"
+    "{% if message.role == 'assistant' %}"
+    "{% set parts = message.content.split('</think>') %}"
+    "{% if loop.last %}<think>\n"
+    "{{ parts[0].split('<think>')[-1].strip() if parts | length > 1 else '' }}"
+    "\n</think>\n\n{% endif %}{{ parts[-1].lstrip('\n') }}"
+    "{% else %}{{ message.content }}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n"
+    "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n"
+    "{% endif %}{% endif %}"
+)
+"""Shows a thought, if only an empty one, in the last answer alone."""
+DEEPSEEK = (
+    "{% for message in messages %}<|{{ message.role }}|>"
+    "{{ message.content.split('</think>')[-1].strip() }}<|im_end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|><think>\n{% endif %}"
+)
+"""Drops every thought, and opens one in the generation prompt."""
 
 KINDS: dict[str, tuple[Template, Mapping[str, object]]] = {
     "plain": ("plain", {}),

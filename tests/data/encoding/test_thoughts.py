@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from encoders import MakeTokenizer
+from encoders import DEEPSEEK, QWEN, MakeTokenizer
 
 from finetuning_exam.data.encoding.encoder import Encoder, make_encoder
 from finetuning_exam.data.encoding.rows import encode_all, form_findings
@@ -14,25 +14,6 @@ from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.records import Example, Turn
 from finetuning_exam.data.thoughts import choose_thinking, said, split_thought
 
-QWEN = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n"
-    "{% if message.role == 'assistant' %}"
-    "{% set parts = message.content.split('</think>') %}"
-    "{% if loop.last %}<think>\n"
-    "{{ parts[0].split('<think>')[-1].strip() if parts | length > 1 else '' }}"
-    "\n</think>\n\n{% endif %}{{ parts[-1].lstrip('\n') }}"
-    "{% else %}{{ message.content }}{% endif %}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n"
-    "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n"
-    "{% endif %}{% endif %}"
-)
-"""Shows a thought, if only an empty one, in the last answer alone."""
-DEEPSEEK = (
-    "{% for message in messages %}<|{{ message.role }}|>"
-    "{{ message.content.split('</think>')[-1].strip() }}<|im_end|>{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|><think>\n{% endif %}"
-)
-"""Drops every thought, and opens one in the generation prompt."""
 THOUGHT = "<think>\nHm.\n</think>\n\nA plant."
 PLAIN = Example("What is a tree?", "A plant.", 1, "d.jsonl")
 THINKS = replace(PLAIN, answer=THOUGHT)
