@@ -101,12 +101,15 @@ WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30).filter(
 SAID = WORDS.filter(str.strip)
 SYSTEMS = st.lists(st.builds(Turn, st.just("system"), SAID), max_size=1)
 EXCHANGES = st.lists(st.tuples(SAID, SAID), max_size=3)
+GREETINGS = st.lists(st.builds(Turn, st.just("assistant"), SAID), max_size=1)
 EARLIER = st.builds(
-    lambda system, pairs: (
+    lambda system, greeting, pairs: (
         *system,
+        *greeting,
         *(turn for q, a in pairs for turn in (Turn("user", q), Turn("assistant", a))),
     ),
     SYSTEMS,
+    st.just([]) | GREETINGS,
     EXCHANGES,
 )
 EXAMPLES = st.builds(

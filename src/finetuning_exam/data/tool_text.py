@@ -61,6 +61,11 @@ def split_calls(text: str) -> tuple[str, tuple[Call, ...]]:
     return text.partition(MARK)[0].strip(), calls
 
 
+def has_broken_call(text: str) -> bool:
+    """Return whether an answer marks a call that cannot be read."""
+    return not all(_marked(text))
+
+
 def find_calls(text: str) -> tuple[Call, ...] | None:
     """Return the calls in an answer in any usual form, or None if it does not try to call.
 
