@@ -14,6 +14,23 @@ from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.records import Example, Turn
 from finetuning_exam.data.thoughts import choose_thinking, said, split_thought
 
+OPENED = QWEN.replace(
+    "<|im_start|>assistant\n{% if enable_thinking",
+    "<|im_start|>assistant\n<think>\n{% if enable_thinking",
+)
+"""Opens a thought in the prompt that the whole conversation has there too."""
+HISTORIES = {
+    "thought in the last answer": QWEN,
+    "own system turn": "<|im_start|>system\nHelp.<|im_end|>\n" + QWEN,
+    "after the last question": QWEN.replace(
+        "{% for message in messages %}",
+        "{% set asked = namespace(at=-1) %}{% for message in messages %}"
+        "{% if message.role == 'user' %}{% set asked.at = loop.index0 %}{% endif %}{% endfor %}"
+        "{% for message in messages %}",
+        1,
+    ).replace("{% if loop.last %}", "{% if loop.index0 > asked.at %}"),
+}
+"""Templates that drop thoughts from the history, and show a thought, if only an empty one, last."""
 THOUGHT = "<think>\nHm.\n</think>\n\nA plant."
 PLAIN = Example("What is a tree?", "A plant.", 1, "d.jsonl")
 THINKS = replace(PLAIN, answer=THOUGHT)
@@ -49,22 +66,27 @@ def _shown(encoder: Encoder, turns: list[Turn], **variables: object) -> str:
     )
 
 
+@pytest.mark.parametrize("template", HISTORIES.values(), ids=HISTORIES)
 def test_every_answer_is_trained_after_the_history_that_inference_shows(
-    make_tokenizer: MakeTokenizer,
+    make_tokenizer: MakeTokenizer, template: str
 ) -> None:
     """A conversation has a row for each answer, with its thought, and none in the history."""
-    encoder = _encoder(make_tokenizer, QWEN, is_thinking=True)
+    encoder = _encoder(make_tokenizer, template, is_thinking=True)
     first, last = _texts(encoder, TALK)
-    assert first == (_shown(encoder, list(TALK.earlier[:1])), f"{THOUGHT}<|im_end|>")
+    shown = _shown(encoder, list(TALK.earlier[:1]))
+    assert first == (shown, f"{THOUGHT}<|im_end|>")
     asked = [*TALK.earlier, Turn("user", TALK.instruction)]
     assert last == (_shown(encoder, asked), f"{TALK.answer}<|im_end|>")
     assert "Hm." not in last[0]
 
 
-def test_without_thoughts_the_empty_one_is_given(make_tokenizer: MakeTokenizer) -> None:
+@pytest.mark.parametrize("template", HISTORIES.values(), ids=HISTORIES)
+def test_without_thoughts_the_empty_one_is_given(
+    make_tokenizer: MakeTokenizer, template: str
+) -> None:
     """As `enable_thinking=False` gives it at inference."""
     talk = replace(TALK, answer="An animal.", earlier=(TALK.earlier[0], Turn("assistant", "A.")))
-    encoder = _encoder(make_tokenizer, QWEN, is_thinking=False)
+    encoder = _encoder(make_tokenizer, template, is_thinking=False)
     first, last = _texts(encoder, talk)
     shown = _shown(encoder, list(talk.earlier[:1]), enable_thinking=False)
     assert first == (shown, "A.<|im_end|>")
@@ -155,13 +177,6 @@ def test_a_thought_is_split_off(text: str, thought: str | None, rest: str) -> No
 def test_what_follows_a_thought_is_judged(text: str, rest: str) -> None:
     """A thought that never ends has no answer."""
     assert said(text) == rest
-
-
-OPENED = QWEN.replace(
-    "<|im_start|>assistant\n{% if enable_thinking",
-    "<|im_start|>assistant\n<think>\n{% if enable_thinking",
-)
-"""Opens a thought in the prompt that the whole conversation has there too."""
 
 
 def test_a_thought_that_the_whole_opens_too(make_tokenizer: MakeTokenizer) -> None:
