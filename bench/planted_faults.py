@@ -1,5 +1,5 @@
 # ruff: noqa: T201 - a benchmark prints its table
-"""Plant 469 faults of 46 kinds in 12,000 clean records, and count those that `fte check` finds.
+"""Plant 526 faults of 49 kinds in 12,000 clean records, and count those that `fte check` finds.
 
     uv run python bench/planted_faults.py [--rows 10000] [--each 11] [--seed 0]
 
