@@ -138,8 +138,9 @@ def _arguments(draw: random.Random, text: str) -> object:
 
 
 def _begins_with_assistant(value: object) -> bool:
-    is_object = isinstance(value, list) and isinstance(value[0], dict)
-    return is_object and value[0].get("role") in ASSISTANTS
+    if not isinstance(value, list) or not isinstance(value[0], dict):
+        return False
+    return value[0].get("role") in ASSISTANTS
 
 
 def _is_list_of(kind: type) -> Callable[[object], bool]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from encoders import DEEPSEEK, QWEN, MakeTokenizer
+from encoders import CHATML, DEEPSEEK, QWEN, MakeTokenizer
 
 from finetuning_exam.data.encoding.encoder import Encoder, make_encoder
 from finetuning_exam.data.encoding.rows import encode_all, form_findings
@@ -124,6 +124,23 @@ def test_a_thought_in_a_run_without_is_refused_by_line(make_tokenizer: MakeToken
     assert (found.kind, found.line) == (Kind.THOUGHT, 1)
 
 
+@pytest.mark.parametrize(
+    "talk",
+    [
+        replace(TALK, answer="An animal."),
+        replace(TALK, earlier=(TALK.earlier[0], Turn("assistant", "A plant."))),
+        TALK,
+    ],
+    ids=["first", "last", "both"],
+)
+def test_a_conversation_is_refused_as_a_whole(make_tokenizer: MakeTokenizer, talk: Example) -> None:
+    """A thought in any of its answers leaves out the rows of the others, with one error."""
+    encoder = _encoder(make_tokenizer, QWEN, is_thinking=False)
+    found = encode_all(encoder, [talk, PLAIN], 1000)
+    assert found.examples == (PLAIN,)
+    assert [(it.kind, it.line) for it in found.findings] == [(Kind.THOUGHT, talk.line)]
+
+
 def test_masked_answers_have_no_row(make_tokenizer: MakeTokenizer) -> None:
     """An answer of weight 0 is only read, in the history of the others."""
     masked = replace(TALK, earlier=(TALK.earlier[0], replace(TALK.earlier[1], weight=0)))
@@ -188,6 +205,18 @@ def test_a_thought_that_the_whole_opens_too(make_tokenizer: MakeTokenizer) -> No
     ((given, answer),) = _texts(_encoder(make_tokenizer, OPENED, is_thinking=False), PLAIN)
     assert given.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
     assert answer == "A plant.<|im_end|>"
+
+
+@pytest.mark.parametrize("said", ["end", "<", "im_end", ">", "Hm.", "think"])
+@pytest.mark.parametrize("template", [QWEN, DEEPSEEK, CHATML])
+def test_an_answer_may_be_a_word_of_the_template(
+    make_tokenizer: MakeTokenizer, template: str, said: str
+) -> None:
+    """What the template writes around a thought and an answer is not taken for them."""
+    encoder = _encoder(make_tokenizer, template, is_thinking=True)
+    ((given, answer),) = _texts(encoder, replace(PLAIN, answer=f"<think>\nHm.\n</think>\n\n{said}"))
+    assert answer.endswith(f"Hm.\n</think>\n\n{said}<|im_end|>")
+    assert given == _shown(encoder, [Turn("user", PLAIN.instruction)])
 
 
 def test_a_thought_that_does_not_end_is_refused(make_tokenizer: MakeTokenizer) -> None:

@@ -142,7 +142,7 @@ def _given_and_answered(turn: Turn, prompt: str, whole: str, shape: ChatShape) -
 def _end_after_thought(turn: Turn, thought: str, rest: str, shape: ChatShape) -> str:
     """Return what ends an answer, from a text that may have its thought, or not."""
     text = turn.text.strip()
-    place = rest.rfind(text)
+    place = rest.removesuffix(shape.ending).rfind(text)  # the ending may hold the same words
     before = split_thought(rest[:place] if place > 0 else "")
     if place < 0 or before.said.strip() or before.thought not in (None, "", thought):
         raise not_shown(turn)

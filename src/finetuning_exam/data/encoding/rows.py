@@ -66,15 +66,19 @@ def encode_all(
     sound = [it for it in examples if (it.path, it.line, it.column) not in refused]
     for start in range(0, len(sound), _CHUNK):
         chunk = sound[start : start + _CHUNK]
-        parts = [(it, part) for it in chunk for part in _parts(encoder, it)]
+        parts = [(at, part) for at, it in enumerate(chunk) for part in _parts(encoder, it)]
         encoded = _encode_chunk(encoder, [part for _, part in parts])
-        for (example, _), (part, row) in zip(parts, encoded, strict=True):
-            fitted, finding = _fit(encoder, part, row, max_length)
-            if finding:
-                findings.append(finding)
-            if fitted:
-                rows.append(fitted)
-                kept.append(example)
+        fitted = [
+            (at, *_fit(encoder, part, row, max_length))
+            for (at, _), (part, row) in zip(parts, encoded, strict=True)
+        ]
+        # An example that is refused for one of its answers is left out with the others.
+        broken = {at for at, _, it in fitted if it and it.kind.severity == "error"}
+        findings += dict.fromkeys(finding for _, _, finding in fitted if finding)
+        for at, row, _ in fitted:
+            if row and at not in broken:
+                rows.append(row)
+                kept.append(chunk[at])
     return EncodedRows(tuple(rows), tuple(kept), tuple(findings))
 
 
