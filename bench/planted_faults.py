@@ -117,7 +117,7 @@ def plant_broken_lines(planter: Planter) -> None:
     p.line("not_utf8", whole.replace(b"a", b"\xff", 1))
     p.line("not_json", draw.choice([whole[:-9], whole.replace(b":", b"", 1), b"\x00" + whole]))
     p.line("several_objects", whole + b" " + whole)
-    p.line("not_finite", whole[:-1] + b', "weight": NaN}')
+    p.line("not_finite", whole[:-1] + b', "weight": Infinity}')
     p.line("too_deep", b'{"instruction": ' + b"[" * 10_000 + b"]" * 10_000 + b"}")
     p.line("not_an_object", draw.choice([b'"text"', b"[1, 2]", b"17", b"null"]))
     p.line("duplicate_key", whole[:-1] + b', "output": "x"}')

@@ -29,6 +29,7 @@ class Chats:
         for kind, form in (("taking_turns", _is_list_of(str)), ("taking_turns", _is_list_of(list))):
             self._once(kind, form)
         self._once("unpacked", lambda value: isinstance(value, str))
+        self._once("greeting", _begins_with_assistant)
         self._once("tools_spelled_out", lambda value: "search" in json.dumps(value))
 
     def texts(self) -> Texts:
@@ -53,10 +54,6 @@ class Chats:
     def plant_each(self) -> None:
         """Plant one fault of each kind."""
         draw, turns, texts = self.draw, self.turns(), self.texts()
-        greeting = {"role": "assistant", "content": self.words(4)}
-        self.plant(
-            "greeting_first", draw.choice([[greeting, *turns], json.dumps([greeting, *turns])])
-        )
         self.plant("no_roles", draw.choice([[*texts, self.words(6)], [self.words(5)]]))
         misspelt = {**turns[0], "role": draw.choice(["hummany", "usr", "narrator"])}
         twice = [turns[0], *turns]
@@ -117,6 +114,7 @@ class Chats:
             [{"human": question, "assistant": answer} for question, answer in pairs],
             *(json.dumps(self.turns()), repr(self.turns()), repr(tuple(self.turns()))),
             *(self._calling(1), self._calling(2)),
+            [{"role": self.draw.choice(ASSISTANTS), "content": self.words(4)}, *self.turns()],
         ]
         return self._line(self.draw.choice(forms))
 
@@ -137,6 +135,12 @@ def _arguments(draw: random.Random, text: str) -> object:
     """Return arguments as an object, or as its JSON."""
     arguments = {"query": text, "limit": 3}
     return json.dumps(arguments) if draw.random() < 0.5 else arguments
+
+
+def _begins_with_assistant(value: object) -> bool:
+    if not isinstance(value, list) or not isinstance(value[0], dict):
+        return False
+    return value[0].get("role") in ASSISTANTS
 
 
 def _is_list_of(kind: type) -> Callable[[object], bool]:

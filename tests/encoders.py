@@ -48,6 +48,25 @@ BLANK_FIRST = (
     " {{ message.content }}{{ eos_token }}{% else %}[INST] {{ message.content }} [/INST]{% endif %}"
     "{% endfor %}"
 )
+QWEN = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n"
+    "{% if message.role == 'assistant' %}"
+    "{% set parts = message.content.split('</think>') %}"
+    "{% if loop.last %}<think>\n"
+    "{{ parts[0].split('<think>')[-1].strip() if parts | length > 1 else '' }}"
+    "\n</think>\n\n{% endif %}{{ parts[-1].lstrip('\n') }}"
+    "{% else %}{{ message.content }}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n"
+    "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n"
+    "{% endif %}{% endif %}"
+)
+"""Shows a thought, if only an empty one, in the last answer alone."""
+DEEPSEEK = (
+    "{% for message in messages %}<|{{ message.role }}|>"
+    "{{ message.content.split('</think>')[-1].strip() }}<|im_end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|><think>\n{% endif %}"
+)
+"""Drops every thought, and opens one in the generation prompt."""
 
 KINDS: dict[str, tuple[Template, Mapping[str, object]]] = {
     "plain": ("plain", {}),
@@ -82,12 +101,15 @@ WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30).filter(
 SAID = WORDS.filter(str.strip)
 SYSTEMS = st.lists(st.builds(Turn, st.just("system"), SAID), max_size=1)
 EXCHANGES = st.lists(st.tuples(SAID, SAID), max_size=3)
+GREETINGS = st.lists(st.builds(Turn, st.just("assistant"), SAID), max_size=1)
 EARLIER = st.builds(
-    lambda system, pairs: (
+    lambda system, greeting, pairs: (
         *system,
+        *greeting,
         *(turn for q, a in pairs for turn in (Turn("user", q), Turn("assistant", a))),
     ),
     SYSTEMS,
+    st.just([]) | GREETINGS,
     EXCHANGES,
 )
 EXAMPLES = st.builds(

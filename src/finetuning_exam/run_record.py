@@ -274,6 +274,11 @@ class RunInputs:
         return value if isinstance(value, int) else None
 
     @property
+    def folds_system(self) -> bool:
+        """Whether system texts were put before the first question."""
+        return self.settings.get("system_turns") == "fold"
+
+    @property
     def fields(self) -> FieldSettings:
         """How the records of the training files were read."""
         wanted = self.settings.get("format")

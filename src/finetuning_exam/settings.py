@@ -18,6 +18,7 @@ from finetuning_exam.setting import setting
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Template = Literal["auto", "plain", "chat"]
+SystemTurns = Literal["auto", "keep", "fold"]
 Scheduler = Literal["linear", "cosine", "constant", "constant_with_warmup"]
 Auto = Literal["auto"]
 Format = Literal[
@@ -55,6 +56,9 @@ class CommonSettings:
     enable_thinking: bool | Auto = setting("auto", "Model")
     """With a chat template: answers begin with a thought, between <think> and </think>. auto: if
     any of the data does; an adapter is used as it was trained."""
+    system_turns: SystemTurns = setting("auto", "Model")
+    """System text of conversations. keep: a turn of its own; fold: before the first question, for
+    chat templates that take no system turns. auto: keep; an adapter is used as it was trained."""
     seed: Annotated[int, Interval(ge=0, lt=2**32)] = setting(42, "Run")
     """Seed for everything random: split, row order, adapter, sampling, confidence intervals."""
     config: str | None = setting(None, "Run", "FILE", changes_training=False)

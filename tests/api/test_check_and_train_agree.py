@@ -13,7 +13,7 @@ from tiny import CHAT_TEMPLATE, LEAN_SETTINGS, Models
 
 from finetuning_exam import CheckSettings, TrainSettings, check, train
 from finetuning_exam.errors import DataError, UserError
-from finetuning_exam.settings import Template
+from finetuning_exam.settings import SystemTurns, Template
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +44,13 @@ def _talk(*texts: str) -> Row:
 
 
 ROWS = [_row(number) for number in range(1, 5)]
+USER_FIRST = f"{{% if messages[0].role == 'assistant' %}}{RAISES % 'user first'}{{% endif %}}"
+GREETED: Row = {
+    "messages": [
+        {"role": role, "content": text}
+        for role, text in (("assistant", "Hello!"), ("user", "Who?"), ("assistant", "You."))
+    ]
+}
 LONG = "word " * 200
 
 
@@ -59,6 +66,7 @@ class Situation:
     max_length: int = 1000
     vocabulary: int = 512
     exam: Sequence[Row] = ()
+    system_turns: SystemTurns = "auto"
 
 
 SITUATIONS = {
@@ -91,6 +99,17 @@ SITUATIONS = {
         [_row(n, system="Be brief.") for n in range(3)],
         template=NO_SYSTEM + CHAT_TEMPLATE,
         choice="plain",
+    ),
+    "system turns refused, folded": Situation(
+        [_row(n, system="Be brief.") for n in range(3)],
+        template=NO_SYSTEM + CHAT_TEMPLATE,
+        exam=[_row(8), _row(9, system="Be brief.")],
+        system_turns="fold",
+    ),
+    "a greeting": Situation([GREETED, _talk("a", "b")], template=CHAT_TEMPLATE),
+    "a greeting, plain": Situation([GREETED, _talk("a", "b")], choice="plain"),
+    "a greeting refused": Situation(
+        [_talk("a", "b"), GREETED], ["d.jsonl:2"], template=USER_FIRST + CHAT_TEMPLATE
     ),
     "a system turn dropped": Situation(
         [*ROWS, _row(5, system="Be brief.")], ["d.jsonl:5"], template=DROPS_SYSTEM
@@ -157,6 +176,7 @@ def test_check_and_train_agree_on_what_stops_a_run(models: Models, name: str) ->
         "eval_file": exam,
         "model_name_or_path": model,
         "template": situation.choice,
+        "system_turns": situation.system_turns,
         "max_length": situation.max_length,
     }
     asked = CheckSettings(**shared)
@@ -206,9 +226,24 @@ def test_a_refusal_of_every_row_is_one_line(models: Models) -> None:
     assert str(refused.value) == (
         "d.jsonl:1: the chat template rejects system turns: no system. "
         "Also in lines 2, 3, 4, 5 and 35 more. "
-        "Put the system text before the first question, or use --template plain."
+        "Use --system_turns fold, which puts it before the first question, or --template plain."
     )
     assert len(check(CheckSettings(data=data, model_name_or_path=model)).errors) == 40
+
+
+def test_a_copy_without_greetings_is_trained(models: Models) -> None:
+    """`--fix` drops the greeting of each record whose template takes none, and only there."""
+    rows = [_talk("a", "b"), GREETED]
+    data = (_write("d.jsonl", rows),)
+    model = _model(models, Situation(rows, template=USER_FIRST + CHAT_TEMPLATE))
+    kept = check(CheckSettings(data=data, fix="kept.jsonl"))
+    assert (kept.errors, Path("kept.jsonl").read_text()) == ((), Path("d.jsonl").read_text())
+    fixed = check(CheckSettings(data=data, model_name_or_path=model, fix="fixed.jsonl"))
+    assert fixed.copy is not None
+    assert [it.line for it in fixed.copy.changed] == [2]
+    again = check(CheckSettings(data=("fixed.jsonl",), model_name_or_path=model))
+    assert again.errors == ()
+    assert [it.instruction for it in again.check.train.examples] == ["a", "Who?"]
 
 
 def test_only_what_was_left_out_is_named(models: Models) -> None:

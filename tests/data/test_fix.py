@@ -227,6 +227,14 @@ def test_a_cleaned_copy_is_clean(records: list[object], spread: bool) -> None:
     assert clean_copy(again.train, again.findings).lines == copy.lines
 
 
+def _without_greeting(path: str) -> CleanCopy:
+    """Return the copy of a file whose first record a chat template refuses for its greeting."""
+    check = check_files(CheckSettings(data=(path,)))
+    assert check.train.examples[0].has_greeting
+    refused = Finding(Kind.GREETING_FIRST, "no place for it", path, 1)
+    return clean_copy(check.train, [*check.findings, refused])
+
+
 @pytest.mark.parametrize("system", [[], [{"role": "system", "content": "Be brief."}]])
 @pytest.mark.parametrize("as_text", [False, True])
 def test_a_greeting_is_left_out_of_its_record(system: list[object], as_text: bool) -> None:
@@ -239,7 +247,7 @@ def test_a_greeting_is_left_out_of_its_record(system: list[object], as_text: boo
     turns = [*system, greeting, *rest]
     row = {"id": 7, "messages": json.dumps(turns) if as_text else turns}
     sound = {"id": 8, "messages": [{"role": "user", "content": "q"}, *rest[1:]]}
-    copy = _copy(_write("d.jsonl", row, sound))
+    copy = _without_greeting(_write("d.jsonl", row, sound))
     assert _records(copy) == [{"id": 7, "messages": [*system, *rest]}, sound]
     assert [it.line for it in copy.changed] == [1]
     assert copy.left_out == ()
@@ -264,7 +272,7 @@ def test_a_greeting_is_left_out_of_its_record(system: list[object], as_text: boo
 )
 def test_a_greeting_in_any_form_is_left_out(turns: object) -> None:
     """Whatever form the turns have, the copy is sound."""
-    copy = _copy(_write("d.jsonl", {"messages": turns}))
+    copy = _without_greeting(_write("d.jsonl", {"messages": turns}))
     assert (len(copy.lines), len(copy.changed), copy.left_out) == (1, 1, ())
     (example,) = check_files(CheckSettings(data=(_write("e.jsonl", *copy.lines),))).train.examples
     assert not example.earlier

@@ -79,15 +79,15 @@ def test_byte_order_mark_and_line_endings_make_no_difference(said: Said, content
     [
         (GOOD[:50], "not valid JSON (unterminated string starting at column 42)."),
         (GOOD.strip() * 2, "several objects on one line (the second starts at column 60)."),
-        (b'{"instruction": NaN, "output": "b"}', "NaN is not valid JSON."),
+        (b'{"instruction": Infinity, "output": "b"}', "Infinity is not valid JSON."),
         (b'{"instruction": "a", "output": -Infinity}', "-Infinity is not valid JSON."),
         (b'{"a":' * 10_000 + b"1" + b"}" * 10_000, "nested more than 100 levels deep."),
         (b"[" * 10_000, "nested more than 100 levels deep."),
     ],
-    ids=["cut", "two objects", "NaN", "Infinity", "deep", "deep and cut"],
+    ids=["cut", "two objects", "Infinity", "-Infinity", "deep", "deep and cut"],
 )
 def test_a_broken_line_is_reported(said: Said, line: bytes, what: str) -> None:
-    """A cut last line, two objects, NaN, and ten thousand levels are each an error of one line."""
+    """A cut last line, two objects, infinity, and ten thousand levels are each one error."""
     assert said.check(GOOD + line) == 2
     assert said.findings == [f"d.jsonl:2: {what}"]
 

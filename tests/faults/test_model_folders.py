@@ -110,7 +110,8 @@ def test_system_turns_that_a_template_refuses_are_reported(said: Said, models: M
     assert (
         "error: system turn that the chat template does not take (1)\n"
         "  d.jsonl:2: the chat template rejects system turns: no system.\n"
-        "  → Put the system text before the first question, or use --template plain.\n"
+        "  → Use --system_turns fold, which puts it before the first question, or --template "
+        "plain.\n"
     ) in said.out
     assert said.check(GOOD, "--model", model) == 0
 

@@ -66,7 +66,7 @@ def test_a_record_is_named_by_its_line(said: Said, compare: Compare) -> None:
     assert compare(NO_SYSTEM + CHAT_TEMPLATE, "--prompts", "d.jsonl") == 2
     assert said.err == (
         "fte compare: d.jsonl:2: the chat template rejects system turns: no system. "
-        "Put the system text before the first question, or use --template plain.\n"
+        "Use --system_turns fold, which puts it before the first question, or --template plain.\n"
     )
 
 

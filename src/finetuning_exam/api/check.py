@@ -109,6 +109,7 @@ def _encode(settings: CheckSettings, check: Check) -> DataReport:
     train, exam = check.train.examples, check.exam.examples if check.exam else ()
     thinking = choose_thinking(settings.enable_thinking, (*train, *exam))
     encoder = make_encoder(tokenizer, template, loss_on=loss_on, date=now(), is_thinking=thinking)
+    encoder = replace(encoder, folds_system=settings.system_turns == "fold")
     limit = min(settings.max_length, context_length(folder))
     rows = encode_all(encoder, train, limit)
     exam_rows = encode_all(encoder, exam, limit)

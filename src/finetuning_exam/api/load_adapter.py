@@ -25,7 +25,7 @@ def load_session(settings: CompareSettings | ExamSettings) -> Session:
     check_local_model(name)
     with rare_collections():
         from finetuning_exam.model.session import Session
-    return Session.load(
+    session = Session.load(
         folder,
         name,
         settings.device,
@@ -33,3 +33,4 @@ def load_session(settings: CompareSettings | ExamSettings) -> Session:
         settings.template,
         settings.enable_thinking,
     )
+    return session.with_system_turns(settings.system_turns)

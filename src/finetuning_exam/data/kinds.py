@@ -9,6 +9,10 @@ Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 """The most serious first: an error makes a record unusable, a warning is worth a look."""
 
+_REMOVE = "Remove them, unless they are intended."
+_RESTORE = "Restore the text from its source."
+_TURNS = '{"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}'
+
 
 class Kind(Enum):
     """A kind of finding. Its name in lower case is its name in JSON."""
@@ -30,7 +34,7 @@ class Kind(Enum):
         "Write records with json.dumps(record). To convert: json.dumps(ast.literal_eval(text)).",
     )
     SEVERAL_OBJECTS = ("error", "several objects on one line", "Write one object per line.")
-    NOT_FINITE = ("error", "NaN or Infinity", "JSON has neither: use a number, a string or null.")
+    NOT_FINITE = ("error", "infinite number", "JSON has none: use a number, a string or null.")
     TOO_DEEP = ("error", "nested too deeply", "Write a flat object.")
     TOO_LONG_LINE = ("error", "line too long", "Split the record into smaller ones.")
     NOT_AN_OBJECT = ("error", "not an object", 'Write {"instruction": "…", "output": "…"}.')
@@ -53,17 +57,12 @@ class Kind(Enum):
         "malformed conversation",
         "Give every turn a role and a text, and alternate user and assistant, user first.",
     )
-    NO_ROLES = (
-        "error",
-        "texts without roles",
-        'Write {"messages": [{"role": "user", "content": "…"}, '
-        '{"role": "assistant", "content": "…"}]}.',
-    )
+    NO_ROLES = ("error", "texts without roles", f"Write {_TURNS}.")
     GREETING_FIRST = (
         "error",
-        "conversation that begins with the assistant",
-        "Remove the first turn. To write a copy in which these conversations begin with their "
-        "first question, run fte check FILE --fix NEW.jsonl.",
+        "assistant turn before the first question that the chat template does not take",
+        "To write a copy in which these conversations begin with their first question, run "
+        "fte check FILE --model MODEL --fix NEW.jsonl. --template plain takes them as they are.",
     )
     BAD_TOOLS = (
         "error",
@@ -96,9 +95,8 @@ class Kind(Enum):
     TEMPLATED_TEXT = (
         "warning",
         "text that already has the marks of a chat template",
-        'Write the turns as {"messages": [{"role": "user", "content": "…"}, '
-        '{"role": "assistant", "content": "…"}]}: then the answers alone are trained, with the '
-        "model's own template.",
+        f"Write the turns as {_TURNS}: then the answers alone are trained, with the model's own "
+        "template.",
     )
     TEMPLATE_MARKS = (
         "warning",
@@ -118,12 +116,23 @@ class Kind(Enum):
     TOOLS_SPELLED_OUT = (
         "note",
         "tools that the template has no place for",
-        "The system turn describes them, and what they return is a turn of the user.",
+        "The system text describes them, and what they return is a turn of the user.",
     )
     SYSTEM_REFUSED = (
         "error",
         "system turn that the chat template does not take",
-        "Put the system text before the first question, or use --template plain.",
+        "Use --system_turns fold, which puts it before the first question, or --template plain.",
+    )
+    SYSTEM_FOLDED = (
+        "note",
+        "system text before the first question",
+        "--system_turns fold asks for it, and the exam, fte compare and the saved chat template do "
+        "the same.",
+    )
+    GREETING = (
+        "note",
+        "assistant turn before the first question",
+        "It answers nothing, so the exam does not ask for it. A weight of 0 has it only read.",
     )
     TURNS_REFUSED = (
         "error",
@@ -181,32 +190,20 @@ class Kind(Enum):
         "exam question nearly the same as a training question",
         "Check that it asks something new.",
     )
-    CONTROL_CHARACTER = ("warning", "control characters", "Remove them, unless they are intended.")
+    CONTROL_CHARACTER = ("warning", "control characters", _REMOVE)
     CARRIAGE_RETURN = (
         "note",
         "carriage returns in the text",
         "They are trained as written. To train on line feeds alone, end lines in texts with \\n.",
     )
-    BIDI_CONTROL = (
-        "warning",
-        "bidirectional control characters",
-        "Remove them, unless they are intended.",
-    )
-    INVISIBLE_CHARACTER = (
-        "warning",
-        "invisible characters",
-        "Remove them, unless they are intended.",
-    )
+    BIDI_CONTROL = ("warning", "bidirectional control characters", _REMOVE)
+    INVISIBLE_CHARACTER = ("warning", "invisible characters", _REMOVE)
     REPLACEMENT_CHARACTER = (
         "warning",
         "replacement characters (U+FFFD) in place of lost text",
-        "Restore the text from its source.",
+        _RESTORE,
     )
-    MOJIBAKE = (
-        "warning",
-        "text decoded with the wrong encoding",
-        "Restore the text from its source.",
-    )
+    MOJIBAKE = ("warning", "text decoded with the wrong encoding", _RESTORE)
     ESCAPED_TEXT = (
         "warning",
         "text escaped twice",

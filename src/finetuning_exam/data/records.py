@@ -61,9 +61,20 @@ class Example:
 
     @property
     def trained_answers(self) -> tuple[int, ...]:
-        """The indices in `earlier` of the answers whose weight is not 0."""
-        turns = enumerate(self.earlier)
-        return tuple(at for at, turn in turns if turn.role == "assistant" and turn.weight)
+        """The indices in `earlier` of the answers whose weight is not 0.
+
+        A greeting before the first question answers nothing, and is none of them.
+        """
+        roles = [turn.role for turn in self.earlier]
+        asked = roles.index("user") if "user" in roles else len(roles)
+        answers = (at for at, role in enumerate(roles) if role == "assistant" and at > asked)
+        return tuple(at for at in answers if self.earlier[at].weight)
+
+    @property
+    def has_greeting(self) -> bool:
+        """True if an assistant turn stands before the first question."""
+        spoken = [turn.role for turn in self.earlier if turn.role != "system"]
+        return spoken[:1] == ["assistant"]
 
     def up_to_answer(self, index: int) -> Example:
         """Return the conversation that ends with the answer at an index of `earlier`."""

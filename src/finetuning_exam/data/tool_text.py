@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from finetuning_exam.data.thoughts import said
 
 MARK = "<tool_call>"
 _OBJECT = re.compile(r"[\[{]")
+_CALLS = re.compile(r"[\s;,]*(\{|\[\s*\{)")
+"""The beginning of an object, or of a list of objects, behind what may separate them."""
 _ARGUMENTS = ("arguments", "parameters", "args", "input")
 _INTRODUCTION = """\
 You can use these tools, each described by a line of JSON:
@@ -55,20 +57,24 @@ def split_calls(text: str) -> tuple[str, tuple[Call, ...]]:
     """Return what an answer says before its calls, and the calls; those that are no JSON are left
     out.
     """
-    before, *marked = text.split(MARK)
-    calls = tuple(call for part in marked for call in _read(part))
-    return before.strip(), calls
+    calls = tuple(call for call in _marked(text) if call)
+    return text.partition(MARK)[0].strip(), calls
+
+
+def has_broken_call(text: str) -> bool:
+    """Return whether an answer marks a call that cannot be read."""
+    return not all(_marked(text))
 
 
 def find_calls(text: str) -> tuple[Call, ...] | None:
     """Return the calls in an answer in any usual form, or None if it does not try to call.
 
     Read are the form of `call_text`, and JSON alone or after a mark such as `[TOOL_CALLS]`: an
-    object, or a list of objects, with a name and arguments. An answer that tries, but whose JSON
-    is broken, has no calls: ().
+    object, or a list of objects, with a name and arguments. An answer that tries, but in which any
+    call is broken, has no calls: ().
     """
     if MARK in text:
-        return split_calls(text)[1]
+        return _if_whole(tuple(_marked(text)))
     start = _OBJECT.search(text)
     before = text[: start.start()] if start else text
     is_marked = "TOOL_CALLS" in text or "<|python_tag|>" in text or "functools" in before
@@ -76,28 +82,46 @@ def find_calls(text: str) -> tuple[Call, ...] | None:
         start = _OBJECT.search(text, start.end())
     if not start or (before.strip() and not is_marked):
         return () if is_marked else None
-    calls = tuple(_read(text[start.start() :]))
-    return calls if calls or is_marked or _looks_like_call(text) else None
+    found, _ = _read(text, start.start())
+    is_try = is_marked or any(found) or _looks_like_call(text)
+    return _if_whole(found) if is_try else None
 
 
 def _looks_like_call(text: str) -> bool:
     return '"name"' in text and any(f'"{key}"' in text for key in _ARGUMENTS)
 
 
-def _read(text: str) -> Iterator[Call]:
-    """Yield the calls that the JSON at the start of a text describes, one or several."""
+def _if_whole(found: Sequence[Call | None]) -> tuple[Call, ...]:
+    """Return calls, or none of them if one is broken."""
+    calls = tuple(call for call in found if call)
+    return calls if len(calls) == len(found) else ()
+
+
+def _marked(text: str) -> Iterator[Call | None]:
+    """Yield the calls behind each mark of a text, and None for what is none."""
+    place = text.find(MARK)
+    while place >= 0:
+        found, end = _read(text, place + len(MARK))
+        yield from found or (None,)
+        place = text.find(MARK, end)
+
+
+def _read(text: str, start: int) -> tuple[list[Call | None], int]:
+    """Return the calls that the JSON at an index describes, one or several, and where it ends.
+
+    None stands for an object that is no call, and for JSON that is broken.
+    """
     decoder = json.JSONDecoder()
-    place = len(text) - len(text.lstrip())
-    while place < len(text):
+    found: list[Call | None] = []
+    end = start
+    while opening := _CALLS.match(text, end):
         try:
-            value, place = decoder.raw_decode(text, place)
+            value, end = decoder.raw_decode(text, opening.end() - len(opening[1]))
         except (ValueError, RecursionError):
-            return
-        for it in value if isinstance(value, list) else [value]:
-            call = as_call(it) if _has_arguments(it) else None
-            if call:
-                yield call
-        place += len(text[place:]) - len(text[place:].lstrip(" \t\r\n;,"))
+            return [*found, None], end
+        values = value if isinstance(value, list) else [value]
+        found += [as_call(it) if _has_arguments(it) else None for it in values]
+    return found, end
 
 
 def _has_arguments(value: object) -> bool:

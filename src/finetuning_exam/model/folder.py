@@ -37,6 +37,8 @@ class Origin:
     """The date that the chat template wrote in training; None where it writes none."""
     thinking: bool = False
     """Whether its answers begin with a thought."""
+    folds_system: bool = False
+    """Whether system texts were put before the first question."""
     cpu_dtype: Dtype | None = None
     """Number format of the training, if it ran on a CPU."""
     adapter_sha256: str | None = None
@@ -266,6 +268,7 @@ def adapter_origin(folder: Path) -> Origin:
         template="chat" if inputs.template == "chat" else "plain",
         template_date=inputs.date,
         thinking=inputs.thinking,
+        folds_system=inputs.folds_system,
         cpu_dtype=inputs.cpu_dtype,
         adapter_sha256=own.adapter_sha256 if own else None,
         data_paths=run.data_paths,

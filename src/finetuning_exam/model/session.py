@@ -34,7 +34,7 @@ from finetuning_exam.model.load import Base, load_base
 from finetuning_exam.model.mode import Side, on_side
 from finetuning_exam.model.score import Score, score_options, score_rows
 from finetuning_exam.model.tokenizer import pad_token_id
-from finetuning_exam.settings import CompareSettings, Device, Dtype, Template
+from finetuning_exam.settings import CompareSettings, Device, Dtype, SystemTurns, Template
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,13 @@ class Session:
             is_thinking=origin.thinking if enable_thinking == "auto" else enable_thinking,
         )
         stock = FastPath(tuned, pad_token_id(base.tokenizer), frozenset())
+        encoder = replace(encoder, folds_system=origin.folds_system)
         return cls(base, tuned, encoder, compute, stock)
+
+    def with_system_turns(self, wanted: SystemTurns) -> Session:
+        """Return this session with system texts as `--system_turns` says."""
+        folds = self.encoder.folds_system if wanted == "auto" else wanted == "fold"
+        return replace(self, encoder=replace(self.encoder, folds_system=folds))
 
     def with_fast_path(self) -> Session:
         """Return this session with the fastest likelihood that agrees with the stock one."""

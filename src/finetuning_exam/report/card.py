@@ -251,6 +251,7 @@ def _recipe(run: RunRecord) -> str:
     modules = " ".join(settings.lora_target_modules)
     rows = rows_in_step(settings, run.data.n_train)
     trained = "answers only" if settings.completion_only_loss else "prompts and answers"
+    folded = ", system texts before the first question" if settings.system_turns == "fold" else ""
     early = " (stopped early)" if result.stopped_early else ""
     scaled = "" if result.adapter_scale == 1 else f", scaled by {result.adapter_scale:g}"
     return "\n".join(
@@ -258,7 +259,7 @@ def _recipe(run: RunRecord) -> str:
             f"- LoRA: r {settings.lora_r}, alpha {settings.lora_alpha}, "
             f"dropout {settings.lora_dropout:g}, target modules {_code(modules)} "
             f"({run.adapter.n_modules} adapted)",
-            f"- Loss on {trained}; template `{run.template}`",
+            f"- Loss on {trained}; template `{run.template}`{folded}",
             f"- AdamW, peak learning rate {plan.learning_rate:g}, "
             f"{settings.lr_scheduler_type} schedule, {counted(plan.warmup_steps, 'warmup step')}",
             f"- {counted(rows, 'row')} per step, {result.steps:,} of "

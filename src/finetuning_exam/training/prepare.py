@@ -192,6 +192,7 @@ def encode_split(settings: TrainSettings, split: Split, base: Base, date: dateti
             settings.enable_thinking, (*split.train, *split.validation, *split.exam)
         ),
     )
+    encoder = replace(encoder, folds_system=settings.system_turns == "fold")
     objective = choose_objective(settings, encoder)
     loss_on = training_loss_on(completion_only=settings.completion_only_loss)
     longest = min(settings.max_length, base.context)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from finetuning_exam.data.encoding.saved_template import saved_template
+from finetuning_exam.data.encoding.tools import uses_tools
 from finetuning_exam.durable import file_sha256, staged, sweep
 from finetuning_exam.evaluation.exam import Exam, Stage, take_exam
 from finetuning_exam.machine import library_versions, machine_facts
@@ -71,10 +72,12 @@ def train(
 def save_tokenizer(prepared: Prepared, folder: Path) -> None:
     """Save the tokenizer beside the adapter, for use without this program.
 
-    Its chat template renders a question as training did.
+    Its chat template renders questions, tools and system texts as training did.
     """
     tokenizer = copy(prepared.base.tokenizer)
-    tokenizer.chat_template = saved_template(prepared.rows.encoder)
+    split = prepared.rows.split
+    has_tools = any(map(uses_tools, (*split.train, *split.validation)))
+    tokenizer.chat_template = saved_template(prepared.rows.encoder, has_tools=has_tools)
     with staged(folder) as temporary:
         tokenizer.save_pretrained(temporary)
 

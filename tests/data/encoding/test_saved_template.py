@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from copy import copy
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
@@ -13,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from finetuning_exam.data.encoding.encoder import Encoder, make_encoder
 from finetuning_exam.data.encoding.saved_template import saved_template
 from finetuning_exam.data.records import Example, Turn
+from finetuning_exam.data.tool_text import Call, call_text
 from finetuning_exam.settings import Template
 
 ASKED = Example("What does ls do?", "", 1, "d.jsonl")
@@ -120,3 +123,140 @@ def test_a_date_stays_todays_in_the_saved_template(make_tokenizer: MakeTokenizer
     date = datetime(2024, 2, 29)
     encoder = make_encoder(make_tokenizer(chat_template=template), "chat", date=date)
     assert saved_template(encoder) == template
+
+
+TOOLS: list[dict[str, object]] = [
+    {"name": "weather", "description": "Tells it <at once> & \u201cwell\u201d.", "parameters": {}},
+    {"name": "time", "parameters": {"type": "object", "properties": {"zone": {"type": "string"}}}},
+]
+BERN, ROME = (
+    Call("weather", {"city": "Bern", "days": [1, 2]}),
+    Call("time", {"zone": "Z\u00fcrich"}),
+)
+SYSTEM = Turn("system", "Be brief.")
+CALLING = Example(
+    "Sun <b>.",
+    "",
+    1,
+    "d.jsonl",
+    earlier=(Turn("user", "Weather?"), Turn("assistant", call_text("A moment. ", [BERN]))),
+    asked_by="tool",
+    tools=json.dumps(TOOLS),
+)
+PARALLEL = replace(
+    CALLING,
+    earlier=(
+        SYSTEM,
+        *TALK.earlier,
+        Turn("user", "And now?"),
+        Turn("assistant", call_text("", [BERN, ROME])),
+        Turn("tool", '{"sun": true}'),
+    ),
+)
+ANSWERED = replace(
+    CALLING,
+    asked_by="user",
+    instruction="Thanks. And tomorrow?",
+    earlier=(*CALLING.earlier, Turn("tool", "Rain."), Turn("assistant", "Take a hat.")),
+)
+OFFERED = replace(ASKED, tools=CALLING.tools)
+WITH_TOOLS = {
+    "a result": CALLING,
+    "parallel calls after a system turn": PARALLEL,
+    "a later question": ANSWERED,
+    "tools at hand": OFFERED,
+    "no tools": TALK,
+}
+REFUSES = "{% if messages[0].role == 'system' %}{{ raise_exception('No') }}{% endif %}" + CHATML
+DATED = SYSTEM_LINE + CHATML
+
+
+def _messages(example: Example, *, as_text: bool) -> list[dict[str, object]]:
+    """Return a conversation as a client of OpenAI's API sends it; arguments `as_text`, or not."""
+    asked = Turn(example.asked_by, example.instruction)
+    calls = {turn.text: called for turn, called in CALLS if turn in example.earlier}
+    return [
+        _with_calls(calls[turn.text], as_text=as_text)
+        if turn.text in calls
+        else {"role": turn.role, "content": turn.text}
+        for turn in (*example.earlier, asked)
+    ]
+
+
+CALLS = [
+    (CALLING.earlier[1], ("A moment. ", [BERN])),
+    (PARALLEL.earlier[-2], (None, [BERN, ROME])),
+]
+
+
+def _with_calls(said: tuple[str | None, list[Call]], *, as_text: bool) -> dict[str, object]:
+    content, calls = said
+    made = [
+        {"name": it.name, "arguments": json.dumps(it.arguments, ensure_ascii=False)}
+        if as_text
+        else it._asdict()
+        for it in calls
+    ]
+    wrapped = [{"id": "1", "type": "function", "function": it} for it in made]
+    return {"role": "assistant", "content": content, "tool_calls": wrapped}
+
+
+@pytest.mark.parametrize("folds", [False, True])
+@pytest.mark.parametrize("as_text", [False, True])
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("template", [CHATML, HEADER_ALWAYS, REFUSES, DATED, None])
+@pytest.mark.parametrize("example", WITH_TOOLS.values(), ids=WITH_TOOLS)
+def test_tools_are_served_as_they_were_spelled_out(
+    make_tokenizer: MakeTokenizer,
+    example: Example,
+    template: str | None,
+    wrapped: bool,
+    as_text: bool,
+    folds: bool,
+) -> None:
+    """A server that gives the saved template messages, calls and `tools` sends training's ids."""
+    tokenizer = make_tokenizer(chat_template=template) if template else make_tokenizer()
+    encoder = make_encoder(tokenizer, "chat" if template else "plain", date=datetime.now())
+    encoder = replace(encoder, folds_system=folds)
+    if template is REFUSES and not folds:
+        example = replace(example, earlier=tuple(it for it in example.earlier if it != SYSTEM))
+    server = copy(tokenizer)
+    server.chat_template = saved_template(encoder, has_tools=True)
+    tools = [{"type": "function", "function": it} for it in TOOLS] if wrapped else TOOLS
+    ids = server.apply_chat_template(
+        _messages(example, as_text=as_text),
+        tools=tools if example.tools else None,
+        add_generation_prompt=True,
+        return_dict=False,
+    )
+    assert tuple(ids) == encoder.prompt_ids(example)
+
+
+@pytest.mark.parametrize("template", [CHATML, REFUSES, DATED, None])
+@pytest.mark.parametrize("content", ["Be brief.", [{"type": "text", "text": "Be brief."}]])
+def test_a_folded_system_text_is_served_as_in_training(
+    make_tokenizer: MakeTokenizer, template: str | None, content: object
+) -> None:
+    """Also as parts, and also in a template that would have a place for it."""
+    tokenizer = make_tokenizer(chat_template=template) if template else make_tokenizer()
+    encoder = make_encoder(tokenizer, "chat" if template else "plain", date=datetime.now())
+    encoder = replace(encoder, folds_system=True)
+    server = copy(tokenizer)
+    server.chat_template = saved_template(encoder)
+    for example in (ASKED, TALK):
+        asked = [{"role": it.role, "content": it.text} for it in example.earlier]
+        messages = [
+            {"role": "system", "content": content},
+            *asked,
+            {"role": "user", "content": example.instruction},
+        ]
+        ids = server.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+        trained = replace(example, earlier=(SYSTEM, *example.earlier))
+        assert tuple(ids) == encoder.prompt_ids(trained)
+
+
+def test_a_run_without_tools_saves_no_tools(make_tokenizer: MakeTokenizer) -> None:
+    """A template is changed only for what a run trained."""
+    encoder = make_encoder(make_tokenizer(chat_template=CHATML), "chat")
+    assert saved_template(encoder, has_tools=False) == CHATML
+    assert saved_template(encoder, has_tools=True) != CHATML

@@ -24,6 +24,7 @@ from finetuning_exam.data.encoding.template import (
     prompt_func,
     render,
 )
+from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.records import Example, Turn
 from finetuning_exam.errors import ModelError
 
@@ -262,7 +263,7 @@ def test_a_template_that_refuses_system_turns_is_named(make_tokenizer: MakeToken
         render(TALK, shape_of(make_tokenizer(chat_template=strict + CHATML)))
     assert str(caught.value) == (
         "The chat template rejects system turns: No system role. "
-        "Put the system text before the first question, or use --template plain."
+        "Use --system_turns fold, which puts it before the first question, or --template plain."
     )
     make_encoder(make_tokenizer(chat_template=strict + CHATML), "chat").encode(EXAMPLE)
     always = make_tokenizer(chat_template="{{ raise_exception('No') }}")
@@ -284,10 +285,8 @@ def test_a_template_that_drops_a_turn_is_refused(
     )
     with pytest.raises(ModelError) as caught:
         render(TALK, shape_of(make_tokenizer(chat_template=template)))
-    hint = "Put the system text before the first question, or use" if role == "system" else "Use"
-    assert str(caught.value) == (
-        f"The chat template does not render the {name} verbatim. {hint} --template plain."
-    )
+    hint = Kind.SYSTEM_REFUSED.hint if role == "system" else "Use --template plain."
+    assert str(caught.value) == (f"The chat template does not render the {name} verbatim. {hint}")
 
 
 def test_a_dropped_system_turn_is_detected(
@@ -304,7 +303,7 @@ def test_a_dropped_system_turn_is_detected(
         encoder.encode(repeated)
     assert str(caught.value) == (
         "The chat template does not render the system turn verbatim. "
-        "Put the system text before the first question, or use --template plain."
+        "Use --system_turns fold, which puts it before the first question, or --template plain."
     )
 
 

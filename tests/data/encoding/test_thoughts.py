@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from encoders import MakeTokenizer
+from encoders import CHATML, DEEPSEEK, QWEN, MakeTokenizer
 
 from finetuning_exam.data.encoding.encoder import Encoder, make_encoder
 from finetuning_exam.data.encoding.rows import encode_all, form_findings
@@ -14,25 +14,23 @@ from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.records import Example, Turn
 from finetuning_exam.data.thoughts import choose_thinking, said, split_thought
 
-QWEN = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n"
-    "{% if message.role == 'assistant' %}"
-    "{% set parts = message.content.split('</think>') %}"
-    "{% if loop.last %}<think>\n"
-    "{{ parts[0].split('<think>')[-1].strip() if parts | length > 1 else '' }}"
-    "\n</think>\n\n{% endif %}{{ parts[-1].lstrip('\n') }}"
-    "{% else %}{{ message.content }}{% endif %}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n"
-    "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n"
-    "{% endif %}{% endif %}"
+OPENED = QWEN.replace(
+    "<|im_start|>assistant\n{% if enable_thinking",
+    "<|im_start|>assistant\n<think>\n{% if enable_thinking",
 )
-"""Shows a thought, if only an empty one, in the last answer alone."""
-DEEPSEEK = (
-    "{% for message in messages %}<|{{ message.role }}|>"
-    "{{ message.content.split('</think>')[-1].strip() }}<|im_end|>{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|><think>\n{% endif %}"
-)
-"""Drops every thought, and opens one in the generation prompt."""
+"""Opens a thought in the prompt that the whole conversation has there too."""
+HISTORIES = {
+    "thought in the last answer": QWEN,
+    "own system turn": "<|im_start|>system\nHelp.<|im_end|>\n" + QWEN,
+    "after the last question": QWEN.replace(
+        "{% for message in messages %}",
+        "{% set asked = namespace(at=-1) %}{% for message in messages %}"
+        "{% if message.role == 'user' %}{% set asked.at = loop.index0 %}{% endif %}{% endfor %}"
+        "{% for message in messages %}",
+        1,
+    ).replace("{% if loop.last %}", "{% if loop.index0 > asked.at %}"),
+}
+"""Templates that drop thoughts from the history, and show a thought, if only an empty one, last."""
 THOUGHT = "<think>\nHm.\n</think>\n\nA plant."
 PLAIN = Example("What is a tree?", "A plant.", 1, "d.jsonl")
 THINKS = replace(PLAIN, answer=THOUGHT)
@@ -68,22 +66,27 @@ def _shown(encoder: Encoder, turns: list[Turn], **variables: object) -> str:
     )
 
 
+@pytest.mark.parametrize("template", HISTORIES.values(), ids=HISTORIES)
 def test_every_answer_is_trained_after_the_history_that_inference_shows(
-    make_tokenizer: MakeTokenizer,
+    make_tokenizer: MakeTokenizer, template: str
 ) -> None:
     """A conversation has a row for each answer, with its thought, and none in the history."""
-    encoder = _encoder(make_tokenizer, QWEN, is_thinking=True)
+    encoder = _encoder(make_tokenizer, template, is_thinking=True)
     first, last = _texts(encoder, TALK)
-    assert first == (_shown(encoder, list(TALK.earlier[:1])), f"{THOUGHT}<|im_end|>")
+    shown = _shown(encoder, list(TALK.earlier[:1]))
+    assert first == (shown, f"{THOUGHT}<|im_end|>")
     asked = [*TALK.earlier, Turn("user", TALK.instruction)]
     assert last == (_shown(encoder, asked), f"{TALK.answer}<|im_end|>")
     assert "Hm." not in last[0]
 
 
-def test_without_thoughts_the_empty_one_is_given(make_tokenizer: MakeTokenizer) -> None:
+@pytest.mark.parametrize("template", HISTORIES.values(), ids=HISTORIES)
+def test_without_thoughts_the_empty_one_is_given(
+    make_tokenizer: MakeTokenizer, template: str
+) -> None:
     """As `enable_thinking=False` gives it at inference."""
     talk = replace(TALK, answer="An animal.", earlier=(TALK.earlier[0], Turn("assistant", "A.")))
-    encoder = _encoder(make_tokenizer, QWEN, is_thinking=False)
+    encoder = _encoder(make_tokenizer, template, is_thinking=False)
     first, last = _texts(encoder, talk)
     shown = _shown(encoder, list(talk.earlier[:1]), enable_thinking=False)
     assert first == (shown, "A.<|im_end|>")
@@ -119,6 +122,23 @@ def test_a_thought_in_a_run_without_is_refused_by_line(make_tokenizer: MakeToken
     (found,) = encode_all(encoder, [PLAIN, THINKS], 1000).findings
     assert isinstance(found, Finding)
     assert (found.kind, found.line) == (Kind.THOUGHT, 1)
+
+
+@pytest.mark.parametrize(
+    "talk",
+    [
+        replace(TALK, answer="An animal."),
+        replace(TALK, earlier=(TALK.earlier[0], Turn("assistant", "A plant."))),
+        TALK,
+    ],
+    ids=["first", "last", "both"],
+)
+def test_a_conversation_is_refused_as_a_whole(make_tokenizer: MakeTokenizer, talk: Example) -> None:
+    """A thought in any of its answers leaves out the rows of the others, with one error."""
+    encoder = _encoder(make_tokenizer, QWEN, is_thinking=False)
+    found = encode_all(encoder, [talk, PLAIN], 1000)
+    assert found.examples == (PLAIN,)
+    assert [(it.kind, it.line) for it in found.findings] == [(Kind.THOUGHT, talk.line)]
 
 
 def test_masked_answers_have_no_row(make_tokenizer: MakeTokenizer) -> None:
@@ -176,13 +196,6 @@ def test_what_follows_a_thought_is_judged(text: str, rest: str) -> None:
     assert said(text) == rest
 
 
-OPENED = QWEN.replace(
-    "<|im_start|>assistant\n{% if enable_thinking",
-    "<|im_start|>assistant\n<think>\n{% if enable_thinking",
-)
-"""Opens a thought in the prompt that the whole conversation has there too."""
-
-
 def test_a_thought_that_the_whole_opens_too(make_tokenizer: MakeTokenizer) -> None:
     """The thought is trained from where the prompt leaves it."""
     thinking = _encoder(make_tokenizer, OPENED, is_thinking=True)
@@ -192,6 +205,18 @@ def test_a_thought_that_the_whole_opens_too(make_tokenizer: MakeTokenizer) -> No
     ((given, answer),) = _texts(_encoder(make_tokenizer, OPENED, is_thinking=False), PLAIN)
     assert given.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
     assert answer == "A plant.<|im_end|>"
+
+
+@pytest.mark.parametrize("said", ["end", "<", "im_end", ">", "Hm.", "think"])
+@pytest.mark.parametrize("template", [QWEN, DEEPSEEK, CHATML])
+def test_an_answer_may_be_a_word_of_the_template(
+    make_tokenizer: MakeTokenizer, template: str, said: str
+) -> None:
+    """What the template writes around a thought and an answer is not taken for them."""
+    encoder = _encoder(make_tokenizer, template, is_thinking=True)
+    ((given, answer),) = _texts(encoder, replace(PLAIN, answer=f"<think>\nHm.\n</think>\n\n{said}"))
+    assert answer.endswith(f"Hm.\n</think>\n\n{said}<|im_end|>")
+    assert given == _shown(encoder, [Turn("user", PLAIN.instruction)])
 
 
 def test_a_thought_that_does_not_end_is_refused(make_tokenizer: MakeTokenizer) -> None:

@@ -177,7 +177,28 @@ def test_calls_are_found_in_the_usual_forms(text: str, calls: tuple[Call, ...] |
     assert find_calls(text) == calls
 
 
+BARE = '{"name": "weather", "arguments": {"city": "Bern"}}'
+ONE_BROKEN = [
+    f"{CALL}\n<tool_call>\n{BARE[:-1]}\n</tool_call>",
+    f"<tool_call>\n{BARE[:-9]}\n</tool_call>\n{CALL}",
+    f"{CALL}\n<tool_call>\n</tool_call>\n{CALL}",
+    f"<tool_call>\n{BARE}\n{BARE[:20]}\n</tool_call>",
+    f"{BARE}; {BARE[:-2]}",
+    f'[{BARE}, {{"city": "Rome"}}]',
+    f"[TOOL_CALLS] [{BARE}][{BARE}, {BARE[:9]}]",
+]
+
+
+@pytest.mark.parametrize("text", ONE_BROKEN)
+def test_calls_are_valid_only_if_all_of_them_are(text: str) -> None:
+    """Of parallel calls, one that is broken is a failure of the answer."""
+    assert find_calls(text) == ()
+    whole = find_calls(f"{CALL}\n{CALL}"), find_calls(f"{BARE}; {BARE}"), find_calls(f"[{BARE}]")
+    assert whole == ((WEATHER, WEATHER), (WEATHER, WEATHER), (WEATHER,))
+
+
 def test_calls_are_written_and_read_alike() -> None:
     """Text before the calls, arguments of any kind, and their order are kept."""
-    calls = (WEATHER, Call("f", {"x": [1, {"ü": None}], "y": "</b> \n"}), Call("g", {}))
+    marks = Call("h", {"x": "<tool_call>", "y": "<tool_call>{}"})
+    calls = (WEATHER, Call("f", {"x": [1, {"ü": None}], "y": "</b> \n"}), marks, Call("g", {}))
     assert split_calls(call_text(" A moment. ", calls)) == ("A moment.", calls)

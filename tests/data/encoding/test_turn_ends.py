@@ -40,18 +40,30 @@ def _encoder(
     return make_encoder(tokenizer, "chat", loss_on="answers")
 
 
+NAMED = {
+    "brackets": (MARKED, ["[turn]", "[/turn]"]),
+    "angles": (ANGLES, ["<|im_on|>", "<|im_off|>"]),
+    "words": (
+        MARKED.replace("[/turn]", "<end_of_it>").replace("[turn]", "<start_of_it>"),
+        ["<start_of_it>", "<end_of_it>"],
+    ),
+}
+"""Templates, and the two marks that they write around turns."""
+
+
 @pytest.mark.parametrize("special", [True, False])
+@pytest.mark.parametrize(("template", "marks"), NAMED.values(), ids=NAMED)
 def test_an_answer_ends_with_the_token_of_the_template(
-    make_tokenizer: MakeTokenizer, special: bool
+    make_tokenizer: MakeTokenizer, template: str, marks: list[str], special: bool
 ) -> None:
     """The token after an answer is trained, once, and nothing after it; the end-of-text token is
     not added.
     """
-    encoder = _encoder(make_tokenizer, MARKED, ["[turn]", "[/turn]"], special=special)
+    encoder = _encoder(make_tokenizer, template, marks, special=special)
     row = encoder.encode(TALK)
     assert supervised_spans(encoder, row.labels) == [
-        "It lists files.[/turn]",
-        "It shows hidden ones.[/turn]",
+        f"It lists files.{marks[1]}",
+        f"It shows hidden ones.{marks[1]}",
     ]
     assert encoder.eos_token_id not in row.ids
     assert row.ids[-1] in encoder.stop_ids
@@ -91,18 +103,18 @@ def test_runs_of_blanks_among_the_added_tokens_end_nothing(make_tokenizer: MakeT
     assert supervised_spans(encoder, row.labels) == ["a\nb  c[/turn]"]
 
 
-@pytest.mark.parametrize(("template", "mark"), [(MARKED, "[/turn]"), (ANGLES, "<|im_off|>")])
+@pytest.mark.parametrize(("template", "marks"), NAMED.values(), ids=NAMED)
 def test_marks_that_are_no_tokens_are_text_before_the_end_of_text(
-    make_tokenizer: MakeTokenizer, template: str, mark: str
+    make_tokenizer: MakeTokenizer, template: str, marks: list[str]
 ) -> None:
     """Without a token for it the closing mark is trained as text, then the end-of-text token, and
     an answer ends at either.
     """
     encoder = _encoder(make_tokenizer, template, [], special=False)
     row = encoder.encode(TALK)
-    assert supervised_spans(encoder, row.labels)[-1].startswith(f"It shows hidden ones.{mark}")
+    assert supervised_spans(encoder, row.labels)[-1].startswith(f"It shows hidden ones.{marks[1]}")
     assert row.ids[-1] == encoder.eos_token_id
-    assert encoder.stop_text == mark
+    assert encoder.stop_text == marks[1]
 
 
 def test_marks_that_are_no_tokens_are_reported(make_tokenizer: MakeTokenizer) -> None:

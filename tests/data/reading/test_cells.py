@@ -1,10 +1,11 @@
-"""Specification of null and NaN in tables of columns, where they stand for nothing."""
+"""Specification of null and NaN, which stand for nothing, in tables and in JSON."""
 
 from __future__ import annotations
 
 import datetime
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 
 import datasets
@@ -12,7 +13,7 @@ import numpy
 import pyarrow
 import pyarrow.parquet
 import pytest
-from read_files import AUTO, texts_of
+from read_files import AUTO, texts_of, write_content
 
 from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.reading.read import Records, read_records
@@ -96,3 +97,53 @@ def test_hub_datasets_have_the_same_rule(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: rows)
     (example,) = read_records(["hub:o/n"], AUTO).examples
     assert example.input == ""
+
+
+def _as_parquet(rows: Sequence[Mapping[str, object]]) -> str:
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([dict(row) for row in rows]), "d")
+    return "d"
+
+
+def _as_lines(rows: Sequence[Mapping[str, object]]) -> str:
+    return write_content("".join(f"{json.dumps(row)}\n" for row in rows).encode())
+
+
+READERS: dict[str, Callable[[Sequence[Mapping[str, object]]], str]] = {
+    "Parquet": _as_parquet,
+    "JSON lines": _as_lines,
+    "JSON array": lambda rows: write_content(json.dumps(rows).encode()),
+    "JSON in a field": lambda rows: write_content(json.dumps({"data": rows}, indent=1).encode()),
+    "JSON by column": lambda rows: write_content(
+        json.dumps({name: [row[name] for row in rows] for name in rows[0]}).encode()
+    ),
+}
+every_reader = pytest.mark.parametrize("write", READERS.values(), ids=READERS)
+
+
+@every_reader
+@pytest.mark.parametrize("name", ["input", "system", "tag", "group", "weight"])
+def test_nan_of_a_data_frame_is_nothing_in_every_file(
+    write: Callable[[Sequence[Mapping[str, object]]], str], name: str
+) -> None:
+    """`json.dumps` writes it as it is, which is no JSON, but the meaning is sure."""
+    rows = [{"instruction": it, "output": "a", name: NAN} for it in ("q", "r")]
+    found = read_records([write(rows)], AUTO)
+    bare = [
+        (it.instruction, it.input, it.tag, it.group, it.earlier, it.weight) for it in found.examples
+    ]
+    assert bare == [("q", "", "", "", (), 1), ("r", "", "", "", (), 1)]
+    assert [it for it in found.findings if it.kind is not Kind.UNUSED_FIELD] == []
+
+
+@every_reader
+@pytest.mark.parametrize("name", ["instruction", "output"])
+def test_nan_is_no_question_and_no_answer_in_any_file(
+    write: Callable[[Sequence[Mapping[str, object]]], str], name: str
+) -> None:
+    """It is an error of its record alone, and never the word "nan"."""
+    rows: list[dict[str, object]] = [{"instruction": it, "output": "a"} for it in ("q", "r", "s")]
+    rows[1][name] = None if write is _as_parquet else NAN  # a column of texts has no NaN
+    found = read_records([write(rows)], AUTO)
+    assert [it.instruction for it in found.examples] == ["q", "s"]
+    (finding,) = [it for it in found.findings if it.kind.severity == "error"]
+    assert finding.detail.startswith(f"field {name!r} is ")

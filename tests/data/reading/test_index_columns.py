@@ -81,9 +81,19 @@ def test_another_column_without_a_name_is_refused(content: bytes, what: str) -> 
     )
 
 
-def test_a_table_written_twice_has_both_columns_of_numbers() -> None:
+@pytest.mark.parametrize(
+    "content",
+    [
+        b",Unnamed: 0,instruction,output\n0,0,q,a\n1,1,r,b\n",
+        b";Unnamed: 0;instruction;output\n0;0;q;a\n1;1;r;b\n",
+        b",Unnamed: 0,instruction,output\n5,2,q,a\n7,3,r,b\n",
+        b",instruction,Unnamed: 0,output\r\n0,q,0,a\r\n1,r,1,b\r\n",
+    ],
+    ids=["commas", "semicolons", "filtered", "in the middle"],
+)
+def test_a_table_written_twice_has_both_columns_of_numbers(content: bytes) -> None:
     """`Unnamed: 0` is the name that pandas gives to such a column when it reads one."""
-    Path("d.csv").write_bytes(b",Unnamed: 0,instruction,output\n0,0,q,a\n1,1,r,b\n")
+    Path("d.csv").write_bytes(content)
     found = read_records(["d.csv"], AUTO)
     assert [(it.instruction, it.answer) for it in found.examples] == [("q", "a"), ("r", "b")]
     assert [(it.kind, str(it)) for it in found.findings] == [

@@ -18,7 +18,7 @@ from finetuning_exam.data.reading import stdin
 from finetuning_exam.data.reading.hub import absolute_path
 from finetuning_exam.data.reading.inputs import find_inputs
 from finetuning_exam.data.reading.read import read_records
-from finetuning_exam.errors import UsageError
+from finetuning_exam.errors import DataError, UsageError
 from finetuning_exam.settings import CheckSettings
 
 pytestmark = pytest.mark.usefixtures("folder")
@@ -208,6 +208,45 @@ def test_a_dash_is_standard_input(content: bytes, monkeypatch: pytest.MonkeyPatc
             "<stdin>: the data is not kept; to resume or repeat a run, pipe the same data again."
         ]
     assert absolute_path(found.path) == "<stdin>"
+
+
+TABLES = {
+    "CSV": b'instruction,output\nWhat is it?,"A plant,\nor two"\nWhy?,So.\n',
+    "TSV": b"instruction\toutput\r\nWhat is it?\tA plant,\r\n",
+    "CSV with semicolons": b"sep=;\ninstruction;output\nWhat is it?;A plant,\n",
+    "CSV with vertical bars": b"\xef\xbb\xbfid|instruction|output\n7|What is it?|A plant,",
+}
+
+
+@pytest.mark.usefixtures("unread")
+@pytest.mark.parametrize("container", TABLES)
+def test_a_table_can_be_piped(container: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard input has no name that says so; its first lines do."""
+    monkeypatch.setattr(sys, "stdin", _Input(TABLES[container]))
+    found = read_records(["-"], AUTO)
+    assert found.sources[0].container == container
+    first = found.examples[0]
+    assert (first.instruction, first.answer[:8]) == ("What is it?", "A plant,")
+    assert first.where == f"<stdin>:{3 if b'sep=' in TABLES[container] else 2}"
+
+
+@pytest.mark.usefixtures("unread")
+@pytest.mark.parametrize(
+    "content",
+    [b"instruction,output\n", b"Once, upon a time\nthere was.\n", b"a\nb\nc\n", b"a,a\nb,c\nd,e\n"],
+)
+def test_what_is_piped_and_is_no_table_is_told(
+    content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hint says what a piped table looks like; it has no name that could end in .csv."""
+    monkeypatch.setattr(sys, "stdin", _Input(content))
+    try:
+        said = " ".join(map(str, read_records(["-"], AUTO).findings))
+    except (UsageError, DataError) as error:
+        said = str(error)
+    assert "not valid JSON" in said or "none of its" in said
+    assert ".csv" not in said
+    assert ("as many cells in each line below" in said) == (content.count(b"\n") > 1)
 
 
 @pytest.mark.usefixtures("unread")

@@ -60,16 +60,22 @@ def test_a_file_of_marks_has_no_records(content: bytes, name: str) -> None:
         _read(content, name)
 
 
-def test_a_mark_without_a_line_break_is_named() -> None:
+@pytest.mark.parametrize(
+    ("content", "name", "line"),
+    [
+        (b"instruction,output\nq,a" + MARK + b"instruction,output\nr,b\n", "d.csv", 2),
+        (b"instruction\toutput\r\nq\ta" + MARK + b"instruction\toutput\r\nr\tb", "d.tsv", 2),
+        (JSON[0] + MARK + JSON[0] + b"\n" + JSON[1], "d.jsonl", 1),
+        (JSON[1] + b"\n" + JSON[0] + MARK + b"\n", "d.jsonl", 2),
+    ],
+)
+def test_a_mark_without_a_line_break_is_named(content: bytes, name: str, line: int) -> None:
     """Where the first file lacks its last line break, the record is refused with the reason."""
-    table = _read(b"instruction,output\nq,a" + MARK + b"instruction,output\nr,b\n", "d.csv")
-    assert _pairs(table) == [("r", "b")]
-    assert texts_of(table.findings) == [
-        "d.csv:2: found 3 cells, but the header has 2 columns; "
-        "a byte-order mark (U+FEFF) shows where files were joined."
-    ]
-    lines = _read(JSON[0] + MARK + JSON[1] + b"\n" + JSON[1], "d.jsonl")
-    assert "byte-order mark (U+FEFF)" in texts_of(lines.findings)[0]
+    found = _read(content, name)
+    assert _pairs(found) == [("r", "b")]
+    (fault,) = texts_of(found.findings)
+    assert fault.startswith(f"{name}:{line}: ")
+    assert "byte-order mark (U+FEFF)" in fault
 
 
 @pytest.mark.parametrize(

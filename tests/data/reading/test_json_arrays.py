@@ -31,7 +31,7 @@ def test_a_faulty_element_is_a_finding_and_the_others_are_read() -> None:
     assert places_of(read) == [(2, 0, {"a": "b"}), (8, 1, {"a": "b"})]
     assert texts_of(read) == [
         "d.jsonl:1: duplicate field 'a'.",
-        "d.jsonl:3: NaN is not valid JSON.",
+        "d.jsonl:3: expected an object, got null.",
         "d.jsonl:4: expected an object, got a number.",
         "d.jsonl:5: nested more than 100 levels deep.",
         "d.jsonl:6: not valid UTF-8 (0xff at byte 7).",

@@ -60,7 +60,7 @@ FAULTS = {
         "several objects on one line (the second starts at column 12); "
         "a bare carriage return (\\r) does not end a line",
     ),
-    b'{"a": NaN}': (Kind.NOT_FINITE, "NaN is not valid JSON"),
+    b'{"a": Infinity}': (Kind.NOT_FINITE, "Infinity is not valid JSON"),
     b'{"a": [-Infinity]}': (Kind.NOT_FINITE, "-Infinity is not valid JSON"),
     b'{"a": 1e999}': (Kind.NOT_FINITE, "the number 1e999 is too large"),
     b"[" * 100_000: (Kind.TOO_DEEP, "nested more than 100 levels deep"),

@@ -198,10 +198,15 @@ def test_bare_carriage_returns_are_refused() -> None:
     )
 
 
-def test_a_table_with_only_a_header_has_no_records() -> None:
-    """A header alone is an empty file."""
-    with pytest.raises(DataError, match=r"^d.csv: no records found\."):
-        _read(b"a,b\n")
+@pytest.mark.parametrize("content", [b"a,b\n", b"a;b", b"sep=,\r\na,b\r\n", b"a,b\n,\n\n"])
+def test_a_table_with_only_a_header_has_no_records(content: bytes) -> None:
+    """A header alone is an empty file, and the hint is about tables."""
+    with pytest.raises(DataError) as caught:
+        _read(content)
+    assert str(caught.value) == (
+        "d.csv: no records found. "
+        "Below the names of its columns, a table needs a row for each record."
+    )
 
 
 def test_a_long_cell_is_read_and_pythons_limit_left_alone() -> None:

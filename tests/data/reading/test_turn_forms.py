@@ -63,9 +63,8 @@ def test_texts_that_begin_with_their_role_have_it(user: str, assistant: str) -> 
     note = next(it for it in found.findings if it.kind is Kind.TAKING_TURNS)
     assert "holds texts that begin with a role and a colon" in str(note)
     greeted = _read({"messages": [assistant + "Hello!", user + Q, assistant + A]})
-    assert [it.kind for it in greeted.findings if it.kind.severity == "error"] == [
-        Kind.GREETING_FIRST
-    ]
+    assert [it.kind for it in greeted.findings] == [Kind.TAKING_TURNS]
+    assert _texts(greeted) == [["Hello!", Q, A]]
 
 
 def test_a_colon_alone_makes_no_role() -> None:
@@ -274,13 +273,33 @@ GREETED = {
     ],
     ids=["openai", "as text", "after a system turn", "several turns"],
 )
-def test_a_greeting_is_told_as_such(row: object) -> None:
-    """The hint names the command that removes it."""
+def test_a_greeting_is_read(row: object) -> None:
+    """It is the first of the earlier turns, after a system turn; the template may refuse it."""
     found = _read(row)
-    (finding,) = [it for it in found.findings if it.kind.severity == "error"]
-    assert finding.kind is Kind.GREETING_FIRST
-    assert "is an assistant turn, before the first question" in str(finding)
-    assert "--fix" in finding.kind.hint
+    assert [it for it in found.findings if it.kind.severity == "error"] == []
+    (example,) = found.examples
+    assert example.has_greeting
+    spoken = [turn for turn in example.earlier if turn.role != "system"]
+    assert [turn.text for turn in spoken] == ["Hello!", Q, A][: len(spoken)]
+
+
+def test_a_greeting_has_a_weight_of_its_own() -> None:
+    """It is no answer: a record in which nothing else is trained is left out."""
+    turns = [dict(it) for it in GREETED["messages"]]
+    (example,) = _read({"messages": [{**turns[0], "weight": 0}, *turns[1:]]}).examples
+    assert example.weights == (0, 1)
+    found = _read({"messages": [*turns[:2], {**turns[2], "weight": 0}]})
+    assert (found.examples, [it.kind for it in found.findings]) == ((), [Kind.NOT_TRAINED])
+
+
+@pytest.mark.parametrize(
+    ("greeting", "kind"),
+    [("", Kind.EMPTY_ANSWER), ("\u200b", Kind.EMPTY_ANSWER), (7, Kind.WRONG_TYPE)],
+)
+def test_a_greeting_without_text_is_told(greeting: object, kind: Kind) -> None:
+    """As any empty turn is."""
+    turns = [{"role": "assistant", "content": greeting}, *GREETED["messages"][1:]]
+    assert [it.kind for it in _read({"messages": turns}).findings] == [kind]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from dataclasses import replace
 
 from finetuning_exam.data.encoding.chat_shape import ChatShape
 from finetuning_exam.data.encoding.chat_template import TurnsRefusedError
-from finetuning_exam.data.encoding.tools import spelled_out, uses_tools
+from finetuning_exam.data.encoding.system_text import has_system
+from finetuning_exam.data.encoding.tools import uses_tools
 from finetuning_exam.data.kinds import Kind
 from finetuning_exam.data.records import Example, Turn
 from finetuning_exam.data.thoughts import split_thought, with_thought
@@ -37,36 +38,41 @@ def chat_parts(example: Example, shape: ChatShape) -> list[str]:
     added token after it and the whitespace after that, or all that the template writes if there
     is none. Where the template rewrites its history, only the last has. An absent answer gives an
     empty last part. What the model is given at inference is a prefix of what it is trained on.
+    Tools that the template does not take must have been spelled out.
 
     Raises:
         TurnsRefusedError: the chat template fails, rejects or drops a turn, or renders a prompt
             that is not a prefix of the whole.
         ModelError: it takes too long or renders too much.
     """
-    has_tools = uses_tools(example)
-    is_structured = shape.takes_tools and has_tools
-    if has_tools and not is_structured:
-        example = spelled_out(example, in_question=shape.refuses_system)
-    tools = example.tools if is_structured else None
+    tools = example.tools if shape.takes_tools and uses_tools(example) else None
     turns = [*example.earlier, Turn(example.asked_by, question(example))]
     answered = [*turns, Turn("assistant", example.answer) if example.answer else PLACEHOLDER]
-    for turn in answered:
-        if turn.role == "system" and turn.text.strip() and not shape.shows_system:
-            raise not_shown(turn)
+    if example.has_greeting and not shape.takes_greeting:
+        raise TurnsRefusedError(
+            "The chat template takes no assistant turn before the first question.",
+            Kind.GREETING_FIRST,
+            Kind.GREETING_FIRST.hint,
+        )
     parts: list[str] = []
     done = ""
     for index, turn in enumerate(answered):
         is_last = index == len(answered) - 1
         if turn.role != "assistant" or (shape.rewrites_history and not is_last):
             continue
-        prompt = shape.template.render(answered[:index], asks=True, tools=tools)
         whole = shape.template.render(answered[: index + 1], asks=False, tools=tools)
-        given, answer = _given_and_answered(turn, prompt, whole, shape)
+        if example.has_greeting and not any(it.role == "user" for it in answered[:index]):
+            given, answer = _given_and_greeted(answered[: index + 1], whole, shape, tools)
+        else:
+            prompt = shape.template.render(answered[:index], asks=True, tools=tools)
+            given, answer = _given_and_answered(turn, prompt, whole, shape)
         if not given.startswith(done):
             raise no_prefix()
         parts += [given[len(done) :], answer]
         done = given + answer
     _check_shown(answered, parts)
+    if has_system(example) and example.earlier[0].text.strip() and not shape.takes_system:
+        raise not_shown(example.earlier[0])  # only words that the template writes anyway
     if not example.answer:
         parts[-1] = ""
     return parts
@@ -87,6 +93,20 @@ def separate_answers(example: Example, shape: ChatShape | None) -> tuple[Example
 def question(example: Example) -> str:
     """Return the last question, followed by its input."""
     return f"{example.instruction}\n\n{example.input}" if example.input else example.instruction
+
+
+def _given_and_greeted(
+    turns: Sequence[Turn], whole: str, shape: ChatShape, tools: str | None
+) -> tuple[str, str]:
+    """Return what stands before a greeting, the last of some turns, and the greeting.
+
+    Few templates have a prompt without any question, so it is what precedes another greeting.
+    """
+    other = shape.template.render([*turns[:-1], PLACEHOLDER], asks=False, tools=tools)
+    given, is_shown, _ = other.partition(PLACEHOLDER.text)
+    if not is_shown:
+        raise not_shown(turns[-1])
+    return _given_and_answered(turns[-1], given, whole, replace(shape, header="", opening=""))
 
 
 def _given_and_answered(turn: Turn, prompt: str, whole: str, shape: ChatShape) -> tuple[str, str]:
@@ -122,7 +142,7 @@ def _given_and_answered(turn: Turn, prompt: str, whole: str, shape: ChatShape) -
 def _end_after_thought(turn: Turn, thought: str, rest: str, shape: ChatShape) -> str:
     """Return what ends an answer, from a text that may have its thought, or not."""
     text = turn.text.strip()
-    place = rest.rfind(text)
+    place = rest.removesuffix(shape.ending).rfind(text)  # the ending may hold the same words
     before = split_thought(rest[:place] if place > 0 else "")
     if place < 0 or before.said.strip() or before.thought not in (None, "", thought):
         raise not_shown(turn)

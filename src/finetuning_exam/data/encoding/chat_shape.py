@@ -24,7 +24,6 @@ class ChatShape:
     """The added tokens that the template writes around turns."""
     missing_marks: tuple[str, ...]
     """Text that looks like a mark of the template, but is not a token of the tokenizer."""
-    shows_system: bool
     writes_date: bool
     opening: str = ""
     """What the generation prompt writes of a thought: `<think>` and white space, or nothing."""
@@ -32,8 +31,10 @@ class ChatShape:
     """True if answers begin with a thought; otherwise prompts end with an empty one, if any."""
     takes_tools: bool = False
     """True if the template itself renders definitions, calls and results of tools."""
-    refuses_system: bool = False
-    """True if the template rejects or drops system turns."""
+    takes_system: bool = True
+    """False if the template rejects or drops system turns."""
+    takes_greeting: bool = True
+    """False if the template takes no assistant turn before the first question."""
     rewrites_history: bool = False
     """True if an answer looks different once others follow it, so that each needs its own row."""
 

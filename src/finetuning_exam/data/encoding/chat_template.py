@@ -68,8 +68,13 @@ def _with_date(template: str, date: datetime) -> str:
         for directive, text in written
     )
     macro = f"{{%- macro strftime_now(format) -%}}{{{{- format{replaced} -}}}}{{%- endmacro -%}}"
+    return joined(macro, template)
+
+
+def joined(blocks: str, template: str) -> str:
+    """Return a template that begins with blocks which write nothing."""
     # An expression keeps the white space that follows it, where a block would lose it.
-    return macro + "{{ '' }}" + _INDENTED_BLOCK.sub("", template)
+    return blocks + "{{ '' }}" + _INDENTED_BLOCK.sub("", template) if blocks else template
 
 
 class TurnsRefusedError(ModelError):

@@ -91,6 +91,8 @@ class Encoder:
     """The texts of these tokens."""
     shape: ChatShape | None
     """The properties of the chat template; None for the plain template."""
+    folds_system: bool = False
+    """True if a system text is put before the first question, and not into a turn of its own."""
 
     @property
     def stop_text(self) -> str:
@@ -162,7 +164,7 @@ class Encoder:
 
     def _sections(self, example: Example) -> list[Section]:
         """Return the text of an example, a section for each stretch between two end tokens."""
-        rendered = render(example, self.shape)
+        rendered = render(example, self.shape, folds_system=self.folds_system)
         parts = [segment.text for segment in rendered]
         if example.is_plain_text:
             return [Section(self.start_text, ("", *parts))]

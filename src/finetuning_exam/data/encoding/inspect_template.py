@@ -41,6 +41,9 @@ _CALLING = Example(
     ),
 )
 _SYSTEMATIC = Example(_QUESTION.text, PLACEHOLDER.text, 0, "", earlier=(_SYSTEM,))
+_GREETED = Example(
+    _QUESTION.text, PLACEHOLDER.text, 0, "", earlier=(Turn("assistant", "Greeting7qZvWx"),)
+)
 _THINK = re.compile("</?think>")
 """Marks of thoughts, which are part of an answer and not marks around turns."""
 _TWO_DATES = (datetime(1999, 1, 1, 1, 1), datetime(2024, 12, 22, 22, 22))
@@ -52,8 +55,8 @@ def inspect_template(
 ) -> ChatShape:
     """Inspect a chat template once, with words that can only come from the conversation.
 
-    `tokens` matches the tokenizer's added tokens. A template that rejects or drops system turns is
-    accepted as long as there are none.
+    `tokens` matches the tokenizer's added tokens. A template that rejects or drops system turns, or
+    a greeting before the first question, is accepted as long as there are none.
 
     Raises:
         ModelError: the template cannot be used for a single question; see `chat_parts`.
@@ -83,15 +86,15 @@ def inspect_template(
         tokens,
         frozenset(tokens.findall(around)) if tokens else frozenset(),
         _missing_marks(tokens.sub(" ", around) if tokens else around),
-        _shows_system(template),
         _writes_date(template),
         opening,
         is_thinking,
     )
+    shape = replace(shape, rewrites_history=_rewrites_history(shape))
     shape = replace(
         shape,
-        rewrites_history=_rewrites_history(shape),
-        refuses_system=not _can_render(_SYSTEMATIC, shape),
+        takes_system=_can_render(_SYSTEMATIC, shape),
+        takes_greeting=_can_render(_GREETED, shape),
     )
     return replace(shape, takes_tools=_takes_tools(replace(shape, takes_tools=True)))
 
@@ -127,15 +130,6 @@ def _can_render(example: Example, shape: ChatShape) -> bool:
 def _missing_marks(text: str) -> tuple[str, ...]:
     """Return what looks like a mark in the text of a template without its tokens."""
     return tuple(dict.fromkeys(_MARK.findall(text)))
-
-
-def _shows_system(template: ChatTemplate) -> bool:
-    """Return whether a system turn is in the prompt, or is rejected with an error."""
-    try:
-        text = template.render([_SYSTEM, _QUESTION], asks=True)
-    except ModelError:  # rendering an example with a system turn says why
-        return True
-    return _SYSTEM.text in text
 
 
 def _writes_date(template: ChatTemplate) -> bool:

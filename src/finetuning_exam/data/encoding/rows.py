@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from finetuning_exam.data.encoding.chat import separate_answers
+from finetuning_exam.data.encoding.chat_shape import ChatShape
 from finetuning_exam.data.encoding.chat_template import TurnsRefusedError
 from finetuning_exam.data.encoding.encoder import Encoded, Encoder
 from finetuning_exam.data.encoding.labels import LossOn
+from finetuning_exam.data.encoding.system_text import has_system
 from finetuning_exam.data.encoding.tools import uses_tools
 from finetuning_exam.data.encoding.truncate import (
     MIN_PROMPT_TOKENS,
@@ -64,15 +66,19 @@ def encode_all(
     sound = [it for it in examples if (it.path, it.line, it.column) not in refused]
     for start in range(0, len(sound), _CHUNK):
         chunk = sound[start : start + _CHUNK]
-        parts = [(it, part) for it in chunk for part in _parts(encoder, it)]
+        parts = [(at, part) for at, it in enumerate(chunk) for part in _parts(encoder, it)]
         encoded = _encode_chunk(encoder, [part for _, part in parts])
-        for (example, _), (part, row) in zip(parts, encoded, strict=True):
-            fitted, finding = _fit(encoder, part, row, max_length)
-            if finding:
-                findings.append(finding)
-            if fitted:
-                rows.append(fitted)
-                kept.append(example)
+        fitted = [
+            (at, *_fit(encoder, part, row, max_length))
+            for (at, _), (part, row) in zip(parts, encoded, strict=True)
+        ]
+        # An example that is refused for one of its answers is left out with the others.
+        broken = {at for at, _, it in fitted if it and it.kind.severity == "error"}
+        findings += dict.fromkeys(finding for _, _, finding in fitted if finding)
+        for at, row, _ in fitted:
+            if row and at not in broken:
+                rows.append(row)
+                kept.append(chunk[at])
     return EncodedRows(tuple(rows), tuple(kept), tuple(findings))
 
 
@@ -126,11 +132,32 @@ def form_findings(
     if several:
         detail = f"{len(several):,} of {len(examples):,} records have several answers"
         found.append(_finding(Kind.TEMPLATE_HISTORY, detail, several[0]))
+    greeted = [it for it in examples if it.has_greeting]
+    if greeted and (shape is None or shape.takes_greeting):
+        is_read = loss_on != "everything" and shape is not None and shape.rewrites_history
+        how = "only read, since each answer has a row of its own" if is_read else "trained"
+        detail = f"{len(greeted):,} of {len(examples):,} records have one; it is {how}"
+        found.append(_finding(Kind.GREETING, detail, greeted[0]))
+    if encoder.folds_system and examples:
+        found.append(_folded(examples, shape))
     users = [it for it in examples if uses_tools(it)]
     if users and not (shape and shape.takes_tools):
         detail = f"{len(users):,} of {len(examples):,} records use tools"
         found.append(_finding(Kind.TOOLS_SPELLED_OUT, detail, users[0]))
     return tuple(found)
+
+
+def _folded(examples: Sequence[Example], shape: ChatShape | None) -> Finding:
+    """Return the note of how many system texts are put before a question, and if need be."""
+    systems = [it for it in examples if has_system(it)]
+    detail = f"{len(systems):,} of {len(examples):,} records have a system text"
+    if not systems:
+        detail = f"none of the {len(examples):,} records has a system text, so nothing changes"
+    elif shape is None:
+        detail += "; the plain template would have a place for it"
+    elif shape.takes_system:
+        detail += "; the chat template would take it as a turn of its own"
+    return _finding(Kind.SYSTEM_FOLDED, detail, (systems or examples)[0])
 
 
 def _encode_chunk(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from finetuning_exam.data.encoding.chat import chat_parts
 from finetuning_exam.data.encoding.chat_shape import ChatShape
 from finetuning_exam.data.encoding.chat_template import ChatTokenizer
+from finetuning_exam.data.encoding.system_text import folded
 from finetuning_exam.data.encoding.tools import spelled_out, uses_tools
 from finetuning_exam.data.records import Example
 from finetuning_exam.errors import ModelError
@@ -30,7 +31,7 @@ def prompt_func(example: Example) -> str:
 
     A conversation's earlier answers are included, without the end tokens that encoding adds.
     """
-    return "".join(segment.text for segment in _plain(example)[:-1])
+    return "".join(segment.text for segment in render(example)[:-1])
 
 
 def formatting_func(example: Example) -> str:
@@ -52,12 +53,22 @@ def choose_template(wanted: Template, tokenizer: ChatTokenizer) -> Template:
     return wanted
 
 
-def render(example: Example, shape: ChatShape | None = None) -> Rendered:
+def render(
+    example: Example, shape: ChatShape | None = None, *, folds_system: bool = False
+) -> Rendered:
     """Render an example in a chat template, or in the plain one; a plain text is left as it is.
+
+    Tools are spelled out where the template does not take them. If it `folds_system`, a system text
+    is part of the first question.
 
     Raises:
         ModelError: the chat template cannot be used; see `chat_parts`.
     """
+    if uses_tools(example) and not (shape and shape.takes_tools):
+        is_refused = shape is not None and not shape.takes_system
+        example = spelled_out(example, in_question=is_refused)
+    if folds_system:
+        example = folded(example)
     if shape is None or example.is_plain_text:
         return _plain(example)
     parts = chat_parts(example, shape)
@@ -65,8 +76,6 @@ def render(example: Example, shape: ChatShape | None = None) -> Rendered:
 
 
 def _plain(example: Example) -> Rendered:
-    if uses_tools(example):
-        example = spelled_out(example)
     last = Segment(example.answer, is_answer=True)
     if example.is_plain_text:
         return (last,)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from finetuning_exam.data.encoding.system_text import folded, has_system
 from finetuning_exam.data.records import Example, Turn
 from finetuning_exam.data.tool_text import introduction, is_call, result_text
 
@@ -38,17 +39,14 @@ def spelled_out(example: Example, *, in_question: bool = False) -> Example:
     if results:
         turns.append(Turn("user", "\n".join(results)))
     question = turns.pop().text
-    has_system = bool(turns) and turns[0].role == "system"
-    if example.tools and in_question and not has_system:
-        first = introduction(example.tools)
-        if turns:
-            turns[0] = replace(turns[0], text=f"{first}\n\n{turns[0].text}")
-        else:
-            question = f"{first}\n\n{question}"
-    elif example.tools:
-        before = [turns.pop(0).text] if has_system else []
+    is_first = not has_system(example)
+    if example.tools:
+        before = [] if is_first else [turns.pop(0).text]
         turns.insert(0, Turn("system", "\n\n".join([*before, introduction(example.tools)])))
-    return replace(example, earlier=tuple(turns), instruction=question, asked_by="user", tools="")
+    spelled = replace(
+        example, earlier=tuple(turns), instruction=question, asked_by="user", tools=""
+    )
+    return folded(spelled) if in_question and is_first else spelled
 
 
 def each_answer(examples: Sequence[Example]) -> tuple[Example, ...]:

@@ -1,7 +1,8 @@
 """Read the raw records of a path; the kind of file is detected by its content, not its name.
 
 Only tables in plain text and plain text itself are known by their names: .csv, .tsv, .txt and .md
-(also .csv.gz, .tsv.zst and so on), unless they start as JSON does.
+(also .csv.gz, .tsv.zst and so on), unless they start as JSON does. Standard input has no name: it
+is a table if its first lines are.
 """
 
 from __future__ import annotations
@@ -37,10 +38,11 @@ from finetuning_exam.data.reading.json_values import (
     SyntaxFault,
     end_of_brackets,
     parse_object,
-    read_with_nan,
 )
 from finetuning_exam.data.reading.parquet import read_parquet
 from finetuning_exam.data.reading.plain_text import is_plain_text, read_plain_text
+from finetuning_exam.data.reading.separators import looks_like_table
+from finetuning_exam.data.reading.stdin import STDIN
 from finetuning_exam.data.reading.tables import read_table
 from finetuning_exam.errors import UsageError
 
@@ -48,6 +50,7 @@ _Found = tuple[Container, list[RawRecord], list[Finding]]
 _HEAD_BYTES = 1 << 16
 _ADDRESS = re.compile(r"(https?|ftp|s3|gs|hf)://", re.IGNORECASE)
 _TABLE_HINT = " A table needs a file name that ends in .csv or .tsv."
+_PIPED_TABLE_HINT = " A table has a line of names, and as many cells in each line below it."
 
 
 def read_file(path: str) -> FileRecords:
@@ -70,7 +73,7 @@ def read_file(path: str) -> FileRecords:
         _refuse_mostly_undecodable(stream, records, findings)
         findings = sorted(findings, key=lambda it: (it.line, it.column))
         if not records and not errors(findings):
-            raise no_records(path)
+            raise no_records(path, container)
         return FileRecords(path, stream.sha256(), container, tuple(records), tuple(findings))
 
 
@@ -86,6 +89,8 @@ def _read(stream: Stream) -> _Found:
         if not (body.startswith(b"{") and _starts_with_object(stream.whole())):
             return read_table(stream, "," if ending == ".csv" else "\t")
         return _json_lines(stream)
+    if stream.path == STDIN and looks_like_table(head):
+        return read_table(stream, ",")
     if is_plain_text(head, ending):
         return "text file", *read_plain_text(stream, ending)
     if (body.startswith(b"{") and _is_spread(body)) or (
@@ -107,28 +112,13 @@ def _by_column(found: _Found, path: str, *, is_list: bool) -> _Found:
     if is_list:
         refuse_lists(records, (it.detail for it in findings), path)
         return found
-    if not records and [it.kind for it in findings] == [Kind.NOT_FINITE]:
-        value = _object_with_nan(path)
-    elif len(records) == 1 and not errors(findings):
-        value = records[0].value
-    else:
+    if len(records) != 1 or errors(findings):
         return found
-    rows = rows_of(value, path)
+    rows = rows_of(records[0].value, path)
     if rows is None:
         return found
     turned = [RawRecord(number, 0, row) for number, row in enumerate(rows, start=1)]
-    return "JSON by column", turned, [it for it in findings if it.kind is not Kind.NOT_FINITE]
-
-
-def _object_with_nan(path: str) -> dict[str, object]:
-    """Return the object of a file in which NaN stands for nothing, as data frames write it."""
-    with Stream(path) as again:
-        text = again.whole().decode("utf-8", "replace")
-    try:
-        value = read_with_nan(text)
-    except Fault:
-        return {}
-    return value if isinstance(value, dict) else {}
+    return "JSON by column", turned, findings
 
 
 def _document(stream: Stream) -> _Found:
@@ -164,7 +154,8 @@ def _json_lines(stream: Stream) -> _Found:
             is_json = is_json or not (isinstance(fault, SyntaxFault) and fault.position == 0)
     if len(findings) > 1 and not is_json and not records:
         what = f"{stream.path}: none of its {len(findings)} lines is valid JSON."
-        raise UsageError(what, RECORDS_HINT + _TABLE_HINT)
+        is_piped = stream.path == STDIN
+        raise UsageError(what, RECORDS_HINT + (_PIPED_TABLE_HINT if is_piped else _TABLE_HINT))
     findings.extend(damage_findings(stream, stream.line))
     findings.extend(notes)
     if len(records) == 1 and not findings and records_field(records[0].value, stream.path):

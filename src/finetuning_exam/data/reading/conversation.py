@@ -208,7 +208,8 @@ def to_exchange(
     """Return turns as an exchange; a system text in which nothing can be seen counts as absent.
 
     `system` is the record's own system text, from outside its turns. The last assistant turn is
-    the answer; without `answer_required` a conversation may end with a user turn.
+    the answer; without `answer_required` a conversation may end with a user turn. The assistant may
+    speak first, if a question follows.
 
     Raises:
         Fault: the turns are out of order or empty, or the last has no answer.
@@ -224,11 +225,7 @@ def to_exchange(
     if not turns:
         what = "only a system turn" if record_turns else "no turns"
         raise Fault(Kind.BAD_TURNS, f"the conversation has {what}")
-    greeting = turns[0] if _is_greeting(turns, answer_required) else None
-    _check_order(turns[1:] if greeting else turns)
-    if greeting:
-        detail = f"{greeting.where} is an assistant turn, before the first question"
-        raise Fault(Kind.GREETING_FIRST, detail)
+    _check_order(turns, "assistant" if _is_greeting(turns, answer_required) else "user")
     if turns[-1].role != "assistant":
         if answer_required:
             last = "user turn" if turns[-1].role == "user" else "result of a tool"
@@ -250,7 +247,8 @@ def to_exchange(
 
 def _without_untrained_end(turns: list[RecordTurn]) -> list[RecordTurn]:
     """Return turns up to the last answer that is trained; all of them if none is."""
-    trained = [at for at, it in enumerate(turns) if it.role == "assistant" and it.weight]
+    # The first turn is a question, or a greeting that answers none.
+    trained = [at for at, it in enumerate(turns) if at and it.role == "assistant" and it.weight]
     return turns[: trained[-1] + 1] if trained else turns
 
 
@@ -261,8 +259,8 @@ def _is_greeting(turns: Sequence[RecordTurn], answer_required: bool) -> bool:
     return roles[:2] == ["assistant", "user"] and has_answer
 
 
-def _check_order(turns: Sequence[RecordTurn]) -> None:
-    """Check that user and assistant alternate, the user first, and that no turn is empty.
+def _check_order(turns: Sequence[RecordTurn], first: Role) -> None:
+    """Check that user and assistant alternate, and that no turn is empty.
 
     Results of tools stand between a call and the next answer.
     """
@@ -272,7 +270,7 @@ def _check_order(turns: Sequence[RecordTurn]) -> None:
         "assistant": "an assistant turn",
         "tool": "the result of a tool",
     }
-    expected: tuple[Role, ...] = ("user",)
+    expected: tuple[Role, ...] = (first,)
     for turn in turns:
         if turn.role == "system":
             raise Fault(

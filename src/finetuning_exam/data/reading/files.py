@@ -263,12 +263,14 @@ def _zstd(file: _Readable) -> _Readable:
     return stream
 
 
-def no_records(path: str) -> DataError:
+def no_records(path: str, container: Container) -> DataError:
     """Return the error for a file without records."""
-    return DataError(
-        [f"{path}: no records found."],
-        'Write one JSON object per line, such as {"instruction": "…", "output": "…"}.',
-    )
+    hint = 'Write one JSON object per line, such as {"instruction": "…", "output": "…"}.'
+    if container == "text file":
+        hint = "Write the texts to train on, with a blank line between paragraphs."
+    elif container not in ("JSON lines", "JSON array", "JSON by column"):
+        hint = "Below the names of its columns, a table needs a row for each record."
+    return DataError([f"{path}: no records found."], hint)
 
 
 def undecodable(value: int, number: int) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import dropwhile
 from typing import NamedTuple
 
 from finetuning_exam.data.findings import Fault
@@ -103,8 +104,9 @@ def _answers(exchange: Exchange) -> tuple[str, ...]:
 
 
 def _most_weight(exchange: Exchange) -> float:
-    earlier = [it.weight for it in exchange.earlier if it.role == "assistant"]
-    return max(exchange.weight, *earlier, 0)
+    """Return the greatest weight of an answer; a greeting before the first question is none."""
+    asked = dropwhile(lambda it: it.role != "user", exchange.earlier)
+    return max(exchange.weight, *(it.weight for it in asked if it.role == "assistant"), 0)
 
 
 def _weighted(turns: tuple[Turn, ...], weight: float) -> tuple[Turn, ...]:

@@ -58,7 +58,7 @@ def read_hub(spec: str) -> FileRecords:
     except Exception as error:  # the library and the network may fail in any way
         raise _unloadable(spec, split, error) from error
     if not values:
-        raise no_records(spec)
+        raise no_records(spec, "hub dataset")
     records = tuple(RawRecord(number, 0, value) for number, value in enumerate(values, start=1))
     return FileRecords(spec, digest.hexdigest(), "hub dataset", records, ())
 

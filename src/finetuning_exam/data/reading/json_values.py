@@ -1,4 +1,7 @@
-"""Read JSON values more strictly than Python's json does; a `Fault` says what is wrong."""
+"""Read JSON values more strictly than Python's json does; a `Fault` says what is wrong.
+
+NaN, which data frames write for nothing, is null.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,6 @@ import re
 from collections import Counter
 from datetime import date, datetime
 from decimal import Decimal
-from typing import NoReturn
 
 from finetuning_exam.data.findings import Fault
 from finetuning_exam.data.kinds import Kind
@@ -61,8 +63,8 @@ def read_value(text: str, start: int) -> tuple[object, int]:
 
     Raises:
         SyntaxFault: the value is incomplete, so its end is not known.
-        Fault: a complete value with a duplicate field, NaN or an infinite number, a number with
-            too many digits, or too deep nesting. `end_of_value` finds its end.
+        Fault: a complete value with a duplicate field, an infinite number, a number with too many
+            digits, or too deep nesting. `end_of_value` finds its end.
     """
     try:
         value, end = _STRICT.raw_decode(text, start)
@@ -91,23 +93,6 @@ def read_leniently(text: str, start: int) -> tuple[object, int]:
         raise _syntax_fault(error) from None
     except RecursionError:
         raise SyntaxFault(_TOO_DEEP, start, Kind.TOO_DEEP) from None
-
-
-def read_with_nan(text: str) -> object:
-    """Return the one value of a text as `read_value` does, but NaN is null.
-
-    Raises:
-        Fault: the text is not one JSON value, even so.
-    """
-    try:
-        value: object = _WITH_NAN.decode(text)
-    except (json.JSONDecodeError, RecursionError, ValueError) as error:
-        if isinstance(error, Fault):
-            raise
-        raise Fault(Kind.NOT_JSON, "not one JSON value") from None
-    if _is_deep(value):
-        raise Fault(Kind.TOO_DEEP, _TOO_DEEP)
-    return value
 
 
 def end_of_value(text: str, start: int) -> int:
@@ -224,13 +209,9 @@ def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return fields
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise Fault(Kind.NOT_FINITE, f"{name} is not valid JSON")
-
-
-def _nan_as_null(name: str) -> None:
+def _constant(name: str) -> None:
     if name != "NaN":
-        _no_constant(name)
+        raise Fault(Kind.NOT_FINITE, f"{name} is not valid JSON")
 
 
 def _finite(digits: str) -> float:
@@ -245,9 +226,6 @@ def _shortened(text: str) -> str:
 
 
 _STRICT = json.JSONDecoder(
-    object_pairs_hook=_unique_keys, parse_constant=_no_constant, parse_float=_finite
-)
-_WITH_NAN = json.JSONDecoder(
-    object_pairs_hook=_unique_keys, parse_constant=_nan_as_null, parse_float=_finite
+    object_pairs_hook=_unique_keys, parse_constant=_constant, parse_float=_finite
 )
 _LENIENT = json.JSONDecoder(parse_constant=str, parse_int=str, parse_float=str)

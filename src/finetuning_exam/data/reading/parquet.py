@@ -61,7 +61,7 @@ def read_parquet(path: str) -> FileRecords:
                 what, hint = "it is truncated or damaged", Kind.CUT_FILE.hint
             raise UsageError(f"{path} cannot be read as Parquet: {what}.", hint) from error
     if not records and not findings:
-        raise no_records(path)
+        raise no_records(path, "Parquet")
     return FileRecords(path, sha256, "Parquet", tuple(records), tuple(findings))
 
 

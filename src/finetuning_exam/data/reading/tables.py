@@ -7,8 +7,7 @@ lines with nothing but separators, and a last column without a name; none of the
 from __future__ import annotations
 
 import csv
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -24,6 +23,7 @@ from finetuning_exam.data.reading.files import (
 )
 from finetuning_exam.data.reading.index_columns import index_notes, n_index, n_named
 from finetuning_exam.data.reading.joined import without_marks
+from finetuning_exam.data.reading.separators import find_separator
 from finetuning_exam.data.reading.utf8 import first_undecodable
 from finetuning_exam.errors import UsageError
 
@@ -33,9 +33,6 @@ _CONTAINERS: dict[str, Container] = {
     ";": "CSV with semicolons",
     "|": "CSV with vertical bars",
 }
-_SEPARATORS = "".join(_CONTAINERS)
-_SEPARATOR_LINE = re.compile(r'"?sep=([,;|\t])"?[ \t\r]*', re.IGNORECASE)
-"""The separator line that Excel writes."""
 _HEADER_HINT = "Name every column once in the first line, for example: instruction,output."
 _UNFINISHED = "unexpected end of data"
 _REREAD_CHARACTERS = 10_000_000
@@ -100,7 +97,7 @@ class _Table:
         self.findings: list[Finding] = []
         self._lines = data.decode("utf-8", "surrogateescape").split("\n")
         self._has_undecodable = not _is_utf8(data)
-        self._start, self.separator = _find_separator(self._lines, usual)
+        self._start, self.separator = find_separator(self._lines, usual)
         self._is_cut = is_cut
         self._index_cells: list[list[str]] = []
         """The cells of the first columns without a name, by record."""
@@ -216,32 +213,6 @@ class _Table:
         if not self._has_undecodable:
             return None
         return first_undecodable(self._lines[record.start - 1 : record.end], record.start)
-
-
-def _find_separator(lines: Sequence[str], usual: str) -> tuple[int, str]:
-    """Return the index of the line to start at, and the separator that the header uses.
-
-    It is the usual one unless exactly one other splits the header into several distinct names,
-    and the usual one does not.
-    """
-    index = next((it for it, line in enumerate(lines) if line.strip(_SEPARATORS + " \r")), 0)
-    if stated := _SEPARATOR_LINE.fullmatch(lines[index]):
-        return index + 1, stated[1]
-    if _splits(lines[index], usual):
-        return 0, usual
-    others = [it for it in _SEPARATORS if it != usual and _splits(lines[index], it)]
-    return 0, others[0] if len(others) == 1 else usual
-
-
-def _splits(line: str, separator: str) -> bool:
-    """Return whether this separator splits a header into several distinct names."""
-    try:
-        cells = next(csv.reader([line], delimiter=separator, strict=True), [])
-    except csv.Error:  # a name continues on the next line
-        return False
-    names = [name.strip() for name in cells[: n_named(cells)]]
-    named = names[n_index(names) :]
-    return len(names) > 1 and all(named) and len(set(named)) == len(named)
 
 
 @dataclass(slots=True)

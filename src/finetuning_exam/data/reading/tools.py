@@ -17,8 +17,8 @@ from finetuning_exam.data.tool_text import (
     bare_tool,
     call_text,
     find_calls,
+    has_broken_call,
     is_call,
-    split_calls,
 )
 
 TOOLS = ("tools", "functions")
@@ -128,8 +128,7 @@ def refuse_broken_calls(texts: Iterable[str]) -> None:
         Fault: the JSON of a call is broken.
     """
     for text in texts:
-        marked = said(text)
-        if marked.count(MARK) > len(split_calls(marked)[1]):
+        if has_broken_call(said(text)):
             raise Fault(Kind.BAD_TOOLS, f"a call between {MARK} and </tool_call> is no JSON")
 
 
