@@ -12,8 +12,9 @@ from finetuning_exam.exporting.files import weights_check
 from finetuning_exam.exporting.formats import FORMATS, Format
 from finetuning_exam.exporting.questions import Question, exam_questions
 from finetuning_exam.exporting.report import Exported, Verification, write
+from finetuning_exam.exporting.runtime import CannotLoadError
 from finetuning_exam.exporting.source import Source, open_source
-from finetuning_exam.exporting.verify import OnStage, Terms, measure_reference, verify
+from finetuning_exam.exporting.verify import OnStage, Terms, measure_reference, not_loaded, verify
 from finetuning_exam.exporting.weights import Weights
 from finetuning_exam.machine import library_versions
 from finetuning_exam.model.folder import ADAPTER_WEIGHTS
@@ -110,8 +111,11 @@ class Job:
         longest = max(
             max(len(row.ids), row.prompt_length + settings.max_new_tokens) for row in rows
         )
-        with self.format.runtime(place, longest) as runtime:
-            return verify(source, self.questions, reference, runtime, terms, on_stage)
+        try:
+            with self.format.runtime(place, longest) as runtime:
+                return verify(source, self.questions, reference, runtime, terms, on_stage)
+        except CannotLoadError as error:
+            return not_loaded(self.questions, reference, terms, str(error))
 
 
 def prepare_job(settings: ExportSettings, name: str) -> Job:

@@ -20,7 +20,7 @@ from finetuning_exam.data.records import Turn
 from finetuning_exam.exporting.gguf_files.vocabulary import Vocabulary
 from finetuning_exam.exporting.gguf_files.write import write_vocabulary
 from finetuning_exam.exporting.measure import TokenNlls, supervised
-from finetuning_exam.exporting.runtime import Written
+from finetuning_exam.exporting.runtime import CannotLoadError, Written
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -52,7 +52,10 @@ class LlamaCpp:
         params.port = 0
         if lora is not None:
             params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(lora), 1.0)]
-        self._server: Any = xllamacpp.Server(params)
+        try:
+            self._server: Any = xllamacpp.Server(params)
+        except RuntimeError as error:
+            raise CannotLoadError(f"llama.cpp does not load {model.name}") from error
         self._address = str(self._server.listening_address)
         self._open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 
@@ -186,5 +189,5 @@ def tokenize_with(vocabulary: Vocabulary, texts: Sequence[str]) -> list[tuple[in
         try:
             with LlamaCpp(file, context=64) as runtime:
                 return [runtime.tokenize(it, has_marks=False) for it in texts]
-        except (RuntimeError, OSError):
+        except CannotLoadError:
             return None

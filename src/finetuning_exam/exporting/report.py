@@ -57,7 +57,7 @@ class Verification:
     n_questions: int
     n_tokens: int
     verdict_tuned: Verdict
-    verdict_exported: Verdict
+    verdict_exported: Verdict | None
     figures: Figures
     checks: tuple[Check, ...]
     seconds: float

@@ -19,6 +19,10 @@ Written = tuple[tuple[int, ...], bool]
 """The ids of an answer without the token that ended it, and whether one did."""
 
 
+class CannotLoadError(Exception):
+    """A program that does not load an export."""
+
+
 class Runtime(Protocol):
     """A program that runs an exported model, as its users would run it."""
 

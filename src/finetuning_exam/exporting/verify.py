@@ -102,6 +102,24 @@ def verify(
     )
 
 
+def not_loaded(
+    questions: Sequence[Question], reference: Reference, terms: Terms, reason: str
+) -> Verification:
+    """Return the verification of an export that its program does not even load."""
+    verdicts = _verdicts(questions, reference, reference.tuned, terms.seed)
+    nothing = [math.nan] * 7
+    return Verification(
+        "no program",
+        len(questions),
+        sum(map(len, reference.tuned)),
+        verdicts[0],
+        None,
+        Figures(_mean(reference.base), _mean(reference.tuned), *nothing),
+        (*terms.checks, Check("loads", "no", reason)),
+        0.0,
+    )
+
+
 def _prompts(questions: Sequence[Question]) -> list[tuple[int, ...]]:
     """Return the prompts of the questions; a plain text asks nothing and has none."""
     rows = (it.row for it in questions if not it.example.is_plain_text)

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from finetuning_exam.exporting.report import Exported
 from finetuning_exam.exporting.use import how_to_use
-from finetuning_exam.report.text import counted, number, on_one_line
+from finetuning_exam.report.text import ABSENT, counted, number, on_one_line
 
 
 def export_summary(exported: Exported) -> RenderableType:
@@ -43,7 +43,9 @@ def export_summary(exported: Exported) -> RenderableType:
         ),
         table,
         Text(f"NLL per token: {nll}"),
-        Text(f"Verdict: {found.verdict_tuned} (tuned), {found.verdict_exported} (exported)"),
+        Text(
+            f"Verdict: {found.verdict_tuned} (tuned), {found.verdict_exported or ABSENT} (exported)"
+        ),
     )
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from finetuning_exam import __version__
 from finetuning_exam.errors import ModelError
 from finetuning_exam.exporting.gguf_files.families import Family
-from finetuning_exam.exporting.gguf_files.model import family_of, gguf_names
+from finetuning_exam.exporting.gguf_files.model import family_of, gguf_names, model_name
 from finetuning_exam.exporting.gguf_files.write import Planned, write_gguf
 from finetuning_exam.exporting.source import Source
 from finetuning_exam.exporting.weights import Lora, Weights
@@ -30,7 +30,7 @@ def write_adapter(path: Path, source: Source, weights: Weights, outtype: str) ->
     is_one = len(scales) == 1
     metadata: dict[str, Any] = {
         "general.type": "adapter",
-        "general.name": source.title,
+        "general.name": model_name(source),
         "general.quantized_by": f"finetuning-exam {__version__}",
         "general.base_model.count": 1,
         "general.base_model.0.name": source.public_base,

@@ -192,6 +192,11 @@ def _gpt2_refuses(config: PreTrainedConfig) -> str | None:
     return None if usual else "other scales of attention"
 
 
+def _gpt_neox(config: PreTrainedConfig) -> Metadata:
+    """Every head has keys and values of its own, whatever else a config says."""
+    return {**_with_layer_norm(config), "attention.head_count_kv": config.num_attention_heads}
+
+
 def _with_layer_norm(config: PreTrainedConfig) -> Metadata:
     return {
         **_common(config),
@@ -246,9 +251,7 @@ FAMILIES = {
     ),
     "phi3": Family("phi3", _phi3, refuses=_phi3_refuses),
     "gpt2": Family("gpt2", _gpt2, as_linear, _gpt2_refuses, activations=("gelu_new",)),
-    "gpt_neox": Family(
-        "gptneox", _with_layer_norm, heads_together, _other_rope, activations=("gelu",)
-    ),
+    "gpt_neox": Family("gptneox", _gpt_neox, heads_together, _other_rope, activations=("gelu",)),
     "smollm3": Family("smollm3", _with_rms, rotary_pairs, _smollm3_refuses, _llama3_frequencies),
     "granite": Family("granite", _granite, rotary_pairs, _other_rope),
     "olmo2": Family("olmo2", _with_rms, refuses=_other_rope),

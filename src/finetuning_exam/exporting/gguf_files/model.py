@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _BUFFERS = re.compile(r".*(\.(attn|attention)\.(bias|masked_bias)|\.rotary_emb\.inv_freq)")
 """Tensors of older checkpoints that are no weights."""
 _PREFIXES = ("", "transformer.", "model.", "gpt_neox.")
+_PHI3_TOKENS = ("<s>", "</s>", "<unk>", "<|endoftext|>")
 _TYPES = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
 
 
@@ -133,7 +134,7 @@ def general(source: Source, weights: Weights) -> dict[str, Any]:
     license_name = card.get("license")
     return {
         "general.type": "model",
-        "general.name": source.title,
+        "general.name": model_name(source),
         "general.finetune": source.title,
         "general.size_label": f"{n / 1e9:.1f}B" if n >= 1e9 else f"{n / 1e6:.0f}M",
         "general.quantized_by": f"finetuning-exam {__version__}",
@@ -141,6 +142,19 @@ def general(source: Source, weights: Weights) -> dict[str, Any]:
         "general.base_model.count": 1,
         "general.base_model.0.name": source.public_base,
     }
+
+
+def model_name(source: Source) -> str:
+    """Return the name of the model, which is more than a name to llama.cpp.
+
+    With "phi-3" in it, white space after special tokens is dropped, and four of them must exist.
+    """
+    vocabulary = source.tokenizer.get_vocab()
+    drops_blanks = any(it.rstrip for it in source.tokenizer.added_tokens_decoder.values())
+    name = re.sub(r"(?i)phi-?3", "phi 3", source.title)
+    if drops_blanks and all(it in vocabulary for it in _PHI3_TOKENS):
+        return f"Phi-3 {name}"
+    return name
 
 
 def _front_matter(folder: Path) -> Mapping[str, Any]:
