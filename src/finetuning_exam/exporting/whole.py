@@ -30,10 +30,12 @@ def write_merged(name: str, adapter: Path, place: Path) -> None:
         warnings.simplefilter("ignore")
         merged: PreTrainedModel = tuned.merge_and_unload()
     head, embedding = merged.get_output_embeddings(), merged.get_input_embeddings()
-    if tied and torch.equal(head.weight, embedding.weight):
-        head.weight = embedding.weight
-    elif tied:
-        config.tie_word_embeddings = merged.config.tie_word_embeddings = False
+    if tied:
+        is_same = torch.equal(head.weight, embedding.weight)
+        if is_same:
+            head.weight = embedding.weight
+        # PEFT changes the config when it merges.
+        config.tie_word_embeddings = merged.config.tie_word_embeddings = is_same
     merged.save_pretrained(place)
 
 

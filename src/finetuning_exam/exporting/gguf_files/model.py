@@ -114,7 +114,7 @@ def write_model(
     """Write the merged model as one GGUF file."""
     family = family_of(source)
     own = {f"{family.architecture}.{key}": it for key, it in family.metadata(source.config).items()}
-    metadata = {**general(source, weights), **own, **_tokens(source)}
+    metadata = {**general(source, weights), **own, **token_metadata(source)}
     planned = planned_tensors(source, weights)
     write_gguf(path, family.architecture, metadata, vocabulary, planned, outtype)
 
@@ -167,7 +167,7 @@ def _front_matter(folder: Path) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _tokens(source: Source) -> dict[str, Any]:
+def token_metadata(source: Source) -> dict[str, Any]:
     """Return the tokens that begin and end texts, and the chat template of training."""
     tokenizer, encoder = source.tokenizer, source.encoder
     ends: Sequence[int] = source.end_ids
