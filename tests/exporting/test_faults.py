@@ -254,7 +254,10 @@ def _with_swapped_tensors(folder: Path) -> None:
 
 
 def _without_a_tensor(folder: Path) -> None:
-    _spoiled_tensors(folder, lambda tensors: tensors.pop("model.norm.weight") and None)
+    def drop(tensors: dict[str, Tensor]) -> None:
+        del tensors["model.norm.weight"]
+
+    _spoiled_tensors(folder, drop)
 
 
 IN_FOLDERS: dict[str, tuple[Spoil, str]] = {
