@@ -14,7 +14,7 @@ from tiny import rows, write_rows
 from finetuning_exam.api import export as api
 from finetuning_exam.cli import run_command
 from finetuning_exam.durable import leftovers, manifest_faults, read_json
-from finetuning_exam.errors import DiskError, UsageError
+from finetuning_exam.errors import DiskError, ModelError, UsageError
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_a_missing_package_is_named(
         return None if name == missing else real_find_spec("json")
 
     monkeypatch.setattr(api, "find_spec", find_spec)
-    with pytest.raises(api.ModelError, match=line):
+    with pytest.raises(ModelError, match=line):
         exports.export(exports.base(), "gguf", out, verify=verify)
 
 

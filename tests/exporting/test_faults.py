@@ -16,10 +16,13 @@ from finetuning_exam.cli import run_command
 from finetuning_exam.durable import read_json, write_json
 from finetuning_exam.exporting import formats
 from finetuning_exam.exporting.gguf_files import model
+from finetuning_exam.exporting.gguf_files.adapter import write_adapter
 from finetuning_exam.exporting.gguf_files.arrange import as_it_is
 from finetuning_exam.exporting.gguf_files.families import FAMILIES
+from finetuning_exam.exporting.gguf_files.model import write_model
 from finetuning_exam.exporting.gguf_files.vocabulary import Vocabulary
 from finetuning_exam.exporting.gguf_files.write import Planned
+from finetuning_exam.exporting.merged import write_merged_folder
 from finetuning_exam.exporting.source import Source
 from finetuning_exam.exporting.weights import Weights
 
@@ -51,7 +54,7 @@ def _with_metadata(patch: pytest.MonkeyPatch, other: dict[str, Any]) -> None:
 
 def _twice(patch: pytest.MonkeyPatch) -> None:
     """The adapter is merged into a base that has it already."""
-    written = formats.write_model
+    written = write_model
 
     def write(path: Path, source: Source, weights: Weights, *more: Any) -> None:
         written(path, source, _doubled(weights), *more)
@@ -174,7 +177,7 @@ def test_the_command_ends_with_code_8(
 
 
 def _scaled(patch: pytest.MonkeyPatch) -> None:
-    written = formats.write_adapter
+    written = write_adapter
 
     def write(path: Path, source: Source, weights: Weights, outtype: str) -> None:
         written(path, source, _doubled(weights), outtype)
@@ -274,7 +277,7 @@ def test_a_fault_in_a_merged_folder_is_named(
     spoil: Spoil, line: str, exports: Exports, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A folder that Transformers runs as another model is kept aside."""
-    written = formats.write_merged_folder
+    written = write_merged_folder
 
     def write(source: Source, weights: Weights, dtype: Any, place: Path) -> None:
         written(source, weights, dtype, place)
@@ -290,7 +293,7 @@ def test_a_folder_with_the_adapter_twice_is_named(
     exports: Exports, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The weights show that the adapter was merged twice."""
-    written = formats.write_merged_folder
+    written = write_merged_folder
 
     def write(source: Source, weights: Weights, dtype: Any, place: Path) -> None:
         written(source, _doubled(weights), dtype, place)

@@ -68,7 +68,8 @@ def test_every_kind_of_adapter_is_merged(
     """
     base = exports.base(tie_word_embeddings=tied)
     whole = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    config = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "down_proj"]} | variant
+    config: dict[str, Any] = {"r": 4, "lora_alpha": 8} | variant
+    config.setdefault("target_modules", ["q_proj", "down_proj"])
     torch.manual_seed(0)
     tuned = get_peft_model(whole, LoraConfig(task_type="CAUSAL_LM", **config))
     with torch.no_grad():
@@ -81,10 +82,9 @@ def test_every_kind_of_adapter_is_merged(
     exports.export(base, "merged", out, verify=False, adapter_name_or_path=str(adapter))
     merged = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32)
     torch.testing.assert_close(_logits(merged), expected, rtol=0, atol=1e-4)
-    touched = {"lm_head", "embed_tokens"} & {
-        *config["target_modules"]
-    } or "modules_to_save" in config
-    assert merged.config.tie_word_embeddings == (tied and not touched)
+    touched = {"lm_head", "embed_tokens"} & set(config["target_modules"])
+    is_touched = bool(touched) or "modules_to_save" in config
+    assert merged.config.tie_word_embeddings == (tied and not is_touched)
 
 
 def _source(exports: Exports, base: Path, **more: Any) -> Source:
