@@ -145,7 +145,9 @@ def _likelihood(
     found = f"{change:+.5f} nats per token, {apart:.5f} apart on average"
     fault = ""
     # A NaN is within no limit.
-    if not (abs(change) <= limits.nll and apart <= limits.token):
+    spread = math.fsum((it - change) ** 2 for it in changes) / len(changes)
+    by_chance = 3 * math.sqrt(spread / len(changes))
+    if not (abs(change) <= limits.nll + by_chance and apart <= limits.token):
         where = where_it_differs(reference.session.model, runtime, rows, limits.token)
         fault = f"the likelihood of the answers differs by {change:+.4f} nats per token{where}"
     return Check("likelihood", found, fault)
