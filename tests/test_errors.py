@@ -13,6 +13,7 @@ from finetuning_exam import errors
 from finetuning_exam.errors import (
     AdapterError,
     DataError,
+    DiffersError,
     DiskError,
     DivergedError,
     IncompleteError,
@@ -33,6 +34,7 @@ CODES = {
     DivergedError: 5,
     InUseError: 6,
     WorseError: 7,
+    DiffersError: 8,
     IncompleteError: 9,
 }
 SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143}

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from finetuning_exam.api.check import check as check
     from finetuning_exam.api.compare import compare as compare
     from finetuning_exam.api.exam import exam as exam
+    from finetuning_exam.api.export import export as export
     from finetuning_exam.api.train import train as train
     from finetuning_exam.errors import AdapterError as AdapterError
     from finetuning_exam.errors import DataError as DataError
+    from finetuning_exam.errors import DiffersError as DiffersError
     from finetuning_exam.errors import DiskError as DiskError
     from finetuning_exam.errors import DivergedError as DivergedError
     from finetuning_exam.errors import InUseError as InUseError
@@ -34,16 +36,19 @@ if TYPE_CHECKING:
     from finetuning_exam.settings import CheckSettings as CheckSettings
     from finetuning_exam.settings import CompareSettings as CompareSettings
     from finetuning_exam.settings import ExamSettings as ExamSettings
+    from finetuning_exam.settings import ExportSettings as ExportSettings
     from finetuning_exam.settings import TrainSettings as TrainSettings
 
 _NAMES = {
     "api.check": ("check",),
     "api.compare": ("compare",),
     "api.exam": ("exam",),
+    "api.export": ("export",),
     "api.train": ("train",),
     "errors": (
         "AdapterError",
         "DataError",
+        "DiffersError",
         "DiskError",
         "DivergedError",
         "InUseError",
@@ -53,7 +58,13 @@ _NAMES = {
         "UserError",
     ),
     "model.session": ("Session",),
-    "settings": ("CheckSettings", "CompareSettings", "ExamSettings", "TrainSettings"),
+    "settings": (
+        "CheckSettings",
+        "CompareSettings",
+        "ExamSettings",
+        "ExportSettings",
+        "TrainSettings",
+    ),
 }
 """The public names, by the module that has each."""
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
@@ -63,9 +74,11 @@ __all__ = [
     "CheckSettings",
     "CompareSettings",
     "DataError",
+    "DiffersError",
     "DiskError",
     "DivergedError",
     "ExamSettings",
+    "ExportSettings",
     "InUseError",
     "ModelError",
     "Session",
@@ -76,6 +89,7 @@ __all__ = [
     "check",
     "compare",
     "exam",
+    "export",
     "train",
 ]
 

@@ -52,11 +52,11 @@ def write_json(path: Path, value: Json) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def write_folder(place: Path, write: Callable[[Path], None]) -> None:
+def write_folder(place: Path, write: Callable[[Path], Path | None]) -> None:
     """Create a folder atomically, with a manifest of its files.
 
-    `write` fills a temporary folder, which is flushed to disk and renamed to `place`, replacing
-    any folder there. If `write` fails, `place` is unchanged.
+    `write` fills a temporary folder, which is flushed to disk and renamed to `place`, or to the
+    place that `write` returns, replacing any folder there. If `write` fails, nothing is changed.
 
     Raises:
         DiskError, UsageError: see `write_text`.
@@ -66,7 +66,7 @@ def write_folder(place: Path, write: Callable[[Path], None]) -> None:
         try:
             _remove(staged)
             staged.mkdir(parents=True)
-            write(staged)
+            place = write(staged) or place
             names = [path.name for path in staged.iterdir()]
             (staged / MANIFEST).write_text(_manifest_of(staged, names), encoding="utf-8")
             for name in (*names, MANIFEST):

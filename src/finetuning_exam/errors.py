@@ -9,6 +9,7 @@ UserError                 what is wrong, where, and how to fix it, on one line
 ├── DivergedError     5   the loss or a gradient is no longer finite
 ├── InUseError        6   another run is using the output directory
 ├── WorseError        7   the exam found the tuned model worse (`--fail_if_worse`)
+├── DiffersError      8   an exported model that is not the trained one
 ├── IncompleteError   9   adapter and exam are complete, but another file could not be written
 └── StoppedError    130   stopped by Ctrl-C after saving; 143 for SIGTERM
 """
@@ -109,6 +110,12 @@ class WorseError(UserError):
     """The exam found the tuned model worse than its base."""
 
     exit_code = 7
+
+
+class DiffersError(UserError):
+    """An exported model that does not do what the trained one does."""
+
+    exit_code = 8
 
 
 class IncompleteError(UserError):

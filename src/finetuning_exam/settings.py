@@ -269,3 +269,33 @@ class CompareSettings(RunSettings, FieldSettings):
     """Sample from the most likely tokens that together have this probability. Needs --do_sample."""
     eval_batch_size: Count = setting(16, "Speed and memory", changes_training=False)
     """Prompts per forward pass; does not change greedy answers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportSettings(CommonSettings):
+    """Settings of `fte export`."""
+
+    target: tuple[str, ...] = setting((), "Output", "FORMAT OUT", positional=True)
+    """Format, and the folder to write: merged (a Transformers folder), gguf (for llama.cpp and LM
+    Studio), gguf-adapter (the adapter alone, for use beside a GGUF file of the base), or ollama."""
+    adapter_name_or_path: str = setting("output", "Model", "FOLDER", alias="adapter")
+    """Folder of the adapter."""
+    model_name_or_path: str | None = setting(None, "Model", "MODEL", alias="model")
+    """Base model. Default: the one the adapter was trained on."""
+    dtype: Dtype = setting("auto", "Output")
+    """Number format of a merged folder. auto: that of the base."""
+    outtype: str = setting("auto", "Output", "TYPE")
+    """Number format of a GGUF file: f32, bf16, f16 or q8_0. auto: that of the base; of an adapter,
+    f32."""
+    overwrite: bool = setting(False, "Output")
+    """Replace an earlier export in the folder."""
+    verify: bool = setting(True, "Exam")
+    """Run the exported model in the program that it is for, and compare it with the trained one.
+    With --no_verify, export.json says that nothing was proven."""
+    eval_file: str | None = setting(None, "Exam", "FILE")
+    """Questions to verify with, in any format that fte check reads. Default: those of the adapter's
+    exam."""
+    verify_examples: Count = setting(64, "Exam")
+    """Questions to verify with, at most."""
+    max_new_tokens: Count = setting(48, "Exam")
+    """Longest answer to generate while verifying, in tokens."""

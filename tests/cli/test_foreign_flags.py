@@ -237,7 +237,12 @@ def test_an_answer_is_about_the_command() -> None:
     """A flag whose answer is right for other commands only is answered with their names."""
     for kind, command, flag, answer in (
         (ExamSettings, "exam", "--cutoff_len", "For fte check and fte train: It is called --max_"),
-        (CheckSettings, "check", "--bf16", "For fte train, fte exam and fte compare: Use --dtype "),
+        (
+            CheckSettings,
+            "check",
+            "--bf16",
+            "For fte train, fte exam, fte compare and fte export: Use ",
+        ),
         (CompareSettings, "compare", "--lora_rank", "For fte train: It is called --lora_r."),
         (ExamSettings, "exam", "--train_file", "For fte check and fte train: It is called --data."),
     ):

@@ -111,6 +111,13 @@ class ExamStage:
     stage: Stage
 
 
+@dataclass(frozen=True, slots=True)
+class ExportStage:
+    """What an export does next, such as `writing model.safetensors`."""
+
+    stage: str
+
+
 Event = (
     DataRead
     | RunPrepared
@@ -123,6 +130,7 @@ Event = (
     | SessionLoaded
     | Notice
     | ExamStage
+    | ExportStage
 )
 OnEvent = Callable[[Event], None]
 

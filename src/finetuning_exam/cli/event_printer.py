@@ -13,6 +13,7 @@ from finetuning_exam.api.events import (
     DataRead,
     Event,
     ExamStage,
+    ExportStage,
     FoldBegun,
     FoldEnded,
     Notice,
@@ -107,6 +108,8 @@ class EventPrinter:
                 self._stop_progress()
                 self._status.update(f"exam: {stage}")
                 self._status.start()
+            case ExportStage(stage):
+                self._status.update(stage)
 
     def _start_progress(self, progress: ProgressView) -> None:
         self._status.stop()

@@ -81,6 +81,16 @@ COMMANDS = {
                 ("compare --prompts exam.jsonl --html answers.html", "a page of answers"),
             ),
         ),
+        Command(
+            "export",
+            "ExportSettings",
+            "Write the tuned model for other programs, and prove it the same",
+            (
+                ("export merged my-model", "an ordinary Transformers folder"),
+                ("export gguf my-gguf --outtype q8_0", "for llama.cpp and LM Studio"),
+                ("export ollama my-ollama --adapter runs/mine", "for Ollama"),
+            ),
+        ),
     )
 }
 """Every command, in the order in which a newcomer meets them."""
@@ -88,5 +98,6 @@ COMMANDS = {
 EXIT_CODES = (
     "0 success, 2 wrong usage or input, 3 damaged adapter or checkpoint, 4 disk error, "
     "5 training diverged, 6 output folder in use, 7 tuned model worse (--fail_if_worse), "
-    "8 run complete but for the tokenizer, report or card, 130 or 143 stopped by a signal."
+    "8 export differs from the model, 9 run complete but for the tokenizer, report or card, "
+    "130 or 143 stopped by a signal."
 )

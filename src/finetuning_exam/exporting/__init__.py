@@ -1,0 +1,1 @@
+"""Write the tuned model for other programs, and compare what was written with the trained one."""

@@ -1,0 +1,1 @@
+"""Write GGUF files for llama.cpp: a model, or an adapter alone."""
