@@ -1,7 +1,7 @@
 """How far an export may be from the trained model, by the number format of its weights.
 
-Measured on the built-in base and on SmolLM2-135M (docs/guide/use.md has the table); each limit is
-about three times what was found there.
+They are set above what was measured on the built-in base and on SmolLM2-135M (docs/guide/use.md has
+the table), and far below what the known faults of exports make.
 """
 
 from __future__ import annotations
