@@ -20,6 +20,7 @@ HEAVY = {"torch", "transformers", "trl", "peft", "datasets"}
 
 LAYERS = {
     "": 9,
+    "answer_limit": 0,
     "errors": 0,
     "durable": 0,
     "heap": 0,

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import cast, get_args
 
+from finetuning_exam.answer_limit import AnswerLimit
 from finetuning_exam.durable import Json
 from finetuning_exam.settings import Dtype, FieldSettings, Format, TrainSettings
 
@@ -38,6 +39,8 @@ class TrainingPlan:
     warmup_steps: int
     save_steps: int
     micro_batches: MicroBatches
+    answers: AnswerLimit | None = None
+    """None until it is chosen, and in runs of earlier versions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +203,7 @@ class PlanInputs:
     micro_batches: MicroBatches
     learning_rate: float | None = None
     total_steps: int | None = None
+    answers: AnswerLimit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +217,7 @@ class PinnedChoices:
     """The ids of the texts of replay."""
     learning_rate: float | None = None
     total_steps: int | None = None
+    answers: AnswerLimit | None = None
     has_no_rate: bool = False
     """True if the run is of an earlier version, which had other defaults and does not record them.
     """
@@ -256,6 +261,7 @@ class RunInputs:
             self.date,
             learning_rate=plan.learning_rate if plan else None,
             total_steps=plan.total_steps if plan else None,
+            answers=plan.answers if plan else None,
             has_no_rate=plan is not None and plan.learning_rate is None,
         )
 

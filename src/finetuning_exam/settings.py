@@ -91,8 +91,10 @@ class ExamOptions:
     max_new_tokens: Count | None = setting(None, "Exam", changes_training=False)
     """Longest answer to generate, in tokens. Default: the exam's longest reference plus a
     quarter."""
-    answered_examples: CountOrZero = setting(200, "Exam", changes_training=False)
-    """Examples that are also answered and posed as multiple choice; the rest are only scored."""
+    answered_examples: CountOrZero | Auto = setting("auto", "Exam", changes_training=False)
+    """Examples that are also answered and posed as multiple choice; the rest are only scored. auto:
+    up to 200 are posed, and as many of them answered, but at least 30, as keep the exam within a
+    quarter of the training's predicted time."""
     eval_batch_size: Count = setting(16, "Speed and memory", changes_training=False)
     """Rows per forward pass when scoring and generating; does not change the results."""
     general_file: str | None = setting(None, "Exam", "FILE", changes_training=False)

@@ -10,9 +10,11 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, cache_utils
+from transformers.cache_utils import DynamicLayer
 
 from finetuning_exam.model.generation.cache import roomy_cache
 from finetuning_exam.model.generation.decoding import Decoding, choose_tokens, random_numbers
+from finetuning_exam.model.generation.loops import LoopWatch
 from finetuning_exam.model.generation.side_by_side import TunedRows
 
 _POSITIONS_FROM_MASK = ("bloom", "mpt", "biogpt")
@@ -61,7 +63,8 @@ def write_answers(
     decoding: Decoding,
     tuned: TunedRows | None = None,
 ) -> list[list[int]]:
-    """Return the new ids of every row, the stop id included where one was reached.
+    """Return the new ids of every row, the stop id included where one was reached; a row that
+    repeats itself ends, if `decoding` says so.
 
     With `tuned`, the rows of the tuned model must come first; before every pass, the number of
     them that are left is announced to it.
@@ -86,10 +89,11 @@ def write_steps(
     """
     width = max(len(row.prompt) for row in rows)
     n_new = decoding.room(width)
-    batch = _Batch(_inner(model), rows, decoding, width + n_new)
+    batch = RowBatch(model, rows, decoding.pad_id, width + n_new)
     numbers = random_numbers(decoding.seed, [row.question for row in rows], n_new)
     numbers = numbers.to(batch.ids.device)
     live = list(range(len(rows)))
+    watches = [decoding.new_watch() for _ in rows]
     for place in range(n_new):
         if tuned is not None:
             n_tuned = sum(rows[index].is_tuned for index in live)
@@ -98,13 +102,21 @@ def write_steps(
         batch.append(chosen)
         tokens = chosen.tolist()
         yield dict(zip(live, tokens, strict=True))
-        kept = [at for at, token in enumerate(tokens) if token not in decoding.stop_ids]
+        kept = [
+            at
+            for at, token in enumerate(tokens)
+            if token not in decoding.stop_ids and not _loops(watches[live[at]], token)
+        ]
         if len(kept) < len(live):
             order = _closed_up([rows[index].is_tuned for index in live], kept)
             live = [live[at] for at in order]
             if not live:
                 break
             batch.keep(order)
+
+
+def _loops(watch: LoopWatch | None, token: int) -> bool:
+    return watch is not None and watch.add(token)
 
 
 def _closed_up(is_tuned: Sequence[bool], kept: Sequence[int]) -> list[int]:
@@ -120,7 +132,7 @@ def _closed_up(is_tuned: Sequence[bool], kept: Sequence[int]) -> list[int]:
     return order
 
 
-class _Batch:
+class RowBatch:
     """The unfinished rows: their ids, and the model's cache of them.
 
     `ids`, and the mask and positions beside it, have shape (rows, longest prompt + new tokens) and
@@ -128,11 +140,16 @@ class _Batch:
     """
 
     def __init__(
-        self, model: PreTrainedModel, rows: Sequence[Row], decoding: Decoding, capacity: int
+        self,
+        model: PreTrainedModel | PeftModel,
+        rows: Sequence[Row],
+        pad_id: int,
+        capacity: int,
     ) -> None:
+        model = _inner(model)
         self.length = max(len(row.prompt) for row in rows)
         self.n_cached = 0
-        self.ids = torch.full((len(rows), capacity), decoding.pad_id)
+        self.ids = torch.full((len(rows), capacity), pad_id)
         is_real = torch.ones_like(self.ids)
         for at, row in enumerate(rows):
             n_pads = self.length - len(row.prompt)
@@ -172,6 +189,19 @@ class _Batch:
         """Add a token, (rows,), to every row."""
         self.ids[:, self.length] = tokens
         self.length += 1
+
+    def lengthen(self, n: int) -> None:
+        """Add `n` positions to every row as if the model had seen them, by repeating its cache.
+
+        What the rows say then means nothing; it is for timing.
+        """
+        assert self.n_cached == self.length, "a token is waiting for its pass"
+        for layer in self._cache.layers:
+            if n and isinstance(layer, DynamicLayer):
+                places = torch.arange(n, device=self.ids.device) % layer.keys.shape[-2]
+                layer.update(layer.keys[..., places, :], layer.values[..., places, :])
+        self.length += n
+        self.n_cached = self.length
 
     def keep(self, order: Sequence[int]) -> None:
         """Keep the rows of these places, in this order."""
