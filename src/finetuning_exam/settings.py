@@ -70,6 +70,9 @@ class RunSettings(CommonSettings):
     dtype: Dtype = setting("auto", "Speed and memory")
     """Number format of the base model. auto: bfloat16 on a GPU that supports it, and on a CPU if it
     is faster there in a short trial; else float32."""
+    threads: Count | Auto = setting("auto", "Speed and memory", changes_training=False)
+    """CPU threads; another number changes the last bits of results. auto: OMP_NUM_THREADS, or else
+    the cores that this process may use."""
 
 
 @dataclass(frozen=True, kw_only=True)

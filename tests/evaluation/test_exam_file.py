@@ -348,8 +348,9 @@ def test_an_older_file_does_not_say_how_many_were_answered(tmp_path: Path, versi
     found, now = read_exam_file(path), file_of(EXAM)
     assert found.answering is None
     assert found.overall == replace(now.overall, repeated=None)
-    without = {"base_repeats": None, "tuned_repeats": None}
-    assert found.examples == tuple(replace(it, **without) for it in now.examples)
+    assert found.examples == tuple(
+        replace(it, base_repeats=None, tuned_repeats=None) for it in now.examples
+    )
 
 
 @pytest.mark.parametrize("version", [1, 2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ def load_session(settings: CompareSettings | ExamSettings) -> Session:
     check_local_model(name)
     with rare_collections():
         from finetuning_exam.model.session import Session
-    return Session.load(
+    session = Session.load(
         folder,
         name,
         settings.device,
@@ -33,3 +34,6 @@ def load_session(settings: CompareSettings | ExamSettings) -> Session:
         settings.template,
         settings.enable_thinking,
     )
+    if settings.threads == "auto":
+        return session
+    return replace(session, compute=session.compute.with_threads(settings.threads))

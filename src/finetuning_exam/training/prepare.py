@@ -150,7 +150,9 @@ def prepare(settings: TrainSettings, split: Split, pinned: PinnedChoices | None 
     pinned = pinned or PinnedChoices()
     pieces = wanted_pieces(settings.fast_path)
     layer = layer_size(find_model_folder(settings.model_name_or_path))
-    compute = choose_compute(settings.device, settings.dtype, layer, pinned.cpu_dtype)
+    compute = choose_compute(
+        settings.device, settings.dtype, layer, pinned.cpu_dtype, settings.threads
+    )
     base = load_base(settings.model_name_or_path, compute)
     rows = encode_split(settings, split, base, pinned.template_date or now())
     model = _with_adapter(settings, base)
