@@ -33,7 +33,7 @@ from finetuning_exam.model.generation.loops import FEWEST_TOKENS
 from finetuning_exam.model.generation.stream import stream_answer
 from finetuning_exam.model.load import Base, load_base
 from finetuning_exam.model.mode import Side, on_side
-from finetuning_exam.model.score import Score, score_options, score_rows
+from finetuning_exam.model.score import Score, score_options_of_both, score_rows
 from finetuning_exam.model.tokenizer import pad_token_id
 from finetuning_exam.settings import CompareSettings, Device, Dtype, Template
 
@@ -258,7 +258,7 @@ class Session:
             ModelError: as `score`.
         """
         with self._alone():
-            found = base_and_tuned(self.model, lambda: score_options(self.fast, rows, batch_size))
+            found = score_options_of_both(self.fast, rows, batch_size)
         _check_finite(*found)
         return found
 
