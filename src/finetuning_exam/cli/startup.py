@@ -13,7 +13,7 @@ from finetuning_exam.cli.registry import Command
 from finetuning_exam.errors import UsageError
 from finetuning_exam.heap import keep_freed_memory
 
-SPIN_COUNT = "3000"
+SPIN_COUNT = "1000"
 """Rounds of waiting before a thread of GNU's OpenMP sleeps (docs/experiments.md)."""
 LIBRARIES_MAP = 5 * 10**9
 """Bytes of address space that PyTorch, its CUDA libraries and the other imports take before a model

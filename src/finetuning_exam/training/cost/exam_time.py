@@ -39,6 +39,8 @@ PROBE_S = 0.3
 """Seconds that the timing of one part may take, by the time per token of scoring rows."""
 FEWEST_PROBED, MOST_PROBED = 64, 512
 """Tokens of a timed part: fewer would be computed at another speed."""
+WARM_UP = 8
+"""Tokens that are computed before text is timed."""
 TRIAL_PROMPT = 4
 TRIAL_POSITIONS = 4096
 """Most positions of the timed passes over long rows, which need memory for their cache."""
@@ -175,7 +177,8 @@ def _choice_pace(session: Session, plan: ExamPlan, n_tokens: int, clock: Clock) 
             break
     if not taken:
         return 0.0
-    found = _warm_seconds(lambda: score_options(session.fast, taken, plan.batch_size), clock)
+    score_options(session.fast, taken[:1], plan.batch_size)
+    found = _seconds(lambda: score_options(session.fast, taken, plan.batch_size), clock)
     return found / option_tokens(session.fast, taken, plan.batch_size)
 
 
@@ -189,7 +192,8 @@ def _text_pace(session: Session, plan: ExamPlan, n_tokens: int, clock: Clock) ->
         taken.append(row.first(left))
     if not taken:
         return 0.0
-    found = _warm_seconds(lambda: compare_texts(session.fast, taken, plan.batch_size), clock)
+    compare_texts(session.fast, [taken[0].first(WARM_UP)], plan.batch_size)
+    found = _seconds(lambda: compare_texts(session.fast, taken, plan.batch_size), clock)
     return found / sum(len(it.ids) for it in taken)
 
 
@@ -224,11 +228,6 @@ def _alone(session: Session, prompt: tuple[int, ...], plan: ExamPlan, clock: Clo
     few, many = (_seconds(partial(answer, n), clock) for n in ALONE_STEPS)
     step = max(0.0, many - few) / (ALONE_STEPS[1] - ALONE_STEPS[0]) / 2
     return StepPace(step, 0.0, 0.0, 1, 1)
-
-
-def _warm_seconds(compute: Callable[[], object], clock: Clock) -> float:
-    """Return the shorter of two times: the first run also makes the kernels of its shapes."""
-    return min(_seconds(compute, clock), _seconds(compute, clock))
 
 
 def _seconds(compute: Callable[[], object], clock: Clock) -> float:
