@@ -37,7 +37,8 @@ from finetuning_exam.data.encoding.encoder import Encoded, Encoder
 from finetuning_exam.data.evidence import label_sets
 from finetuning_exam.data.records import Example
 from finetuning_exam.evaluation.choices import Ballot, Choice, make_choices
-from finetuning_exam.evaluation.exam import Exam, ExamPlan, conclude
+from finetuning_exam.evaluation.exam import Exam, conclude
+from finetuning_exam.evaluation.exam_plan import ExamPlan
 from finetuning_exam.evaluation.results import ExamRow
 from finetuning_exam.evaluation.stats import Interval, PairedDifference
 from finetuning_exam.model.score import Score

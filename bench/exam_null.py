@@ -36,7 +36,8 @@ from finetuning_exam.data.encoding.rows import EncodedRows, encode_all
 from finetuning_exam.data.encoding.template import choose_template
 from finetuning_exam.data.evidence import pieces_of_evidence
 from finetuning_exam.data.reading.read import read_sound_records
-from finetuning_exam.evaluation.exam import Exam, ExamPlan, take_exam
+from finetuning_exam.evaluation.exam import Exam, take_exam
+from finetuning_exam.evaluation.exam_plan import ExamPlan
 from finetuning_exam.model.adapter import add_adapter, lora_config
 from finetuning_exam.model.device import choose_compute
 from finetuning_exam.model.fast.path import FastPath, choose_fast_path, wanted_pieces

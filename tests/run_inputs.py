@@ -13,8 +13,8 @@ from finetuning_exam.run_record import (
     MicroBatches,
     PlanInputs,
     RunInputs,
-    settings_by_name,
 )
+from finetuning_exam.run_settings import settings_by_name
 from finetuning_exam.settings import TrainSettings
 
 SETTINGS = TrainSettings(lora_target_modules=("q_proj", "v_proj"), learning_rate=1e-2)

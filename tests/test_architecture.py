@@ -21,6 +21,7 @@ HEAVY = {"torch", "transformers", "trl", "peft", "datasets"}
 
 LAYERS = {
     "": 9,
+    "answer_limit": 0,
     "errors": 0,
     "durable": 0,
     "heap": 0,
@@ -32,6 +33,7 @@ LAYERS = {
     "setting_values": 0,
     "run_record": 0,
     "run_file": 0,
+    "run_settings": 0,
     "data": 1,
     "model": 2,
     "objectives": 3,

@@ -17,8 +17,8 @@ from finetuning_exam.run_record import (
     MicroBatches,
     PlanInputs,
     RunInputs,
-    settings_by_name,
 )
+from finetuning_exam.run_settings import settings_by_name
 
 
 def _refusal(now: RunInputs, earlier: RunInputs = INPUTS) -> str:

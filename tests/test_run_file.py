@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from run_inputs import BEGUN, SETTINGS, inputs_of, put
 
+from finetuning_exam.answer_limit import AnswerLimit
 from finetuning_exam.durable import Json
 from finetuning_exam.errors import UsageError
 from finetuning_exam.run_file import is_run, read, write
@@ -29,14 +30,14 @@ from finetuning_exam.run_record import (
     RunRecord,
     TrainingPlan,
     TrainingResult,
-    settings_by_name,
 )
+from finetuning_exam.run_settings import settings_by_name
 from finetuning_exam.settings import Dtype, TrainSettings
 
 FINISHED = RunRecord(
     command="fte train d.jsonl",
     settings=SETTINGS,
-    plan=TrainingPlan(0.01, 2.0, 3, 6, 1, 2, MicroBatches(2048)),
+    plan=TrainingPlan(0.01, 2.0, 3, 6, 1, 2, MicroBatches(2048), AnswerLimit(60, "time")),
     data=DataRecord(("d.jsonl",), "a1", None, None, 9, 2, 3, False, 0, "b2"),
     base=BaseRecord("builtin", "c3", 7_000_000, 1024),
     adapter=AdapterRecord(6, 3072, "d4"),
@@ -94,7 +95,8 @@ def test_a_run_that_begins_is_written_word_for_word(tmp_path: Path) -> None:
       "checkpointing": false
     },
     "learning_rate": null,
-    "total_steps": null
+    "total_steps": null,
+    "answers": null
   },
   "device": "cpu",
   "dtype": "float32",
@@ -125,6 +127,10 @@ FINISHED_TEXT = """\
     "micro_batches": {
       "tokens": 2048,
       "checkpointing": false
+    },
+    "answers": {
+      "n": 60,
+      "reason": "time"
     }
   },
   "data": {
@@ -301,7 +307,12 @@ def test_a_record_comes_back_as_it_was_written(record: RunRecord) -> None:
         BaseInputs(record.base.name, record.base.sha256),
         record.template,
         record.template_date,
-        PlanInputs(record.plan.micro_batches, record.plan.learning_rate, record.plan.total_steps),
+        PlanInputs(
+            record.plan.micro_batches,
+            record.plan.learning_rate,
+            record.plan.total_steps,
+            record.plan.answers,
+        ),
         record.device,
         record.dtype,
         record.machine,
@@ -402,6 +413,24 @@ def test_choices_come_back_from_an_unfinished_run(
     run = read(tmp_path)
     assert run is not None
     assert run.inputs.pinned == PinnedChoices(chosen, cpu_dtype, learning_rate=1e-3, total_steps=9)
+
+
+@pytest.mark.parametrize(
+    ("answers", "found"),
+    [
+        ({"n": 60, "reason": "time"}, AnswerLimit(60, "time")),
+        (None, None),
+        ({"n": 60}, None),
+        ({"n": 60, "reason": "whim"}, None),
+        ({"n": "60", "reason": "time"}, None),
+    ],
+)
+def test_the_limit_of_answers_is_read_back(
+    tmp_path: Path, answers: Json, found: AnswerLimit | None
+) -> None:
+    """A resumed run answers as many examples as it would have; a damaged number is not known."""
+    chosen = {"micro_batches": {"tokens": 5, "checkpointing": False}, "answers": answers}
+    assert inputs_of(tmp_path, {"plan": chosen}).pinned.answers == found
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import cast, get_args
 
+from finetuning_exam.answer_limit import AnswerLimit, AnswerReason
 from finetuning_exam.durable import Json, read_object, write_json
 from finetuning_exam.errors import UsageError
 from finetuning_exam.run_record import (
@@ -23,7 +24,7 @@ from finetuning_exam.run_record import (
     RunInputs,
     RunRecord,
 )
-from finetuning_exam.settings import free_to_change
+from finetuning_exam.run_settings import free_to_change
 
 RUN = "run.json"
 TOOL = "finetuning-exam"
@@ -128,6 +129,7 @@ def _read_inputs(content: dict[str, Json]) -> RunInputs:
             MicroBatches(tokens, checkpointing),
             float(rate) if isinstance(rate, int | float) else None,
             n_steps if isinstance(n_steps, int) else None,
+            _answers(_part(_part(content, "plan"), "answers")),
         )
         if isinstance(tokens, int) and isinstance(checkpointing, bool)
         else None,
@@ -138,6 +140,12 @@ def _read_inputs(content: dict[str, Json]) -> RunInputs:
         },
         fold=_fold(_part(content, "fold")),
     )
+
+
+def _answers(content: Mapping[str, Json]) -> AnswerLimit | None:
+    n, named = content.get("n"), content.get("reason")
+    reason = next((it for it in get_args(AnswerReason) if it == named), None)
+    return AnswerLimit(n, reason) if isinstance(n, int) and reason else None
 
 
 def _fold(content: Mapping[str, Json]) -> Fold | None:

@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import cast, get_args
+from typing import get_args
 
+from finetuning_exam.answer_limit import AnswerLimit
 from finetuning_exam.durable import Json
 from finetuning_exam.settings import Dtype, FieldSettings, Format, TrainSettings
 
@@ -38,6 +38,8 @@ class TrainingPlan:
     warmup_steps: int
     save_steps: int
     micro_batches: MicroBatches
+    answers: AnswerLimit | None = None
+    """None until it is chosen, and in runs of earlier versions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +202,7 @@ class PlanInputs:
     micro_batches: MicroBatches
     learning_rate: float | None = None
     total_steps: int | None = None
+    answers: AnswerLimit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +216,7 @@ class PinnedChoices:
     """The ids of the texts of replay."""
     learning_rate: float | None = None
     total_steps: int | None = None
+    answers: AnswerLimit | None = None
     has_no_rate: bool = False
     """True if the run is of an earlier version, which had other defaults and does not record them.
     """
@@ -256,6 +260,7 @@ class RunInputs:
             self.date,
             learning_rate=plan.learning_rate if plan else None,
             total_steps=plan.total_steps if plan else None,
+            answers=plan.answers if plan else None,
             has_no_rate=plan is not None and plan.learning_rate is None,
         )
 
@@ -291,8 +296,3 @@ class RunInputs:
 
 def _text(value: Json) -> str | None:
     return value if isinstance(value, str) else None
-
-
-def settings_by_name(settings: TrainSettings) -> dict[str, Json]:
-    """Return every setting by name, with its value as JSON gives it back."""
-    return cast("dict[str, Json]", json.loads(json.dumps(asdict(settings))))

@@ -7,8 +7,7 @@ what ("Default: …"). Nothing here imports torch, so `--help` is instant.
 from __future__ import annotations
 
 import math
-from collections.abc import Container
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Interval
@@ -34,17 +33,6 @@ Share = Annotated[float, Interval(ge=0, lt=1)]
 Scale = Annotated[float, Interval(gt=0, le=1)]
 
 BUILTIN_MODEL = "builtin"
-
-
-def free_to_change() -> frozenset[str]:
-    """Return the names of the training settings that a resumed run may change."""
-    return frozenset(it.name for it in fields(TrainSettings) if not it.metadata["changes_training"])
-
-
-def as_before(settings: TrainSettings, known: Container[str]) -> TrainSettings:
-    """Return the settings of a run that has only the `known` ones, as it was without the others."""
-    values = {it.name: it.metadata["before"] for it in fields(settings) if it.name not in known}
-    return replace(settings, **{name: it for name, it in values.items() if it is not None})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +62,9 @@ class RunSettings(CommonSettings):
     dtype: Dtype = setting("auto", "Speed and memory")
     """Number format of the base model. auto: bfloat16 on a GPU that supports it, and on a CPU if it
     is faster there in a short trial; else float32."""
+    threads: Count | Auto = setting("auto", "Speed and memory", changes_training=False)
+    """CPU threads; another number changes the last bits of results. auto: OMP_NUM_THREADS, or else
+    the cores that this process may use."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +86,10 @@ class ExamOptions:
     max_new_tokens: Count | None = setting(None, "Exam", changes_training=False)
     """Longest answer to generate, in tokens. Default: the exam's longest reference plus a
     quarter."""
-    answered_examples: CountOrZero = setting(200, "Exam", changes_training=False)
-    """Examples that are also answered and posed as multiple choice; the rest are only scored."""
+    answered_examples: CountOrZero | Auto = setting("auto", "Exam", changes_training=False)
+    """Examples that are also answered and posed as multiple choice; the rest are only scored. auto:
+    up to 200 are posed, and as many of them answered, but at least 30, as keep the exam within a
+    quarter of the training's predicted time."""
     eval_batch_size: Count = setting(16, "Speed and memory", changes_training=False)
     """Rows per forward pass when scoring and generating; does not change the results."""
     general_file: str | None = setting(None, "Exam", "FILE", changes_training=False)

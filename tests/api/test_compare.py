@@ -112,6 +112,9 @@ def test_the_settings_of_the_draw_reach_it(
     compare_examples(session, (), settings)
     encoder = session.encoder
     wanted = Decoding(
-        7, encoder.stop_ids, encoder.eos_token_id, True, 0.8, 0.9, seed=5, context=1024
+        *(7, encoder.stop_ids, encoder.eos_token_id, True, 0.8, 0.9),
+        seed=5,
+        context=1024,
+        loop_tokens=96,
     )
     assert seen == [(wanted, 3)]

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 import pytest
 
 from finetuning_exam.cli.registry import COMMANDS
-from finetuning_exam.cli.startup import LIBRARIES_MAP, prepare_process
+from finetuning_exam.cli.startup import LIBRARIES_MAP, SPIN_COUNT, prepare_process
 
 
 def test_the_users_own_environment_wins(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,6 +23,30 @@ def test_the_users_own_environment_wins(monkeypatch: pytest.MonkeyPatch) -> None
     assert os.environ["GOMP_SPINCOUNT"] == "7"
     assert os.environ["TOKENIZERS_PARALLELISM"] == "true"
     assert os.environ["HF_HUB_DISABLE_TELEMETRY"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, {"GOMP_SPINCOUNT": SPIN_COUNT, "KMP_BLOCKTIME": "0"}),
+        ({"GOMP_SPINCOUNT": "7"}, {"GOMP_SPINCOUNT": "7", "KMP_BLOCKTIME": "0"}),
+        ({"KMP_BLOCKTIME": "9"}, {"GOMP_SPINCOUNT": SPIN_COUNT, "KMP_BLOCKTIME": "9"}),
+        ({"OMP_WAIT_POLICY": "active"}, {"GOMP_SPINCOUNT": None, "KMP_BLOCKTIME": None}),
+    ],
+    ids=["nothing", "GNU's", "LLVM's", "the standard's"],
+)
+def test_waiting_threads_sleep_soon(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], expected: dict[str, str | None]
+) -> None:
+    """Spinning is bounded for whichever OpenMP torch brings; GNU's would rather obey its own
+    variable than the standard's, so that is left alone if the user has set either.
+    """
+    for name in ("GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    prepare_process(COMMANDS["train"])
+    assert {name: os.environ.get(name) for name in expected} == expected
 
 
 @pytest.mark.skipif(

@@ -19,8 +19,9 @@ from finetuning_exam.data.records import Example, Turn
 from finetuning_exam.data.split import Split
 from finetuning_exam.errors import ModelError
 from finetuning_exam.evaluation.choices import Ballot, make_choices
-from finetuning_exam.evaluation.exam import Exam, ExamPlan, take_exam
+from finetuning_exam.evaluation.exam import Exam, take_exam
 from finetuning_exam.evaluation.exam_file import to_json
+from finetuning_exam.evaluation.exam_plan import ExamPlan
 from finetuning_exam.evaluation.general import read_general_text
 from finetuning_exam.evaluation.results import N_OPTIONS
 from finetuning_exam.evaluation.skills import read_skills

@@ -34,6 +34,7 @@ RESULTS = Results(
     chrf=PairedDifference(math.nan, math.nan, Interval(math.nan, math.nan), math.nan),
     choice_accuracy=ChoiceAccuracy(0.5, 1.0, 0.25, 0.125, 2),
     stopped=Pair(0.0, math.nan),
+    repeated=Pair(1.0, 0.0),
 )
 EXAM = Exam(
     "improved",
@@ -46,13 +47,14 @@ EXAM = Exam(
             Example("Where?", "Here.", 4, "exam.jsonl", input="A map.", tag="a"),
             Score(10.0, 4, 5),
             Score(2.0, 4, 5),
-            Answer("There", False),
+            Answer("There", False, repeats=True),
             Answer("Here.", True),
             False,
             True,
         ),
         ExamRow(Example("Why?", "So.", 7, "exam.jsonl"), Score(9.0, 2, 3), Score(math.nan, 2, 3)),
     ),
+    answer_reason="time",
 )
 
 DIVERGENCE = Divergence(0.25, Interval(0.125, math.nan), 40)
@@ -123,12 +125,21 @@ FIGURES = """\
   "tuned": null
 },
 "labels": null,
-"calls": null"""
+"calls": null,
+"repeated": {
+  "base": 1.0,
+  "tuned": 0.0
+}"""
 TEXT = """\
 {
-  "schema_version": 3,
+  "schema_version": 4,
   "verdict": "improved",
   "is_held_out": true,
+  "answering": {
+    "n_answered": 1,
+    "n_asking": 2,
+    "reason": "time"
+  },
   "folds": null,
   FIGURES,
   "forgetting": {
@@ -164,7 +175,9 @@ TEXT = """\
       "tag": "a",
       "line": 4,
       "base_label": null,
-      "tuned_label": null
+      "tuned_label": null,
+      "base_repeats": true,
+      "tuned_repeats": false
     },
     {
       "prompt": "Why?",
@@ -178,7 +191,9 @@ TEXT = """\
       "tag": null,
       "line": 7,
       "base_label": null,
-      "tuned_label": null
+      "tuned_label": null,
+      "base_repeats": null,
+      "tuned_repeats": null
     }
   ]
 }
@@ -306,7 +321,8 @@ def test_the_folds_of_a_cross_validation_are_in_the_file(tmp_path: Path) -> None
     folds = (FoldFigures(24, 6, Pair(5.0, 3.5)), FoldFigures(25, 5, Pair(4.0, math.nan)))
     write(path, replace(EXAM, folds=folds))
     content = json.loads(path.read_text(encoding="utf-8"))
-    assert list(content)[:5] == ["schema_version", "verdict", "is_held_out", "folds", "n_examples"]
+    first = ["schema_version", "verdict", "is_held_out", "answering", "folds", "n_examples"]
+    assert list(content)[: len(first)] == first
     assert content["folds"] == {
         "n_adapters_examined": 2,
         "saved_adapter_was_examined": False,
@@ -316,6 +332,25 @@ def test_the_folds_of_a_cross_validation_are_in_the_file(tmp_path: Path) -> None
         ],
     }
     assert read_exam_file(path) == file_of(replace(EXAM, folds=folds))
+
+
+@pytest.mark.parametrize("version", [0, 1, 2, 3])
+def test_an_older_file_does_not_say_how_many_were_answered(tmp_path: Path, version: int) -> None:
+    """The files of versions 0 to 3 have no reason for their number of answers, nor loops."""
+    content: dict[str, Any] = {**to_json(EXAM), "schema_version": version}
+    del content["answering"]
+    for figures in (content, *content["by_tag"].values()):
+        del figures["repeated"]
+    for example in content["examples"]:
+        del example["base_repeats"], example["tuned_repeats"]
+    path = tmp_path / "exam.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    found, now = read_exam_file(path), file_of(EXAM)
+    assert found.answering is None
+    assert found.overall == replace(now.overall, repeated=None)
+    assert found.examples == tuple(
+        replace(it, base_repeats=None, tuned_repeats=None) for it in now.examples
+    )
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -332,12 +367,12 @@ def test_a_file_from_before_the_folds_is_read(tmp_path: Path, version: int) -> N
 def test_a_newer_version_is_refused(tmp_path: Path) -> None:
     """What a newer version wrote is not guessed at."""
     path = tmp_path / "exam.json"
-    path.write_text(json.dumps({**to_json(EXAM), "schema_version": 4}), encoding="utf-8")
+    path.write_text(json.dumps({**to_json(EXAM), "schema_version": 5}), encoding="utf-8")
     with pytest.raises(UsageError) as caught:
         read_exam_file(path)
     assert str(caught.value) == (
-        f"{path} was written by a newer version of fine-tuning-exam (schema 4; this one reads up "
-        "to 3). Update fine-tuning-exam."
+        f"{path} was written by a newer version of fine-tuning-exam (schema 5; this one reads up "
+        "to 4). Update fine-tuning-exam."
     )
 
 

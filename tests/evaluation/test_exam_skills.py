@@ -16,8 +16,9 @@ from finetuning_exam.api.train import train
 from finetuning_exam.data.encoding.rows import encode_all
 from finetuning_exam.data.split import Split
 from finetuning_exam.errors import DataError, UsageError
-from finetuning_exam.evaluation.exam import Exam, ExamPlan, Stage, take_exam
+from finetuning_exam.evaluation.exam import Exam, Stage, take_exam
 from finetuning_exam.evaluation.exam_file import read_exam_file
+from finetuning_exam.evaluation.exam_plan import ExamPlan
 from finetuning_exam.evaluation.skills import chosen_skills, read_skills
 from finetuning_exam.model.divergence import compare_texts
 from finetuning_exam.settings import ExamSettings

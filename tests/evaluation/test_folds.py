@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from finetuning_exam.data.records import Example, Turn
 from finetuning_exam.evaluation import exam as exam_module
-from finetuning_exam.evaluation.exam import ExamPlan
+from finetuning_exam.evaluation.exam_plan import ExamPlan
 from finetuning_exam.evaluation.folds import ExaminedFold, conclude_folds, read_rows, write_rows
 from finetuning_exam.evaluation.results import ExamRow
 from finetuning_exam.evaluation.stats import Interval, PairedDifference

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -239,3 +240,12 @@ def test_compute_names_its_format() -> None:
 
 def _no_file(*args: object, **named: object) -> None:
     raise FileNotFoundError
+
+
+def test_a_number_that_is_asked_for_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`threads` comes before OMP_NUM_THREADS, and can be changed for the whole process later."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    compute = choose_compute("cpu", "float32", threads=3)
+    assert compute.threads == torch.get_num_threads() == 3
+    assert compute.with_threads(1) == replace(compute, threads=1)
+    assert torch.get_num_threads() == 1

@@ -137,7 +137,9 @@ def test_decoding_knows_the_model(session: Session) -> None:
     found = session.decoding(7, do_sample=True, temperature=0.8, top_p=0.9, seed=5)
     encoder = session.encoder
     end = encoder.eos_token_id
-    assert found == Decoding(7, encoder.stop_ids, end, True, 0.8, 0.9, seed=5, context=1024)
+    assert found == Decoding(
+        7, encoder.stop_ids, end, True, 0.8, 0.9, seed=5, context=1024, loop_tokens=96
+    )
 
 
 # prompts

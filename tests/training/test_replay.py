@@ -20,8 +20,8 @@ from finetuning_exam.model.fast.path import ALL_PIECES, FastPath
 from finetuning_exam.model.mode import on_side
 from finetuning_exam.model.replay_row import ReplayRow
 from finetuning_exam.objectives.replay import TEXT_TOKENS, Replay
-from finetuning_exam.run_record import settings_by_name
-from finetuning_exam.settings import FastPiece, TrainSettings, as_before
+from finetuning_exam.run_settings import as_before, settings_by_name
+from finetuning_exam.settings import FastPiece, TrainSettings
 from finetuning_exam.training.run_folder import REPLAY
 
 

@@ -162,8 +162,8 @@ def compare_examples(
     return tuple(
         Comparison(
             question(example),
-            Answered(old.text, old.stopped, old_nll),
-            Answered(new.text, new.stopped, new_nll),
+            Answered(old.text, old.stopped, old_nll, old.repeats),
+            Answered(new.text, new.stopped, new_nll, new.repeats),
             example.answer,
         )
         for example, old, new, (old_nll, new_nll) in zip(examples, base, tuned, nlls, strict=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from finetuning_exam.answer_limit import AnswerLimit
 from finetuning_exam.data.check import Check
 from finetuning_exam.data.split import Split
 from finetuning_exam.evaluation.outlook import ExamOutlook
@@ -44,11 +45,14 @@ class RunPrepared:
 class CostPredicted:
     """The prediction of time and memory; `can_stop_early` says that the time is an upper limit.
 
-    It is for `n_trainings` together, those that are left of a cross-validation.
+    It is for `n_trainings` together, those that are left of a cross-validation. `answers` is the
+    limit for the `n_asking` examples of the exam that can be answered.
     """
 
     cost: Cost
     can_stop_early: bool
+    answers: AnswerLimit
+    n_asking: int
     n_trainings: int = 1
 
 

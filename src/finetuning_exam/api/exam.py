@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from finetuning_exam.answer_limit import WITHOUT_TIME, AnswerLimit
 from finetuning_exam.api.events import ExamStage, Notice, OnEvent, SessionLoaded, ignore
 from finetuning_exam.api.load_adapter import load_session
 from finetuning_exam.api.output_file import check_can_write, check_overwrites
@@ -19,7 +20,7 @@ from finetuning_exam.errors import DataError, UserError
 from finetuning_exam.evaluation.general import read_general_text
 from finetuning_exam.evaluation.skills import chosen_skills
 from finetuning_exam.model.folder import Origin, adapter_origin
-from finetuning_exam.report.text import counted
+from finetuning_exam.report.text import answers_words, counted
 from finetuning_exam.setting_values import validated
 from finetuning_exam.settings import ExamSettings
 
@@ -50,7 +51,8 @@ def exam(settings: ExamSettings | None = None, *, on_event: OnEvent = ignore) ->
     on_event(Notice(f"{records.path}: {counted(len(records.examples), 'record')}"))
     session = load_session(settings)
     on_event(SessionLoaded(session))
-    from finetuning_exam.evaluation.exam import ExamPlan, take_exam
+    from finetuning_exam.evaluation.exam import take_exam
+    from finetuning_exam.evaluation.exam_plan import ExamPlan
 
     origin = adapter_origin(Path(settings.adapter_name_or_path))
     trained = _trained(origin, on_event)
@@ -61,8 +63,14 @@ def exam(settings: ExamSettings | None = None, *, on_event: OnEvent = ignore) ->
         on_event(Notice(f"Warning: {n_taught} also in the training file: {left}."))
     questions = _encode(session, new or records.examples, origin.max_length, on_event)
     plan = ExamPlan.from_settings(
-        settings, session.base.context, is_held_out=bool(new), known=trained
+        settings,
+        session.base.context,
+        is_held_out=bool(new),
+        known=trained,
+        answers=_answers_of(origin),
     )
+    if words := answers_words(plan.answers, sum(not it.is_plain_text for it in questions.examples)):
+        on_event(Notice(words))
     taken = take_exam(
         session.with_fast_path(), questions, plan, lambda stage: on_event(ExamStage(stage))
     )
@@ -85,6 +93,12 @@ def _trained(origin: Origin, on_event: OnEvent) -> tuple[Example, ...]:
             return records.examples
     on_event(Notice("The training file cannot be read here, so overlap with it is unknown."))
     return ()
+
+
+def _answers_of(origin: Origin) -> AnswerLimit:
+    """Return the limit of answers that the adapter's run chose, or a default."""
+    chosen = origin.answers
+    return WITHOUT_TIME if chosen is None or chosen.reason == "requested" else chosen
 
 
 def _encode(

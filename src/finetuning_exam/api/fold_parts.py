@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetuning_exam import run_file
+from finetuning_exam.answer_limit import AnswerLimit
 from finetuning_exam.api.run_part import RunPart
 from finetuning_exam.data.check import Check
 from finetuning_exam.data.encoding.stops import without_left_out
@@ -134,15 +135,18 @@ def exam_of(prepared: Prepared, check: Check, part: RunPart | None, on_stage: On
         return examine(prepared, on_stage)
     plan = prepared.exam_plan
     if part.fold is not None:
-        # With the same seed, every fold would answer the rows at the same places.
-        plan = replace(plan, seed=plan.seed + part.fold.number)
+        plan = plan.for_fold(part.fold.number, part.fold.n_folds)
         return examine(replace(prepared, exam_plan=plan), on_stage)
     examples = check.train.examples
     return conclude_folds(prepared.session, plan, part.folds, examples, on_stage)
 
 
-def with_costs(parts: tuple[RunPart, ...], prepared: Prepared) -> tuple[RunPart, ...]:
-    """Predict the cost of each part that is left to do; `prepared` is the training on all rows."""
+def with_costs(
+    parts: tuple[RunPart, ...], prepared: Prepared
+) -> tuple[tuple[RunPart, ...], AnswerLimit]:
+    """Predict the cost of each part that is left to do, and choose how many examples are answered
+    in all folds together; `prepared` is the training on all rows.
+    """
     from finetuning_exam.training.cost.predict import PartSize, predict_parts
 
     sizes = [
@@ -155,8 +159,21 @@ def with_costs(parts: tuple[RunPart, ...], prepared: Prepared) -> tuple[RunPart,
         for part in parts
         if part.examined is None
     ]
-    costs = iter(predict_parts(prepared, sizes))
-    return tuple(part if part.examined else replace(part, predicted=next(costs)) for part in parts)
+    predicted, answers = predict_parts(prepared, sizes)
+    costs = iter(predicted)
+    return tuple(
+        replace(
+            part,
+            predicted=None if part.examined else next(costs),
+            pinned=replace(part.pinned, answers=_answers_of(part, answers)),
+        )
+        for part in parts
+    ), answers
+
+
+def _answers_of(part: RunPart, answers: AnswerLimit) -> AnswerLimit:
+    """Return the share of a part: that of a fold, or all where the folds are concluded."""
+    return replace(answers, n=-(-answers.n // part.fold.n_folds)) if part.fold else answers
 
 
 def total_cost(parts: tuple[RunPart, ...]) -> Cost:

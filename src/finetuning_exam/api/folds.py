@@ -36,7 +36,8 @@ from finetuning_exam.errors import StoppedError, UsageError
 from finetuning_exam.evaluation.outlook import pooled_outlook
 from finetuning_exam.heap import trim_heap
 from finetuning_exam.run_file import check_same_inputs, machine_changes
-from finetuning_exam.run_record import Fold, RunInputs, settings_by_name
+from finetuning_exam.run_record import Fold, RunInputs
+from finetuning_exam.run_settings import settings_by_name
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training import run_folder
 from finetuning_exam.training.checkpoint.find import needed_space
@@ -125,11 +126,13 @@ class CrossValidation:
             check_same_inputs(earlier, inputs, str(self.folder), ANEW)
         used, is_resumed = prepared.rows.split, earlier is not None
         parts = find_parts(self.splits, used, self.folder, inputs, is_resumed=is_resumed)
-        parts = with_costs(parts, prepared)
+        parts, answers = with_costs(parts, prepared)
+        inputs = run_inputs(prepared.with_answers(answers), self.check)
         has_validation = any(part.split.validation for part in parts)
         can_stop = has_validation and self.settings.early_stopping_patience is not None
         n_left = sum(part.examined is None for part in parts)
-        self.on_event(CostPredicted(total_cost(parts), can_stop, n_left))
+        n_asking = prepared.rows.n_asking
+        self.on_event(CostPredicted(total_cost(parts), can_stop, answers, n_asking, n_left))
         n_bytes = 4 * prepared.n_adapter_parameters
         self.process.on_main(lambda: self._make_own(inputs, earlier, parts, n_bytes))
         return parts
@@ -175,10 +178,11 @@ class CrossValidation:
                 case _:  # the whole has reported it, or the summary of the fold does
                     pass
 
+        answered = self.settings.answered_examples
         settings = replace(
             self.settings,
             output_dir=str(part.folder),
-            answered_examples=-(-self.settings.answered_examples // fold.n_folds),
+            answered_examples="auto" if answered == "auto" else -(-answered // fold.n_folds),
             skills="none",  # they are asked of the adapter that is saved
             resume_from_checkpoint=None,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,4 +34,7 @@ def load_session(settings: CompareSettings | ExamSettings) -> Session:
         settings.template,
         settings.enable_thinking,
     )
-    return session.with_system_turns(settings.system_turns)
+    session = session.with_system_turns(settings.system_turns)
+    if settings.threads == "auto":
+        return session
+    return replace(session, compute=session.compute.with_threads(settings.threads))

@@ -12,8 +12,9 @@ from finetuning_exam.api.command import Command
 from finetuning_exam.data.check import Check
 from finetuning_exam.errors import AdapterError, StoppedError
 from finetuning_exam.run_file import RUN, check_same_inputs
-from finetuning_exam.run_record import DataInputs, PinnedChoices, RunInputs, settings_by_name
-from finetuning_exam.settings import TrainSettings, as_before
+from finetuning_exam.run_record import DataInputs, PinnedChoices, RunInputs
+from finetuning_exam.run_settings import as_before, settings_by_name
+from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training.checkpoint.find import CheckpointRef, find_checkpoint
 from finetuning_exam.training.interrupt import interrupts_uncovered
 from finetuning_exam.training.replay_file import read_texts

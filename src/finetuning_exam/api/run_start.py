@@ -23,8 +23,8 @@ from finetuning_exam.run_record import (
     Fold,
     PlanInputs,
     RunInputs,
-    settings_by_name,
 )
+from finetuning_exam.run_settings import settings_by_name
 from finetuning_exam.settings import TrainSettings
 from finetuning_exam.training import run_folder
 from finetuning_exam.training.checkpoint.find import CheckpointRef, needed_space
@@ -127,7 +127,10 @@ def run_inputs(prepared: Prepared, check: Check, fold: Fold | None = None) -> Ru
         template_date=prepared.rows.template_date,
         thinking=prepared.rows.encoder.is_thinking,
         plan=PlanInputs(
-            prepared.plan.micro_batches, prepared.plan.learning_rate, prepared.plan.total_steps
+            prepared.plan.micro_batches,
+            prepared.plan.learning_rate,
+            prepared.plan.total_steps,
+            prepared.plan.answers,
         ),
         device=compute.device.type,
         dtype=compute.dtype_name,

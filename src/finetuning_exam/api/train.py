@@ -197,8 +197,9 @@ class _Run:
                 pinned = self.part.pinned if self.part else pinned_choices(resumed)
                 prepared = prepare(settings, self.split, pinned)
             self.on_event(RunPrepared(prepared))
-            given = self.part.predicted if self.part else None
-            predicted = given or self._predict(prepared, resumed)
+            predicted = self.part.predicted if self.part else None
+            if predicted is None:
+                prepared, predicted = self._predict(prepared, resumed)
             self.process.on_main(lambda: self._begin(prepared, resumed))
         with self._stop_hint(is_own=True):
             result = self._train(prepared, predicted, resumed)
@@ -221,15 +222,17 @@ class _Run:
         home, is_own = (self.part.home, True) if self.part else (self.folder, is_own)
         return stop_hint(lambda: how_to_go_on(self.command, home, is_own=is_own))
 
-    def _predict(self, prepared: Prepared, resumed: CheckpointRef | None) -> Cost:
+    def _predict(self, prepared: Prepared, resumed: CheckpointRef | None) -> tuple[Prepared, Cost]:
+        """Predict the cost, and choose by it how many examples the exam answers."""
         from finetuning_exam.training.cost.predict import predict
 
         with self._timed("estimate"):
             predicted = predict(prepared, resumed.step if resumed else 0)
         patience = self.settings.early_stopping_patience
         can_stop_early = bool(self.split.validation) and patience is not None
-        self.on_event(CostPredicted(predicted, can_stop_early))
-        return predicted
+        n_asking = prepared.rows.n_asking
+        self.on_event(CostPredicted(predicted.cost, can_stop_early, predicted.answers, n_asking))
+        return prepared.with_answers(predicted.answers), predicted.cost
 
     def _begin(self, prepared: Prepared, resumed: CheckpointRef | None) -> None:
         """Make the folder this run's own."""

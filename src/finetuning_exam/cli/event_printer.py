@@ -35,6 +35,7 @@ from finetuning_exam.cli.run_summary import (
     print_training,
     print_used,
 )
+from finetuning_exam.report.text import answers_words
 from finetuning_exam.training.progress import Progress
 
 if TYPE_CHECKING:
@@ -82,8 +83,11 @@ class EventPrinter:
                     print_used(console, self._data, prepared.rows.split)
                 print_memory(console, prepared.memory)
                 self._status.update("estimating time and memory")
-            case CostPredicted(cost, can_stop_early, n_trainings):
+            case CostPredicted(cost, can_stop_early):
+                n_trainings = event.n_trainings
                 print_cost(console, cost, can_stop=can_stop_early, n_trainings=n_trainings)
+                if words := answers_words(event.answers, event.n_asking):
+                    print_line(console, words)
             case RunBegun():
                 print_begun(console, self._folder, event)
                 self._start_progress(ProgressView(console))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import closing, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from finetuning_exam.training.interrupt import interrupts_raised
 
 if TYPE_CHECKING:
     from finetuning_exam.model.generation.decoding import Decoding
+    from finetuning_exam.model.generation.generate import Answer
     from finetuning_exam.model.mode import Side
     from finetuning_exam.model.session import Prompt, Session
 
@@ -74,8 +75,20 @@ def _stream(
     console.print(Text(f"{side}: ", style="bold" if side == "tuned" else "dim"), end="")
     try:
         with interrupts_raised(), closing(session.stream(prompt, decoding, side)) as pieces:
-            for piece in pieces:
-                console.print(Text(visible(piece)), end="", soft_wrap=True)
+            answer = _print_pieces(console, pieces)
+        if answer is not None and answer.repeats:
+            console.print(Text(" (stopped: it repeats itself)", style="dim"), end="")
     except KeyboardInterrupt:
         console.print(Text(" (stopped)", style="dim"), end="")
     console.print()
+
+
+def _print_pieces(console: Console, pieces: Generator[str, None, Answer]) -> Answer | None:
+    """Print the pieces of an answer as they arrive, and return the answer."""
+    while True:
+        try:
+            piece = next(pieces)
+        except StopIteration as end:
+            answer: Answer | None = end.value
+            return answer
+        console.print(Text(visible(piece)), end="", soft_wrap=True)

@@ -36,7 +36,11 @@ def print_plan(console: Console, prepared: Prepared) -> None:
     base, compute, plan = prepared.base, prepared.compute, prepared.plan
     settings = prepared.settings
     rows = rows_in_step(settings, len(prepared.rows.train))
-    asked = " by OMP_NUM_THREADS" if requested_threads() == compute.threads else ""
+    asked = ""
+    if settings.threads != "auto":
+        asked = " by --threads"
+    elif requested_threads() == compute.threads:
+        asked = " by OMP_NUM_THREADS"
     print_line(
         console,
         f"{base.name}: {base.n_parameters / 1e6:.1f} M parameters on {compute.device.type} "

@@ -13,6 +13,8 @@ from finetuning_exam.cli.registry import Command
 from finetuning_exam.errors import UsageError
 from finetuning_exam.heap import keep_freed_memory
 
+SPIN_COUNT = "1000"
+"""Rounds of waiting before a thread of GNU's OpenMP sleeps (docs/experiments.md)."""
 LIBRARIES_MAP = 5 * 10**9
 """Bytes of address space that PyTorch, its CUDA libraries and the other imports take before a model
 is loaded. A fifth of it is memory.
@@ -30,8 +32,7 @@ def prepare_process(command: Command) -> None:
     # Its threads do not survive a fork, and torch may fork; the check has no torch.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false" if command.uses_torch else "true")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    # Threads that spin while they wait slow a shared machine to a crawl.
-    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+    bound_spinning()
     # One kernel per shape and operation is kept, at 1 to 2 MB each; by default 1,024 of them.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     if command.uses_torch:
@@ -40,6 +41,18 @@ def prepare_process(command: Command) -> None:
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it reports its font cache
     # Notices between libraries that a user can do nothing about.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft)\b")
+
+
+def bound_spinning() -> None:
+    """Let threads that wait for each other sleep soon, unless the user says how they wait.
+
+    Threads that spin take the time of those they wait for as soon as a machine is shared. PyTorch's
+    wheels bring GNU's OpenMP, which reads the first of these variables; builds with LLVM's or
+    Intel's, as on macOS or from conda, read the second, in milliseconds.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
+        os.environ.setdefault("KMP_BLOCKTIME", "0")
 
 
 def check_address_space() -> None:

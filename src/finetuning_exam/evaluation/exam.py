@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from finetuning_exam.answer_limit import AnswerReason
 from finetuning_exam.data.encoding.encoder import Encoded
 from finetuning_exam.data.encoding.rows import EncodedRows
 from finetuning_exam.data.evidence import label_sets, pieces_of_evidence
-from finetuning_exam.data.records import Example
 from finetuning_exam.evaluation.ask_skills import ask_skills
 from finetuning_exam.evaluation.choices import Ballot, Choice, make_choices
-from finetuning_exam.evaluation.general import general_rows, read_general_text
+from finetuning_exam.evaluation.exam_plan import ExamPlan
+from finetuning_exam.evaluation.general import general_rows
 from finetuning_exam.evaluation.results import (
-    N_OPTIONS,
     ExamRow,
     Pair,
     Results,
     compare_scores,
     summarize,
 )
-from finetuning_exam.evaluation.skills import (
-    SkillItem,
-    SkillReport,
-    chosen_skills,
-    report_skills,
-)
+from finetuning_exam.evaluation.skills import SkillReport, report_skills
 from finetuning_exam.evaluation.stats import (
     Divergence,
     PairedDifference,
@@ -36,8 +30,8 @@ from finetuning_exam.evaluation.stats import (
 )
 from finetuning_exam.evaluation.verdict import FOLDS_LEVEL, LEVEL, Verdict, verdict
 from finetuning_exam.model.generation.generate import Answer
+from finetuning_exam.model.generation.loops import tokens_of_loop
 from finetuning_exam.model.session import Prompt, Session
-from finetuning_exam.settings import ExamSettings, TrainSettings
 
 Stage = Literal["scoring", "answering", "choosing", "general text", "skills"]
 OnStage = Callable[[Stage], None]
@@ -71,68 +65,18 @@ class Exam:
     skills: SkillReport | None = None
     """Right answers to questions of skills; None if none were asked."""
     folds: tuple[FoldFigures, ...] = ()
+    answer_reason: AnswerReason = "requested"
+    """Why no more examples were answered."""
+
+    @property
+    def n_asking(self) -> int:
+        """Examples that ask something, which plain texts do not."""
+        return sum(not row.example.is_plain_text for row in self.rows)
 
     @property
     def level(self) -> float:
         """Largest p-value with which the verdict takes a side."""
         return FOLDS_LEVEL if self.folds else LEVEL
-
-
-@dataclass(frozen=True, slots=True)
-class ExamPlan:
-    """Settings and texts of an exam, which do not depend on its questions."""
-
-    seed: int
-    batch_size: int
-    answered_examples: int
-    max_new_tokens: int | None
-    context: int
-    """Positions of the model, which no row exceeds."""
-    is_held_out: bool = True
-    general: tuple[str, ...] = field(default_factory=lambda: read_general_text(None), repr=False)
-    """Paragraphs by which forgetting is measured; by default the package's sample."""
-    skills: tuple[SkillItem, ...] = field(default=(), repr=False)
-    """Questions that show what else the tuned model can still do."""
-    known: tuple[Example, ...] = field(default=(), repr=False)
-    """Examples that were trained on, which show with the exam's own what its labels are."""
-
-    @classmethod
-    def from_settings(
-        cls,
-        settings: TrainSettings | ExamSettings,
-        context: int,
-        *,
-        is_held_out: bool,
-        known: tuple[Example, ...] = (),
-    ) -> ExamPlan:
-        """Return the plan that a command's settings ask for, with general text and skills read.
-
-        Raises:
-            UsageError, DataError: `--general_file` or `--skills` cannot be used.
-        """
-        return cls(
-            seed=settings.seed,
-            batch_size=settings.eval_batch_size,
-            answered_examples=settings.answered_examples,
-            max_new_tokens=settings.max_new_tokens,
-            context=context,
-            is_held_out=is_held_out,
-            general=read_general_text(settings.general_file),
-            skills=chosen_skills(settings.skills),
-            known=known if is_held_out else (),
-        )
-
-    @property
-    def most_options(self) -> int:
-        """Most options of a question, as far as the examples that were trained on show it."""
-        return max([N_OPTIONS, *map(len, label_sets(self.known).values())])
-
-    def longest_answer(self, rows: Sequence[Encoded]) -> int:
-        """Return how many tokens an answer to these rows may have: `max_new_tokens`, or without
-        it the longest reference and a quarter more.
-        """
-        longest = max(len(row.ids) - row.prompt_length for row in rows)
-        return self.max_new_tokens or longest + longest // 4 + 1
 
 
 def take_exam(
@@ -143,9 +87,9 @@ def take_exam(
 ) -> Exam:
     """Examine the tuned model of a session against its base.
 
-    Both see the same ids in the same batches with the same seed. All examples are scored; a
-    seeded sample of at most `plan.answered_examples` is also answered and put as multiple choice,
-    except for plain texts, which ask nothing.
+    Both see the same ids in the same batches with the same seed. All examples are scored; seeded
+    samples are also posed as multiple choice and answered (`ExamPlan.draw`), except for plain
+    texts, which ask nothing.
     """
     rows, examples = questions.rows, questions.examples
     on_stage("scoring")
@@ -154,14 +98,14 @@ def take_exam(
         ExamRow(example, base, tuned)
         for example, base, tuned in zip(examples, base_scores, tuned_scores, strict=True)
     ]
-    sample = _sample(examples, plan)
+    posed, answered = plan.draw(examples)
     on_stage("answering")
-    base_answers, tuned_answers = _answers(session, [rows[index] for index in sample], plan)
+    base_answers, tuned_answers = _answers(session, [rows[index] for index in answered], plan)
     on_stage("choosing")
     labels = label_sets((*plan.known, *examples))
-    choices = make_choices(examples, plan.seed, sample, labels)
+    choices = make_choices(examples, plan.seed, posed, labels)
     chosen = _chosen(session, rows, choices, plan)
-    for place, index in enumerate(sample):
+    for place, index in enumerate(answered):
         examined[index] = replace(
             examined[index],
             base_answer=base_answers[place],
@@ -195,13 +139,6 @@ def measure_losses(
     return replace(conclude(rows, forgetting, plan, folds), divergence=moved, skills=skills)
 
 
-def _sample(examples: Sequence[Example], plan: ExamPlan) -> list[int]:
-    asking = [index for index, example in enumerate(examples) if not example.is_plain_text]
-    if len(asking) <= plan.answered_examples:
-        return asking
-    return sorted(random.Random(plan.seed).sample(asking, plan.answered_examples))
-
-
 def _answers(
     session: Session, rows: Sequence[Encoded], plan: ExamPlan
 ) -> tuple[tuple[Answer, ...], tuple[Answer, ...]]:
@@ -209,7 +146,8 @@ def _answers(
     if not rows:
         return (), ()
     prompts = [Prompt(row.ids[: row.prompt_length]) for row in rows]
-    decoding = session.decoding(plan.longest_answer(rows), seed=plan.seed)
+    loop_tokens = tokens_of_loop(row.ids[row.prompt_length :] for row in rows)
+    decoding = session.decoding(plan.longest_answer(rows), seed=plan.seed, loop_tokens=loop_tokens)
     return session.answer_both(prompts, decoding, plan.batch_size)
 
 
@@ -280,4 +218,5 @@ def conclude(
         forgetting,
         tuple(rows),
         folds=folds,
+        answer_reason=plan.answer_reason,
     )

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from finetuning_exam.answer_limit import AnswerReason
 from finetuning_exam.data.encoding.chat import question
 from finetuning_exam.durable import Json, finite, read_object, write_json
 from finetuning_exam.errors import UsageError
@@ -31,10 +32,10 @@ if TYPE_CHECKING:  # these import torch, which a reader does without
     from finetuning_exam.evaluation.results import ExamRow, Pair, Results
     from finetuning_exam.evaluation.stats import PairedDifference
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """A file without a version is of version 0. Versions 0 and 1 have the same keys and lack those of
-classifications, version 2 `folds` and those of the divergence and of skills; these are None for
-them.
+classifications, version 2 `folds` and those of the divergence and of skills, version 3 `answering`
+and those of answers that repeat themselves; these are None for them.
 """
 
 
@@ -100,6 +101,7 @@ class Figures:
     stopped: Sides
     labels: Labels | None = None
     calls: CallFigures | None = None
+    repeated: Sides | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,19 @@ class ExaminedExample:
     line: int
     base_label: str | None = None
     tuned_label: str | None = None
+    base_repeats: bool | None = None
+    tuned_repeats: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """How many of the examples that ask something were answered, chosen at random, and why no more:
+    see `AnswerReason`.
+    """
+
+    n_answered: int
+    n_asking: int
+    reason: AnswerReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +153,7 @@ class ExamFile:
     folds: Folds | None = None
     divergence: DivergenceFigures | None = None
     skills: SkillsFigures | None = None
+    answering: Answering | None = None
 
 
 def write(path: Path, exam: Exam) -> None:
@@ -155,7 +171,7 @@ def to_json(exam: Exam) -> dict[str, Json]:
     parts = asdict(content)
     parts["examples"] = parts.pop("examples")  # last, since it is by far the longest
     overall: dict[str, Json] = parts.pop("overall")
-    first = {name: parts.pop(name) for name in ("verdict", "is_held_out", "folds")}
+    first = {name: parts.pop(name) for name in ("verdict", "is_held_out", "answering", "folds")}
     return {
         "schema_version": SCHEMA_VERSION,
         **first,
@@ -197,6 +213,7 @@ def file_of(exam: Exam) -> ExamFile:
         folds=folds_of(exam.folds),
         divergence=divergence_figures(exam.divergence) if exam.divergence else None,
         skills=skills_figures(exam.skills) if exam.skills else None,
+        answering=Answering(exam.overall.n_answered, exam.n_asking, exam.answer_reason),
     )
 
 
@@ -220,6 +237,7 @@ def _figures(results: Results) -> Figures:
         stopped=_sides(results.stopped),
         labels=label_figures(results.labels) if results.labels else None,
         calls=call_figures(results.calls) if results.calls else None,
+        repeated=_sides(results.repeated),
     )
 
 
@@ -251,6 +269,8 @@ def _example(row: ExamRow) -> ExaminedExample:
         line=example.line,
         base_label=row.base_label,
         tuned_label=row.tuned_label,
+        base_repeats=row.base_answer.repeats if row.base_answer else None,
+        tuned_repeats=row.tuned_answer.repeats if row.tuned_answer else None,
     )
 
 

@@ -17,11 +17,11 @@ from finetuning_exam.data.records import Example
 from finetuning_exam.durable import read_object, write_text
 from finetuning_exam.evaluation.exam import (
     Exam,
-    ExamPlan,
     FoldFigures,
     OnStage,
     measure_losses,
 )
+from finetuning_exam.evaluation.exam_plan import ExamPlan
 from finetuning_exam.evaluation.results import ExamRow, Pair
 from finetuning_exam.model.score import mean_nll
 from finetuning_exam.model.session import Session

@@ -64,7 +64,8 @@ class Results:
     """The figures of a set of examples.
 
     `n_clusters` is the number of pieces of evidence; see `data.evidence`. `chrf` is the mean over
-    answers, 0 to 100. `stopped` is the share of answers that the model ended on its own. `labels`
+    answers, 0 to 100. `stopped` is the share of answers that the model ended on its own, and
+    `repeated` that of answers which did not stop and only repeated themselves. `labels`
     is None where the examples are no classification, or none of them was asked, and `calls` where
     no answer is to call a tool. Of an answer with a thought, what follows the thought is judged.
     """
@@ -80,6 +81,7 @@ class Results:
     stopped: Pair
     labels: LabelAccuracy | None = None
     calls: CallAccuracy | None = None
+    repeated: Pair = Pair(math.nan, math.nan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,10 @@ def summarize(
         ),
         labels=label_accuracy(_picked(rows, names), seed),
         calls=call_accuracy(_called(answers, answer_names), seed),
+        repeated=Pair(
+            _mean([row.base_answer.repeats for row in answers if row.base_answer]),
+            _mean([row.tuned_answer.repeats for row in answers if row.tuned_answer]),
+        ),
     )
 
 

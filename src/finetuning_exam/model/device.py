@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ from torch.nn.functional import silu
 
 from finetuning_exam.durable import read_object
 from finetuning_exam.errors import UsageError
-from finetuning_exam.settings import Device, Dtype
+from finetuning_exam.settings import Auto, Device, Dtype
 
 WORTHWHILE_SPEEDUP = 1.5
 """Speedup of a layer's matrix products at which `--dtype auto` picks bfloat16 on a CPU."""
@@ -48,6 +48,11 @@ class Compute:
         """`float32`, `bfloat16` or `float16`."""
         return str(self.dtype).removeprefix("torch.")
 
+    def with_threads(self, n: int) -> Compute:
+        """Set the number of CPU threads of this process, and return it with the rest."""
+        torch.set_num_threads(n)
+        return replace(self, threads=torch.get_num_threads())
+
 
 @dataclass(frozen=True, slots=True)
 class LayerSize:
@@ -72,6 +77,7 @@ def choose_compute(
     dtype: Dtype,
     layer: LayerSize | None = None,
     earlier_on_cpu: Dtype | None = None,
+    threads: int | Auto = "auto",
 ) -> Compute:
     """Choose a device and number format, and set the number of CPU threads.
 
@@ -80,11 +86,12 @@ def choose_compute(
         dtype: The requested format; on a CPU, `auto` takes `earlier_on_cpu` or the faster format.
         layer: Size of the model's layers, needed to compare the formats.
         earlier_on_cpu: The format chosen earlier in the same run, if it ran on a CPU.
+        threads: The requested number; `auto` takes OMP_NUM_THREADS, or else the usable cores.
 
     Raises:
         UsageError: the requested device does not work here.
     """
-    torch.set_num_threads(requested_threads() or usable_cores())
+    torch.set_num_threads((requested_threads() or usable_cores()) if threads == "auto" else threads)
     name = (
         next(name for name in ("cuda", "mps", "cpu") if _works(name))
         if device == "auto"

@@ -12,6 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from finetuning_exam import run_file
+from finetuning_exam.answer_limit import AnswerLimit
 from finetuning_exam.durable import Json, read_json, read_object
 from finetuning_exam.errors import AdapterError, ModelError, UsageError
 from finetuning_exam.model.gguf import gguf_in, is_gguf, unpacked
@@ -48,6 +49,8 @@ class Origin:
     """`--max_length` of the training, in tokens."""
     fields: FieldSettings = field(default_factory=FieldSettings)
     """Settings with which the training files were read."""
+    answers: AnswerLimit | None = None
+    """The most examples that the run's exam answered."""
 
 
 def find_model_folder(name: str) -> Path:
@@ -275,4 +278,5 @@ def adapter_origin(folder: Path) -> Origin:
         data_sha256=inputs.data.sha256 if inputs.data else None,
         max_length=inputs.max_length,
         fields=inputs.fields,
+        answers=inputs.plan.answers if inputs.plan else None,
     )

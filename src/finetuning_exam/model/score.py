@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from finetuning_exam.data.encoding.encoder import Encoded
-from finetuning_exam.model.fast.path import FastPath
-from finetuning_exam.model.fast.shared_prompts import by_question, n_shared_tokens
+from finetuning_exam.model.fast.path import FastPath, shared_nll
+from finetuning_exam.model.fast.shared_prompts import by_question, n_shared_tokens, share_prompts
 from finetuning_exam.model.likelihood import RowNll
-from finetuning_exam.model.mode import evaluating
+from finetuning_exam.model.mode import Side, evaluating, on_side
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +60,38 @@ def score_options(fast: FastPath, rows: Sequence[Encoded], batch_size: int) -> t
     The scores are those of `score_rows`. On the decoder each prompt is computed once, with
     `batch_size` prompts in one forward pass.
     """
+    (found,) = _score_options(fast, rows, batch_size, ("tuned",))
+    return found
+
+
+def score_options_of_both(
+    fast: FastPath, rows: Sequence[Encoded], batch_size: int
+) -> tuple[tuple[Score, ...], tuple[Score, ...]]:
+    """Score rows as `score_options` does, by base and by tuned model, which share their batches."""
+    base, tuned = _score_options(fast, rows, batch_size, ("base", "tuned"))
+    return base, tuned
+
+
+def _score_options(
+    fast: FastPath, rows: Sequence[Encoded], batch_size: int, sides: Sequence[Side]
+) -> list[tuple[Score, ...]]:
+    """Return the scores by each side; "tuned" is the model as it is."""
     if not fast.decoder:
-        return score_rows(fast.model, rows, fast.row_nll, batch_size)
-    nlls = [0.0] * len(rows)
+        found = []
+        for side in sides:
+            with on_side(fast.model, side):
+                found.append(score_rows(fast.model, rows, fast.row_nll, batch_size))
+        return found
+    nlls = [[0.0] * len(rows) for _ in sides]
     with evaluating(fast.model), torch.inference_mode():
         for indices in _by_questions(rows, batch_size):
-            values = fast.option_nll([rows[index] for index in indices])
-            for index, value in zip(indices, values.tolist(), strict=True):
-                nlls[index] = value
-    return _scores(rows, nlls)
+            batch = share_prompts([rows[index] for index in indices], fast.decoder.device)
+            for of_side, side in zip(nlls, sides, strict=True):
+                with on_side(fast.model, side):
+                    values = shared_nll(fast.decoder, batch).tolist()
+                for index, value in zip(indices, values, strict=True):
+                    of_side[index] = value
+    return [_scores(rows, of_side) for of_side in nlls]
 
 
 def option_tokens(fast: FastPath, rows: Sequence[Encoded], batch_size: int) -> int:

@@ -29,10 +29,11 @@ from finetuning_exam.model.folder import adapter_origin, find_model_folder
 from finetuning_exam.model.generation import generate
 from finetuning_exam.model.generation.decoding import Decoding
 from finetuning_exam.model.generation.generate import Answer, generate_answers
+from finetuning_exam.model.generation.loops import FEWEST_TOKENS
 from finetuning_exam.model.generation.stream import stream_answer
 from finetuning_exam.model.load import Base, load_base
 from finetuning_exam.model.mode import Side, on_side
-from finetuning_exam.model.score import Score, score_options, score_rows
+from finetuning_exam.model.score import Score, score_options_of_both, score_rows
 from finetuning_exam.model.tokenizer import pad_token_id
 from finetuning_exam.settings import CompareSettings, Device, Dtype, SystemTurns, Template
 
@@ -164,8 +165,12 @@ class Session:
         temperature: float = 1.0,
         top_p: float = 1.0,
         seed: int = 0,
+        loop_tokens: int = FEWEST_TOKENS,
     ) -> Decoding:
-        """Return settings of decoding, with the stop ids and the context of this model."""
+        """Return settings of decoding, with the stop ids and the context of this model.
+
+        A greedy answer ends where `loop_tokens` of it repeat themselves, see `loops`.
+        """
         return Decoding(
             max_new_tokens=max_new_tokens,
             stop_ids=self.encoder.stop_ids,
@@ -176,6 +181,7 @@ class Session:
             top_p=top_p,
             seed=seed,
             context=self.base.context,
+            loop_tokens=loop_tokens,
         )
 
     def answer(
@@ -258,7 +264,7 @@ class Session:
             ModelError: as `score`.
         """
         with self._alone():
-            found = base_and_tuned(self.model, lambda: score_options(self.fast, rows, batch_size))
+            found = score_options_of_both(self.fast, rows, batch_size)
         _check_finite(*found)
         return found
 

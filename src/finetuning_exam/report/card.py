@@ -18,6 +18,7 @@ from finetuning_exam.machine import library_versions
 from finetuning_exam.model.folder import looks_like_path
 from finetuning_exam.report.calls import call_lines, calls_words
 from finetuning_exam.report.headline import (
+    answered_words,
     difference_words,
     fold_differences,
     folds_words,
@@ -138,8 +139,9 @@ def _results(exam: Exam) -> str:
         differences = f"Difference in each fold: {fold_differences(exam)}."
         folds = f"{folds_words(exam)} {differences}\n\n"
     size = pieces_words(exam.overall.n_examples, exam.overall.n_clusters, rows)
+    answered = f"{answered}. " if (answered := answered_words(exam)) else ""
     return (
-        f"{folds}{size}. Difference: "
+        f"{folds}{size}. {answered}Difference: "
         f"{difference_words(exam.overall.nll_per_token)}; negative is better.\n\n"
         + "\n".join(lines)
         + f"\n\nForgetting: {forgetting_words(exam)}; {difference_words(exam.forgetting)}"

@@ -19,18 +19,21 @@ from finetuning_exam.report.text import counted, number, percent
 
 EMPTY = "empty answer"
 NOT_STOPPED = "did not stop on its own"
+REPEATS = "did not stop (repeats)"
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
     """One model's answer.
 
-    `stopped` is False if the answer was cut off; `nll_per_token` is that of the reference, if any.
+    `stopped` is False if the answer was cut off, also where it `repeats` itself; `nll_per_token` is
+    that of the reference, if any.
     """
 
     text: str
     stopped: bool = True
     nll_per_token: float | None = None
+    repeats: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ def score_note(answered: Answered, reference: str) -> str:
     if not answered.text.strip():
         notes.append(EMPTY)
     if not answered.stopped:
-        notes.append(NOT_STOPPED)
+        notes.append(REPEATS if answered.repeats else NOT_STOPPED)
     return " · ".join(notes)
 
 

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import math
 
+from finetuning_exam.answer_limit import AnswerLimit
 from finetuning_exam.evaluation.exam import Exam
 from finetuning_exam.evaluation.labels import LabelAccuracy
 from finetuning_exam.evaluation.stats import PairedDifference
 from finetuning_exam.evaluation.verdict import is_significant
 from finetuning_exam.report.labels import guesses_words
 from finetuning_exam.report.skills import lost_title, lost_words
-from finetuning_exam.report.text import counted, interval_text, percent, signed
+from finetuning_exam.report.text import (
+    answers_words,
+    choice_name,
+    counted,
+    interval_text,
+    percent,
+    signed,
+)
 
 SIGNIFICANCE = 0.05
 MIN_QUESTIONS = 20
@@ -39,6 +47,16 @@ def fold_differences(exam: Exam) -> str:
         f"({counted(fold.n_exam, 'example')})"
         for fold in exam.folds
     )
+
+
+def answered_words(exam: Exam) -> str:
+    """Say how many of the examples were answered, and why; empty if all were."""
+    limit = AnswerLimit(exam.overall.n_answered, exam.answer_reason)
+    words = answers_words(limit, exam.n_asking)
+    choice = exam.overall.choice_accuracy
+    if not words or choice.n_questions == exam.overall.n_answered:
+        return words
+    return f"{words}; {choice_name(exam.overall).lower()}: {choice.n_questions:,}"
 
 
 def learned_form_only(exam: Exam) -> bool:

@@ -19,7 +19,7 @@ from finetuning_exam.machine import library_versions
 from finetuning_exam.model.generation.generate import Answer
 from finetuning_exam.model.score import Score
 from finetuning_exam.report.calls import CallLine, call_lines, calls_words
-from finetuning_exam.report.comparison import EMPTY, NOT_STOPPED
+from finetuning_exam.report.comparison import EMPTY, NOT_STOPPED, REPEATS
 from finetuning_exam.report.diff import Span, compare_words
 from finetuning_exam.report.headline import (
     difference_words,
@@ -228,7 +228,7 @@ def _answer(title: str, answer: Answer | None, score: Score, reference: str) -> 
     title = f"{title} · NLL {number(score.nll_per_token, 2)} per token"
     if answer is None:
         return AnswerView(title, (), "scored only; no answer was generated")
-    end = "" if answer.stopped else NOT_STOPPED
+    end = "" if answer.stopped else REPEATS if answer.repeats else NOT_STOPPED
     if not answer.text.strip():
         return AnswerView(title, (), end or EMPTY)
     spans = compare_words(beginning(answer.text), reference)

@@ -9,6 +9,7 @@ from finetuning_exam.evaluation.verdict import is_significant
 from finetuning_exam.report.headline import (
     CEILING,
     SIGNIFICANCE,
+    answered_words,
     fold_differences,
     folds_words,
     forgetting_words,
@@ -66,11 +67,8 @@ def report_notes(exam: Exam, run: RunRecord) -> list[str]:
         )
     if exam.forgetting.interval.low > 0 and forgetting_words(exam) not in headline(exam):
         notes.append(f"Forgetting: {forgetting_words(exam)}.")
-    if overall.n_answered < overall.n_examples:
-        notes.append(
-            f"Answers were generated for a sample of {overall.n_answered:,} of "
-            f"{overall.n_examples:,} examples; likelihood was measured on all of them."
-        )
+    if answered := answered_words(exam):
+        notes.append(f"{answered}. Likelihood was measured on all examples.")
     return notes
 
 

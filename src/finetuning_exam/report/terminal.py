@@ -21,6 +21,7 @@ from finetuning_exam.evaluation.skills import SkillReport
 from finetuning_exam.report.calls import call_lines, calls_words
 from finetuning_exam.report.comparison import Answered, Comparison, marked, score_note
 from finetuning_exam.report.headline import (
+    answered_words,
     difference_words,
     folds_words,
     forgetting_words,
@@ -39,8 +40,10 @@ from finetuning_exam.report.text import (
     CHRF,
     EXACT_MATCH,
     NLL_PER_TOKEN,
+    REPEATED,
     STOPPED,
     choice_name,
+    has_loops,
     pieces_words,
     visible,
 )
@@ -65,6 +68,7 @@ def exam_summary(exam: Exam) -> RenderableType:
         Text(headline(exam)),
         *([Text(folds_words(exam))] if exam.folds else []),
         Text(f"Exam: {pieces_words(overall.n_examples, overall.n_clusters)}"),
+        *([Text(answered)] if (answered := answered_words(exam)) else []),
         Text(f"Difference: {difference_words(overall.nll_per_token)}"),
         Text(f"Forgetting{saved}: {forgetting_words(exam)}"),
         *([Text(f"Divergence: {divergence_words(exam.divergence)}")] if exam.divergence else []),
@@ -245,6 +249,8 @@ def _figure_rows(columns: Sequence[Results]) -> list[tuple[str, list[str]]]:
         (CHRF, [_base_to_tuned(Pair(r.chrf.base, r.chrf.tuned), ".1f") for r in columns]),
         (STOPPED, [_base_to_tuned(r.stopped, ".0%") for r in columns]),
     ]
+    if has_loops(overall):
+        rows.append((REPEATED, [_base_to_tuned(r.repeated, ".0%") for r in columns]))
     if overall.labels:
         rows.insert(3, (BALANCED_ACCURACY, [_base_to_tuned(_balanced(r), ".0%") for r in columns]))
     return rows

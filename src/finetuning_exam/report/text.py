@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from finetuning_exam.answer_limit import SHARE_OF_TRAINING, AnswerLimit, AnswerReason
+
 if TYPE_CHECKING:  # these import torch, which is not needed to show text
     from finetuning_exam.evaluation.results import Results
     from finetuning_exam.evaluation.stats import Interval
@@ -23,6 +25,7 @@ MULTIPLE_CHOICE = "Multiple choice"
 ACCURACY = "Accuracy"
 BALANCED_ACCURACY = "Balanced accuracy"
 STOPPED = "Stopped on their own"
+REPEATED = "Did not stop (repeats)"
 
 ABSENT = "\N{EN DASH}"
 _OPEN, _CLOSE = "\u2039", "\u203a"
@@ -115,6 +118,27 @@ def pieces_words(n_examples: int, n_clusters: int, kind: str = "") -> str:
     return f"{counted(n_examples, noun)}, {n_clusters:,} {piece} of evidence"
 
 
+_ANSWER_REASONS: dict[AnswerReason, str] = {
+    "requested": "as --answered_examples says",
+    "enough": "more would add little",
+    "time": f"with more, the exam would take over {SHARE_OF_TRAINING:.0%} of the training's "
+    "predicted time",
+    "fewest": f"the fewest; the exam takes over {SHARE_OF_TRAINING:.0%} of the training's "
+    "predicted time",
+    "unknown": "the training's time is not known",
+}
+
+
+def answers_words(limit: AnswerLimit, n_asking: int) -> str:
+    """Say how many of the examples that ask something are answered, and why; empty if all are."""
+    if limit.n >= n_asking:
+        return ""
+    reason = _ANSWER_REASONS[limit.reason]
+    if limit.n == 0:
+        return f"Answers: none of {counted(n_asking, 'example')} ({reason})"
+    return f"Answers: {limit.n:,} of {counted(n_asking, 'example')}, chosen at random ({reason})"
+
+
 def measures(results: Results) -> tuple[Measure, ...]:
     """Return the lines of the results table, base against tuned."""
     nll = results.nll_per_token
@@ -164,14 +188,30 @@ def measures(results: Results) -> tuple[Measure, ...]:
             else []
         ),
         _shares(STOPPED, results.stopped.base, results.stopped.tuned),
+        *(
+            [_shares(REPEATED, results.repeated.base, results.repeated.tuned, better="lower")]
+            if has_loops(results)
+            else []
+        ),
     )
 
 
-def _shares(name: str, base: float, tuned: float, p: float | None = None) -> Measure:
+def has_loops(results: Results) -> bool:
+    """Return whether answers only repeated themselves."""
+    return results.repeated.base > 0 or results.repeated.tuned > 0
+
+
+def _shares(
+    name: str,
+    base: float,
+    tuned: float,
+    p: float | None = None,
+    better: Literal["lower", "higher"] = "higher",
+) -> Measure:
     change = signed(100 * (tuned - base), 1)
     if change != ABSENT:
         change += " points" if p is None else f" points ({p_value(p)})"
-    return Measure(name, "higher", percent(base), percent(tuned), change)
+    return Measure(name, better, percent(base), percent(tuned), change)
 
 
 def _with_interval(change: str, interval: str) -> str:

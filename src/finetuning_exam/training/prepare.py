@@ -9,6 +9,7 @@ from pathlib import Path
 
 from peft import PeftModel
 
+from finetuning_exam.answer_limit import WITHOUT_LIMIT, AnswerLimit
 from finetuning_exam.data.encoding.cut import cut_by_tokens
 from finetuning_exam.data.encoding.encoder import Encoded, Encoder, make_encoder
 from finetuning_exam.data.encoding.labels import training_loss_on
@@ -26,7 +27,7 @@ from finetuning_exam.data.findings import Finding
 from finetuning_exam.data.records import Example
 from finetuning_exam.data.split import Split
 from finetuning_exam.data.thoughts import choose_thinking
-from finetuning_exam.evaluation.exam import ExamPlan
+from finetuning_exam.evaluation.exam_plan import ExamPlan
 from finetuning_exam.heap import return_freed_memory, trim_heap
 from finetuning_exam.machine import now
 from finetuning_exam.model.adapter import (
@@ -81,6 +82,11 @@ class EncodedSplit:
         return date.isoformat() if date else None
 
     @property
+    def n_asking(self) -> int:
+        """Rows of the exam that ask something, which plain texts do not."""
+        return sum(not it.is_plain_text for it in self.exam.examples)
+
+    @property
     def scored(self) -> tuple[Encoded, ...]:
         """Sequences that are scored but not trained on: those of validation and of the exam."""
         return (*sequences_of(self.objective, self.validation), *self.exam.rows)
@@ -112,6 +118,14 @@ class Prepared:
         """Base and adapter as they are now, to be asked and scored."""
         return Session(self.base, self.model, self.rows.encoder, self.compute, self.fast)
 
+    def with_answers(self, limit: AnswerLimit) -> Prepared:
+        """Return the run with the limit of answers that was chosen for its exam."""
+        return replace(
+            self,
+            plan=replace(self.plan, answers=limit),
+            exam_plan=self.exam_plan.with_answers(limit),
+        )
+
     @property
     def n_adapter_parameters(self) -> int:
         """Number of trained parameters."""
@@ -136,7 +150,9 @@ def prepare(settings: TrainSettings, split: Split, pinned: PinnedChoices | None 
     pinned = pinned or PinnedChoices()
     pieces = wanted_pieces(settings.fast_path)
     layer = layer_size(find_model_folder(settings.model_name_or_path))
-    compute = choose_compute(settings.device, settings.dtype, layer, pinned.cpu_dtype)
+    compute = choose_compute(
+        settings.device, settings.dtype, layer, pinned.cpu_dtype, settings.threads
+    )
     base = load_base(settings.model_name_or_path, compute)
     rows = encode_split(settings, split, base, pinned.template_date or now())
     model = _with_adapter(settings, base)
@@ -153,6 +169,20 @@ def prepare(settings: TrainSettings, split: Split, pinned: PinnedChoices | None 
     replay = make_replay(settings, fast, texts.ids)
     rows = replace(rows, objective=rows.objective.with_replay(replay))
     memory = _fit_into_memory(Workload(rows.objective, fast, settings), rows, pinned.micro_batches)
+    answers = _chosen_earlier(settings, pinned)
+    exam_plan = ExamPlan.from_settings(
+        settings,
+        base.context,
+        is_held_out=not split.exam_is_training,
+        known=(*split.train, *split.validation),
+        answers=answers or WITHOUT_LIMIT,
+    )
+    is_chosen = answers is not None or settings.answered_examples != "auto"
+    plan = replace(
+        plan,
+        micro_batches=memory.micro_batches,
+        answers=exam_plan.answers if is_chosen else None,
+    )
     return Prepared(
         settings=settings,
         compute=compute,
@@ -162,16 +192,19 @@ def prepare(settings: TrainSettings, split: Split, pinned: PinnedChoices | None 
             sequences_of(rows.objective, (*rows.train, *rows.validation, *replay.rows))
         ),
         fast=fast,
-        plan=replace(plan, micro_batches=memory.micro_batches),
+        plan=plan,
         memory=memory,
-        exam_plan=ExamPlan.from_settings(
-            settings,
-            base.context,
-            is_held_out=not split.exam_is_training,
-            known=(*split.train, *split.validation),
-        ),
+        exam_plan=exam_plan,
         replay=texts,
     )
+
+
+def _chosen_earlier(settings: TrainSettings, pinned: PinnedChoices) -> AnswerLimit | None:
+    """Return the limit of answers that auto chose when the run began."""
+    chosen = pinned.answers
+    if settings.answered_examples != "auto" or chosen is None or chosen.reason == "requested":
+        return None
+    return chosen
 
 
 def encode_split(settings: TrainSettings, split: Split, base: Base, date: datetime) -> EncodedSplit:

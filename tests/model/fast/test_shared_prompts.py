@@ -20,9 +20,15 @@ from finetuning_exam.model.fast.shared_prompts import (
     n_shared_tokens,
     share_prompts,
 )
-from finetuning_exam.model.mode import on_side
-from finetuning_exam.model.score import option_tokens, score_options, score_rows
+from finetuning_exam.model.mode import Side, on_side
+from finetuning_exam.model.score import (
+    option_tokens,
+    score_options,
+    score_options_of_both,
+    score_rows,
+)
 
+SIDES: tuple[Side, ...] = ("base", "tuned")
 CPU = torch.device("cpu")
 VARIANTS: dict[str, dict[str, Any]] = {
     "llama": {},
@@ -68,6 +74,36 @@ def test_a_row_has_the_likelihood_that_it_has_alone(architecture: str) -> None:
         with on_side(model, side), torch.inference_mode():
             alone = torch.cat([fast.row_nll([row]) for row in rows])
             torch.testing.assert_close(fast.option_nll(rows), alone, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", [*VARIANTS, "gpt2"])
+def test_both_models_score_options_as_alone(architecture: str) -> None:
+    """To a millionth, base and tuned give every option of a batch that they share the likelihood
+    that it has as the only row of its own forward pass; where there is no fast path, too.
+    """
+    model = adapted(architecture, **VARIANTS.get(architecture, {})).eval()
+    fast = choose_fast_path(model, 0, frozenset(ALL_PIECES))
+    rows = _rows()
+    found = dict(zip(("base", "tuned"), score_options_of_both(fast, rows, 3), strict=True))
+    assert found["base"] != found["tuned"]
+    for side in SIDES:
+        with on_side(model, side), torch.inference_mode():
+            alone = [float(fast.row_nll([row])[0]) for row in rows]
+        assert [it.nll for it in found[side]] == pytest.approx(alone, rel=1e-6)
+
+
+def test_the_prior_of_an_answer_is_computed_once() -> None:
+    """Questions with the same options need no more rows without a question than there are answers,
+    and each prompt is there once, however many options it has.
+    """
+    n_questions, n_answers = 5, 4
+    premise = (4, 4)
+    asked = [_row((9, 20 + q), (30 + a, 0)) for q in range(n_questions) for a in range(n_answers)]
+    unasked = [_row(premise, (30 + a, 0)) for a in range(n_answers)]
+    fast = choose_fast_path(adapted(), 0, frozenset(ALL_PIECES))
+    prompts = 1 + n_questions + 2  # one token that all questions share, and the premise
+    n_tokens = option_tokens(fast, [*asked, *unasked], 50)
+    assert n_tokens <= prompts + n_questions + (n_questions + 1) * n_answers
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 50])

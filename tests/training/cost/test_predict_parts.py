@@ -10,8 +10,8 @@ from tiny import Models, brisk, rows
 from finetuning_exam.data.split import Split
 from finetuning_exam.run_record import Cost
 from finetuning_exam.training.cost import predict as module
-from finetuning_exam.training.cost.predict import PartSize, Prediction, predict_parts
-from finetuning_exam.training.cost.time import EXAM_OVERHEAD_S
+from finetuning_exam.training.cost.exam_time import EXAM_OVERHEAD_S, ExamCost, Pace, StepPace
+from finetuning_exam.training.cost.predict import Measured, PartSize, predict_parts
 from finetuning_exam.training.prepare import prepare
 
 
@@ -20,14 +20,15 @@ def fixed(monkeypatch: pytest.MonkeyPatch) -> None:
     """All rows cost 100 s of training, and 30 s of exam, of which 6 s do not depend on its rows: 4
     s of general text and 2 s of skills.
     """
-    predicted = Prediction(Cost(100.0, 30.0, 5_000), 6.0, 4.0)
-    monkeypatch.setattr(module, "_predict_whole", lambda prepared: predicted)
+    measured = Measured(100.0, 5_000, Pace(0.0, 0.0, 0.0, StepPace(0.0, 0.0, 0.0, 1, 1)))
+    monkeypatch.setattr(module, "_measure", lambda prepared, done_steps: measured)
+    monkeypatch.setattr(module, "exam_cost", lambda *_: ExamCost(14.0, 10.0, 4.0, 2.0, 20))
 
 
 def _predicted(models: Models, out: Path, *parts: PartSize, **changes: object) -> tuple[Cost, ...]:
     settings = brisk(models.folder(), output_dir=str(out), **changes)
     prepared = prepare(settings, Split(rows(20), (), rows(20)))
-    return predict_parts(prepared, parts)
+    return predict_parts(prepared, parts)[0]
 
 
 @pytest.mark.usefixtures("fixed")

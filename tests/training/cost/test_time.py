@@ -7,30 +7,24 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import BRISK, CONTEXT, Models, adapted, brisk, checkpoints_in, encoded_rows, ignore, rows
+from tiny import BRISK, Models, adapted, brisk, checkpoints_in, encoded_rows, ignore, rows
 from trainings import workload
 
 from finetuning_exam import run_file
 from finetuning_exam.data.encoding.encoder import Encoded
 from finetuning_exam.data.split import Split
-from finetuning_exam.evaluation.ask_skills import skill_choices
-from finetuning_exam.evaluation.choices import Ballot
-from finetuning_exam.evaluation.exam import ExamPlan
-from finetuning_exam.evaluation.skills import read_skills
 from finetuning_exam.model.fast.path import FastPath, choose_fast_path, wanted_pieces
 from finetuning_exam.model.folder import ADAPTER_WEIGHTS
 from finetuning_exam.model.memory import peak_memory
-from finetuning_exam.model.score import option_tokens
 from finetuning_exam.run_record import DataRecord, MicroBatches, TrainingPlan
 from finetuning_exam.training.batches import draw_batches
 from finetuning_exam.training.cost import time as cost_time
-from finetuning_exam.training.cost.exam_tokens import scored_tokens
+from finetuning_exam.training.cost.exam_time import EXAM_OVERHEAD_S
 from finetuning_exam.training.cost.predict import predict
 from finetuning_exam.training.cost.time import (
     MAX_SAMPLES,
@@ -38,7 +32,6 @@ from finetuning_exam.training.cost.time import (
     TIMING_SHARE,
     WARM_UP_TOKENS,
     cut_rows,
-    exam_seconds,
     n_validations,
     scoring_seconds_per_token,
     seconds_per_token,
@@ -213,92 +206,6 @@ def test_timing_leaves_the_model_unchanged() -> None:
     assert not fast.model.training
 
 
-def test_more_answers_and_longer_ones_take_longer(models: Models) -> None:
-    """An exam's time grows with its rows, with those that are answered, and with their length."""
-    prepared = prepare(brisk(models.folder()), Split(rows(4), (), rows(40)))
-
-    def seconds(n_rows: int = 40, **changes: Any) -> float:
-        plan = replace(prepared.exam_plan, **changes)
-        return exam_seconds(
-            prepared.session,
-            prepared.rows.exam.rows[:n_rows],
-            plan,
-            1e-3,
-            _ticking(1.0),
-        )
-
-    assert seconds(answered_examples=0) < seconds(answered_examples=8, max_new_tokens=4)
-    assert seconds(20, max_new_tokens=4) < seconds(40, max_new_tokens=4)
-    few, many = (seconds(max_new_tokens=n) for n in (4, 400))
-    assert few <= many
-    unanswered = replace(prepared.exam_plan, answered_examples=0)
-    scored = scored_tokens(prepared.session, prepared.rows.exam.rows[:10], unanswered)
-    assert seconds(10, answered_examples=0) == cost_time.EXAM_OVERHEAD_S + 1e-3 * scored
-
-
-@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
-def test_what_an_exam_scores(models: Models, architecture: str) -> None:
-    """Both models score every row, the choices of those that are asked, and the general text; a
-    model on the fast path computes the prompt of a question once for all of its choices.
-    """
-    prepared = prepare(brisk(models.folder(architecture)), Split(rows(4), (), rows(40)))
-    session, found = prepared.session, prepared.rows.exam.rows
-    general = ("A paragraph.", "Größer, with 33 bytes of UTF-8.")
-    text = sum(len(session.encoder.encode_text(it).ids) for it in general)
-    n_prompts = 1 if architecture == "llama" else 4
-    for asked in (0, 7, 40, 99):
-        prompts = sum(row.prompt_length for row in found[:asked])
-        choices = n_prompts * prompts + 5 * (total_length(found[:asked]) - prompts)
-        plan = ExamPlan(0, 8, asked, None, CONTEXT, general=general)
-        assert scored_tokens(session, found, plan) == 2 * (total_length(found) + choices + text)
-
-
-def test_a_paragraph_is_scored_up_to_the_context(models: Models) -> None:
-    """However long a paragraph is, no more of it is counted than the model sees."""
-    prepared = prepare(brisk(models.folder()), Split(rows(4), (), rows(8)))
-    found = prepared.rows.exam.rows
-    plan = ExamPlan(0, 8, 0, None, CONTEXT, general=("word " * 9_000, "x" * 10**4))
-    expected = 2 * (total_length(found) + 2 * CONTEXT)
-    assert scored_tokens(prepared.session, found, plan) == expected
-
-
-@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
-def test_the_forecast_counts_the_skills(models: Models, architecture: str) -> None:
-    """The tokens of skills are estimated from a few of their questions, to a tenth."""
-    prepared = prepare(brisk(models.folder(architecture)), Split(rows(4), (), rows(8)))
-    session = prepared.session
-    plan = ExamPlan(0, 8, 0, None, CONTEXT, general=(), skills=read_skills(None))
-    choices = skill_choices(session.encoder, plan.skills)
-    ballot = Ballot.of(session.encoder, choices, CONTEXT)
-    expected = option_tokens(session.fast, ballot.rows, 8)
-    without = scored_tokens(session, (), replace(plan, skills=()))
-    assert without == 0
-    assert scored_tokens(session, (), plan) / 2 == pytest.approx(expected, rel=0.15)
-    few = replace(plan, skills=plan.skills[:3])
-    ballot = Ballot.of(session.encoder, choices[:3], CONTEXT)
-    assert scored_tokens(session, (), few) == 2 * option_tokens(session.fast, ballot.rows, 8)
-
-
-def test_the_forecast_knows_the_general_file(models: Models, tmp_path: Path) -> None:
-    """A run with a general text of its own is predicted with that text's length, to the accuracy
-    that the exam's own rows allow.
-    """
-    counted: list[int] = []
-    for name, times in (("short", 1), ("long", 10)):
-        path = tmp_path / name
-        path.write_text("\n\n".join(["The cat eats in the barn."] * times), encoding="utf-8")
-        settings = brisk(models.folder(), general_file=str(path), answered_examples=0)
-        prepared = prepare(settings, Split(rows(4), (), rows(8)))
-        exam_rows = prepared.rows.exam.rows
-        counted.append(scored_tokens(prepared.session, exam_rows, prepared.exam_plan))
-        rest = 2 * total_length(prepared.rows.exam.rows)
-        scored = [
-            len(prepared.rows.encoder.encode_text(it).ids) for it in prepared.exam_plan.general
-        ]
-        assert counted[-1] - rest == pytest.approx(2 * sum(scored), rel=0.3)
-    assert counted[1] > counted[0]
-
-
 @pytest.mark.parametrize("architecture", ["llama", "gpt2"])
 @pytest.mark.parametrize("fast_path", ["all", "none"])
 def test_a_run_is_predicted(models: Models, architecture: str, fast_path: str) -> None:
@@ -306,11 +213,11 @@ def test_a_run_is_predicted(models: Models, architecture: str, fast_path: str) -
     settings = brisk(models.folder(architecture), fast_path=(fast_path,), max_steps=6)
     prepared = prepare(settings, Split(rows(9), rows(3), rows(5)))
     state = {name: it.clone() for name, it in prepared.model.state_dict().items()}
-    whole = predict(prepared)
+    whole = predict(prepared).cost
     assert 0 < whole.train_seconds < 300
-    assert whole.exam_seconds > cost_time.EXAM_OVERHEAD_S
+    assert whole.exam_seconds > EXAM_OVERHEAD_S
     assert 100e6 < whole.peak_bytes < 100e9
-    assert predict(prepared, done_steps=6).train_seconds == 0
+    assert predict(prepared, done_steps=6).cost.train_seconds == 0
     assert all(torch.equal(state[name], it) for name, it in prepared.model.state_dict().items())
 
 
@@ -332,7 +239,7 @@ def test_prediction_and_measurement_are_recorded(models: Models, tmp_path: Path)
     """run.json holds predicted and measured time and memory under the same names."""
     settings = brisk(models.folder(), output_dir=str(tmp_path), micro_batch_tokens=99)
     prepared = prepare(settings, Split(rows(9), (), rows(5)))
-    predicted = predict(prepared)
+    predicted = predict(prepared).cost
     result = train(prepared, checkpoints_in(tmp_path), ignore)
     seconds = {"train": 3.5, "exam": 1.5}
     record = make_record(prepared, DATA, result, "fte train", seconds, predicted)

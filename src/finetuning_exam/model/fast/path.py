@@ -16,7 +16,7 @@ from finetuning_exam.model.fast.decoder import Decoder
 from finetuning_exam.model.fast.linear_kl import linear_kl, log_probabilities
 from finetuning_exam.model.fast.linear_loss import LinearLoss
 from finetuning_exam.model.fast.packing import pack
-from finetuning_exam.model.fast.shared_prompts import share_prompts
+from finetuning_exam.model.fast.shared_prompts import SharedRows, share_prompts
 from finetuning_exam.model.fast.support import TOLERANCE, has_plain_head, why_unsupported
 from finetuning_exam.model.likelihood import collate, supervised_nll
 from finetuning_exam.model.mode import evaluating
@@ -83,9 +83,7 @@ class FastPath:
         """
         if not self.decoder:
             return self.row_nll(rows)
-        batch = share_prompts(rows, self.decoder.device)
-        nll = self.decoder.head_nll(self.decoder.hidden(batch), batch.targets)
-        return nll.new_zeros(batch.n_rows).index_add(0, batch.row_of_target, nll)
+        return shared_nll(self.decoder, share_prompts(rows, self.decoder.device))
 
     @property
     def has_shared_head(self) -> bool:
@@ -158,6 +156,12 @@ class FastPath:
     def _head_kl(self, hidden: Tensor, base: Tensor) -> Tensor:
         weight = self._whole.get_output_embeddings().weight
         return linear_kl(hidden, base, weight, self._loss.logit_scale)
+
+
+def shared_nll(decoder: Decoder, batch: SharedRows) -> Tensor:
+    """Compute the summed NLL of each row of a batch that shares prompts: (rows,) float32."""
+    nll = decoder.head_nll(decoder.hidden(batch), batch.targets)
+    return nll.new_zeros(batch.n_rows).index_add(0, batch.row_of_target, nll)
 
 
 def wanted_pieces(names: Sequence[str]) -> frozenset[FastPiece]:

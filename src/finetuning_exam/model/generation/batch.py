@@ -10,10 +10,12 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, cache_utils
+from transformers.cache_utils import DynamicLayer
 
 from finetuning_exam.model.fast.token_steps import token_steps
 from finetuning_exam.model.generation.cache import roomy_cache
 from finetuning_exam.model.generation.decoding import Decoding, choose_tokens, random_numbers
+from finetuning_exam.model.generation.loops import LoopWatch
 from finetuning_exam.model.generation.side_by_side import TunedRows, has_adapter_on
 
 _POSITIONS_FROM_MASK = ("bloom", "mpt", "biogpt")
@@ -62,7 +64,8 @@ def write_answers(
     decoding: Decoding,
     tuned: TunedRows | None = None,
 ) -> list[list[int]]:
-    """Return the new ids of every row, the stop id included where one was reached.
+    """Return the new ids of every row, the stop id included where one was reached; a row that
+    repeats itself ends, if `decoding` says so.
 
     With `tuned`, the rows of the tuned model must come first; before every pass, the number of
     them that are left is announced to it.
@@ -87,11 +90,12 @@ def write_steps(
     """
     width = max(len(row.prompt) for row in rows)
     n_new = decoding.room(width)
-    batch = _Batch(model, rows, decoding, width + n_new)
+    batch = RowBatch(model, rows, decoding.pad_id, width + n_new)
     n_adapted = int(has_adapter_on(model))
     numbers = random_numbers(decoding.seed, [row.question for row in rows], n_new)
     numbers = numbers.to(batch.ids.device)
     live = list(range(len(rows)))
+    watches = [decoding.new_watch() for _ in rows]
     for place in range(n_new):
         n_tuned = sum(rows[index].is_tuned for index in live) if tuned else n_adapted * len(live)
         if tuned is not None:
@@ -100,13 +104,21 @@ def write_steps(
         batch.append(chosen)
         tokens = chosen.tolist()
         yield dict(zip(live, tokens, strict=True))
-        kept = [at for at, token in enumerate(tokens) if token not in decoding.stop_ids]
+        kept = [
+            at
+            for at, token in enumerate(tokens)
+            if token not in decoding.stop_ids and not _loops(watches[live[at]], token)
+        ]
         if len(kept) < len(live):
             order = _closed_up([rows[index].is_tuned for index in live], kept)
             live = [live[at] for at in order]
             if not live:
                 break
             batch.keep(order)
+
+
+def _loops(watch: LoopWatch | None, token: int) -> bool:
+    return watch is not None and watch.add(token)
 
 
 def _closed_up(is_tuned: Sequence[bool], kept: Sequence[int]) -> list[int]:
@@ -122,7 +134,7 @@ def _closed_up(is_tuned: Sequence[bool], kept: Sequence[int]) -> list[int]:
     return order
 
 
-class _Batch:
+class RowBatch:
     """The unfinished rows: their ids, and the model's cache of them.
 
     `ids`, and the mask and positions beside it, have shape (rows, longest prompt + new tokens) and
@@ -133,12 +145,12 @@ class _Batch:
         self,
         model: PreTrainedModel | PeftModel,
         rows: Sequence[Row],
-        decoding: Decoding,
+        pad_id: int,
         capacity: int,
     ) -> None:
         self.length = max(len(row.prompt) for row in rows)
         self.n_cached = 0
-        self.ids = torch.full((len(rows), capacity), decoding.pad_id)
+        self.ids = torch.full((len(rows), capacity), pad_id)
         is_real = torch.ones_like(self.ids)
         for at, row in enumerate(rows):
             n_pads = self.length - len(row.prompt)
@@ -204,6 +216,19 @@ class _Batch:
         """Add a token, (rows,), to every row."""
         self.ids[:, self.length] = tokens
         self.length += 1
+
+    def lengthen(self, n: int) -> None:
+        """Add `n` positions to every row as if the model had seen them, by repeating its cache.
+
+        What the rows say then means nothing; it is for timing.
+        """
+        assert self.n_cached == self.length, "a token is waiting for its pass"
+        for layer in self._cache.layers:
+            if n and isinstance(layer, DynamicLayer):
+                places = torch.arange(n, device=self.ids.device) % layer.keys.shape[-2]
+                layer.update(layer.keys[..., places, :], layer.values[..., places, :])
+        self.length += n
+        self.n_cached = self.length
 
     def keep(self, order: Sequence[int]) -> None:
         """Keep the rows of these places, in this order."""

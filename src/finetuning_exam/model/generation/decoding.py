@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
 
+from finetuning_exam.model.generation.loops import LoopWatch
+
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
@@ -26,6 +28,14 @@ class Decoding:
     """Text that ends an answer besides the `stop_ids`, where a template has no token for it."""
     context: int | None = None
     """Positions of the model, which a prompt and its answer never exceed; absent: no limit."""
+    loop_tokens: int | None = None
+    """Tokens of a cycle at which a greedy answer ends (see `loops`); None: it goes on."""
+
+    def new_watch(self) -> LoopWatch | None:
+        """Return what watches a new answer; None if nothing does."""
+        if self.loop_tokens is None or self.do_sample:
+            return None
+        return LoopWatch(self.loop_tokens)
 
     def room(self, prompt_length: int) -> int:
         """Return how many tokens an answer may have after a prompt of this length: at least one."""

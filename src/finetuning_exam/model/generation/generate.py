@@ -16,6 +16,8 @@ from transformers import (
     LogitsProcessor,
     LogitsProcessorList,
     PreTrainedModel,
+    StoppingCriteria,
+    StoppingCriteriaList,
 )
 from transformers.generation.streamers import BaseStreamer
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
@@ -36,10 +38,14 @@ MAX_POSITIONS = 16_384
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A generated text without its end token, and whether the model ended it itself."""
+    """A generated text without its end token, and whether the model ended it itself.
+
+    An answer that `repeats` itself did not stop; it was ended where that was certain.
+    """
 
     text: str
     stopped: bool
+    repeats: bool = False
 
 
 def answer_both(
@@ -152,6 +158,20 @@ class _Choice(LogitsProcessor):  # type: ignore[misc]
         return torch.full_like(scores, -torch.inf).scatter(1, chosen[:, None], 0.0)
 
 
+class _Loop(StoppingCriteria):  # type: ignore[misc]
+    """Ends a row that repeats itself, if `decoding` says so."""
+
+    def __init__(self, start: int, decoding: Decoding) -> None:
+        self._n_seen = start
+        self._watch = decoding.new_watch()
+
+    def __call__(self, input_ids: Tensor, scores: object, **kwargs: object) -> Tensor:
+        new = input_ids[0, self._n_seen :].tolist()
+        self._n_seen = input_ids.shape[1]
+        loops = self._watch is not None and any(map(self._watch.add, new))
+        return torch.full((1,), loops, device=input_ids.device)
+
+
 def write_alone(
     model: PreTrainedModel | PeftModel,
     row: Row,
@@ -171,6 +191,7 @@ def write_alone(
                 do_sample=False,
             ),
             logits_processor=LogitsProcessorList([_Choice(row, decoding)]),
+            stopping_criteria=StoppingCriteriaList([_Loop(len(row.prompt), decoding)]),
             streamer=streamer,
         )
     new: list[int] = output[0, len(row.prompt) :].tolist()
@@ -184,4 +205,6 @@ def to_answer(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], decoding: 
     if decoding.stop_text:
         text, found, _ = text.partition(decoding.stop_text)
         stopped = stopped or bool(found)
-    return Answer(text.strip(), stopped)
+    watch = None if stopped else decoding.new_watch()
+    repeats = watch is not None and any(map(watch.add, ids))
+    return Answer(text.strip(), stopped, repeats)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+from finetuning_exam.answer_limit import AnswerLimit
 from finetuning_exam.model.memory import held_memory, peak_memory
 from finetuning_exam.objectives.base import sequences_of
 from finetuning_exam.run_record import Cost
 from finetuning_exam.training.batches import draw_batches
-from finetuning_exam.training.cost.exam_tokens import scored_tokens
+from finetuning_exam.training.cost.exam_time import ExamCost, Pace, exam_cost, measure_pace
 from finetuning_exam.training.cost.time import (
-    EXAM_OVERHEAD_S,
-    exam_seconds,
     n_validations,
     scoring_seconds_per_token,
     total_length,
@@ -36,39 +35,58 @@ class PartSize:
     done_steps: int = 0
 
 
-def predict(prepared: Prepared, done_steps: int = 0) -> Cost:
-    """Predict time and memory of a run after `done_steps`, by timing a few passes on its rows."""
-    return _cost_and_rate(prepared, done_steps)[0]
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The cost of a run, that of its exam in parts, and how many examples the exam answers."""
+
+    cost: Cost
+    exam: ExamCost
+    answers: AnswerLimit
 
 
-def predict_parts(prepared: Prepared, parts: Sequence[PartSize]) -> tuple[Cost, ...]:
+def predict(prepared: Prepared, done_steps: int = 0) -> Prediction:
+    """Predict time and memory of a run after `done_steps`, by timing a few passes on its rows.
+
+    Where `--answered_examples` is auto, and no earlier sitting chose their number, it follows from
+    the time of the training.
+    """
+    measured = _measure(prepared, done_steps)
+    answers, exam = measured.fit_answers(prepared, measured.train_seconds)
+    return Prediction(Cost(measured.train_seconds, exam.total, measured.peak_bytes), exam, answers)
+
+
+def predict_parts(
+    prepared: Prepared, parts: Sequence[PartSize]
+) -> tuple[tuple[Cost, ...], AnswerLimit]:
     """Predict the trainings of a cross-validation, by timing a few passes of the one on all rows,
-    whose exam has all rows here.
+    whose exam has all rows here; and choose how many of these are answered.
 
     A training costs what the rows of its steps cost, and an exam what its questions cost. Every
     part is measured on general text, and the last one, which has no questions, in skills. All parts
     have the memory of the largest.
     """
-    predicted = _predict_whole(prepared)
-    whole = predicted.cost
-    questions = whole.exam_seconds - predicted.lost_seconds
+    measured = _measure(prepared, 0)
     rows_of_whole = _rows_seen(prepared, prepared.plan.total_steps, len(prepared.rows.train))
-    n_questions = len(prepared.rows.exam.rows)
-    costs: list[Cost] = []
+    trainings: list[float] = []
     for part in parts:
         plan = make_plan(
             prepared.settings, part.n_train, part.n_validation, prepared.base.n_parameters
         )
         rows = _rows_seen(prepared, plan.total_steps - part.done_steps, part.n_train)
-        costs.append(
-            Cost(
-                whole.train_seconds * rows / rows_of_whole,
-                (predicted.general_seconds if part.n_exam else predicted.lost_seconds)
-                + questions * part.n_exam / n_questions,
-                whole.peak_bytes,
-            )
+        trainings.append(measured.train_seconds * rows / rows_of_whole)
+    answers, exam = measured.fit_answers(prepared, sum(trainings))
+    n_questions = len(prepared.rows.exam.rows)
+    costs = [
+        Cost(
+            seconds,
+            exam.general
+            + (0.0 if part.n_exam else exam.skills)
+            + (exam.scoring + exam.answering) * part.n_exam / n_questions,
+            measured.peak_bytes,
         )
-    return tuple(costs)
+        for part, seconds in zip(parts, trainings, strict=True)
+    ]
+    return tuple(costs), answers
 
 
 def _rows_seen(prepared: Prepared, n_steps: int, n_rows: int) -> int:
@@ -76,27 +94,24 @@ def _rows_seen(prepared: Prepared, n_steps: int, n_rows: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
-    """The cost of a run, and the part of its exam's seconds that does not depend on its questions,
-    with and without skills.
-    """
+class Measured:
+    """The time and memory of a training, and the pace of its exam."""
 
-    cost: Cost
-    lost_seconds: float
-    general_seconds: float
+    train_seconds: float
+    peak_bytes: int
+    pace: Pace
 
-
-def _predict_whole(prepared: Prepared) -> Prediction:
-    cost, rate = _cost_and_rate(prepared, 0)
-    general, lost = (
-        EXAM_OVERHEAD_S + rate * scored_tokens(prepared.session, (), plan)
-        for plan in (replace(prepared.exam_plan, skills=()), prepared.exam_plan)
-    )
-    return Prediction(cost, lost, general)
+    def fit_answers(self, prepared: Prepared, train_seconds: float) -> tuple[AnswerLimit, ExamCost]:
+        """Return how many examples the exam answers after so long a training, and its cost."""
+        session, questions = prepared.session, prepared.rows.exam
+        exam = exam_cost(session, questions, prepared.exam_plan, self.pace)
+        limit = prepared.plan.answers or exam.affordable(train_seconds)
+        plan = prepared.exam_plan.with_answers(limit)
+        return limit, exam_cost(session, questions, plan, self.pace)
 
 
-def _cost_and_rate(prepared: Prepared, done_steps: int) -> tuple[Cost, float]:
-    """Return the cost of a run, and the seconds in which it scores a token."""
+def _measure(prepared: Prepared, done_steps: int) -> Measured:
+    """Time a few passes of everything that a run computes."""
     settings, plan, workload = prepared.settings, prepared.plan, prepared.workload
     device = prepared.compute.device
     held, peak = held_memory(device), peak_memory(device)
@@ -110,10 +125,10 @@ def _cost_and_rate(prepared: Prepared, done_steps: int) -> tuple[Cost, float]:
     largest = prepared.memory.largest_pass(workload, batches[:MAX_SIZED_BATCHES], scored)
     validations = n_validations(plan, done_steps) * total_length(validation)
     validations += len(SCALES) * sum(map(total_length, frontier_rows(prepared)))
-    exam_rows, exam_plan = prepared.rows.exam.rows, prepared.exam_plan
-    n_scored = validations + scored_tokens(prepared.session, exam_rows, exam_plan)
+    questions, exam_plan = prepared.rows.exam, prepared.exam_plan
+    n_scored = validations + 2 * total_length(questions.rows)
     rate = scoring_seconds_per_token(prepared.fast, scored, settings.eval_batch_size, n_scored)
     training = training_seconds(workload, plan, batches)
-    exam = exam_seconds(prepared.session, exam_rows, exam_plan, rate)
+    pace = measure_pace(prepared.session, questions, exam_plan, rate)
     predicted_peak = max(peak, held + prepared.memory.typical_spread * largest)
-    return Cost(training + rate * validations, exam, round(predicted_peak)), rate
+    return Measured(training + rate * validations, round(predicted_peak), pace)

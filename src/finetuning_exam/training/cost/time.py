@@ -1,4 +1,4 @@
-"""Predict the duration of a training and its exam by timing a few passes before the first step."""
+"""Predict the duration of a training by timing a few passes before its first step."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -14,15 +13,9 @@ import torch
 from peft import PeftModel
 
 from finetuning_exam.data.encoding.encoder import Encoded
-from finetuning_exam.evaluation.exam import ExamPlan
 from finetuning_exam.model.fast.path import FastPath
-from finetuning_exam.model.generation.batch import can_batch
-from finetuning_exam.model.generation.decoding import Decoding
-from finetuning_exam.model.generation.generate import answer_both, batches
 from finetuning_exam.model.score import score_rows
-from finetuning_exam.model.session import Session
 from finetuning_exam.run_record import TrainingPlan
-from finetuning_exam.training.cost.exam_tokens import asking, scored_tokens
 from finetuning_exam.training.cost.footprint import checkpointing_on, untouched
 from finetuning_exam.training.cost.workload import Workload, computed_tokens
 
@@ -34,11 +27,6 @@ WARM_UP_TOKENS = 64
 MAX_SAMPLES = 5
 STEP_OVERHEAD_S = 0.006
 """Overhead of the trainer per step, measured on the built-in base (docs/experiments.md)."""
-EXAM_OVERHEAD_S = 2.0
-"""Time to load the statistics libraries and compute the statistics of an exam."""
-TRIAL_PROMPT = 4
-TRIAL_STEPS = (2, 6)
-"""Lengths of two timed answers; the difference in time is that of the steps between them."""
 
 Clock = Callable[[], float]
 Row = TypeVar("Row")
@@ -165,42 +153,6 @@ def n_validations(plan: TrainingPlan, done_steps: int) -> int:
     steps = range(done_steps + 1, plan.total_steps + 1)
     at_saves = sum(step % plan.save_steps == 0 or step == plan.total_steps for step in steps)
     return at_saves + (done_steps == 0)
-
-
-def exam_seconds(
-    session: Session,
-    rows: Sequence[Encoded],
-    plan: ExamPlan,
-    scoring_rate: float,
-    clock: Clock = time.perf_counter,
-) -> float:
-    """Return the seconds of an exam on these rows: scoring, choosing and answering, each by both
-    models.
-
-    Every batch of answers is counted to its longest, since a base that was never taught to stop
-    seldom does; half of its rows, the tuned model's, are counted as ended.
-    """
-    asked = asking(rows, plan)
-    scoring = scoring_rate * scored_tokens(session, rows, plan)
-    if not asked:
-        return EXAM_OVERHEAD_S + scoring
-    fast, model, tokenizer = session.fast, session.model, session.base.tokenizer
-    decoding = Decoding(plan.longest_answer(asked), stop_ids=(), pad_id=0, context=plan.context)
-    lengths = [row.prompt_length for row in asked]
-    if can_batch(model):
-        size = min(len(asked), plan.batch_size)
-        together = batches(lengths, decoding, plan.batch_size, n_sides=2)
-    else:
-        size, together = 1, [[index] for index in range(len(asked))]
-    n_steps = sum(max(decoding.room(lengths[index]) for index in batch) for batch in together)
-    prompts = [row.ids[:TRIAL_PROMPT] for row in asked[: -(-size // 2)]]
-    with untouched(fast):
-        took = [
-            _seconds(partial(answer_both, model, tokenizer, prompts, trial, len(prompts)), clock)
-            for trial in (replace(decoding, max_new_tokens=n) for n in TRIAL_STEPS)
-        ]
-    step = max(0.0, took[1] - took[0]) / (TRIAL_STEPS[1] - TRIAL_STEPS[0])
-    return EXAM_OVERHEAD_S + scoring + 2 * scoring_rate * sum(lengths) + step * n_steps
 
 
 def _optimizer_seconds(model: PeftModel, clock: Clock) -> float:
