@@ -24,6 +24,8 @@ _LITERAL = re.compile(
     re.DOTALL,
 )
 """Python's literals, of which each is followed by a mark and not by another one."""
+_TUPLE = re.compile(rf"(?:{_STRING}|[^\"'(])*+\(", re.DOTALL)
+"""The beginning of a tuple, outside of strings."""
 _NAN_OR_TEXT = re.compile(rf"{_STRING}|nan", re.DOTALL)
 _BRACKET_OR_TEXT = re.compile(rf"{_STRING}|[\[\]{{}}()]", re.DOTALL)
 
@@ -108,7 +110,9 @@ def value_of_text(text: str) -> object:
         try:
             return value_of_json(text)
         except Fault as fault:
-            if not is_python(text):
+            # Of Python's own, ("It's me.", "I'm here.") has nothing but the brackets.
+            has_tuple = _TUPLE.match(text) and is_literal(text)
+            if not is_python(text) and not has_tuple:
                 raise fault from None
     return value_of_python(text)
 
