@@ -144,15 +144,15 @@ def test_pythons_notation_is_read(form: str, turns: object) -> None:
         ["What's a tree?", "It's a plant."],
         (("What's a tree?", "It's a plant."),),
         [("What's a tree?", "It's a plant.")],
+        ["What's a tree?", 'It\'s a "plant".'],
     ],
 )
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
 def test_texts_with_apostrophes_are_read(form: str, texts: object) -> None:
-    """Python writes them with JSON's quotation marks; the brackets are its own."""
+    """Python writes them with JSON's quotation marks, but for those that have both."""
     found = _read({"messages": [repr(texts)] * 2}, form)
-    assert [(it.instruction, it.answer) for it in found.examples] == [
-        ("What's a tree?", "It's a plant.")
-    ] * 2
+    assert [it.instruction for it in found.examples] == ["What's a tree?"] * 2
+    assert {it.answer.replace('"', "") for it in found.examples} == {"It's a plant."}
 
 
 def test_nan_in_pythons_notation_is_nothing() -> None:

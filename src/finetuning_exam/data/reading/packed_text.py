@@ -24,8 +24,8 @@ _LITERAL = re.compile(
     re.DOTALL,
 )
 """Python's literals, of which each is followed by a mark and not by another one."""
-_TUPLE = re.compile(rf"(?:{_STRING}|[^\"'(])*+\(", re.DOTALL)
-"""The beginning of a tuple, outside of strings."""
+_PYTHONS_OWN = re.compile(r"""(?:"(?:[^"\\]++|\\.)*+"|[^"'(])*+['(]""", re.DOTALL)
+"""A tuple, or a string in single quotes, outside of the strings that JSON has too."""
 _NAN_OR_TEXT = re.compile(rf"{_STRING}|nan", re.DOTALL)
 _BRACKET_OR_TEXT = re.compile(rf"{_STRING}|[\[\]{{}}()]", re.DOTALL)
 
@@ -67,7 +67,10 @@ def is_json(text: str) -> bool:
 def is_python(text: str) -> bool:
     """Return whether a text seems to be the repr of a Python list, tuple or dict."""
     start = text.lstrip()[:_LONGEST_LOOKED_AT]
-    return start[:1] in ("[", "{", "(", "a") and bool(_PYTHON.search(start))
+    if start[:1] not in ("[", "{", "(", "a"):
+        return False
+    is_own = _PYTHON.search(start) is not None
+    return is_own or (_PYTHONS_OWN.match(start) is not None and is_literal(text))
 
 
 def value_of_python(text: str) -> object:
@@ -110,9 +113,7 @@ def value_of_text(text: str) -> object:
         try:
             return value_of_json(text)
         except Fault as fault:
-            # Of Python's own, ("It's me.", "I'm here.") has nothing but the brackets.
-            has_tuple = _TUPLE.match(text) and is_literal(text)
-            if not is_python(text) and not has_tuple:
+            if not is_python(text):
                 raise fault from None
     return value_of_python(text)
 
