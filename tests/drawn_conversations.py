@@ -71,7 +71,8 @@ def conversations(draw: st.DrawFn, *, is_bare: bool = False) -> tuple[Said, ...]
             said = draw(st.just("") | TEXTS)
             turns.append(Said("assistant", said, draw(WEIGHTS), "", calls))
             turns += [Said("tool", draw(TEXTS)) for _ in calls]
-        thought = draw(st.just("") | st.just("") | TEXTS.map(str.strip))
+        # A thought that is the word null is nothing, as in the cells of a table.
+        thought = draw(st.just("") | st.just("") | TEXTS.map(lambda text: f"T {text.strip()}"))
         turns.append(Said("assistant", draw(TEXTS), draw(WEIGHTS), thought))
     last = turns.pop()
     return (*turns, Said("assistant", last.text, last.weight or 1.0, last.thought))

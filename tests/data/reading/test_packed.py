@@ -137,6 +137,24 @@ def test_pythons_notation_is_read(form: str, turns: object) -> None:
     assert notes == ["field 'messages' holds Python's notation as text; its lists are read"]
 
 
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ("What's a tree?", "It's a plant."),
+        ["What's a tree?", "It's a plant."],
+        (("What's a tree?", "It's a plant."),),
+        [("What's a tree?", "It's a plant.")],
+        ["What's a tree?", 'It\'s a "plant".'],
+    ],
+)
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_texts_with_apostrophes_are_read(form: str, texts: object) -> None:
+    """Python writes them with JSON's quotation marks, but for those that have both."""
+    found = _read({"messages": [repr(texts)] * 2}, form)
+    assert [it.instruction for it in found.examples] == ["What's a tree?"] * 2
+    assert {it.answer.replace('"', "") for it in found.examples} == {"It's a plant."}
+
+
 def test_nan_in_pythons_notation_is_nothing() -> None:
     """A data frame writes it where a turn lacks a field; in a text it stays what it is."""
     text = (

@@ -24,6 +24,8 @@ _LITERAL = re.compile(
     re.DOTALL,
 )
 """Python's literals, of which each is followed by a mark and not by another one."""
+_PYTHONS_OWN = re.compile(r"""(?:"(?:[^"\\]++|\\.)*+"|[^"'(])*+['(]""", re.DOTALL)
+"""A tuple, or a string in single quotes, outside of the strings that JSON has too."""
 _NAN_OR_TEXT = re.compile(rf"{_STRING}|nan", re.DOTALL)
 _BRACKET_OR_TEXT = re.compile(rf"{_STRING}|[\[\]{{}}()]", re.DOTALL)
 
@@ -65,7 +67,10 @@ def is_json(text: str) -> bool:
 def is_python(text: str) -> bool:
     """Return whether a text seems to be the repr of a Python list, tuple or dict."""
     start = text.lstrip()[:_LONGEST_LOOKED_AT]
-    return start[:1] in ("[", "{", "(", "a") and bool(_PYTHON.search(start))
+    if start[:1] not in ("[", "{", "(", "a"):
+        return False
+    is_own = _PYTHON.search(start) is not None
+    return is_own or (_PYTHONS_OWN.match(start) is not None and is_literal(text))
 
 
 def value_of_python(text: str) -> object:
