@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from finetuning_exam.data.encoding.encoder import Encoded
+from finetuning_exam.errors import ModelError
 from finetuning_exam.model.fast.path import FastPath, shared_nll
 from finetuning_exam.model.fast.shared_prompts import by_question, n_shared_tokens, share_prompts
 from finetuning_exam.model.likelihood import RowNll
@@ -136,3 +137,19 @@ def values_in_batches(
             for index, value in zip(indices, compute(indices).tolist(), strict=True):
                 values[index] = value
     return values
+
+
+def check_finite(base: Sequence[Score], tuned: Sequence[Score]) -> None:
+    """Refuse scores that mean nothing.
+
+    Raises:
+        ModelError: a likelihood is NaN or infinite.
+    """
+    for side, scores in (("base", base), ("tuned", tuned)):
+        n = sum(not math.isfinite(it.nll) for it in scores)
+        if n:
+            raise ModelError(
+                f"The {side} model gives {n:,} of {len(scores):,} texts a likelihood that is NaN "
+                "or infinite.",
+                "Try --dtype float32. If that does not help, the weights are damaged.",
+            )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,7 +19,7 @@ from finetuning_exam.data.findings import Finding
 from finetuning_exam.data.question import make_question
 from finetuning_exam.data.reading.read import refuse_errors
 from finetuning_exam.data.records import Example
-from finetuning_exam.errors import DataError, ModelError
+from finetuning_exam.errors import DataError
 from finetuning_exam.model.adapter import base_and_tuned, load_adapter
 from finetuning_exam.model.device import Compute, choose_compute, layer_size
 from finetuning_exam.model.divergence import TextScores, compare_texts
@@ -33,7 +32,7 @@ from finetuning_exam.model.generation.loops import FEWEST_TOKENS
 from finetuning_exam.model.generation.stream import stream_answer
 from finetuning_exam.model.load import Base, load_base
 from finetuning_exam.model.mode import Side, on_side
-from finetuning_exam.model.score import Score, score_options_of_both, score_rows
+from finetuning_exam.model.score import Score, check_finite, score_options_of_both, score_rows
 from finetuning_exam.model.tokenizer import pad_token_id
 from finetuning_exam.settings import CompareSettings, Device, Dtype, SystemTurns, Template
 
@@ -252,7 +251,7 @@ class Session:
             found = base_and_tuned(
                 self.model, lambda: score_rows(self.model, rows, self.fast.row_nll, batch_size)
             )
-        _check_finite(*found)
+        check_finite(*found)
         return found
 
     def score_options(
@@ -265,7 +264,7 @@ class Session:
         """
         with self._alone():
             found = score_options_of_both(self.fast, rows, batch_size)
-        _check_finite(*found)
+        check_finite(*found)
         return found
 
     def compare_texts(
@@ -279,7 +278,7 @@ class Session:
         """
         with self._alone():
             found = compare_texts(self.fast, rows, batch_size)
-        _check_finite([it.base for it in found], [it.tuned for it in found])
+        check_finite([it.base for it in found], [it.tuned for it in found])
         return found
 
     @contextmanager
@@ -292,14 +291,3 @@ class Session:
             yield
         finally:
             self.in_use.release()
-
-
-def _check_finite(base: Sequence[Score], tuned: Sequence[Score]) -> None:
-    for side, scores in (("base", base), ("tuned", tuned)):
-        n = sum(not math.isfinite(it.nll) for it in scores)
-        if n:
-            raise ModelError(
-                f"The {side} model gives {n:,} of {len(scores):,} texts a likelihood that is NaN "
-                "or infinite.",
-                "Try --dtype float32. If that does not help, the weights are damaged.",
-            )
