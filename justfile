@@ -60,7 +60,7 @@ faults *args:
 # Search for records that the reader mishandles, with 20,000 examples per property instead of 100 (an hour).
 [group('test')]
 fuzz *args:
-    uv run pytest tests/data/reading tests/data/encoding/test_conversation_laws.py -m hypothesis --hypothesis-profile=fuzz --timeout=0 "$@"
+    uv run pytest -n auto tests/data/reading tests/data/encoding/test_conversation_laws.py -m hypothesis --hypothesis-profile=fuzz --timeout=0 "$@"
 
 # Run the tests and show the lines that they never reach.
 [group('test')]
