@@ -40,7 +40,7 @@ def _complaint(path: str, content: bytes) -> str:
         b"What is ls?\n\n  And cd? \n",
         b"What is ls?\r\n \r\nAnd cd?",
         b"\xef\xbb\xbfWhat is ls?\n\t\nAnd cd?\n\n\n",
-        gzip.compress(b"What is ls?\n\nAnd cd?\n"),
+        gzip.compress(b"What is ls?\n\nAnd cd?\n", mtime=0),
     ],
 )
 def test_each_line_of_a_text_is_a_question(content: bytes) -> None:
@@ -80,7 +80,7 @@ def test_what_is_no_question_is_named(content: bytes, message: str) -> None:
 
 def test_a_damaged_text_is_refused() -> None:
     """A compressed text that ends early is not asked in part."""
-    whole = gzip.compress("\n".join(f"Question {n * n}?" for n in range(2000)).encode())
+    whole = gzip.compress("\n".join(f"Question {n * n}?" for n in range(2000)).encode(), mtime=0)
     assert "the gzip data is truncated here" in _complaint("q.txt", whole[: len(whole) // 2])
 
 

@@ -42,7 +42,7 @@ def test_fix_writes_the_valid_records(check: Check) -> None:
 
 def test_fix_of_compressed_and_several_files(check: Check) -> None:
     """Compressed files and CSV become JSON lines; the values are unchanged."""
-    Path("a.jsonl.gz").write_bytes(gzip.compress(json.dumps(SOUND[0]).encode()))
+    Path("a.jsonl.gz").write_bytes(gzip.compress(json.dumps(SOUND[0]).encode(), mtime=0))
     Path("b.csv").write_text('n,instruction,output\n07,"What\nnow?", Go \n', encoding="utf-8")
     assert check("a.jsonl.gz", "b.csv", "--fix", "out.jsonl") == 0
     assert read_lines("out.jsonl") == [

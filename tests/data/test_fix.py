@@ -129,7 +129,7 @@ def test_several_files_become_one() -> None:
     """Records of all files are in order; a duplicate may be in another file; the list of what is
     left out is in the order of the files.
     """
-    Path("c.gz").write_bytes(gzip.compress(json.dumps(B).encode()))
+    Path("c.gz").write_bytes(gzip.compress(json.dumps(B).encode(), mtime=0))
     Path("b.csv").write_text("instruction,output,n\nWhat is a?,The first letter.,1\nWho?,Me,2\n")
     path = _write("z", "x", A, B)
     copy = _copy(path, "b.csv", "c.gz")

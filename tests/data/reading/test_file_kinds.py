@@ -56,7 +56,7 @@ CAFES = b'{"a": "caf\xe9"}\n' * 59 + b'{"a": "b"}\n'
         ),
         (
             "d.json.gz",
-            gzip.compress(b"[" + CAFES.replace(b"\n", b",\n")[:-2] + b"]"),
+            gzip.compress(b"[" + CAFES.replace(b"\n", b",\n")[:-2] + b"]", mtime=0),
             "59 of 60 lines are not valid UTF-8; the file is probably Windows-1252. "
             "Convert it to UTF-8: gzip -dc d.json.gz | iconv -f CP1252 -t UTF-8 > new.json.",
         ),
@@ -99,7 +99,7 @@ def test_other_content_is_refused_with_a_hint() -> None:
     assert refusal_of(b"PK\x03\x04\0\0", "d.zip") == (
         f"d.zip is a zip archive or an Office file. Unpack or export it. {RECORDS}"
     )
-    assert refusal_of(gzip.compress(gzip.compress(GOOD)), "d.gz").startswith(
+    assert refusal_of(gzip.compress(gzip.compress(GOOD), mtime=0), "d.gz").startswith(
         "d.gz is compressed twice. "
     )
     assert refusal_of(b"\x89BIN\0\xff\xfe", "d.bin") == f"d.bin is binary, not text. {RECORDS}"
@@ -108,7 +108,10 @@ def test_other_content_is_refused_with_a_hint() -> None:
 TAR = b"d.jsonl".ljust(257, b"\0") + b"ustar\x0000"
 OTHERS = {
     "tar": (TAR, "is a tar archive. Unpack it first: tar -xf 'd x.csv'."),
-    "tar.gz": (gzip.compress(TAR), "is a tar archive. Unpack it first: tar -xf 'd x.csv'."),
+    "tar.gz": (
+        gzip.compress(TAR, mtime=0),
+        "is a tar archive. Unpack it first: tar -xf 'd x.csv'.",
+    ),
     "xlsx": (
         b"PK\x03\x04\x14xl/workbook.xml",
         "cannot be read as an Excel workbook: it is truncated or damaged. "
@@ -149,8 +152,8 @@ def test_a_list_of_turns_has_a_hint() -> None:
 
 def test_records_under_any_name_are_read() -> None:
     """The content decides: JSON lines in a .txt file, compressed without an extension, are read."""
-    assert places_of(read_raw(gzip.compress(GOOD), "d.txt")) == [(1, 0, {"a": "b"})]
-    assert read_raw(gzip.compress(b"a,b\n1,2\n"), "d.csv.gz").container == "CSV"
+    assert places_of(read_raw(gzip.compress(GOOD, mtime=0), "d.txt")) == [(1, 0, {"a": "b"})]
+    assert read_raw(gzip.compress(b"a,b\n1,2\n", mtime=0), "d.csv.gz").container == "CSV"
 
 
 @pytest.mark.parametrize(
@@ -172,7 +175,7 @@ def test_a_url_is_refused() -> None:
     )
 
 
-EMPTY = [b"", b"\n \r\n", b"\xef\xbb\xbf", b"[]", b" [ ] \n", gzip.compress(b"")]
+EMPTY = [b"", b"\n \r\n", b"\xef\xbb\xbf", b"[]", b" [ ] \n", gzip.compress(b"", mtime=0)]
 
 
 @pytest.mark.parametrize("content", EMPTY, ids=range(len(EMPTY)))

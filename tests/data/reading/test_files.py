@@ -92,7 +92,7 @@ def test_lines_before_a_truncation_are_kept(name: str, pack: object) -> None:
 
 def test_a_damaged_stream_says_why() -> None:
     """A gzip file with a wrong checksum, and a zstd file with foreign bytes, are damaged."""
-    packed = bytearray(gzip.compress(b"a\nb\n"))
+    packed = bytearray(gzip.compress(b"a\nb\n", mtime=0))
     packed[-8] ^= 1
     Path("d").write_bytes(packed)
     with Stream("d") as stream:
@@ -145,7 +145,7 @@ def test_a_whole_file_has_a_limit() -> None:
     """A file that must be held as a whole is refused beyond the limit, before it is decompressed
     further.
     """
-    Path("d").write_bytes(gzip.compress(b"x" * 5_000_000))
+    Path("d").write_bytes(gzip.compress(b"x" * 5_000_000, mtime=0))
     with Stream("d") as stream:
         with pytest.raises(UsageError) as caught:
             stream.whole(1000)
@@ -202,7 +202,7 @@ def test_a_file_without_permission_is_named() -> None:
 
 def test_a_disk_fault_is_not_damaged_data(monkeypatch: pytest.MonkeyPatch) -> None:
     """An input error while reading is reported as such, not as a truncated file."""
-    Path("d").write_bytes(gzip.compress(NOISE))
+    Path("d").write_bytes(gzip.compress(NOISE, mtime=0))
     monkeypatch.setattr("finetuning_exam.data.reading.files._Hashed.read", _fail)
     with pytest.raises(UsageError) as caught, Stream("d"):
         pass

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("folder")
 def test_several_files_are_read_as_one() -> None:
     """Files of different containers and layouts follow one another in the order given."""
     paths = [
-        write_content(gzip.compress(CHAT), "c.gz"),
+        write_content(gzip.compress(CHAT, mtime=0), "c.gz"),
         write_content(b"question,answer\nc,d\n", "b.csv"),
         write_content(b"[" + ALPACA.strip() + b"]", "a.json"),
     ]

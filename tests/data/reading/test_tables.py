@@ -141,7 +141,7 @@ def test_a_header_that_is_not_utf8_is_named() -> None:
         (b"sep=;\r\na;b\r\n1,5;2\r\n", "d.csv", "CSV with semicolons"),
         (b'"SEP=;"\na;b\n1,5;2\n', "d.tsv", "CSV with semicolons"),
         (b"\n;;\na;b;\n1,5;2;\n", "d.csv", "CSV with semicolons"),
-        (gzip.compress(b"a;b\n1,5;2\n"), "d.csv.gz", "CSV with semicolons"),
+        (gzip.compress(b"a;b\n1,5;2\n", mtime=0), "d.csv.gz", "CSV with semicolons"),
         (b"a\tb\n1,5\t2\n", "d.csv", "TSV"),
         (b"a|b\n1,5|2\n", "d.csv", "CSV with vertical bars"),
         (b'a,b\n"1,5",2\n', "d.tsv", "CSV"),
