@@ -19,32 +19,33 @@ SECONDS = st.floats(0, 1e5)
 
 
 @pytest.mark.parametrize(
-    ("train", "other", "each", "limit"),
+    ("train", "each", "limit"),
     [
-        (1000.0, 50.0, 0.5, AnswerLimit(200, "enough")),  # 400 would fit
-        (1000.0, 50.0, 0.0, AnswerLimit(200, "enough")),
-        (1000.0, 50.0, 2.0, AnswerLimit(100, "time")),
-        (1000.0, 50.0, 1.9, AnswerLimit(100, "time")),  # 105
-        (1000.0, 50.0, 6.0, AnswerLimit(30, "time")),  # 33
-        (1000.0, 50.0, 7.0, AnswerLimit(30, "fewest")),  # 28
-        (100.0, 50.0, 0.1, AnswerLimit(30, "fewest")),  # the rest takes all of it
+        (1000.0, 0.5, AnswerLimit(200, "enough")),  # 300 would fit
+        (1000.0, 0.0, AnswerLimit(200, "enough")),
+        (0.0, 0.0, AnswerLimit(200, "enough")),
+        (1000.0, 1.5, AnswerLimit(100, "time")),
+        (1000.0, 1.4, AnswerLimit(100, "time")),  # 107
+        (1000.0, 4.5, AnswerLimit(30, "time")),  # 33
+        (1000.0, 5.5, AnswerLimit(30, "fewest")),  # 27
+        (0.0, 0.1, AnswerLimit(30, "fewest")),
     ],
 )
-def test_the_exam_takes_a_quarter_of_the_training(
-    train: float, other: float, each: float, limit: AnswerLimit
+def test_answers_take_a_share_of_the_training(
+    train: float, each: float, limit: AnswerLimit
 ) -> None:
     """As many as fit, in tens, from 30 to 200."""
-    assert affordable_answers(train, other, each) == limit
+    assert affordable_answers(train, each) == limit
 
 
-@given(train=SECONDS, other=SECONDS, each=st.floats(1e-6, 1e4))
-def test_the_limit_keeps_its_promise(train: float, other: float, each: float) -> None:
+@given(train=SECONDS, each=st.floats(1e-6, 1e4))
+def test_the_limit_keeps_its_promise(train: float, each: float) -> None:
     """Only the fewest answers exceed the share of the training, and ten more would."""
-    limit = affordable_answers(train, other, each)
+    limit = affordable_answers(train, each)
     assert FEWEST <= limit.n <= MOST
     assert limit.n % STEP == 0
     budget = SHARE_OF_TRAINING * train
     if limit.reason != "fewest":
-        assert other + limit.n * each <= budget * (1 + 1e-9)
+        assert limit.n * each <= budget * (1 + 1e-9)
     if limit.reason == "time":
-        assert other + (limit.n + STEP) * each > budget * (1 - 1e-9)
+        assert (limit.n + STEP) * each > budget * (1 - 1e-9)

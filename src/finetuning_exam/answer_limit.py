@@ -20,10 +20,8 @@ UNKNOWN = 100
 """Examples that are answered where the training's time is not known: 10 points to either side."""
 STEP = 10
 """The number is a multiple of this, so that a run timed again mostly answers the same examples."""
-SHARE_OF_TRAINING = 0.25
-"""Most that an exam may take of the training's predicted time, if more than `FEWEST` answers fit
-into it.
-"""
+SHARE_OF_TRAINING = 0.15
+"""Most that answers take of the training's predicted time, if more than `FEWEST` fit into it."""
 
 AnswerReason = Literal["requested", "enough", "time", "fewest", "unknown"]
 """Why an exam answers no more examples: the setting says so; more would add little; they would take
@@ -43,14 +41,12 @@ WITHOUT_LIMIT = AnswerLimit(MOST, "enough")
 WITHOUT_TIME = AnswerLimit(UNKNOWN, "unknown")
 
 
-def affordable_answers(
-    train_seconds: float, other_seconds: float, seconds_per_answer: float
-) -> AnswerLimit:
-    """Return the limit for an exam whose parts other than answers take `other_seconds`."""
-    budget = SHARE_OF_TRAINING * train_seconds - other_seconds
-    n = MOST if seconds_per_answer <= 0 else math.floor(max(0.0, budget / seconds_per_answer))
-    if n >= MOST:
+def affordable_answers(train_seconds: float, seconds_per_answer: float) -> AnswerLimit:
+    """Return how many answers are worth their time after a training of so many seconds."""
+    budget = SHARE_OF_TRAINING * train_seconds
+    if budget >= MOST * seconds_per_answer:
         return WITHOUT_LIMIT
+    n = math.floor(budget / seconds_per_answer)
     if n < FEWEST:
         return AnswerLimit(FEWEST, "fewest")
     return AnswerLimit(n // STEP * STEP, "time")

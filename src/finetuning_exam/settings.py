@@ -88,8 +88,8 @@ class ExamOptions:
     quarter."""
     answered_examples: CountOrZero | Auto = setting("auto", "Exam", changes_training=False)
     """Examples that are also answered and posed as multiple choice; the rest are only scored. auto:
-    up to 200 are posed, and as many of them answered, but at least 30, as keep the exam within a
-    quarter of the training's predicted time."""
+    up to 200 are posed, and of them at least 30 are answered, or more if answers take at most 15%
+    of the training's predicted time."""
     eval_batch_size: Count = setting(16, "Speed and memory", changes_training=False)
     """Rows per forward pass when scoring and generating; does not change the results."""
     general_file: str | None = setting(None, "Exam", "FILE", changes_training=False)

@@ -27,8 +27,8 @@ from finetuning_exam.run_record import RunRecord
         (0, "requested", "none of 181 examples (as --answered_examples says)"),
         (180, "enough", "180 of 181 examples, chosen at random (more would add little)"),
         (100, "unknown", "100 of 181 examples, chosen at random (the training's time is not known"),
-        (60, "time", "(with more, the exam would take over 25% of the training's predicted time)"),
-        (30, "fewest", "(the fewest; the exam takes over 25% of the training's predicted time)"),
+        (60, "time", "(with more, they would take over 15% of the training's predicted time)"),
+        (30, "fewest", "(the fewest; they take over 15% of the training's predicted time)"),
     ],
 )
 def test_a_part_of_the_answers_has_a_reason(n: int, reason: AnswerReason, words: str) -> None:
@@ -55,7 +55,7 @@ def test_every_output_says_how_many_were_answered(exam: Exam, run: RunRecord) ->
     """
     n = exam.n_asking
     part = replace(exam, overall=replace(exam.overall, n_answered=1), answer_reason="time")
-    expected = f"Answers: 1 of {n} examples, chosen at random (with more, the exam would take"
+    expected = f"Answers: 1 of {n} examples, chosen at random (with more, they would take"
     for name, text in _shown(part, run).items():
         assert expected in text, name
         assert f"; multiple choice: {exam.overall.choice_accuracy.n_questions}" in text, name

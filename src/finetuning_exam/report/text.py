@@ -121,9 +121,9 @@ def pieces_words(n_examples: int, n_clusters: int, kind: str = "") -> str:
 _ANSWER_REASONS: dict[AnswerReason, str] = {
     "requested": "as --answered_examples says",
     "enough": "more would add little",
-    "time": f"with more, the exam would take over {SHARE_OF_TRAINING:.0%} of the training's "
+    "time": f"with more, they would take over {SHARE_OF_TRAINING:.0%} of the training's "
     "predicted time",
-    "fewest": f"the fewest; the exam takes over {SHARE_OF_TRAINING:.0%} of the training's "
+    "fewest": f"the fewest; they take over {SHARE_OF_TRAINING:.0%} of the training's "
     "predicted time",
     "unknown": "the training's time is not known",
 }

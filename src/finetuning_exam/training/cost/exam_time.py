@@ -104,7 +104,7 @@ class ExamCost:
     def affordable(self, train_seconds: float) -> AnswerLimit:
         """Return how many answers are worth their time after a training of so many seconds."""
         each = self.answering / self.n_answers if self.n_answers else 0.0
-        return affordable_answers(train_seconds, self.other, each)
+        return affordable_answers(train_seconds, each)
 
 
 def exam_cost(
