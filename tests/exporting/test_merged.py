@@ -150,6 +150,23 @@ def test_a_plain_run_of_an_instruct_base_does_not_keep_its_chat_template(
     assert replace(source, chat_template=None).encoder.template == "plain"
 
 
+def test_system_texts_are_folded_as_in_training(exports: Exports, out: Path) -> None:
+    """The exported template puts them before the first question, and so it is verified."""
+    base = exports.base()
+    found = exports.export(base, "merged", out, system_turns="fold")
+    assert found.faults == ()
+    tokenizer = AutoTokenizer.from_pretrained(out)
+    system = {"role": "system", "content": "Be brief."}
+    texts = [
+        tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        for turns in (
+            [system, {"role": "user", "content": "Why?"}],
+            [{"role": "user", "content": "Be brief.\n\nWhy?"}],
+        )
+    ]
+    assert texts[0] == texts[1]
+
+
 def test_the_card_says_what_was_proven(exports: Exports, out: Path) -> None:
     """README.md and export.json have the checks; without verification they say that it was none."""
     base = exports.base()

@@ -103,7 +103,7 @@ class Job:
             "float32",
             settings.template,
             settings.enable_thinking,
-        )
+        ).with_system_turns(settings.system_turns)
         reference = measure_reference(session, self.questions, settings.max_new_tokens, on_stage)
         number_format = self.format.number_format(weights)
         terms = Terms(number_format, settings.max_new_tokens, settings.seed, checks)

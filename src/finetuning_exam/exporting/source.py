@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -111,6 +111,9 @@ def open_source(settings: ExportSettings) -> Source:
         date=origin.template_date,
         is_thinking=origin.thinking if thinking == "auto" else thinking,
     )
+    system = settings.system_turns
+    folds_system = origin.folds_system if system == "auto" else system == "fold"
+    encoder = replace(encoder, folds_system=folds_system)
     return Source(
         adapter,
         folder,
