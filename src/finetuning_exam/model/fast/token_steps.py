@@ -149,7 +149,7 @@ class _Norm:
 
 @dataclass(frozen=True, slots=True)
 class _Linear:
-    """A projection; `up` (rank, out), scaled, takes its `part` of the joint inner states."""
+    """A projection; `up` (rank, out), scaled, float32, takes its `part` of the inner states."""
 
     weight: Tensor
     bias: Tensor | None
@@ -170,9 +170,9 @@ class _Joint:
                 raise TypeError(f"{type(base).__name__} is no linear module")
             up, rank = None, 0
             if isinstance(module, LoraLinear) and adapter in module.lora_A:
-                down = module.lora_A[adapter].weight.detach().to(base.weight.dtype)
-                scaled = module.lora_B[adapter].weight.detach() * module.scaling[adapter]
-                up, rank = scaled.to(base.weight.dtype).t().contiguous(), len(down)
+                down = module.lora_A[adapter].weight.detach().float()
+                scaled = module.lora_B[adapter].weight.detach().float() * module.scaling[adapter]
+                up, rank = scaled.t().contiguous(), len(down)
                 downs.append(down)
             part = slice(start, start + rank)
             self._linears.append(_Linear(base.weight, base.bias, up, part))
@@ -182,10 +182,11 @@ class _Joint:
     def __call__(self, x: Tensor, n_tuned: int) -> list[Tensor]:
         found = [few_rows(x, it.weight, it.bias) for it in self._linears]
         if n_tuned and self._down is not None:
-            inner = linear(x[:n_tuned], self._down)
+            # In float32 for any model: products this small are three times as fast as in bfloat16.
+            inner = linear(x[:n_tuned].float(), self._down)
             for y, it in zip(found, self._linears, strict=True):
                 if it.up is not None:
-                    y[:n_tuned].addmm_(inner[:, it.part], it.up)
+                    y[:n_tuned] += torch.mm(inner[:, it.part], it.up)
         return found
 
 
@@ -247,8 +248,8 @@ class _Layer:
         keys, values = cached.update(k[:, :, None], v[:, :, None])
         # (rows, key heads, query heads per key head, width or keys)
         q = q.view(len(x), keys.shape[1], -1, self._width)
-        scores = torch.matmul(q, keys.transpose(2, 3)).float()
+        scores = torch.matmul(q.float(), keys.float().transpose(2, 3))
         if mask is not None:
             scores += mask
-        p = scores.softmax(dim=-1).to(values.dtype)
-        return torch.matmul(p, values).view(len(x), -1)
+        attended = torch.matmul(scores.softmax(dim=-1), values.float())
+        return attended.to(values.dtype).view(len(x), -1)
