@@ -45,7 +45,7 @@ hooks:
 # Run the tests, one process per core (nine minutes on two).
 [group('test')]
 test *args:
-    uv run pytest -n auto "$@"
+    uv run pytest -n logical "$@"
 
 # Run the slow tests, without the fault injection.
 [group('test')]
@@ -60,12 +60,12 @@ faults *args:
 # Search for records that the reader mishandles, with 20,000 examples per property instead of 100 (an hour).
 [group('test')]
 fuzz *args:
-    uv run pytest -n auto tests/data/reading tests/data/encoding/test_conversation_laws.py -m hypothesis --hypothesis-profile=fuzz --timeout=0 "$@"
+    uv run pytest -n logical tests/data/reading tests/data/encoding/test_conversation_laws.py -m hypothesis --hypothesis-profile=fuzz --timeout=0 "$@"
 
 # Run the tests and show the lines that they never reach.
 [group('test')]
 coverage *args:
-    uv run pytest -n auto --cov "$@"
+    uv run pytest -n logical --cov "$@"
 
 # Run the tests on the newest releases of the training stack, past the bounds in pyproject.toml.
 [group('test')]

@@ -22,7 +22,7 @@ settings.register_profile(
 )
 """For a long search: `just fuzz`."""
 
-# The models are tiny: a second thread would only wait, and `-n auto` needs the cores.
+# The models are tiny: a second thread would only wait, and `-n logical` needs the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Set before any library of the hub is imported: tests use no network.
